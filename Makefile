@@ -1,0 +1,79 @@
+# `make hello` and `make test` do all set-up themselves: they make .venv, install the package into it
+# with the versions of constraints.txt, and run. The set-up is repeated only when pyproject.toml or
+# constraints.txt changes.
+
+# The interpreter that .venv is made with, 3.10 or newer. Unset, the first that fits is taken.
+PYTHON ?=
+# Further arguments, e.g. `make test PYTEST_FLAGS="-x tests/bases"`.
+PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.installed-docs
+BENCH_INSTALLED := $(VENV)/.installed-benchmarks
+
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
+PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help hello test lint bench docs clean
+
+help:
+	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
+	@echo "make test    lint, type check and test"
+	@echo "make lint    lint and type check only"
+	@echo "make bench   time the hello story (benchmarks/hellokan.py)"
+	@echo "make docs    build the documentation into build/docs"
+	@echo "make clean   remove build/, caches and .venv"
+	@echo "PYTHON=...   the interpreter to make .venv with (3.10 or newer)"
+
+hello: $(INSTALLED)
+	$(VENV_PYTHON) scripts/run_notebook.py hellokan.ipynb build/hello
+
+lint: $(INSTALLED)
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m mypy
+
+test: lint
+	$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
+
+bench: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/hellokan.py $(BENCH_FLAGS)
+
+docs: $(DOCS_INSTALLED)
+	$(VENV_PYTHON) -m mkdocs build --strict --quiet --site-dir build/docs
+	@echo "documentation in build/docs"
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kan tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A virtual environment that works is kept; a missing or half-made one is made anew.
+$(INSTALLED): pyproject.toml constraints.txt
+	@if ! $(VENV_PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    found=; \
+	    for candidate in $(CANDIDATES); do \
+	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then \
+	            found=$$candidate; break; \
+	        fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "No Python 3.10 or newer among: $(CANDIDATES). Name one with: make PYTHON=/path/to/python" >&2; exit 1; \
+	    fi; \
+	    echo "making $(VENV) with $$found ($$($$found --version))"; \
+	    $$found -m venv --clear $(VENV) || { \
+	        echo "$$found could not make a virtual environment (on Debian and Ubuntu: install python3-venv)" >&2; exit 1; }; \
+	fi
+	@echo "installing kanonical and the versions of constraints.txt into $(VENV) (some minutes the first time)"
+	@$(PIP_INSTALL) --editable '.[tests]'
+	@touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	@$(PIP_INSTALL) --editable '.[benchmarks]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""One-dimensional function spaces: pure tensor functions on knots and coefficients."""

@@ -1,0 +1,88 @@
+r"""Coefficients from values: interpolation and least squares on B-splines, one problem per input.
+
+The design matrix of an input, ``A[b, m] = B_m(x_b)``, does not depend on the output, so all outputs are right-hand sides of one
+factorisation. Everything is solved in float64 and rounded once at the end.
+
+Two facts do the work of grid updates and refinement:
+
+* A spline is determined by its values at ``n`` sites that satisfy the Schoenberg-Whitney conditions (site ``m`` inside the support of
+  ``B_m``). At such sites (`core_sites`) interpolation reproduces, to round-off, every function that the new knots can represent, which
+  makes refinement to a nested grid exact without any data.
+* ``argmin |A c - y|`` has many solutions when the samples leave some spline undetermined. Writing ``c = c0 + d`` and taking the
+  smallest ``d`` keeps the prior ``c0`` there, where the smallest ``c`` would forget the function.
+
+References
+    C. de Boor, "A Practical Guide to Splines", revised edition, Springer 2001, chapters XIII and XIV.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kan.bases.bspline import SplineTable, bspline_basis, core, tabulate
+
+__all__ = ["core_sites", "evaluate", "interpolate", "least_squares", "support_sites"]
+
+
+def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
+    """Splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, shape ``(B, I, O)`` from `x` ``(B, I)``, `coef` ``(I, O, n)``."""
+    return torch.einsum("bin,ion->bio", bspline_basis(x, table), coef)
+
+
+def support_sites(knots: Tensor, degree: int) -> Tensor:
+    """Greville abscissae ``(t_{m+1} + ... + t_{m+k})/k``, one per basis function, ``(I, n)``; span midpoints for degree 0."""
+    if degree == 0:
+        return (knots[:, 1:] + knots[:, :-1]) / 2
+    return knots[:, 1:-1].unfold(1, degree, 1).mean(-1)
+
+
+def core_sites(knots: Tensor, degree: int) -> Tensor:
+    """As `support_sites`, of the knots clamped to the core: ``n`` distinct sites in ``[t_k, t_{G+k}]``, ``(I, n)``."""
+    grid = core(knots, degree)
+    return support_sites(torch.minimum(torch.maximum(knots, grid[:, :1]), grid[:, -1:]), degree)
+
+
+def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
+    """Coefficients of the splines through `values` at `sites`.
+
+    Args:
+        sites: ``(I, n)``, satisfying the Schoenberg-Whitney conditions (as `core_sites` and `support_sites` do).
+        values: ``(I, n, O)``.
+        table: the splines' table.
+
+    Returns:
+        ``(I, O, n)`` in the dtype of `values`.
+    """
+    design = _design(sites.t(), table)
+    return torch.linalg.solve(design, values.double()).transpose(1, 2).to(values.dtype)
+
+
+def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None = None) -> Tensor:
+    """Coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``, the closest such to `prior`.
+
+    Args:
+        x: ``(B, I)`` sample positions.
+        y: ``(B, I, O)`` sample values.
+        table: the splines' table.
+        prior: ``(I, O, n)``, kept where the samples determine nothing; zero when not given.
+
+    Returns:
+        ``(I, O, n)`` in the dtype of `y`; finite for finite input, also with fewer samples than functions, repeated or
+        constant samples.
+    """
+    design = _design(x, table)
+    target = y.double().transpose(0, 1)
+    start = target.new_zeros(design.shape[0], table.size, y.shape[2]) if prior is None else prior.double().transpose(1, 2)
+    q, r = torch.linalg.qr(design)
+    u, s, vh = torch.linalg.svd(r, full_matrices=False)
+    floor = s[..., :1] * max(design.shape[-2:]) * torch.finfo(torch.float64).eps
+    inverse = torch.where(s > floor, 1 / torch.where(s > floor, s, 1.0), 0.0)
+    step = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ (target - design @ start))))
+    return (start + step).transpose(1, 2).to(y.dtype)
+
+
+def _design(x: Tensor, table: SplineTable) -> Tensor:
+    """Design matrices ``(I, B, n)`` in float64."""
+    exact = table if table.knots.dtype == torch.float64 else tabulate(table.knots.double(), table.degree)
+    return bspline_basis(x.double(), exact).transpose(0, 1)

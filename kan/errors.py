@@ -1,0 +1,21 @@
+"""Error messages that several rooms need: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["unknown_name"]
+
+
+def unknown_name(what: str, name: object, valid: Iterable[str]) -> ValueError:
+    """A ``ValueError`` for a name that is not among the valid ones, with the nearest of them.
+
+    >>> print(unknown_name("optimiser", "LBGFS", ["Adam", "LBFGS"]))
+    unknown optimiser 'LBGFS'; did you mean 'LBFGS'? Valid are: 'Adam', 'LBFGS'.
+    """
+    names = list(valid)
+    folded = {candidate.casefold(): candidate for candidate in names}
+    close = [folded[match] for match in get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.4)]
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    return ValueError(f"unknown {what} {name!r}{hint} Valid are: {', '.join(map(repr, names))}.")

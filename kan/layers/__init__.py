@@ -1,0 +1,1 @@
+"""Layers: the modules that own grids, coefficients, scales and masks."""

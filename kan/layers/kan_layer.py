@@ -1,0 +1,304 @@
+r"""The KAN layer: a learnable function on every edge, summed at every output.
+
+    ``y_j(x) = sum_i phi_ij(x_i)``,  ``phi_ij(x) = mask_ij (scale_base_ij b(x) + scale_sp_ij sum_m coef_ijm B_m(x))``
+
+with ``b`` the base function (SiLU) and ``B_m`` the B-splines on input i's own knots. With the features
+``psi_i(x) = [b(x), B_1(x), ..., B_n(x)]`` of an input (shape ``(B, I, n+1)``, no output index) and the scales and the mask folded into weights
+``w_ij`` (shape ``(I, n+1, O)``), ``phi_ij = psi_i . w_ij`` and the layer is one matrix product.
+
+References
+    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, section 2.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kan.bases.bspline import SplineTable, bspline_basis, check_knots, core, extend_knots, tabulate, uniform_knots
+from kan.bases.projection import core_sites, evaluate, interpolate, least_squares, support_sites
+
+__all__ = ["KANLayer", "sparse_mask"]
+
+
+class KANLayer(nn.Module):
+    """Layer of ``in_dim * out_dim`` learnable edge functions.
+
+    Args:
+        in_dim, out_dim: number of inputs ``I`` and outputs ``O``.
+        num: grid intervals ``G`` on `grid_range`.
+        k: degree of the B-splines.
+        noise_scale: amplitude of the initial splines; they interpolate uniform noise of ``+-noise_scale/(2 G)`` at the grid points.
+        scale_base_mu, scale_base_sigma: initial ``scale_base`` is ``(mu + sigma U(-1, 1)) / sqrt(I)``.
+        scale_sp: initial ``scale_sp`` is ``scale_sp / sqrt(I)``.
+        base_fun: the base function ``b``.
+        grid_eps: grid updates mix ``grid_eps`` of a uniform grid with ``1 - grid_eps`` of the samples' quantiles.
+        grid_range: ``[low, high]`` of the initial grid.
+        sp_trainable, sb_trainable: whether ``scale_sp`` and ``scale_base`` are trained.
+        save_plot_data: accepted for compatibility, without effect.
+        device: where the parameters live.
+        sparse_init: start with the mask of `sparse_mask` instead of ones.
+        generator: source of the initial noise; the global state, as in ``torch.nn``, when not given.
+
+    Attributes:
+        grid: knots ``(I, G + 2k + 1)``, not trained.
+        coef: ``(I, O, G + k)``.
+        mask, scale_base, scale_sp: ``(I, O)``; the mask is not trained.
+    """
+
+    def __init__(
+        self,
+        in_dim: int = 3,
+        out_dim: int = 2,
+        num: int = 5,
+        k: int = 3,
+        noise_scale: float = 0.5,
+        scale_base_mu: float = 0.0,
+        scale_base_sigma: float = 1.0,
+        scale_sp: float = 1.0,
+        base_fun: Callable[[Tensor], Tensor] | None = None,
+        grid_eps: float = 0.02,
+        grid_range: Sequence[float] = (-1.0, 1.0),
+        sp_trainable: bool = True,
+        sb_trainable: bool = True,
+        save_plot_data: bool = True,
+        device: torch.device | str = "cpu",
+        sparse_init: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if num < 1:
+            raise ValueError(f"num, the number of grid intervals, must be at least 1; got {num}.")
+        if k < 0:
+            raise ValueError(f"k, the degree of the splines, must be at least 0; got {k}.")
+        low, high = (float(end) for end in grid_range)
+        if not low < high:
+            raise ValueError(f"grid_range must be [low, high] with low < high; got {list(grid_range)}.")
+        self.k = int(k)
+        self.base_fun: Callable[[Tensor], Tensor] = nn.SiLU() if base_fun is None else base_fun
+        self.grid_eps = grid_eps
+
+        grid = uniform_knots(low, high, num, self.k, in_dim)
+        noise = (torch.rand(num + 1, in_dim, out_dim, generator=generator) - 0.5) * noise_scale / num
+        coef = least_squares(core(grid, self.k).t(), noise, tabulate(grid, self.k))
+        mask = sparse_mask(in_dim, out_dim) if sparse_init else torch.ones(in_dim, out_dim)
+        uniform = torch.rand(in_dim, out_dim, generator=generator) * 2 - 1
+        base = (scale_base_mu + scale_base_sigma * uniform) / in_dim**0.5
+
+        self.grid = nn.Parameter(grid, requires_grad=False)
+        self.coef = nn.Parameter(coef)
+        self.mask = nn.Parameter(mask, requires_grad=False)
+        self.scale_base = nn.Parameter(base, requires_grad=sb_trainable)
+        self.scale_sp = nn.Parameter(scale_sp / in_dim**0.5 * mask, requires_grad=sp_trainable)
+        self._table: SplineTable | None = None
+        self.to(device)
+
+    @property
+    def in_dim(self) -> int:
+        """Number of inputs ``I``."""
+        return self.coef.shape[0]
+
+    @property
+    def out_dim(self) -> int:
+        """Number of outputs ``O``."""
+        return self.coef.shape[1]
+
+    @property
+    def num(self) -> int:
+        """Number of grid intervals ``G``."""
+        return self.grid.shape[1] - 1 - 2 * self.k
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.coef.device
+
+    @property
+    def table(self) -> SplineTable:
+        """Polynomial pieces of the splines on the present knots, remade whenever the knots have changed."""
+        known = self._table
+        if known is None or known.knots.device != self.grid.device or not torch.equal(known.knots, self.grid):
+            check_knots(self.grid, self.k)
+            # A copy of the knots, so that a later change of the parameter is noticed.
+            known = self._table = tabulate(self.grid.detach().clone(), self.k)
+        return known
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_table": None}
+
+    def extra_repr(self) -> str:
+        """Sizes, as shown by ``print(layer)``."""
+        return f"in_dim={self.in_dim}, out_dim={self.out_dim}, num={self.num}, k={self.k}"
+
+    def features(self, x: Tensor) -> Tensor:
+        """``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``, shape ``(B, I, n+1)`` from `x` ``(B, I)``."""
+        return torch.cat([self.base_fun(x)[..., None], bspline_basis(x, self.table)], dim=-1)
+
+    def weight(self) -> Tensor:
+        """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
+        spline = (self.mask * self.scale_sp)[:, None, :] * self.coef.transpose(1, 2)
+        return torch.cat([(self.mask * self.scale_base)[:, None, :], spline], dim=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The layer's output with all edge activations.
+
+        Args:
+            x: ``(B, I)``.
+
+        Returns:
+            ``(y, preacts, postacts, postspline)``: `y` ``(B, O)``; the others ``(B, O, I)``: the edge's input ``x_i``, its output
+            ``phi_ij(x_i)`` and its bare spline before scale and mask.
+        """
+        features = self.features(x)
+        postacts = torch.einsum("bin,ino->boi", features, self.weight())
+        postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
+        return postacts.sum(-1), x[:, None, :].expand_as(postacts), postacts, postspline
+
+    @torch.no_grad()
+    def update_grid_from_samples(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> None:
+        """Move the knots to where the samples are and refit the splines, in place.
+
+        The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares fit of
+        the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``), the closest such to
+        the old function. A constant column, or one whose samples cannot make an increasing grid, keeps its knots and coefficients, with a warning.
+
+        Args:
+            x: ``(B, I)`` samples.
+            mode: where the old splines are sampled.
+
+        Raises:
+            ValueError: if `x` has another number of columns, no rows, or is not finite.
+        """
+        self._check_samples(x)
+        kept = self.adapt_grid_(x, mode)
+        if kept:
+            warnings.warn(
+                f"grid update: the samples of input(s) {kept} do not span an increasing grid of {self.num} intervals (constant or "
+                f"repeated values); their grid and coefficients are kept.",
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def adapt_grid_(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> list[int]:
+        """`update_grid_from_samples` without the warning: returns the inputs whose grid was kept."""
+        ordered = x.detach().to(self.grid.dtype).sort(dim=0).values
+        grid = _quantile_grid(ordered, self.num, self.grid_eps)
+        usable = _increasing(grid)
+        knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
+        points = ordered if mode == "sample" else _quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
+        coef = self._projected(knots, core_sites(knots, self.k), points)
+        self.grid.copy_(knots)
+        self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
+        return [int(i) for i in (~usable).nonzero()[:, 0]]
+
+    @torch.no_grad()
+    def initialize_grid_from_parent(self, parent: KANLayer, x: Tensor | None, mode: Literal["sample", "grid"] = "sample") -> None:
+        """Take over the splines of `parent` on a grid of this layer's own number of intervals.
+
+        New grid point ``m`` is the parent's grid read at the fractional index ``m G_parent / G``. Where the new grid contains the parent's, the
+        function is the parent's to round-off; elsewhere it is its least-squares fit at the samples. If the grids are nested and samples lie
+        outside the core, the outer knots are the parent's too, which keeps the function there as well.
+
+        Args:
+            parent: a layer with the same inputs, outputs and degree.
+            x: ``(B, I)`` samples, or None to go without.
+            mode: where the parent is sampled, as in `update_grid_from_samples`.
+
+        Raises:
+            ValueError: if the layers do not match or `x` is bad input.
+        """
+        if (parent.in_dim, parent.out_dim, parent.k) != (self.in_dim, self.out_dim, self.k):
+            raise ValueError(
+                f"the parent layer must have the same inputs, outputs and degree: expected {(self.in_dim, self.out_dim, self.k)}, "
+                f"got {(parent.in_dim, parent.out_dim, parent.k)}."
+            )
+        if x is not None:
+            self._check_samples(x)
+            x = x.detach().to(parent.grid.dtype)
+        k, old = self.k, core(parent.grid, self.k)
+        index = torch.arange(self.num + 1, dtype=torch.float64) * parent.num / self.num
+        low = index.floor().clamp(max=parent.num - 1).long()
+        grid = torch.lerp(old[:, low], old[:, low + 1], (index - low).to(old))
+        knots = extend_knots(grid, k)
+        sites = core_sites(knots, k)
+        if x is not None and k > 0 and self.num % parent.num == 0:
+            nested = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
+            outside = ((x < old[:, 0]) | (x > old[:, -1])).any(dim=0)[:, None]
+            knots = torch.where(outside, nested, knots)
+            sites = torch.where(outside, support_sites(nested, k), sites)
+        if x is not None and mode == "grid":
+            x = _quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
+        coef = parent._projected(knots, sites, x)
+        self.grid.copy_(knots)
+        self.coef.copy_(coef)
+
+    def _projected(self, knots: Tensor, sites: Tensor, points: Tensor | None) -> Tensor:
+        """Coefficients ``(I, O, n')`` of this layer's splines on other `knots`: exact through `sites`, least squares at `points`."""
+        table = tabulate(knots, self.k)
+        coef = interpolate(sites, evaluate(sites.t(), self.coef, self.table).transpose(0, 1), table)
+        return coef if points is None else least_squares(points, evaluate(points, self.coef, self.table), table, coef)
+
+    def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
+        """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here."""
+        subset = copy.deepcopy(self)
+        for name in ("coef", "mask", "scale_base", "scale_sp"):
+            old = getattr(self, name)
+            setattr(subset, name, nn.Parameter(old.detach()[list(in_id)][:, list(out_id)].clone(), old.requires_grad))
+        subset.grid = nn.Parameter(self.grid[list(in_id)].clone(), requires_grad=False)
+        return subset
+
+    @torch.no_grad()
+    def swap(self, i1: int, i2: int, mode: Literal["in", "out"] = "in") -> None:
+        """Exchange two inputs (``mode='in'``) or two outputs (``'out'``), in place."""
+        parameters = [self.coef, self.mask, self.scale_base, self.scale_sp]
+        axis = 0 if mode == "in" else 1
+        for parameter in parameters + ([self.grid] if mode == "in" else []):
+            order = torch.arange(parameter.shape[axis], device=parameter.device)
+            order[[i1, i2]] = order[[i2, i1]]
+            parameter.copy_(parameter.index_select(axis, order))
+
+    def _check_samples(self, x: Tensor) -> None:
+        if x.dim() != 2 or x.shape[1] != self.in_dim or x.shape[0] < 1:
+            raise ValueError(f"samples must have the shape (number of samples, {self.in_dim}); got {tuple(x.shape)}.")
+        bad = (~torch.isfinite(x)).any(dim=0)
+        if bool(bad.any()):
+            raise ValueError(f"samples must be finite; the columns {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+
+
+def _quantile_grid(ordered: Tensor, intervals: int, grid_eps: float) -> Tensor:
+    """``grid_eps * uniform + (1 - grid_eps) * quantiles`` of sorted samples ``(B, I)``: grids ``(I, intervals + 1)``."""
+    count = ordered.shape[0]
+    index = [int(count / intervals * i) for i in range(intervals)] + [count - 1]
+    adaptive = ordered[index].t()
+    low, high = ordered[0][:, None], ordered[-1][:, None]
+    uniform = low + (high - low) / intervals * torch.arange(intervals + 1, dtype=ordered.dtype, device=ordered.device)
+    return grid_eps * uniform + (1 - grid_eps) * adaptive
+
+
+def _increasing(grid: Tensor) -> Tensor:
+    """Which rows rise by more than round-off from point to point, ``(I,)``."""
+    noise = 8 * torch.finfo(grid.dtype).eps * grid.abs().amax(dim=1, keepdim=True)
+    return (grid.diff(dim=1) > noise).all(dim=1)
+
+
+def sparse_mask(in_dim: int, out_dim: int) -> Tensor:
+    """Mask ``(in_dim, out_dim)`` that joins every input to its nearest output and every output to its nearest input.
+
+    Nodes of a layer of ``n`` sit at ``(i + 0.5)/n``; the first of equally near ones is taken.
+
+    >>> sparse_mask(2, 5)
+    tensor([[1., 1., 1., 0., 0.],
+            [0., 0., 0., 1., 1.]])
+    """
+    inputs = (torch.arange(in_dim, dtype=torch.float64) + 0.5) / in_dim
+    outputs = (torch.arange(out_dim, dtype=torch.float64) + 0.5) / out_dim
+    distance = (inputs[:, None] - outputs[None, :]).abs().numpy().round(12)
+    mask = torch.zeros(in_dim, out_dim)
+    mask[torch.arange(in_dim), torch.from_numpy(distance.argmin(axis=1))] = 1.0
+    mask[torch.from_numpy(distance.argmin(axis=0)), torch.arange(out_dim)] = 1.0
+    return mask

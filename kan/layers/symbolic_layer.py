@@ -1,0 +1,172 @@
+r"""The symbolic layer: edges whose function has a name.
+
+    ``y_j(x) = sum_i mask_ji (c_ji f_ji(a_ji x_i + b_ji) + d_ji)``
+
+Edges are evaluated in groups that share a function, as tensors; edges without one cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction, lookup
+
+__all__ = ["SymbolicEdges", "SymbolicLayer"]
+
+NONE = "0"
+
+
+class SymbolicEdges(NamedTuple):
+    """Outputs of the edges that carry a function.
+
+    Attributes:
+        inputs, outputs: indices ``i`` and ``j`` of the edges, ``(E,)``.
+        values: ``mask (c f(a x + b) + d)``, ``(B, E)``.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    values: Tensor
+
+    def summed(self, out_dim: int) -> Tensor:
+        """Sums over the edges of each output, ``(B, out_dim)``."""
+        incidence = nn.functional.one_hot(self.outputs, out_dim).to(self.values.dtype)
+        return self.values @ incidence
+
+
+class SymbolicLayer(nn.Module):
+    """Layer of ``in_dim * out_dim`` edges ``c f(a x + b) + d``; all start as the zero function, masked.
+
+    Args:
+        in_dim, out_dim: number of inputs and outputs.
+        device: where the parameters live.
+
+    Attributes:
+        mask: ``(out, in)``, not trained. Note the order, the reverse of ``KANLayer``.
+        affine: ``(out, in, 4)``, the numbers ``(a, b, c, d)`` of each edge.
+        funs_name: nested list ``[out][in]`` of function names.
+    """
+
+    def __init__(self, in_dim: int = 3, out_dim: int = 2, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.zeros(out_dim, in_dim), requires_grad=False)
+        self.affine = nn.Parameter(torch.zeros(out_dim, in_dim, 4))
+        self._named: dict[tuple[int, int], tuple[str, SymbolicFunction]] = {}
+        self.to(device)
+
+    @property
+    def in_dim(self) -> int:
+        """Number of inputs."""
+        return self.mask.shape[1]
+
+    @property
+    def out_dim(self) -> int:
+        """Number of outputs."""
+        return self.mask.shape[0]
+
+    def extra_repr(self) -> str:
+        """Sizes, as shown by ``print(layer)``."""
+        return f"in_dim={self.in_dim}, out_dim={self.out_dim}"
+
+    @property
+    def funs_name(self) -> list[list[str]]:
+        """Names of all edges' functions, nested ``[out][in]``; ``'0'`` where there is none."""
+        names = [[NONE] * self.in_dim for _ in range(self.out_dim)]
+        for (j, i), (name, _) in self._named.items():
+            names[j][i] = name
+        return names
+
+    def function(self, i: int, j: int) -> tuple[str, SymbolicFunction]:
+        """Name and function of the edge from input `i` to output `j`."""
+        return self._named.get((j, i), (NONE, SYMBOLIC_LIB[NONE]))
+
+    @torch.no_grad()
+    def set_function(self, i: int, j: int, name: str, function: SymbolicFunction | None = None, affine: Tensor | None = None) -> None:
+        """Put a function on the edge from input `i` to output `j`; the mask is left alone.
+
+        Args:
+            i, j: the edge.
+            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away.
+            function: the function, when it is not in the library.
+            affine: ``(a, b, c, d)``; the identity ``(1, 0, 1, 0)`` when not given.
+        """
+        self._named.pop((j, i), None)
+        if name != NONE:
+            self._named[(j, i)] = (name, lookup(name) if function is None else function)
+        self.affine[j, i] = torch.tensor([1.0, 0.0, 1.0, 0.0]).to(self.affine) if affine is None else affine.to(self.affine)
+
+    def active(self) -> list[tuple[int, int]]:
+        """The edges ``(out, in)`` that have a function and are not masked, grouped by function."""
+        if not self._named:
+            return []
+        mask = self.mask.tolist()
+        return sorted((edge for edge in self._named if mask[edge[0]][edge[1]] != 0), key=lambda edge: self._named[edge][0])
+
+    def edges(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> SymbolicEdges | None:
+        """Outputs of the edges that have a function; None if none has.
+
+        Args:
+            x: ``(B, in)``.
+            singularity_avoiding: use the versions of the functions that stay finite at their singular points.
+            y_th: their bound on ``|f|``.
+        """
+        active = self.active()
+        if not active:
+            return None
+        outputs, inputs = torch.tensor(active, device=x.device).unbind(1)
+        a, b, c, d = self.affine[outputs, inputs].unbind(-1)
+        values = []
+        for (_, function), group in _runs([self._named[edge] for edge in active]):
+            u = a[group] * x[:, inputs[group]] + b[group]
+            if singularity_avoiding:
+                values.append(function.singularity_fun(u, torch.as_tensor(y_th, dtype=x.dtype, device=x.device))[1])
+            else:
+                values.append(function.torch_fun(u))
+        f = torch.cat(values, dim=1) if len(values) > 1 else values[0]
+        return SymbolicEdges(inputs, outputs, self.mask[outputs, inputs] * (c * f + d))
+
+    def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
+        """Output ``(B, out)`` and edge activations ``(B, out, in)``."""
+        postacts = x.new_zeros(x.shape[0], self.out_dim, self.in_dim)
+        edges = self.edges(x, singularity_avoiding, y_th)
+        if edges is not None:
+            postacts = postacts.index_put((slice(None), edges.outputs, edges.inputs), edges.values)
+        return postacts.sum(-1), postacts
+
+    def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> SymbolicLayer:
+        """A new layer with the inputs `in_id` and the outputs `out_id` of this one."""
+        subset = SymbolicLayer(len(in_id), len(out_id), self.mask.device)
+        subset.mask = nn.Parameter(self.mask.detach()[list(out_id)][:, list(in_id)].clone(), requires_grad=False)
+        subset.affine = nn.Parameter(self.affine.detach()[list(out_id)][:, list(in_id)].clone(), self.affine.requires_grad)
+        for new_j, j in enumerate(out_id):
+            for new_i, i in enumerate(in_id):
+                if (j, i) in self._named:
+                    subset._named[(new_j, new_i)] = self._named[(j, i)]
+        return subset
+
+    @torch.no_grad()
+    def swap(self, i1: int, i2: int, mode: Literal["in", "out"] = "in") -> None:
+        """Exchange two inputs (``mode='in'``) or two outputs (``'out'``), in place."""
+        axis = 1 if mode == "in" else 0
+        for parameter in (self.mask, self.affine):
+            order = torch.arange(parameter.shape[axis], device=parameter.device)
+            order[[i1, i2]] = order[[i2, i1]]
+            parameter.copy_(parameter.index_select(axis, order))
+        other = {i1: i2, i2: i1}
+        self._named = {
+            (j, other.get(i, i)) if mode == "in" else (other.get(j, j), i): named for (j, i), named in self._named.items()
+        }
+
+
+def _runs(named: list[tuple[str, SymbolicFunction]]) -> Iterator[tuple[tuple[str, SymbolicFunction], slice]]:
+    """Stretches of equal functions with the slice that each covers."""
+    start = 0
+    for _, group in groupby(named, key=lambda item: item[0]):
+        members = list(group)
+        yield members[0], slice(start, start + len(members))
+        start += len(members)

@@ -1,0 +1,321 @@
+r"""The network: layers of learnable edge functions between layers of sum and multiplication nodes.
+
+One layer, from nodes ``x`` ``(B, n_l)`` to the next nodes ``(B, n_{l+1})``:
+
+    ``s_j    = sum_i phi_ij(x_i) + sum_i symbolic_ij(x_i)``      sub-node sums, ``(B, m_{l+1})``
+    ``p_j    = subnode_scale_j s_j + subnode_bias_j``
+    ``node_r = p_r`` for a sum node, the product of its factors' ``p`` for a multiplication node
+    ``x'_r   = node_scale_r node_r + node_bias_r``
+
+References
+    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756; Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science",
+    2024, arXiv:2408.10205 (multiplication nodes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kan.errors import unknown_name
+from kan.layers.kan_layer import KANLayer
+from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.structure import Structure
+from kan.network.trace import FirstLayer, LayerRecord, Trace
+
+__all__ = ["BASE_FUNCTIONS", "Network"]
+
+Self = TypeVar("Self", bound="Network")
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _zero(x: Tensor) -> Tensor:
+    return x * 0.0
+
+
+BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "identity": _identity, "zero": _zero}
+"""Base functions by name."""
+
+
+class Network(nn.Module):
+    """What a KAN is: structure, parameters, forward pass.
+
+    Args:
+        width: nodes per layer, inputs first; each entry ``n`` or ``[n_sum, n_mult]``. Not changed.
+        grid: grid intervals of the splines, one number or one per KAN layer.
+        k: degree of the splines, likewise.
+        mult_arity: arity of the multiplication nodes, one number or a list per layer of nodes.
+        noise_scale, scale_base_mu, scale_base_sigma: size of the initial splines and base functions, see `KANLayer`.
+        base_fun: ``'silu'``, ``'identity'``, ``'zero'`` or a function of a tensor.
+        symbolic_enabled: whether symbolic edges take part in the forward pass.
+        affine_trainable: whether the nodes' scales and biases are trained.
+        grid_eps, grid_range, sp_trainable, sb_trainable: see `KANLayer`.
+        seed: seed of the private generator that draws the initial weights; the global random state is neither read nor changed.
+        save_act: accepted for compatibility. Activations are never kept; they are computed when asked for.
+        sparse_init: start from sparse masks, see `kan.layers.kan_layer.sparse_mask`.
+        device: where the parameters live.
+
+    Attributes:
+        structure: the parsed `Structure`.
+        act_fun: the numeric layers; ``act_fun[l]`` leads from ``n_l`` nodes to ``m_{l+1}`` sub-nodes.
+        symbolic_fun: the symbolic layers beside them.
+        input_id: indices of the input columns that are used.
+    """
+
+    def __init__(
+        self,
+        width: Sequence[Any],
+        grid: int | Sequence[int] = 3,
+        k: int | Sequence[int] = 3,
+        mult_arity: int | Sequence[Sequence[int]] = 2,
+        noise_scale: float = 0.3,
+        scale_base_mu: float = 0.0,
+        scale_base_sigma: float = 1.0,
+        base_fun: str | Callable[[Tensor], Tensor] = "silu",
+        symbolic_enabled: bool = True,
+        affine_trainable: bool = False,
+        grid_eps: float = 0.02,
+        grid_range: Sequence[float] = (-1, 1),
+        sp_trainable: bool = True,
+        sb_trainable: bool = True,
+        seed: int = 1,
+        save_act: bool = True,
+        sparse_init: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.structure = Structure.parse(width, mult_arity)
+        intervals = _per_layer("grid", grid, self.depth, least=1)
+        degrees = _per_layer("k", k, self.depth, least=0)
+        if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
+            raise unknown_name("base function", base_fun, BASE_FUNCTIONS)
+        self.grid = [*intervals] if hasattr(grid, "__len__") else intervals[0]
+        self.k = [*degrees] if hasattr(k, "__len__") else degrees[0]
+        self.mult_arity = mult_arity
+        self.noise_scale, self.scale_base_mu, self.scale_base_sigma = noise_scale, scale_base_mu, scale_base_sigma
+        self.base_fun_name = base_fun
+        self.base_fun = BASE_FUNCTIONS[base_fun] if isinstance(base_fun, str) else base_fun
+        self.symbolic_enabled = symbolic_enabled
+        self.affine_trainable = affine_trainable
+        self.grid_eps, self.grid_range = grid_eps, [float(end) for end in grid_range]
+        self.sp_trainable, self.sb_trainable = sp_trainable, sb_trainable
+        self.seed, self.save_act, self.sparse_init = seed, save_act, sparse_init
+
+        generator = torch.Generator().manual_seed(int(seed))
+        n, m = self.width_in, self.width_out
+        numeric, symbolic = [], []
+        for l in range(self.depth):
+            layer = KANLayer(
+                n[l], m[l + 1], intervals[l], degrees[l], noise_scale=noise_scale, scale_base_mu=scale_base_mu, scale_base_sigma=scale_base_sigma,
+                scale_sp=1.0, base_fun=self.base_fun, grid_eps=grid_eps, grid_range=self.grid_range, sp_trainable=sp_trainable,
+                sb_trainable=sb_trainable, sparse_init=sparse_init, generator=generator,
+            )  # fmt: skip
+            numeric.append(layer)
+            symbolic.append(SymbolicLayer(n[l], m[l + 1]))
+            for name, size in (("node", n[l + 1]), ("subnode", m[l + 1])):
+                self.register_parameter(f"{name}_bias_{l}", nn.Parameter(torch.zeros(size), affine_trainable))
+                self.register_parameter(f"{name}_scale_{l}", nn.Parameter(torch.ones(size), affine_trainable))
+        self.act_fun = nn.ModuleList(numeric)
+        self.symbolic_fun = nn.ModuleList(symbolic)
+        self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
+        self.input_width = n[0]
+        self._last_input: Tensor | None = None
+        self.to(device)
+
+    @property
+    def depth(self) -> int:
+        """Number of KAN layers ``L``."""
+        return self.structure.depth
+
+    @property
+    def width(self) -> list[list[int]]:
+        """``[n_sum, n_mult]`` per layer of nodes."""
+        return self.structure.width
+
+    @property
+    def width_in(self) -> list[int]:
+        """Nodes per layer of nodes."""
+        return self.structure.width_in
+
+    @property
+    def width_out(self) -> list[int]:
+        """Sub-nodes per layer of nodes."""
+        return self.structure.width_out
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.input_id.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        dtype: torch.dtype = self.act_fun[0].coef.dtype
+        return dtype
+
+    def _affine(self, name: str) -> list[nn.Parameter]:
+        return [getattr(self, f"{name}_{l}") for l in range(self.depth)]
+
+    @property
+    def node_bias(self) -> list[nn.Parameter]:
+        """Biases of the nodes of layers ``1 ... L``."""
+        return self._affine("node_bias")
+
+    @property
+    def node_scale(self) -> list[nn.Parameter]:
+        """Scales of the nodes of layers ``1 ... L``."""
+        return self._affine("node_scale")
+
+    @property
+    def subnode_bias(self) -> list[nn.Parameter]:
+        """Biases of the sub-nodes of layers ``1 ... L``."""
+        return self._affine("subnode_bias")
+
+    @property
+    def subnode_scale(self) -> list[nn.Parameter]:
+        """Scales of the sub-nodes of layers ``1 ... L``."""
+        return self._affine("subnode_scale")
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments that describe this network as it is now."""
+        return {
+            "width": self.width, "grid": self.grid, "k": self.k,
+            "mult_arity": self.mult_arity if isinstance(self.mult_arity, Integral) else [list(a) for a in self.structure.arities],
+            "noise_scale": self.noise_scale, "scale_base_mu": self.scale_base_mu, "scale_base_sigma": self.scale_base_sigma,
+            "base_fun": self.base_fun_name, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
+            "grid_eps": self.grid_eps, "grid_range": self.grid_range, "sp_trainable": self.sp_trainable, "sb_trainable": self.sb_trainable,
+            "seed": self.seed, "save_act": self.save_act, "sparse_init": self.sparse_init, "device": self.device,
+        }  # fmt: skip
+
+    def replace(self: Self, **changes: Any) -> Self:
+        """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype."""
+        new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        new.remember_input(self._last_input)
+        return new
+
+    def checked_input(self, x: Tensor) -> Tensor:
+        """`x` in the network's dtype with the unused columns dropped.
+
+        Raises:
+            TypeError: if `x` is no tensor of floating-point numbers.
+            ValueError: if its shape is not ``(number of samples, number of inputs)``.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype).")
+        if x.dim() != 2 or x.shape[1] != self.input_width:
+            raise ValueError(
+                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; got {tuple(x.shape)}."
+            )
+        if self.width_in[0] != self.input_width:
+            x = x[:, self.input_id]
+        return x.to(self.dtype)
+
+    def remember_input(self, x: Tensor | None) -> None:
+        """Keep a reference to `x` as the input that later calls without data refer to."""
+        self._last_input = None if x is None else x.detach()
+
+    def remembered_input(self) -> Tensor:
+        """The last input, for calls without data.
+
+        Raises:
+            ValueError: if the network has seen none.
+        """
+        if self._last_input is None:
+            raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+        return self._last_input
+
+    def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
+        """The network's output, ``(B, outputs)``.
+
+        Args:
+            x: ``(B, inputs)``.
+            singularity_avoiding: evaluate symbolic functions in the version that stays finite at singular points.
+            y_th: bound of ``|f|`` in that version.
+        """
+        self.remember_input(x)
+        return self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
+
+    def trace(
+        self, x: Tensor | None = None, *, first: FirstLayer | None = None, singularity_avoiding: bool = False, y_th: float = 10.0
+    ) -> Trace:
+        """The record of one pass.
+
+        Args:
+            x: ``(B, inputs)``; the last input when not given.
+            first: the first layer's features for this `x`, when they are known already.
+            singularity_avoiding, y_th: as in `forward`.
+        """
+        x = self.checked_input(self.remembered_input() if x is None else x)
+        layers = []
+        for l in range(self.depth):
+            record = self._advance(l, x, first if l == 0 else None, singularity_avoiding, y_th)
+            layers.append(record)
+            x = record.outputs
+        return Trace(self.structure, layers)
+
+    @torch.no_grad()
+    def update_grid(self, x: Tensor) -> None:
+        """Let every layer's grid follow its inputs, from the first layer on; see `KANLayer.update_grid_from_samples`.
+
+        Raises:
+            ValueError: if `x` is not finite.
+        """
+        self.remember_input(x)
+        x = self.checked_input(x)
+        for l, layer in enumerate(self.act_fun):
+            # Hidden nodes may be dead, which is no news; a constant column of the data is.
+            if l == 0:
+                layer.update_grid_from_samples(x)
+            else:
+                layer.adapt_grid_(x)
+            x = self._advance(l, x, None, False, 0.0).outputs
+
+    def first_layer(self, x: Tensor) -> FirstLayer:
+        """What a pass over `x` needs of the first layer and what stays the same while only weights change."""
+        x = self.checked_input(x)
+        with torch.no_grad():
+            return FirstLayer.of(self.act_fun[0].features(x))
+
+    def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
+        """One layer: from nodes `x` to the next nodes."""
+        numeric, size = self.act_fun[l], self.width_out[l + 1]
+        features = weight = symbolic = sums = None
+        # On a GPU, looking at the mask would wait for the device; evaluating it costs less.
+        if numeric.mask.is_cuda or bool(numeric.mask.any()):
+            features = numeric.features(x) if first is None else first.features
+            weight = numeric.weight()
+            sums = features.flatten(1) @ weight.flatten(0, 1)
+        if self.symbolic_enabled:
+            symbolic = self.symbolic_fun[l].edges(x, singularity_avoiding, y_th)
+        if symbolic is not None:
+            added = symbolic.summed(size)
+            sums = added if sums is None else sums + added
+        if sums is None:
+            sums = x.new_zeros(x.shape[0], size)
+        premult = torch.addcmul(self.subnode_bias[l], self.subnode_scale[l], sums)
+        nodes = torch.addcmul(self.node_bias[l], self.node_scale[l], self._multiply(l + 1, premult))
+        return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, None if first is None else first.covariance)
+
+    def _multiply(self, l: int, premult: Tensor) -> Tensor:
+        """Nodes of layer `l` from their sub-nodes: sum nodes as they are, then the products of the multiplication nodes."""
+        arities = self.structure.arities[l]
+        if not arities:
+            return premult
+        sums, *factors = premult.split([self.structure.n_sum[l], *arities], dim=1)
+        return torch.cat([sums, *(factor.prod(dim=1, keepdim=True) for factor in factors)], dim=1)
+
+
+def _per_layer(name: str, value: int | Sequence[int], depth: int, least: int) -> list[int]:
+    """One integer per KAN layer from one for all or a list of them."""
+    values = list(value) if hasattr(value, "__len__") else [value] * depth
+    if len(values) != depth or any(isinstance(v, bool) or not isinstance(v, Integral) or v < least for v in values):
+        raise ValueError(f"{name} must be an integer of at least {least}, or a list of {depth} of them, one per layer; got {value!r}.")
+    return [int(v) for v in values]

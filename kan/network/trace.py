@@ -1,0 +1,174 @@
+r"""The record of one pass: inputs, features and sums of every layer, and the statistics of its edges.
+
+The standard deviation of an edge over the batch does not need the edge's values. With ``C_i`` the covariance ``(n+1, n+1)`` of the features of
+input i, ``std_b[phi_ij(x_b)] = sqrt(w_ij' C_i w_ij)``: ``O(B I n^2 + I O n^2)`` work and no tensor of shape ``(B, O, I)``. Standard deviations
+are unbiased (``B - 1``); those of a single sample are zero. A dead edge has the statistic 0 and the gradient 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kan.layers.symbolic_layer import SymbolicEdges
+from kan.network.structure import Structure
+
+__all__ = ["FirstLayer", "LayerRecord", "Trace", "covariance", "deviation", "safe_sqrt"]
+
+INPUT_OFFSET = 0.1
+"""Added to the deviation of an edge's input before an edge's deviation is divided by it (pykan's ``acts_scale``)."""
+
+
+def covariance(features: Tensor) -> Tensor:
+    """Unbiased covariances over the batch of each input's features: ``(B, I, F)`` to ``(I, F, F)``."""
+    centred = (features - features.mean(dim=0)).transpose(0, 1)
+    return centred.mT @ centred / max(features.shape[0] - 1, 1)
+
+
+def safe_sqrt(variance: Tensor) -> Tensor:
+    """Square root, with value and gradient 0 where the variance is not positive."""
+    positive = variance > 0
+    return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
+
+
+def deviation(values: Tensor) -> Tensor:
+    """Unbiased standard deviation over the batch, 0 for a single sample, with gradient 0 where it is 0."""
+    return safe_sqrt(values.var(dim=0, correction=min(1, values.shape[0] - 1)))
+
+
+class FirstLayer(NamedTuple):
+    """Features of the first layer on fixed data, which stay the same until its grid moves.
+
+    Attributes:
+        features: ``(B, I, n+1)``.
+        covariance: ``(I, n+1, n+1)``.
+    """
+
+    features: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FirstLayer:
+        """With the covariance of `features`."""
+        return cls(features, covariance(features))
+
+
+@dataclass
+class LayerRecord:
+    """One layer of one pass; ``I`` nodes to ``O`` sub-nodes.
+
+    Attributes:
+        inputs: ``(B, I)``.
+        features, weight: of the numeric edges, ``(B, I, n+1)`` and ``(I, n+1, O)``; None when all are masked.
+        symbolic: outputs of the symbolic edges; None when there are none.
+        sums: sub-node sums, ``(B, O)``.
+        premult: after the sub-node scale and bias, ``(B, O)``.
+        outputs: the next layer's nodes.
+        known_covariance: of the features, when known already.
+    """
+
+    inputs: Tensor
+    features: Tensor | None
+    weight: Tensor | None
+    symbolic: SymbolicEdges | None
+    sums: Tensor
+    premult: Tensor
+    outputs: Tensor
+    known_covariance: Tensor | None = None
+
+    def numeric_deviation(self) -> Tensor:
+        """``std_b`` of the numeric part of every edge, ``(O, I)``."""
+        if self.features is None or self.weight is None:
+            return self.inputs.new_zeros(self.sums.shape[1], self.inputs.shape[1])
+        if self.known_covariance is None:
+            self.known_covariance = covariance(self.features)
+        return safe_sqrt(((self.known_covariance @ self.weight) * self.weight).sum(dim=1)).t()
+
+    def edge_deviation(self) -> Tensor:
+        """``std_b`` of every edge, numeric and symbolic parts together, ``(O, I)``."""
+        total = self.numeric_deviation()
+        if self.symbolic is None:
+            return total
+        inputs, outputs, values = self.symbolic
+        return total.index_put((outputs, inputs), deviation(values + self._numeric(inputs, outputs)))
+
+    def input_deviation(self) -> Tensor:
+        """``std_b`` of the inputs, ``(I,)``."""
+        return deviation(self.inputs)
+
+    def _numeric(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """Numeric part of some edges, ``(B, E)``."""
+        if self.features is None or self.weight is None:
+            return self.inputs.new_zeros(())
+        return (self.features[:, inputs] * self.weight[inputs, :, outputs]).sum(-1)
+
+    def edge(self, i: int, j: int) -> Tensor:
+        """Output of the edge from node `i` to sub-node `j`, ``(B,)``."""
+        index = torch.tensor([i], device=self.inputs.device), torch.tensor([j], device=self.inputs.device)
+        value = self._numeric(*index) + self.inputs.new_zeros(self.inputs.shape[0], 1)
+        if self.symbolic is not None:
+            here = (self.symbolic.inputs == i) & (self.symbolic.outputs == j)
+            value = value + self.symbolic.values[:, here].sum(dim=1, keepdim=True)
+        return value[:, 0]
+
+    def postacts(self) -> Tensor:
+        """Outputs of all edges, ``(B, O, I)``."""
+        batch, size = self.inputs.shape
+        if self.features is None or self.weight is None:
+            values = self.inputs.new_zeros(batch, self.sums.shape[1], size)
+        else:
+            values = torch.einsum("bin,ino->boi", self.features, self.weight)
+        if self.symbolic is not None:
+            index = (slice(None), self.symbolic.outputs, self.symbolic.inputs)
+            values = values.index_put(index, values[index] + self.symbolic.values)
+        return values
+
+
+@dataclass
+class Trace:
+    """The record of one pass, layer by layer.
+
+    Attributes:
+        structure: of the network.
+        layers: one `LayerRecord` per KAN layer.
+    """
+
+    structure: Structure
+    layers: list[LayerRecord]
+
+    @property
+    def output(self) -> Tensor:
+        """The network's output, ``(B, outputs)``."""
+        return self.layers[-1].outputs
+
+    @property
+    def acts(self) -> list[Tensor]:
+        """Node values per layer of nodes, ``(B, n_l)``, the inputs first."""
+        return [layer.inputs for layer in self.layers] + [self.output]
+
+    def postacts(self, l: int) -> Tensor:
+        """Outputs of all edges of layer `l`, ``(B, m_{l+1}, n_l)``."""
+        return self.layers[l].postacts()
+
+    @property
+    def edge_actscale(self) -> list[Tensor]:
+        """Standard deviation of every edge, ``(m_{l+1}, n_l)`` per layer."""
+        return [layer.edge_deviation() for layer in self.layers]
+
+    @property
+    def subnode_actscale(self) -> list[Tensor]:
+        """Standard deviation of the sub-node sums, ``(m_{l+1},)`` per layer."""
+        return [deviation(layer.sums) for layer in self.layers]
+
+    @property
+    def acts_scale(self) -> list[Tensor]:
+        """Standard deviation of every edge over that of its input plus 0.1, ``(m_{l+1}, n_l)`` per layer."""
+        return [layer.edge_deviation() / (layer.input_deviation() + INPUT_OFFSET) for layer in self.layers]
+
+    @property
+    def acts_scale_spline(self) -> list[Tensor]:
+        """As `acts_scale`, of the numeric part alone."""
+        return [layer.numeric_deviation() / (layer.input_deviation() + INPUT_OFFSET) for layer in self.layers]

@@ -1,0 +1,44 @@
+"""A matplotlib figure that a notebook shows once.
+
+The inline backend of Jupyter shows every figure that pyplot manages at the end of the cell. A figure that is also the
+value of the cell is shown a second time as that value. `NetworkFigure` shows itself as the value and leaves pyplot's
+care at that moment, so that one picture remains.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.figure import Figure
+
+__all__ = ["NetworkFigure"]
+
+
+class NetworkFigure(Figure):
+    """Figure that is shown once where the inline backend would show it twice; otherwise an ordinary figure."""
+
+    def _ipython_display_(self, **_: Any) -> None:
+        """Prepare for being displayed by IPython, then let it display the figure as it would any other.
+
+        The inline backend's display at the end of the cell comes through here too, so returning without a picture
+        while pyplot manages the figure would lose the picture altogether. What works for both callers is to take the
+        figure out of pyplot's list whenever it is displayed.
+
+        Raises:
+            NotImplementedError: always; to IPython it means that the usual formatters (png, svg, retina, as
+                configured) shall display the object.
+        """
+        if matplotlib.get_backend().lower() in ("inline", "module://matplotlib_inline.backend_inline"):
+            managed = [manager.canvas.figure for manager in Gcf.get_all_fig_managers()]
+            if self in managed:
+                from IPython.display import display
+
+                plt.close(self)
+                # Earlier diagrams of the cell would otherwise appear below this one.
+                for figure in managed[: managed.index(self)]:
+                    if isinstance(figure, NetworkFigure):
+                        display(figure)
+        raise NotImplementedError

@@ -1,0 +1,153 @@
+"""From a network to its diagram and its picture.
+
+An edge is drawn with opacity ``tanh(beta s)`` for its score ``s``, black where its numeric branch is alive, red where
+its symbolic branch is, purple where both are; a dead edge is not drawn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from kan.errors import unknown_name
+from kan.plotting.diagram import Array, Diagram, EdgeCurve, EdgeKind
+from kan.plotting.drawing import draw
+from kan.plotting.figure import NetworkFigure
+from kan.plotting.labels import variable_labels
+
+if TYPE_CHECKING:
+    from kan.network.network import Network
+    from kan.network.trace import Trace
+
+__all__ = ["METRICS", "diagram_of", "plot"]
+
+
+def plot(
+    network: Network,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    beta: float = 3.0,
+    metric: str = "backward",
+    scale: float = 0.5,
+    tick: bool = False,
+    sample: bool = False,
+    in_vars: Iterable[Any] | None = None,
+    out_vars: Iterable[Any] | None = None,
+    title: str | None = None,
+    varscale: float = 1.0,
+    out_vars_offset: float | None = None,
+    hidden: Iterable[tuple[int, int]] | None = None,
+) -> NetworkFigure:
+    """Draw a network with the activations of its last input.
+
+    The figure becomes pyplot's current one: a notebook shows it at the end of the cell, a script with ``plt.show()``,
+    and ``plt.savefig`` writes it.
+
+    Args:
+        network: the network; it must have seen data.
+        folder: where to save the figure as ``network.png``; created if needed. Nothing is written when it is not given.
+        beta: an edge with score ``s`` is drawn with opacity ``tanh(beta s)``.
+        metric: the score: ``"backward"`` (attribution), ``"forward_n"`` (spread of the output over that of the input)
+            or ``"forward_u"`` (spread of the output).
+        scale: size of the figure, which is ``10 scale`` inches wide.
+        tick: write the smallest and largest input and output at each box.
+        sample: mark samples on the curves.
+        in_vars: names of the inputs, strings or sympy expressions.
+        out_vars: names of the outputs.
+        title: a line above the diagram.
+        varscale: size of the names; they shrink or turn upright where they would touch each other.
+        out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
+        hidden: nodes ``(l, i)`` of hidden levels to leave out.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: for an unknown metric, a wrong number of names, a scale that is not positive, or a network that has
+            not seen data.
+    """
+    diagram = diagram_of(
+        network, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden
+    )
+    figure = draw(diagram, scale=scale, tick=tick, sample=sample, varscale=varscale, out_vars_offset=out_vars_offset)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        figure.savefig(Path(folder) / "network.png", dpi=200, bbox_inches="tight")
+    return figure
+
+
+def _attribution(trace: Trace) -> Sequence[Tensor]:
+    from kan.analysis.attribution import attribute
+
+    return attribute(trace).edge_scores
+
+
+METRICS: dict[str, Callable[[Trace], Sequence[Tensor]]] = {
+    "backward": _attribution,
+    "forward_n": lambda trace: trace.acts_scale,
+    "forward_u": lambda trace: trace.edge_actscale,
+}
+
+
+def diagram_of(
+    network: Network,
+    *,
+    beta: float = 3.0,
+    metric: str = "backward",
+    in_vars: Iterable[Any] | None = None,
+    out_vars: Iterable[Any] | None = None,
+    title: str | None = None,
+    hidden: Iterable[tuple[int, int]] | None = None,
+) -> Diagram:
+    """Collect what a diagram of a network shows; the arguments are those of `plot`.
+
+    Returns:
+        The diagram, with one curve for every edge.
+
+    Raises:
+        ValueError: for an unknown metric, a wrong number of names, or a network that has not seen data.
+    """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    levels = range(network.depth + 1)
+    diagram = Diagram(
+        widths_in=tuple(int(network.width_in[level]) for level in levels),
+        widths_out=tuple(int(network.width_out[level]) for level in levels),
+        arities=((), *(tuple(network.structure.arities[level]) for level in levels[1:])),
+        edges={},
+        in_vars=variable_labels(in_vars),
+        out_vars=variable_labels(out_vars),
+        title=title,
+        hidden=frozenset((int(level), int(i)) for level, i in hidden or ()),
+    )
+
+    trace = network.trace()
+    scores = METRICS[metric](trace)
+    for level in range(network.depth):
+        numeric = _to_numpy(cast(Tensor, network.act_fun[level].mask)) > 0
+        symbolic = _to_numpy(cast(Tensor, network.symbolic_fun[level].mask)).T > 0
+        opacity = np.clip(np.tanh(beta * np.nan_to_num(_to_numpy(scores[level]).T)), 0.0, 1.0)
+        x, y = _to_numpy(trace.acts[level]), _to_numpy(trace.postacts(level))
+        order = np.argsort(x, axis=0)
+        for i in range(diagram.widths_in[level]):
+            sorted_x, sorted_y = x[order[:, i], i], y[order[:, i], :, i]
+            for j in range(diagram.widths_out[level + 1]):
+                kind = _kind(numeric[i, j], symbolic[i, j])
+                visible = 0.0 if kind == "none" else float(opacity[i, j])
+                diagram.edges[level, i, j] = EdgeCurve(sorted_x, sorted_y[:, j], visible, kind)
+    return diagram
+
+
+def _to_numpy(tensor: Tensor) -> Array:
+    return np.asarray(tensor.detach().double().cpu().numpy(), dtype=np.float64)
+
+
+def _kind(numeric: bool, symbolic: bool) -> EdgeKind:
+    if numeric:
+        return "both" if symbolic else "numeric"
+    return "symbolic" if symbolic else "none"

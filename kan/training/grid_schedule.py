@@ -1,0 +1,28 @@
+"""When the grids follow the activations during a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["GridSchedule"]
+
+
+@dataclass(frozen=True)
+class GridSchedule:
+    """Updates every ``stop // number`` steps (at least every step) from `start` on and before `stop`.
+
+    >>> [step for step in range(100) if GridSchedule(number=10, start=-1, stop=50).due(step)]
+    [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]
+    """
+
+    number: int = 10
+    start: int = -1
+    stop: int = 50
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError(f"grid_update_num must be at least 1; got {self.number}. Use update_grid=False for no updates.")
+
+    def due(self, step: int) -> bool:
+        """Whether the grids are updated before this step."""
+        return self.start <= step < self.stop and step % max(1, self.stop // self.number) == 0

@@ -1,0 +1,105 @@
+r"""The objective ``loss + lamb R``: one definition for every optimiser.
+
+For a matrix ``V`` of edge (or node) scores, rows are outputs and columns inputs, with ``P = V / (row sum + 1)`` and ``Q = V / (column sum + 1)``,
+
+    ``R = sum_V [lamb_l1 sum(V) - lamb_entropy (mean_r sum_c P log2(P + 1e-4) + mean_c sum_r Q log2(Q + 1e-4))]``
+    ``    + sum_layers [lamb_coef sum_im mean_j |coef_ijm| + lamb_coefdiff sum_im mean_j |coef_ij(m+1) - coef_ijm|]``.
+
+Which scores ``V`` are is the metric: deviations of the edges (``edge_forward_*``) or attribution scores (``*_backward``).
+
+References
+    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, section 2.5.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kan.analysis.attribution import attribute
+from kan.errors import unknown_name
+from kan.network.network import Network
+from kan.network.trace import FirstLayer, Trace
+
+__all__ = ["METRICS", "Objective", "Penalty", "regularization"]
+
+
+def _node_backward(trace: Trace) -> list[Tensor]:
+    """Score of every input for every node, ``(n_l, n_0)`` for ``l = 1 ... L``, scaled by the node's own score."""
+    nodes = attribute(trace).node_scores
+    return [attribute(trace, l, nodes[l]).node_scores_all[0] for l in range(1, trace.structure.depth + 1)]
+
+
+METRICS: dict[str, Callable[[Trace], list[Tensor]]] = {
+    "edge_forward_spline_n": lambda trace: trace.acts_scale_spline,
+    "edge_forward_sum": lambda trace: trace.acts_scale,
+    "edge_forward_spline_u": lambda trace: trace.edge_actscale,
+    "edge_backward": lambda trace: attribute(trace).edge_scores,
+    "node_backward": _node_backward,
+}
+"""The score matrices that a penalty can be taken of, by name."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """The weights in ``R`` and the metric it is taken of."""
+
+    metric: str = "edge_forward_spline_n"
+    lamb_l1: float = 1.0
+    lamb_entropy: float = 2.0
+    lamb_coef: float = 0.0
+    lamb_coefdiff: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise unknown_name("reg_metric", self.metric, METRICS)
+
+
+def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
+    """``R`` of a network on the data of `trace`, 0-dim."""
+    total = trace.output.new_zeros(())
+    for scores in METRICS[penalty.metric](trace):
+        total = total + penalty.lamb_l1 * scores.sum() + penalty.lamb_entropy * (_entropy(scores, 1) + _entropy(scores, 0))
+    if penalty.lamb_coef or penalty.lamb_coefdiff:
+        for layer in network.act_fun:
+            total = total + penalty.lamb_coef * layer.coef.abs().mean(dim=1).sum()
+            total = total + penalty.lamb_coefdiff * layer.coef.diff(dim=-1).abs().mean(dim=1).sum()
+    return total
+
+
+def _entropy(scores: Tensor, dim: int) -> Tensor:
+    """Mean entropy, in bits, of the scores normalised along `dim`."""
+    p = scores / (scores.sum(dim=dim, keepdim=True) + 1)
+    return -(p * torch.log2(p + 1e-4)).sum(dim=dim).mean()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``loss(network(x), y) + lamb R``.
+
+    Attributes:
+        network: the network.
+        loss_fn: of prediction and label.
+        lamb: weight of the penalty; with 0 the penalty is not computed.
+        penalty: its definition.
+        singularity_avoiding, y_th: how symbolic edges are evaluated.
+    """
+
+    network: Network
+    loss_fn: Callable[[Tensor, Tensor], Tensor]
+    lamb: float
+    penalty: Penalty
+    singularity_avoiding: bool = False
+    y_th: float = 1000.0
+
+    def __call__(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective, loss and penalty, 0-dim each."""
+        trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th)
+        loss = self.loss_fn(trace.output, y)
+        if self.lamb == 0:
+            return loss, loss, loss.new_zeros(())
+        penalty = regularization(self.network, trace, self.penalty)
+        return loss + self.lamb * penalty, loss, penalty

@@ -1,0 +1,148 @@
+"""Imports inside the package go down only, and no two paths differ in case alone.
+
+The rooms and their order are described in docs/architecture.md.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the ground up. Rooms that share a line are siblings and do not import each other.
+LEVELS = [
+    ["_version", "errors"],
+    ["bases", "symbolic", "datasets"],
+    ["layers"],
+    ["network"],
+    ["analysis"],
+    ["training", "surgery", "checkpoint", "plotting"],
+    ["discovery"],
+    ["model"],
+    ["estimators", "export"],
+    ["pykan's paths"],
+    ["the front door"],
+]
+LEVEL_OF_ROOM = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+PYKAN_PATHS = {
+    *["MultKAN", "KANLayer", "Symbolic_KANLayer", "LBFGS", "MLP", "spline", "utils", "compiler"],
+    *["hypothesis", "feynman", "experiment"],
+}
+
+
+def room_of(name: str, modules: set[str]) -> str:
+    """The room of a dotted name: `kan.bases.bspline` lies in `bases`, and `kan.KAN` is had from `kan/__init__.py`."""
+    first = ".".join(name.split(".")[:2]).removeprefix("kan.")
+    if first in PYKAN_PATHS:
+        return "pykan's paths"
+    return first if first in LEVEL_OF_ROOM or f"kan.{first}" in modules else "the front door"
+
+
+def imported_names(module: str, is_package: bool, source: str) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything of `kan` that a source imports, inside functions too."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+
+    def absolute(target: str | None, dots: int) -> str:
+        above = package[: len(package) - dots + 1] if dots else []
+        return ".".join([*above, *filter(None, [target])])
+
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(node.module, node.level)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            target = node.args[0].value
+            if called in ("import_module", "__import__") and isinstance(target, str):
+                bare = target.lstrip(".")
+                names = [absolute(bare, len(target) - len(bare))]
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "kan")
+
+
+def violations(module: str, source: str, modules: set[str], is_package: bool = False) -> list[str]:
+    """One sentence for each import of `module` that goes up or sideways, or for `module` itself if it has no room."""
+    home = room_of(module, modules)
+    if home not in LEVEL_OF_ROOM:
+        return [f"{module} lies in {home!r}, which is no room of docs/architecture.md"]
+    found = []
+    for line, name in imported_names(module, is_package, source):
+        room = room_of(name, modules)
+        if room != home and LEVEL_OF_ROOM.get(room, len(LEVELS)) >= LEVEL_OF_ROOM[home]:
+            found.append(f"{module}:{line} imports {name}: {home} may not import {room}")
+    return found
+
+
+def package_sources() -> dict[str, Path]:
+    """Module name -> path of every source file of the package."""
+    sources = {}
+    for path in sorted((ROOT / "kan").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        sources[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return sources
+
+
+def test_imports_go_down_only() -> None:
+    sources = package_sources()
+    modules = set(sources)
+    found = []
+    for module, path in sources.items():
+        found += violations(module, path.read_text(encoding="utf-8"), modules, path.name == "__init__.py")
+    assert not found, "\n".join(found)
+
+
+# The modules of a package with one room too many.
+MADE_UP = {"kan", "kan.bases", "kan.bases.bspline", "kan.layers", "kan.surgery", "kan.model", "kan.attic"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "sentence"),
+    [
+        ("kan.bases.bspline", "from kan.layers.kan_layer import KANLayer", "bases may not import layers"),
+        ("kan.bases.bspline", "from ..symbolic import library", "bases may not import symbolic"),
+        ("kan.surgery.prune", "import kan.training", "surgery may not import training"),
+        ("kan.surgery.prune", "def f():\n    from kan import model", "kan.surgery.prune:2 imports kan.model"),
+        ("kan.surgery.prune", "from kan import KAN", "surgery may not import the front door"),
+        ("kan.model", "from kan.utils import ex_round", "model may not import pykan's paths"),
+        ("kan.model", "import importlib\nimportlib.import_module('kan.KANLayer')", "kan.model:2"),
+        ("kan.layers.kan_layer", "from .. import network", "layers may not import network"),
+        ("kan.attic", "", "'attic', which is no room"),
+        ("kan.model", "import kan.attic", "model may not import attic"),
+    ],
+)
+def test_a_violation_is_found(module: str, source: str, sentence: str) -> None:
+    found = violations(module, source, MADE_UP)
+    assert len(found) == 1
+    assert sentence in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("kan.layers.kan_layer", "from kan.bases.bspline import BSpline\nfrom kan.symbolic import library"),
+        ("kan.surgery.prune", "from ..network import Network\nfrom . import prune\nimport torch, numpy.linalg"),
+        ("kan.KANLayer", "from kan.layers import KANLayer\nfrom kan.utils import ex_round"),
+        ("kan", "from kan.model import KAN\nfrom kan._version import __version__\nfrom .utils import ex_round"),
+    ],
+)
+def test_imports_that_go_down_are_allowed(module: str, source: str) -> None:
+    assert violations(module, source, MADE_UP, is_package=module == "kan") == []
+
+
+def case_twins(paths: list[str]) -> list[str]:
+    """The paths that are the same as another one on a file system that ignores case."""
+    count = Counter(path.lower() for path in paths)
+    return [path for path in paths if count[path.lower()] > 1]
+
+
+def test_no_two_paths_differ_in_case_only() -> None:
+    folders = ["kan", "tests", "benchmarks", "tutorials", "docs", "scripts"]
+    below = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    assert case_twins([str(path.relative_to(ROOT)) for path in [*below, *ROOT.iterdir()]]) == []
+    assert case_twins(["kan/MLP.py", "kan/mlp.py", "kan/model.py"]) == ["kan/MLP.py", "kan/mlp.py"]

@@ -1,0 +1,62 @@
+"""`import kan` brings little beyond torch, and pykan's names stay classes. Modules are counted: times vary."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HEAVY = {"IPython", "matplotlib", "pandas", "scipy", "sklearn", "sympy"}
+
+IMPORT_AND_LIST = """
+import json, sys
+import torch
+before = set(sys.modules)
+import kan
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+CLASSES = """
+import inspect
+{imports}
+import kan
+for name in ("KAN", "MultKAN", "KANLayer", "LBFGS"):
+    assert inspect.isclass(getattr(kan, name)), (name, getattr(kan, name))
+"""
+
+
+def run_python(source: str) -> str:
+    """What a fresh interpreter prints when it runs `source` in the repository."""
+    process = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_import_loads_no_heavy_library() -> None:
+    loaded = json.loads(run_python(IMPORT_AND_LIST))
+    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+
+
+def test_import_loads_few_modules_beyond_torch() -> None:
+    loaded = json.loads(run_python(IMPORT_AND_LIST))
+    foreign = [name for name in loaded if name.split(".")[0] != "kan"]
+    # torch._dynamo alone would bring several hundred.
+    assert len(foreign) < 150, foreign
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import kan",
+        "from kan.KANLayer import KANLayer",
+        "from kan.MultKAN import MultKAN",
+        "from kan.LBFGS import LBFGS",
+        "import kan.KANLayer, kan.MultKAN, kan.LBFGS",
+        "from kan import *",
+    ],
+)
+def test_pykans_names_stay_classes(imports: str) -> None:
+    run_python(CLASSES.format(imports=imports))
