@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from torch import Tensor
 
+from kan.analysis.attribution import attribute
 from kan.errors import unknown_name
 from kan.plotting.diagram import Array, Diagram, EdgeCurve, EdgeKind
 from kan.plotting.drawing import draw
@@ -82,8 +83,6 @@ def plot(
 
 
 def _attribution(trace: Trace) -> Sequence[Tensor]:
-    from kan.analysis.attribution import attribute
-
     return attribute(trace).edge_scores
 
 

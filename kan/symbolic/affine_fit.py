@@ -350,7 +350,7 @@ def _lattices(
     a_edge = (a.abs() == abs(a_low)) | (a.abs() == abs(a_high))
 
     # slopes and locations in units of the data; both hold 1 exactly, where a bounded domain fits the data exactly
-    slopes = linspace(-5, 5, 31).exp2()
+    slopes = (torch.arange(-15, 16, dtype=half.dtype, device=half.device) / 3).exp2()
     relative = torch.cat([s * slopes for s in signs])
     relative_edge = relative.abs() == slopes[-1]
     if symmetries.scaling is not None:
@@ -397,7 +397,8 @@ def _scan(family: _Family, z: Tensor, y: Tensor, lattices: list[_Lattice], start
         score = _score(family, z, y, lattice)
         is_peak = score == torch.nn.functional.max_pool2d(score, kernel_size=3, stride=1, padding=1)
         count = min(-(-starts // len(lattices)), score[0].numel())
-        top, index = torch.where(is_peak, score, -1.0).flatten(1).topk(count, dim=-1)
+        # other candidates come after the peaks: a narrow domain may leave a single peak, on its border
+        top, index = torch.where(is_peak & (score > 0), score, score - 1).flatten(1).topk(count, dim=-1)
         alpha = lattice.alpha[..., None].expand_as(lattice.beta)
         candidates = torch.stack([alpha, lattice.beta], dim=-1).flatten(1, 2)
         points.append(candidates.gather(1, index[..., None].expand(-1, -1, 2)))
@@ -417,8 +418,9 @@ def _score(family: _Family, z: Tensor, y: Tensor, lattice: _Lattice) -> Tensor:
     rows = max(1, _SCAN_ELEMENTS // z.numel())
     (function,), size = family.functions, family.size.to(z.dtype)
     parts = []
-    for s, t in zip(slope.split(rows, dim=1), offset.split(rows, dim=1), strict=True):
-        value = _value(function, torch.addcmul(t, s, z[:, None]))
+    for first in range(0, slope.shape[1], rows):
+        some = slice(first, first + rows)
+        value = _value(function, torch.addcmul(offset[:, some], slope[:, some], z[:, None]))
         mean = value.mean(-1, keepdim=True)
         value = value - mean
         norm = torch.linalg.vector_norm(value, dim=-1)
@@ -519,38 +521,52 @@ def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterati
     """Return the best point on all samples, shape (F, E, 2), from a few candidates of shape (F, E, S, 2)."""
     loss, _, _ = _linearise(family, z, y, point)
     point, loss = _polish(family, z, y, _smallest(point, loss), iterations, tolerance=1e-12)
+    # slopes lead nowhere for a function of steps, and for one whose data reach the end of its domain
     _, _, hessian = _linearise(family, z, y, point)
-    # a function of steps has no slope to follow
-    for k in (~hessian.flatten(1).any(1) & loss.isfinite().flatten(1).any(1)).nonzero()[:, 0].tolist():
+    beyond = point[..., 1:] + point[..., :1] * z.new_tensor([-1 - 1e-3, 1 + 1e-3])
+    at_end = torch.stack([_value(f, u).isfinite().all(-1) for f, u in zip(family.functions, beyond, strict=True)]).logical_not()
+    stuck = (loss < torch.inf) & (loss > 1e-20) & (at_end | ~hessian.any(-1))
+    for k in stuck.flatten(1).any(1).nonzero()[:, 0].tolist():
         point[k] = _pattern_search(family.take([k]), z, y, point[k])
     return point[:, :, 0]
 
 
 def _smallest(point: Tensor, loss: Tensor) -> Tensor:
-    """Return the point of least loss, shape (..., 1, 2); among equals, aliases for instance, that of least slope."""
+    """Return the point of least loss, shape (..., 1, 2); of equals, aliases for instance, the least slope, rather > 0."""
     least = loss.amin(-1, keepdim=True)
+    slope = point[..., 0]
     equal = loss <= least * (1 + 1e-6) + 1e-12
-    index = torch.where(equal, point[..., 0].abs(), torch.inf).argmin(-1, keepdim=True)
+    index = torch.where(equal, slope.abs() - 1e-6 * slope, torch.inf).argmin(-1, keepdim=True)
     return point.gather(-2, index[..., None].expand(*index.shape, 2))
 
 
 def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
-    """Improve ``point``, shape (E, 1, 2), without slopes: the best of 5 x 5 neighbours at ever smaller distances."""
+    """Improve ``point``, shape (E, 1, 2), without slopes: the best of 5 x 5 neighbours at ever smaller distances.
+
+    It moves the values of u at z = -1 and z = 1, so that an end which sits on the border of a domain stays there exactly.
+    """
     (function,), free, size = family
-    reach = torch.stack([point[..., 0].abs() / 8, torch.full_like(point[..., 1], 1 / 64)], dim=-1) * free
     ticks = torch.linspace(-1, 1, 5, dtype=z.dtype, device=z.device)
-    neighbours = torch.cartesian_prod(ticks, ticks)
-    # the present point first, so that it stays when nothing is better
-    neighbours = torch.cat([torch.zeros_like(neighbours[:1]), neighbours])
-    for _ in range(24):
+    steps = torch.cartesian_prod(*(ticks if is_free else ticks[2:3] for is_free in free[0].tolist()))
+    # no move comes first, so that the point stays when nothing is better
+    steps = torch.cat([torch.zeros_like(steps[:1]), steps])
+    moves = torch.stack([steps[:, 1] - steps[:, 0], steps[:, 1] + steps[:, 0]], dim=-1)
+    alpha, beta = point[..., :1], point[..., 1:]
+    ends, reach = torch.cat([beta - alpha, beta + alpha], dim=-1), alpha.abs() / 8
+    width = max(1, _POLISH_ELEMENTS // z.numel())
+    for _ in range(80):
+        trial = ends + moves * reach
         loss = []
-        for offset in neighbours:
-            trial = point + offset * reach
-            residual, *_ = _project(_value(function, trial[..., 0] * z + trial[..., 1]), y, size)
+        for some in trial.split(width, dim=1):
+            u = torch.lerp(some[..., :1], some[..., 1:], (z[:, None] + 1) / 2)
+            residual, *_ = _project(_value(function, u), y[:, None], size)
             loss.append(residual.square().sum(-1).nan_to_num(torch.inf))
-        point = point + (neighbours[torch.stack(loss, dim=-1).argmin(-1)] * reach[:, 0])[:, None]
-        reach = reach / 2
-    return point
+        best = torch.cat(loss, dim=1).argmin(-1)[:, None, None]
+        ends = trial.gather(1, best.expand(-1, -1, 2))
+        reach = torch.where(best == 0, reach / 4, reach)
+        if bool((reach < 1e-11).all()):
+            break
+    return torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], dim=-1) / 2
 
 
 def _finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
