@@ -126,7 +126,7 @@ class Network(nn.Module):
         self.symbolic_fun = nn.ModuleList(symbolic)
         self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
         self.input_width = n[0]
-        self._last_input: Tensor | None = None
+        self.last_input: Tensor | None = None
         self.to(device)
 
     @property
@@ -197,7 +197,7 @@ class Network(nn.Module):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype."""
         new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
-        new.remember_input(self._last_input)
+        new.remember_input(self.last_input)
         return new
 
     def checked_input(self, x: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ class Network(nn.Module):
 
     def remember_input(self, x: Tensor | None) -> None:
         """Keep a reference to `x` as the input that later calls without data refer to."""
-        self._last_input = None if x is None else x.detach()
+        self.last_input = None if x is None else x.detach()
 
     def remembered_input(self) -> Tensor:
         """The last input, for calls without data.
@@ -228,9 +228,9 @@ class Network(nn.Module):
         Raises:
             ValueError: if the network has seen none.
         """
-        if self._last_input is None:
+        if self.last_input is None:
             raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
-        return self._last_input
+        return self.last_input
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
         """The network's output, ``(B, outputs)``.

@@ -108,11 +108,14 @@ def fit_affine(
 
     .. math:: \min_{a,b,c,d} \sum_n \bigl(y_n - c f(a x_n + b) - d\bigr)^2
 
-    The ranges bound the lattice, not the answer: a second lattice in units of the data covers slopes and locations that
-    the ranges miss when ``x`` is large or small, and the polish goes wherever the fit improves. Of functions with a scale
-    symmetry only the location ``-b/a`` is searched, so of the ranges only the signs of ``a`` matter.
-    A candidate counts only if ``f`` is finite on every sample. A constant curve, or one for which no candidate counts,
-    gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``. Equally good fits are decided for the smaller ``|a|``.
+    The ranges bound one lattice, not the answer: a second lattice in units of the data covers slopes and locations
+    that the ranges miss when ``x`` is large or small, and the polish goes wherever the fit improves. Of functions with
+    a scale symmetry only the location ``-b/a`` is searched, so of the ranges only the signs of ``a`` matter.
+
+    A candidate counts only if ``f`` is finite on every sample and varies enough there: a wrong function can imitate a
+    line or a tail ever better as ``c`` grows without bound, and is stopped at about ``|c| = 1e4 std(y)``.
+    A constant curve, or one for which no candidate counts, gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``.
+    Equally good fits are decided for the smaller ``|a|``.
 
     Args:
         x: Abscissae, shape (N, E), one column per curve.
@@ -129,8 +132,8 @@ def fit_affine(
         Parameters in the gauge of :func:`canonicalise`, and R^2 on all samples.
 
     Raises:
-        ValueError: Shapes differ, fewer than two samples, values that are not finite, bad ranges or counts, or a function
-            that does not keep the shape of its argument.
+        ValueError: Shapes differ, fewer than two samples, values that are not finite, bad ranges or counts, or a
+            function that does not keep the shape of its argument.
 
     Example:
         >>> from kan.symbolic.library import lookup
@@ -144,13 +147,13 @@ def fit_affine(
     _check_curves(x, y)
     _check_search(a_range, b_range, grid_number, starts, iterations, samples)
     shape = (len(functions), x.shape[1])
-    affine = torch.empty(*shape, 4, dtype=torch.float64, device=x.device)
-    r2 = torch.empty(shape, dtype=torch.float64, device=x.device)
-    at_boundary = torch.zeros(shape, dtype=torch.bool, device=x.device)
     width = max(1, _POLISH_ELEMENTS // (max(1, len(functions)) * starts * samples))
 
     # slopes come from autograd, which inference mode would forbid
     with torch.inference_mode(False), torch.no_grad():
+        affine = torch.empty(*shape, 4, dtype=torch.float64, device=x.device)
+        r2 = torch.empty(shape, dtype=torch.float64, device=x.device)
+        at_boundary = torch.zeros(shape, dtype=torch.bool, device=x.device)
         for first in range(0, x.shape[1], width):
             curves = slice(first, first + width)
             xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
@@ -259,9 +262,8 @@ def canonicalise(affine: Tensor, symmetries: Symmetries) -> Tensor:
             # the scale in logarithms: exp(b) itself may overflow
             log_scale = c.abs().log() + exp_rate * b
             large = log_scale.isfinite() & (log_scale.abs() > _MODERATE_LOG_SCALE)
-            kept = torch.where(large, log_scale / exp_rate, 0.0)
-            c = torch.where(large | (c == 0), c.sign(), c * (exp_rate * b).clamp(-700, 700).exp())
-            b = kept
+            b = torch.where(large, log_scale / exp_rate, 0.0)
+            c = c.sign() * torch.where(large, 1.0, log_scale.exp())
     if symmetries.period is not None:
         period, factor = symmetries.period
         turns = (b / period - 0.5).ceil()
@@ -345,7 +347,7 @@ def _lattices(
         step = (a_high - a_low) / (grid_number - 1)
         lowest = 0.0 if a_low < 0 < a_high else min(abs(a_low), abs(a_high))
         highest = max(abs(a_low), abs(a_high))
-        a = linspace(lowest, highest, round((highest - lowest) / step) + 1)
+        a = linspace(lowest, highest, max(2, round((highest - lowest) / step) + 1))
     a = a[a != 0]
     a_edge = (a.abs() == abs(a_low)) | (a.abs() == abs(a_high))
 
@@ -491,7 +493,7 @@ def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Te
 
 
 def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return residual, c, centred F and its squared norm (..., 1); NaN for an F that is not finite or varies too little.
+    """Return residual, c, centred F and its squared norm (..., 1); NaN for an F not finite or varying too little.
 
     ``size`` is what the spread of F is compared with; NaN stands for the mean of F.
     """
@@ -524,15 +526,15 @@ def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterati
     # slopes lead nowhere for a function of steps, and for one whose data reach the end of its domain
     _, _, hessian = _linearise(family, z, y, point)
     beyond = point[..., 1:] + point[..., :1] * z.new_tensor([-1 - 1e-3, 1 + 1e-3])
-    at_end = torch.stack([_value(f, u).isfinite().all(-1) for f, u in zip(family.functions, beyond, strict=True)]).logical_not()
-    stuck = (loss < torch.inf) & (loss > 1e-20) & (at_end | ~hessian.any(-1))
+    inside = [_value(f, u).isfinite().all(-1) for f, u in zip(family.functions, beyond, strict=True)]
+    stuck = (loss < torch.inf) & (loss > 1e-20) & (~torch.stack(inside) | ~hessian.any(-1))
     for k in stuck.flatten(1).any(1).nonzero()[:, 0].tolist():
         point[k] = _pattern_search(family.take([k]), z, y, point[k])
     return point[:, :, 0]
 
 
 def _smallest(point: Tensor, loss: Tensor) -> Tensor:
-    """Return the point of least loss, shape (..., 1, 2); of equals, aliases for instance, the least slope, rather > 0."""
+    """Return the point of least loss, shape (..., 1, 2); of equals (aliases, mirror images) the least slope."""
     least = loss.amin(-1, keepdim=True)
     slope = point[..., 0]
     equal = loss <= least * (1 + 1e-6) + 1e-12
@@ -541,13 +543,16 @@ def _smallest(point: Tensor, loss: Tensor) -> Tensor:
 
 
 def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
-    """Improve ``point``, shape (E, 1, 2), without slopes: the best of 5 x 5 neighbours at ever smaller distances.
+    """Improve ``point``, shape (E, 1, 2), without slopes: the best of its neighbours at ever smaller distances.
 
-    It moves the values of u at z = -1 and z = 1, so that an end which sits on the border of a domain stays there exactly.
+    The values of u at z = -1 and z = 1 are moved, so that one which is the end of a domain can stay there exactly.
     """
     (function,), free, size = family
-    ticks = torch.linspace(-1, 1, 5, dtype=z.dtype, device=z.device)
-    steps = torch.cartesian_prod(*(ticks if is_free else ticks[2:3] for is_free in free[0].tolist()))
+    # neighbours lie dense where that is cheap: the best step of a step function is as wide as the gap of two samples
+    count = 5 if bool(free.all()) else 33
+    ticks = torch.linspace(-1, 1, count, dtype=z.dtype, device=z.device)
+    still = torch.zeros_like(ticks[:1])
+    steps = torch.cartesian_prod(*(ticks if is_free else still for is_free in free[0].tolist()))
     # no move comes first, so that the point stays when nothing is better
     steps = torch.cat([torch.zeros_like(steps[:1]), steps])
     moves = torch.stack([steps[:, 1] - steps[:, 0], steps[:, 1] + steps[:, 0]], dim=-1)
@@ -557,7 +562,7 @@ def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Ten
     for _ in range(80):
         trial = ends + moves * reach
         loss = []
-        for some in trial.split(width, dim=1):
+        for some in torch.split(trial, width, dim=1):
             u = torch.lerp(some[..., :1], some[..., 1:], (z[:, None] + 1) / 2)
             residual, *_ = _project(_value(function, u), y[:, None], size)
             loss.append(residual.square().sum(-1).nan_to_num(torch.inf))

@@ -4,7 +4,7 @@ An edge is :math:`\varphi(x) = c\,f(a x + b) + d` with :math:`f` one row of the 
 :math:`f` for sympy, its complexity (the price a formula search charges for it) and a singularity-safe version
 :math:`f_{y_\mathrm{th}}`, which equals :math:`f` away from its singularities and stays finite and continuous at them:
 where :math:`|f|` would exceed the threshold :math:`y_\mathrm{th}` it goes on as a constant or as a straight line
-through the singularity. Where the floating point format cannot resolve the threshold the nearest resolvable one is used.
+through the singularity. Where the floating point format cannot resolve the threshold, the nearest one it can is used.
 
 A row also knows its symmetries. Four parameters say too much when :math:`f(s u)` or :math:`f(-u)` is itself an affine
 function of :math:`f(u)`; the fit searches only what is left and returns one representative of each class.
@@ -44,6 +44,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
@@ -371,7 +372,7 @@ def add_symbolic(name: str, fun: TorchFun, c: float = 1, fun_singularity: Singul
         raise TypeError(
             f"fun_singularity must be a callable (u, y_th) -> (t, value) or None, got {type(fun_singularity).__name__}."
         )
-    if isinstance(c, bool) or not isinstance(c, int | float):
+    if isinstance(c, bool) or not isinstance(c, Real):
         raise TypeError(f"c, the complexity, must be a number, got {type(c).__name__}.")
     if not math.isfinite(c):
         raise ValueError(f"c, the complexity, must be finite, got {c}.")
@@ -406,7 +407,8 @@ def resolve_library(
     """Turn the ``lib`` argument of the symbolic workflow into a dict of rows, in the order given.
 
     Args:
-        lib: None for the whole of ``SYMBOLIC_LIB``, a sequence of names, or a dict from names to rows or pykan's 4-tuples.
+        lib: None for the whole of ``SYMBOLIC_LIB``, a sequence of names, or a dict from names to rows or to pykan's
+            4-tuples.
 
     Raises:
         ValueError: ``lib`` is empty, or holds an unknown name or a tuple that is not a row.
@@ -418,10 +420,10 @@ def resolve_library(
     """
     if isinstance(lib, str):
         raise TypeError(f"lib must be a list of names, got the string {lib!r}; write [{lib!r}].")
-    entries: Mapping[str, Any] = SYMBOLIC_LIB if lib is None else lib if isinstance(lib, Mapping) else {}
-    rows = {name: _as_row(name, entry) for name, entry in entries.items()}
-    if not isinstance(lib, Mapping) and lib is not None:
-        rows = {name: lookup(name) for name in lib}
+    if isinstance(lib, Mapping):
+        rows = {name: _as_row(name, entry) for name, entry in lib.items()}
+    else:
+        rows = {name: lookup(name) for name in (SYMBOLIC_LIB if lib is None else lib)}
     if not rows:
         raise ValueError("lib is empty: name at least one function, or pass None for the whole of SYMBOLIC_LIB.")
     return rows

@@ -1,0 +1,150 @@
+"""The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them.
+
+The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. A file is written beside its
+name, synced and renamed, so that a name never stands for half a file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+
+from kan.network.network import Network
+
+__all__ = ["FORMAT", "load", "read_config", "save"]
+
+N = TypeVar("N", bound=Network)
+
+FORMAT = 1
+"""Version of the configuration's layout; pykan's files carry none."""
+
+SETTINGS = ("width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable")
+OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
+
+
+def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+    """Write a network under the file names that begin with `path`.
+
+    Args:
+        network: to be saved, with its last input.
+        path: folder and version, such as ``model/0.1``.
+        extra: further plain entries of the configuration.
+    """
+    settings = network.settings()
+    config: dict[str, Any] = {name: settings[name] for name in (*SETTINGS, *OWN_SETTINGS)}
+    config.update(
+        format=FORMAT,
+        base_fun_name=settings["base_fun"] if isinstance(settings["base_fun"], str) else getattr(settings["base_fun"], "__name__", "custom"),
+        device=str(network.device),
+        dtype=str(network.dtype).removeprefix("torch."),
+        input_id=network.input_id.tolist(),
+        input_width=network.input_width,
+        **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_fun)},
+        **(extra or {}),
+    )
+    text = yaml.safe_dump(_plain(config), default_flow_style=False)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _write(f"{path}_state", lambda file: torch.save({name: value.detach() for name, value in network.state_dict().items()}, file))
+    _write(f"{path}_cache_data", lambda file: torch.save(network.last_input, file))
+    _write(f"{path}_config.yml", lambda file: file.write(text.encode()))
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration of the version `path`.
+
+    Raises:
+        FileNotFoundError: if there is no such version.
+        ValueError: if the file is no configuration.
+    """
+    file = Path(f"{path}_config.yml")
+    if not file.exists():
+        raise FileNotFoundError(f"there is no checkpoint {str(path)!r}: {file} does not exist.")
+    try:
+        config = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not a readable configuration: {error}") from error
+    if not isinstance(config, dict) or "width" not in config:
+        raise ValueError(f"{file} is not a configuration of a KAN: the entry 'width' is missing.")
+    return config
+
+
+def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str | None = None, **arguments: Any) -> N:
+    """The network saved under `path`.
+
+    Args:
+        cls: the network's class.
+        path: folder and version, such as ``model/0.1``.
+        device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
+        arguments: further arguments for the class's constructor.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is missing or does not fit.
+    """
+    config = read_config(path)
+    own = {name: config[name] for name in OWN_SETTINGS if name in config}
+    state = _tensors(f"{path}_state")
+    network = cls(**{name: config[name] for name in SETTINGS}, **own, base_fun=config["base_fun_name"], **arguments)
+    network.to(state["act_fun.0.coef"].dtype)
+    for l, layer in enumerate(network.symbolic_fun):
+        for j, row in enumerate(config[f"symbolic.funs_name.{l}"]):
+            for i, name in enumerate(row):
+                if name != "0":
+                    layer.set_function(i, j, name)
+    if "input_id" in config:
+        network.input_id = torch.tensor(config["input_id"])
+        network.input_width = int(config["input_width"])
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path}_state does not fit {path}_config.yml: {error}") from error
+    data = Path(f"{path}_cache_data")
+    network.to(_device(config) if device is None else device)
+    network.remember_input(_tensors(data).to(network.device) if data.exists() and _tensors(data) is not None else None)
+    return network
+
+
+def _device(config: Mapping[str, Any]) -> str:
+    name = str(config.get("device", "cpu"))
+    return name if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()) else "cpu"
+
+
+def _tensors(file: str | os.PathLike[str]) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{os.fspath(file)} could not be read as tensors, nothing was loaded: {error}") from error
+
+
+def _write(path: str, write: Callable[[Any], Any]) -> None:
+    """Write a whole file or none."""
+    folder, name = os.path.split(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder or ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """With nothing but dictionaries, lists, strings and numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return int(value) if float(value).is_integer() and not isinstance(value, float) else float(value)

@@ -1,0 +1,154 @@
+r"""The formula that a symbolic network computes.
+
+Constants that a function can hand on are moved where they are easiest to read, without changing the value:
+``c exp(u + h) -> (c e^h) exp(u)`` and ``c (a u)^p -> (c a^p) u^p``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kan.network.network import Network
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["ex_round", "symbolic_formula"]
+
+
+def symbolic_formula(
+    network: Network,
+    var: Sequence[Any] | None = None,
+    normalizer: Sequence[Any] | None = None,
+    output_normalizer: Sequence[Any] | None = None,
+) -> tuple[list[sympy.Expr], list[sympy.Expr], list[list[sympy.Expr]], list[list[sympy.Expr]]]:
+    """The formulas of all outputs.
+
+    Args:
+        network: every edge of which is symbolic or switched off.
+        var: names or sympy expressions of the inputs; ``x_1, x_2, ...`` by the columns of the data when not given.
+        normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``.
+        output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``.
+
+    Returns:
+        ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer of nodes and of all
+        sub-nodes per layer from the first hidden one on.
+
+    Raises:
+        ValueError: if an edge is not symbolic, or a list has the wrong length.
+    """
+    import sympy
+
+    numeric = [
+        (l, i, j) for l, layer in enumerate(network.act_fun) for i, row in enumerate(layer.mask.tolist()) for j, on in enumerate(row) if on != 0
+    ]
+    if numeric:
+        raise ValueError(
+            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are still "
+            f"splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
+        )
+    names = [f"x_{int(i) + 1}" for i in network.input_id] if var is None else list(var)
+    inputs = [sympy.Symbol(name) if isinstance(name, str) else sympy.sympify(name) for name in names]
+    _check_length("var", inputs, network.width_in[0])
+    nodes = [list(inputs)]
+    if normalizer is not None:
+        mean, std = (_numbers(part, "normalizer", network.width_in[0]) for part in normalizer)
+        nodes[0] = [(x - m) / s for x, m, s in zip(inputs, mean, std, strict=True)]
+    subnodes: list[list[sympy.Expr]] = []
+    for l in range(network.depth):
+        sums = _layer_sums(network, l, nodes[-1])
+        scale, bias = network.subnode_scale[l].tolist(), network.subnode_bias[l].tolist()
+        subnodes.append([_affine(s, a, b) for s, a, b in zip(sums, scale, bias, strict=True)])
+        scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
+        products = [
+            sympy.Mul(*(subnodes[-1][s] for s in network.structure.subnodes(l + 1, i))) for i in range(network.width_in[l + 1])
+        ]
+        nodes.append([_affine(p, a, b) for p, a, b in zip(products, scale, bias, strict=True)])
+    outputs = nodes[-1]
+    if output_normalizer is not None:
+        mean, std = (_numbers(part, "output_normalizer", len(outputs)) for part in output_normalizer)
+        outputs = [_affine(y, s, m) for y, m, s in zip(outputs, mean, std, strict=True)]
+        nodes[-1] = outputs
+    return outputs, inputs, nodes, subnodes
+
+
+def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+    """Sums of the symbolic edges of each sub-node."""
+    import sympy
+
+    layer = network.symbolic_fun[l]
+    mask, affine = layer.mask.tolist(), layer.affine.tolist()
+    terms: list[list[sympy.Expr]] = [[] for _ in range(layer.out_dim)]
+    if network.symbolic_enabled:
+        for j, i in sorted(layer.active()):
+            a, b, c, d = affine[j][i]
+            _, function = layer.function(i, j)
+            factor, value = _parted(function.sympy_fun(_affine(inputs[i], a, b)))
+            terms[j].append(_affine(value, mask[j][i] * c * factor, mask[j][i] * d))
+    return [sympy.Add(*parts) for parts in terms]
+
+
+def _parted(value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
+    """``value = factor * rest`` with as much of the constants as possible in `factor`."""
+    import sympy
+
+    factor, rest = sympy.S.One, value
+    if isinstance(rest, sympy.exp):
+        constant, variable = rest.args[0].as_independent(*rest.free_symbols, as_Add=True)
+        if constant.is_number and abs(constant) < 300:  # beyond that the factor would overflow
+            factor, rest = sympy.exp(constant), sympy.exp(variable)
+    elif isinstance(rest, sympy.Pow) and rest.exp.is_number and isinstance(rest.base, sympy.Add):
+        content = _leading(rest.base)
+        if content.is_positive or (content.is_negative and rest.exp.is_integer):
+            factor, rest = content**rest.exp, sympy.expand_mul(rest.base / content) ** rest.exp
+    return factor, rest
+
+
+def _leading(sum_: sympy.Expr) -> sympy.Expr:
+    """The coefficient of the first term of a sum that is not a number."""
+    for term in sum_.args:
+        if not term.is_number:
+            return term.as_coeff_Mul()[0]
+    return sum_.func.identity
+
+
+def _affine(value: sympy.Expr, scale: Any, bias: Any) -> sympy.Expr:
+    """``scale * value + bias``, without the operations that do nothing."""
+    if scale != 1:
+        value = scale * value
+    return value + bias if bias != 0 else value
+
+
+def _numbers(values: Any, name: str, size: int) -> list[float]:
+    numbers = [float(v) for v in values]
+    _check_length(name, numbers, size)
+    return numbers
+
+
+def _check_length(name: str, values: Sequence[Any], size: int) -> None:
+    if len(values) != size:
+        raise ValueError(f"{name} must have {size} entries; got {len(values)}.")
+
+
+def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
+    """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
+
+    >>> import sympy
+    >>> x = sympy.Symbol("x")
+    >>> ex_round(3.14159 * sympy.sin(x) + 1e-9, 2)
+    3.14*sin(x)
+    """
+    import sympy
+
+    def rounded(number: sympy.Float) -> sympy.Expr:
+        value = round(float(number), n_digit)
+        return sympy.Float(value) if value != 0 else sympy.S.Zero
+
+    # Putting rounded numbers in lets sympy merge constants into new ones; a few rounds settle that.
+    for _ in range(10):
+        numbers = {number: rounded(number) for number in ex1.atoms(sympy.Float)}
+        if all(number == new for number, new in numbers.items()):
+            break
+        ex1 = ex1.xreplace(numbers)
+    return ex1

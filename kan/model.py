@@ -1,0 +1,534 @@
+"""The KAN: a network with everything that one does with it.
+
+Every method is a delegate to a function of the room that does the work; the names, arguments and printed lines are pykan's.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kan.analysis import attribution
+from kan.analysis.attribution import Attribution
+from kan.checkpoint import format as files
+from kan.checkpoint.store import Store, version_of
+from kan.discovery import auto, formula, suggest
+from kan.network.network import Network
+from kan.network.trace import Trace
+from kan.surgery import edges, prune, refine
+from kan.training import fit as training
+from kan.training.grid_schedule import GridSchedule
+from kan.training.objective import Penalty, regularization
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["KAN", "MultKAN"]
+
+
+class KAN(Network):
+    """Kolmogorov-Arnold network.
+
+    Args:
+        width: nodes per layer, inputs first, such as ``[2, 5, 1]``; an entry ``[n_sum, n_mult]`` has multiplication nodes.
+        grid: grid intervals of the splines, one number or one per layer.
+        k: degree of the splines, likewise.
+        mult_arity, noise_scale, scale_base_mu, scale_base_sigma, base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable,
+            sb_trainable, seed, save_act, sparse_init, device: see `Network`.
+        auto_save: save every change as a version in `ckpt_path`. With False nothing is ever written.
+        first_init: whether this is a new model, whose first version is saved at once.
+        ckpt_path: the folder.
+        state_id, round: the version that the model starts from.
+        noise_scale_base: older name of `scale_base_sigma`.
+
+    Example:
+        >>> model = KAN(width=[2, 5, 1], grid=3, k=3, seed=0, auto_save=False)
+        >>> model(torch.zeros(4, 2)).shape
+        torch.Size([4, 1])
+    """
+
+    def __init__(
+        self,
+        width: Sequence[Any],
+        grid: int | Sequence[int] = 3,
+        k: int | Sequence[int] = 3,
+        mult_arity: int | Sequence[Sequence[int]] = 2,
+        noise_scale: float = 0.3,
+        scale_base_mu: float = 0.0,
+        scale_base_sigma: float = 1.0,
+        base_fun: str | Callable[[Tensor], Tensor] = "silu",
+        symbolic_enabled: bool = True,
+        affine_trainable: bool = False,
+        grid_eps: float = 0.02,
+        grid_range: Sequence[float] = (-1, 1),
+        sp_trainable: bool = True,
+        sb_trainable: bool = True,
+        seed: int = 1,
+        save_act: bool = True,
+        sparse_init: bool = False,
+        auto_save: bool = True,
+        first_init: bool = True,
+        ckpt_path: str | os.PathLike[str] = "./model",
+        state_id: int = 0,
+        round: int = 0,
+        device: torch.device | str = "cpu",
+        noise_scale_base: float | None = None,
+    ) -> None:
+        super().__init__(
+            width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base, base_fun,
+            symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init, device,
+        )  # fmt: skip
+        self.auto_save = auto_save
+        self.ckpt_path = os.fspath(ckpt_path)
+        self.state_id, self.round = state_id, round
+        self.store = Store(self.ckpt_path)
+        self.attribution: Attribution | None = None
+        self._pruned: set[tuple[int, int]] = set()
+        if auto_save and first_init:
+            self.store.begin(self, self._saved())
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments that describe this model as it is now."""
+        return {
+            **super().settings(), "auto_save": self.auto_save, "first_init": False, "ckpt_path": self.ckpt_path,
+            "state_id": self.state_id, "round": self.round,
+        }  # fmt: skip
+
+    def replace(self, **changes: Any) -> KAN:
+        """A new model of the same settings with some of them changed, in the same store."""
+        new = super().replace(**changes)
+        new.store = self.store
+        return new
+
+    # Training
+
+    def fit(
+        self,
+        dataset: Mapping[str, Tensor],
+        opt: str = "LBFGS",
+        steps: int = 100,
+        log: int = 1,
+        lamb: float = 0.0,
+        lamb_l1: float = 1.0,
+        lamb_entropy: float = 2.0,
+        lamb_coef: float = 0.0,
+        lamb_coefdiff: float = 0.0,
+        update_grid: bool = True,
+        grid_update_num: int = 10,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+        lr: float = 1.0,
+        start_grid_update_step: int = -1,
+        stop_grid_update_step: int = 50,
+        batch: int = -1,
+        metrics: Sequence[Callable[[], Any]] | None = None,
+        save_fig: bool = False,
+        in_vars: Iterable[Any] | None = None,
+        out_vars: Iterable[Any] | None = None,
+        beta: float = 3,
+        save_fig_freq: int = 1,
+        img_folder: str | os.PathLike[str] = "./video",
+        singularity_avoiding: bool = False,
+        y_th: float = 1000.0,
+        reg_metric: str = "edge_forward_spline_n",
+        display_metrics: Sequence[str] | None = None,
+    ) -> dict[str, list[float]]:
+        """Train the model in place and save it as a new version.
+
+        The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`.
+
+        Args:
+            dataset: dictionary with ``train_input``, ``train_label``, ``test_input``, ``test_label``.
+            opt: ``'LBFGS'`` or ``'Adam'``.
+            steps: optimiser steps; one of L-BFGS is up to 20 iterations.
+            log: the progress bar is renewed every `log` steps.
+            lamb: weight of the penalty.
+            lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights inside the penalty.
+            update_grid: whether the grids follow the activations,
+            grid_update_num, start_grid_update_step, stop_grid_update_step: how often and between which steps.
+            loss_fn: of prediction and label; the mean squared error when not given.
+            lr: learning rate.
+            batch: samples per step, -1 for all.
+            metrics: functions without arguments, evaluated after every step.
+            save_fig: save a picture of the network every `save_fig_freq` steps as ``img_folder/<step>.jpg``, drawn with `in_vars`, `out_vars`, `beta`.
+            in_vars, out_vars, beta, save_fig_freq, img_folder: see `save_fig`.
+            singularity_avoiding, y_th: evaluate symbolic functions in the version bounded by `y_th`.
+            reg_metric: scores that the penalty is taken of, see `kan.training.objective.METRICS`.
+            display_metrics: keys of the result that the progress bar shows.
+
+        Returns:
+            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each.
+
+        Raises:
+            TypeError, ValueError: for bad input, before anything is changed.
+        """
+        penalty = Penalty(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff)
+        schedule = GridSchedule(grid_update_num, start_grid_update_step, stop_grid_update_step) if update_grid else None
+        frame = None
+        if save_fig:
+            from kan.plotting.video import frame_saver
+
+            frame = frame_saver(self, img_folder, save_fig_freq, in_vars=in_vars, out_vars=out_vars, beta=beta)
+        results = training.fit(
+            self, dataset, opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th, display_metrics, frame
+        )
+        self.log_history("fit")
+        return results
+
+    def train(self, mode: Any = True, **arguments: Any) -> Any:
+        """``nn.Module.train``; with a dataset in place of the mode, the older name of `fit`."""
+        if isinstance(mode, Mapping):
+            return self.fit(mode, **arguments)
+        if "dataset" in arguments:
+            return self.fit(**arguments)
+        return super().train(mode, **arguments)
+
+    def get_params(self) -> Iterable[Tensor]:
+        """The parameters."""
+        return self.parameters()
+
+    def reg(
+        self,
+        reg_metric: str = "edge_forward_spline_n",
+        lamb_l1: float = 1.0,
+        lamb_entropy: float = 2.0,
+        lamb_coef: float = 0.0,
+        lamb_coefdiff: float = 0.0,
+    ) -> Tensor:
+        """The penalty ``R`` on the last input, see `kan.training.objective`."""
+        return regularization(self, self.trace(), Penalty(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff))
+
+    get_reg = reg
+
+    def evaluate(self, dataset: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Root mean squared test error, number of numeric edges and grid."""
+        with torch.no_grad():
+            error = self.trace(dataset["test_input"]).output - dataset["test_label"]
+        return {"test_loss": float(error.square().mean().sqrt()), "n_edge": self.n_edge, "n_grid": self.grid}
+
+    # Structure
+
+    def prune(self, node_th: float = 1e-2, edge_th: float = 3e-2) -> KAN:
+        """A new model without the hidden nodes and edges whose score is not above a threshold; this one is left alone.
+
+        Args:
+            node_th: threshold of the node scores.
+            edge_th: threshold of the edge scores.
+
+        Raises:
+            ValueError: if nothing would be left, naming a threshold that leaves something.
+        """
+        kept = prune.active_nodes(self, node_th)
+        self._pruned = {(l, i) for l, ids in enumerate(kept, start=1) for i in range(self.width_in[l]) if i not in ids}
+        return self._child(prune.prune(self, node_th, edge_th), "prune")
+
+    def prune_node(
+        self, threshold: float = 1e-2, mode: str = "auto", active_neurons_id: Sequence[Sequence[int]] | None = None, log_history: bool = True
+    ) -> KAN:
+        """A new model with the hidden nodes whose score is above `threshold`, or with those of `active_neurons_id`."""
+        return self._child(prune.prune_nodes(self, threshold, active_neurons_id), "prune_node" if log_history else None)
+
+    def prune_edge(self, threshold: float = 3e-2, log_history: bool = True) -> None:
+        """Mask the numeric edges whose score is not above `threshold`, in place."""
+        prune.prune_edges_(self, threshold)
+        if log_history:
+            self.log_history("prune_edge")
+
+    def refine(self, new_grid: int | Sequence[int] | None = None, grid: int | Sequence[int] | None = None) -> KAN:
+        """A new model with `new_grid` intervals per spline that computes the same function; see `kan.surgery.refine`.
+
+        Args:
+            new_grid: number of intervals, or one per layer.
+            grid: older name of `new_grid`.
+        """
+        wanted = grid if new_grid is None else new_grid
+        if wanted is None:
+            raise ValueError("refine needs the new number of grid intervals: refine(10).")
+        return self._child(refine.refine(self, wanted), "refine")
+
+    def set_mode(self, l: int, i: int, j: int, mode: str, mask_n: float | None = None) -> None:
+        """Switch an edge to numeric ``'n'``, symbolic ``'s'``, both ``'sn'`` or off."""
+        edges.set_mode_(self, l, i, j, mode, mask_n)
+
+    def fix_symbolic(
+        self,
+        l: int,
+        i: int,
+        j: int,
+        fun_name: str | Callable[[Tensor], Tensor],
+        fit_params_bool: bool = True,
+        a_range: tuple[float, float] = (-10, 10),
+        b_range: tuple[float, float] = (-10, 10),
+        verbose: bool = True,
+        random: bool = False,
+        log_history: bool = True,
+    ) -> Tensor | None:
+        """Make edge ``(l, i, j)`` symbolic; see `kan.surgery.edges.fix_symbolic_`."""
+        r2 = edges.fix_symbolic_(self, l, i, j, fun_name, fit_params_bool, a_range, b_range, verbose, random)
+        if log_history:
+            self.log_history("fix_symbolic")
+        return r2
+
+    def unfix_symbolic(self, l: int, i: int, j: int, log_history: bool = True) -> None:
+        """Make edge ``(l, i, j)`` numeric again."""
+        edges.unfix_symbolic_(self, l, i, j)
+        if log_history:
+            self.log_history("unfix_symbolic")
+
+    def remove_edge(self, l: int, i: int, j: int, log_history: bool = True) -> None:
+        """Switch edge ``(l, i, j)`` off."""
+        edges.remove_edge_(self, l, i, j)
+        if log_history:
+            self.log_history("remove_edge")
+
+    def remove_node(self, l: int, i: int, mode: str = "all", log_history: bool = True) -> None:
+        """Switch off the edges to (``'down'``), from (``'up'``) or to and from (``'all'``) node `i` of layer `l`."""
+        edges.remove_node_(self, l, i, mode)
+        if log_history:
+            self.log_history("remove_node")
+
+    # Discovery
+
+    def suggest_symbolic(
+        self,
+        l: int,
+        i: int,
+        j: int,
+        a_range: tuple[float, float] = (-10, 10),
+        b_range: tuple[float, float] = (-10, 10),
+        lib: Sequence[str] | Mapping[str, Any] | None = None,
+        topk: int = 5,
+        verbose: bool = True,
+        r2_loss_fun: Callable[[Any], Any] | None = None,
+        c_loss_fun: Callable[[Any], Any] | None = None,
+        weight_simple: float = 0.8,
+    ) -> tuple[str, Any, float, float]:
+        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.suggest`. Changes nothing."""
+        given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
+        best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
+        return best.name, best.function, best.r2, best.complexity
+
+    def auto_symbolic(
+        self,
+        a_range: tuple[float, float] = (-10, 10),
+        b_range: tuple[float, float] = (-10, 10),
+        lib: Sequence[str] | Mapping[str, Any] | None = None,
+        verbose: int = 1,
+        weight_simple: float = 0.8,
+        r2_threshold: float = 0.0,
+    ) -> None:
+        """Make every numeric edge symbolic; see `kan.discovery.auto`."""
+        auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
+        self.log_history("auto_symbolic")
+
+    def symbolic_formula(
+        self, var: Sequence[Any] | None = None, normalizer: Sequence[Any] | None = None, output_normalizer: Sequence[Any] | None = None
+    ) -> tuple[list[Any], list[Any]]:
+        """The formulas of the outputs and the input symbols; see `kan.discovery.formula`."""
+        outputs, inputs, self.symbolic_acts, self.symbolic_acts_premult = formula.symbolic_formula(self, var, normalizer, output_normalizer)
+        return outputs, inputs
+
+    # Looking
+
+    def plot(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        beta: float = 3,
+        metric: str = "backward",
+        scale: float = 0.5,
+        tick: bool = False,
+        sample: bool = False,
+        in_vars: Iterable[Any] | None = None,
+        out_vars: Iterable[Any] | None = None,
+        title: str | None = None,
+        varscale: float = 1.0,
+        mask: bool = False,
+        out_vars_offset: float | None = None,
+    ) -> Figure:
+        """Draw the network with the activations of its last input; see `kan.plotting.network.plot`.
+
+        Args:
+            folder, beta, metric, scale, tick, sample, in_vars, out_vars, title, varscale, out_vars_offset: as there.
+            mask: leave out the nodes that the last call of `prune` dropped.
+        """
+        from kan.plotting.network import plot
+
+        return plot(
+            self, folder=folder, beta=beta, metric=metric, scale=scale, tick=tick, sample=sample, in_vars=in_vars, out_vars=out_vars, title=title,
+            varscale=varscale, out_vars_offset=out_vars_offset, hidden=self._pruned if mask else None,
+        )  # fmt: skip
+
+    def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
+        """Attribution scores on the last input; see `kan.analysis.attribution`.
+
+        Without `l` the scores become the attributes ``node_scores``, ``edge_scores`` and ``subnode_scores``. With `l`, the scores ``(n_l, n_0)`` of the inputs
+        for the nodes of layer `l` are returned, with `i` those ``(n_0,)`` for its node `i`, and a bar chart of them is drawn if `plot`.
+        """
+        trace = self.trace()
+        if l is None:
+            self.attribution = attribution.attribute(trace)
+            return None
+        if out_score is None:
+            out_score = attribution.attribute(trace).node_scores[l]
+        scores = attribution.attribute(trace, l, out_score).node_scores_all[0]
+        if i is None:
+            return scores
+        if plot:
+            from kan.plotting.bars import bar_chart
+
+            bar_chart(scores[i].detach().cpu().numpy())
+        return scores[i]
+
+    def _scores(self) -> Attribution:
+        if self.attribution is None:
+            self.attribute()
+        assert self.attribution is not None
+        return self.attribution
+
+    @property
+    def node_scores(self) -> list[Tensor]:
+        """Attribution of the nodes per layer of nodes, of the last call of `attribute`."""
+        return self._scores().node_scores
+
+    @property
+    def edge_scores(self) -> list[Tensor]:
+        """Attribution of the edges per layer, ``(m_{l+1}, n_l)``, of the last call of `attribute`."""
+        return self._scores().edge_scores
+
+    @property
+    def subnode_scores(self) -> list[Tensor]:
+        """Attribution of the sub-nodes per layer, of the last call of `attribute`."""
+        return self._scores().subnode_scores
+
+    @property
+    def feature_score(self) -> Tensor:
+        """Attribution of the inputs on the last input."""
+        self.attribute()
+        return self.node_scores[0]
+
+    @property
+    def n_edge(self) -> int:
+        """Number of numeric edges that are on."""
+        return sum(int((layer.mask > 0).sum()) for layer in self.act_fun)
+
+    def get_act(self, x: Tensor | Mapping[str, Tensor] | None = None) -> None:
+        """Take `x`, or the training inputs of a dataset, as the input that activations are read on."""
+        if x is not None:
+            x = x["train_input"] if isinstance(x, Mapping) else x
+            self.checked_input(x)
+            self.remember_input(x)
+        self.remembered_input()
+
+    def _seen(self) -> Trace:
+        with torch.no_grad():
+            return self.trace()
+
+    @property
+    def cache_data(self) -> Tensor | None:
+        """The last input."""
+        return self.last_input
+
+    @property
+    def acts(self) -> list[Tensor] | None:
+        """Node values on the last input, ``(B, n_l)`` per layer of nodes."""
+        return None if self.last_input is None else self._seen().acts
+
+    @property
+    def acts_premult(self) -> list[Tensor]:
+        """Sub-node values on the last input, ``(B, m_{l+1})`` per layer."""
+        return [layer.premult for layer in self._seen().layers]
+
+    @property
+    def spline_preacts(self) -> list[Tensor]:
+        """Inputs of the edges on the last input, ``(B, m_{l+1}, n_l)`` per layer."""
+        return [layer.inputs[:, None, :].expand(-1, layer.sums.shape[1], -1) for layer in self._seen().layers]
+
+    @property
+    def spline_postacts(self) -> list[Tensor]:
+        """Outputs of the edges on the last input, ``(B, m_{l+1}, n_l)`` per layer."""
+        return [layer.postacts() for layer in self._seen().layers]
+
+    @property
+    def spline_postsplines(self) -> list[Tensor]:
+        """Bare splines of the edges on the last input, before scale and mask, ``(B, m_{l+1}, n_l)`` per layer."""
+        with torch.no_grad():
+            return [layer(x)[3] for layer, x in zip(self.act_fun, self._seen().acts, strict=False)]
+
+    @property
+    def subnode_actscale(self) -> list[Tensor]:
+        """Standard deviations of the sub-node sums on the last input."""
+        return [scale.detach() for scale in self.trace().subnode_actscale]
+
+    @property
+    def edge_actscale(self) -> list[Tensor]:
+        """Standard deviations of the edges on the last input, ``(m_{l+1}, n_l)`` per layer, differentiable."""
+        return self.trace().edge_actscale
+
+    @property
+    def acts_scale(self) -> list[Tensor]:
+        """Standard deviations of the edges over those of their inputs plus 0.1, differentiable."""
+        return self.trace().acts_scale
+
+    @property
+    def acts_scale_spline(self) -> list[Tensor]:
+        """As `acts_scale`, of the numeric part alone."""
+        return self.trace().acts_scale_spline
+
+    # Versions
+
+    def _saved(self) -> dict[str, Any]:
+        return {"auto_save": self.auto_save, "ckpt_path": self.ckpt_path, "state_id": self.state_id, "round": self.round}
+
+    def log_history(self, method_name: str) -> None:
+        """Save the model as the next version, made by `method_name`; does nothing without `auto_save`."""
+        if self.auto_save:
+            self.round, self.state_id = self.store.record(self, method_name, (self.round, self.state_id), self._saved())
+
+    def _child(self, new: KAN, method: str | None) -> KAN:
+        """A model made from this one, saved as the next version unless `method` is None."""
+        if method is not None:
+            new.log_history(method)
+        return new
+
+    def history(self, k: str | int = "all") -> None:
+        """Print the versions, or the last `k` lines of their history."""
+        print(self.store.history(k))
+
+    def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
+        """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``."""
+        files.save(self, path, self._saved())
+
+    @classmethod
+    def loadckpt(cls, path: str | os.PathLike[str] = "model", device: torch.device | str | None = None) -> KAN:
+        """The model saved under `path`; what follows is saved in the next round."""
+        config = files.read_config(path)
+        model = files.load(
+            cls, path, device, first_init=False, auto_save=bool(config.get("auto_save", True)), ckpt_path=config.get("ckpt_path", "./model"),
+            state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1,
+        )  # fmt: skip
+        model.store = Store.existing(model.ckpt_path)
+        return model
+
+    def checkout(self, model_id: str) -> KAN:
+        """The version `model_id` of this model's folder, as `loadckpt` gives it."""
+        version_of(model_id)
+        return type(self).loadckpt(os.path.join(self.ckpt_path, model_id))
+
+    def rewind(self, model_id: str) -> KAN:
+        """The version `model_id`, as the start of a new round; this model is left alone."""
+        version = version_of(model_id)
+        model = type(self).loadckpt(os.path.join(self.ckpt_path, model_id), self.device)
+        model.store = self.store
+        model.round, model.state_id = self.store.rewound(model, version, self._saved())
+        return model
+
+    def copy(self) -> KAN:
+        """A copy that shares nothing with this model but its folder of versions."""
+        return copy.deepcopy(self)
+
+
+MultKAN = KAN

@@ -1,0 +1,153 @@
+"""Edges one by one: numeric, symbolic, both or none.
+
+An edge ``(l, i, j)`` leads from node `i` of layer `l` to sub-node `j` of the next layer. Negative indices count from the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan.network.network import Network
+from kan.symbolic.affine_fit import fit_affine
+from kan.symbolic.library import SymbolicFunction, lookup
+
+__all__ = ["edge_index", "fix_symbolic_", "remove_edge_", "remove_node_", "set_mode_", "unfix_symbolic_"]
+
+ANONYMOUS = "anonymous"
+
+
+def edge_index(network: Network, l: int, i: int, j: int) -> tuple[int, int, int]:
+    """The indices of an edge, none negative.
+
+    Raises:
+        IndexError: if one is out of range.
+    """
+    l = _index("layer", l, network.depth)
+    return l, _index(f"node of layer {l}", i, network.width_in[l]), _index(f"sub-node of layer {l + 1}", j, network.width_out[l + 1])
+
+
+def _index(what: str, value: int, size: int) -> int:
+    if not -size <= value < size:
+        raise IndexError(f"{what} must be between 0 and {size - 1} (or {-size} and -1, from the end); got {value}.")
+    return value % size
+
+
+@torch.no_grad()
+def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float | None = None) -> None:
+    """Switch the branches of an edge: ``'s'`` symbolic, ``'n'`` numeric, ``'sn'`` or ``'ns'`` both, anything else none.
+
+    Args:
+        network: changed in place.
+        l, i, j: the edge.
+        mode: the branches that are on.
+        mask_n: value of the numeric mask in mode ``'sn'``; 1 when not given.
+    """
+    l, i, j = edge_index(network, l, i, j)
+    both = mode in ("sn", "ns")
+    network.act_fun[l].mask[i, j] = (1.0 if mask_n is None else mask_n) if both else float(mode == "n")
+    network.symbolic_fun[l].mask[j, i] = float(both or mode == "s")
+
+
+@torch.no_grad()
+def fix_symbolic_(
+    network: Network,
+    l: int,
+    i: int,
+    j: int,
+    fun_name: str | Callable[[Tensor], Tensor],
+    fit_params_bool: bool = True,
+    a_range: tuple[float, float] = (-10, 10),
+    b_range: tuple[float, float] = (-10, 10),
+    verbose: bool = True,
+    random: bool = False,
+) -> Tensor | None:
+    """Make an edge symbolic, ``c f(a x + b) + d``, in place.
+
+    Args:
+        network: changed in place.
+        l, i, j: the edge.
+        fun_name: a name of the library, or a function of a tensor (then ``(a, b, c, d)`` is not fitted).
+        fit_params_bool: whether ``(a, b, c, d)`` is fitted to what the edge computes now on the last input; ``(1, 0, 1, 0)`` otherwise.
+        a_range, b_range: where the search for ``a`` and ``b`` starts.
+        verbose: print the r2 of the fit.
+        random: without a fit, draw ``(a, b, c, d)`` uniformly from ``[-1, 1]``.
+
+    Returns:
+        r2 of the fit, 0-dim; None without a fit.
+
+    Raises:
+        ValueError: for an unknown name, or a fit on a network that has seen no data.
+        IndexError: for an edge that does not exist.
+    """
+    l, i, j = edge_index(network, l, i, j)
+    r2 = None
+    if callable(fun_name):
+        function, name, affine = _anonymous(fun_name), ANONYMOUS, _start(network, random)
+    else:
+        function, name = lookup(fun_name), fun_name
+        if fit_params_bool:
+            layer = network.trace().layers[l]
+            fitted = fit_affine(layer.inputs[:, [i]], layer.edge(i, j)[:, None], [function], a_range=a_range, b_range=b_range)
+            affine, r2 = fitted.affine[0, 0], fitted.r2[0, 0].to(network.dtype)
+            if verbose:
+                print(f"r2 is {float(r2)}")
+                if r2 < 0.9:
+                    print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
+        else:
+            affine = _start(network, random)
+    network.symbolic_fun[l].set_function(i, j, name, function, affine)
+    set_mode_(network, l, i, j, "s")
+    return r2
+
+
+def _anonymous(fun: Callable[[Any], Any]) -> SymbolicFunction:
+    """A function without a name: the callable serves tensors and sympy expressions alike, with or without singularity avoidance."""
+    return SymbolicFunction(ANONYMOUS, fun, fun, 1, partial(_unguarded, fun))
+
+
+def _unguarded(fun: Callable[[Any], Any], u: Tensor, y_th: Any) -> tuple[tuple[()], Tensor]:
+    return (), fun(u)
+
+
+def _start(network: Network, random: bool) -> Tensor:
+    if not random:
+        return torch.tensor([1.0, 0.0, 1.0, 0.0])
+    return torch.rand(4, generator=torch.Generator().manual_seed(network.seed)) * 2 - 1
+
+
+def unfix_symbolic_(network: Network, l: int, i: int, j: int) -> None:
+    """Make an edge numeric again, in place; its symbolic function is taken away."""
+    l, i, j = edge_index(network, l, i, j)
+    set_mode_(network, l, i, j, "n")
+    network.symbolic_fun[l].set_function(i, j, "0")
+
+
+def remove_edge_(network: Network, l: int, i: int, j: int) -> None:
+    """Switch an edge off, numeric and symbolic branch, in place."""
+    set_mode_(network, *edge_index(network, l, i, j), "none")
+
+
+@torch.no_grad()
+def remove_node_(network: Network, l: int, i: int, mode: str = "all") -> None:
+    """Switch off the edges of a node, in place: those that lead to it (``'down'``), from it (``'up'``) or both (``'all'``).
+
+    Raises:
+        ValueError: for an unknown mode.
+        IndexError: for a node that does not exist.
+    """
+    if mode not in ("all", "up", "down"):
+        raise ValueError(f"mode must be 'all', 'up' or 'down'; got {mode!r}.")
+    l = _index("layer of nodes", l, network.depth + 1)
+    i = _index(f"node of layer {l}", i, network.width_in[l])
+    if mode in ("all", "down") and l > 0:
+        subnodes = network.structure.subnodes(l, i)
+        network.act_fun[l - 1].mask[:, subnodes] = 0.0
+        network.symbolic_fun[l - 1].mask[subnodes, :] = 0.0
+    if mode in ("all", "up") and l < network.depth:
+        network.act_fun[l].mask[i, :] = 0.0
+        network.symbolic_fun[l].mask[:, i] = 0.0

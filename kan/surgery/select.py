@@ -1,0 +1,46 @@
+"""The part of a network that remains when only some nodes are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kan.network.network import Network
+
+__all__ = ["inherit", "select_nodes"]
+
+N = TypeVar("N", bound=Network)
+
+
+def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
+    """A new network with the nodes `keep` of each layer of nodes, inputs first; the given one is left alone.
+
+    The function is the same wherever the dropped nodes contributed nothing. All settings, the other parameters and which of them are trained
+    are taken over. Dropped inputs stay columns of the data that the network is called with.
+    """
+    old, structure = network.structure, network.structure.keep(keep)
+    new = network.replace(width=structure.width, mult_arity=network.mult_arity if isinstance(network.mult_arity, int) else structure.arities)
+    subnodes = [[s for i in kept for s in old.subnodes(l, i)] for l, kept in enumerate(keep)]
+    for l in range(network.depth):
+        new.act_fun[l] = network.act_fun[l].get_subset(keep[l], subnodes[l + 1])
+        new.symbolic_fun[l] = network.symbolic_fun[l].get_subset(keep[l], subnodes[l + 1])
+        for name, ids in (("node", keep[l + 1]), ("subnode", subnodes[l + 1])):
+            for kind in ("bias", "scale"):
+                parameter = getattr(network, f"{name}_{kind}_{l}")
+                setattr(new, f"{name}_{kind}_{l}", _taken(parameter, parameter.detach()[list(ids)]))
+    inherit(new, network, inputs=keep[0])
+    return new
+
+
+def inherit(new: Network, old: Network, inputs: Sequence[int] | None = None) -> None:
+    """Let `new` read the same data columns as `old`, or those behind the inputs `inputs` of `old`; it remembers the same input."""
+    new.input_id = old.input_id.clone() if inputs is None else old.input_id[list(inputs)].clone()
+    new.input_width = old.input_width
+    new.train(old.training)
+
+
+def _taken(old: nn.Parameter, value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.clone(memory_format=torch.contiguous_format), old.requires_grad)
