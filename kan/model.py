@@ -223,8 +223,9 @@ class KAN(Network):
             ValueError: if nothing would be left, naming a threshold that leaves something.
         """
         kept = prune.active_nodes(self, node_th)
+        new = prune.prune(self, node_th, edge_th)
         self._pruned = {(l, i) for l, ids in enumerate(kept, start=1) for i in range(self.width_in[l]) if i not in ids}
-        return self._child(prune.prune(self, node_th, edge_th), "prune")
+        return self._child(new, "prune")
 
     def prune_node(
         self, threshold: float = 1e-2, mode: str = "auto", active_neurons_id: Sequence[Sequence[int]] | None = None, log_history: bool = True

@@ -16,7 +16,11 @@ Definition (Cox-de Boor)
 Method
     On the span ``[t_s, t_{s+1})`` only ``B_{s-k} ... B_s`` are non-zero, and each is a polynomial in
     ``u = (x - t_s)/(t_{s+1} - t_s)``. Their coefficients depend on the knots alone and are tabulated once (`tabulate`);
-    a point then costs one search, one row of the table and ``k`` Horner steps, whatever ``G`` is.
+    a point then costs one search, one column of the table and ``k`` Horner steps, whatever ``G`` is.
+
+Layout
+    Inside, the batch is the last axis: points are ``(I, B)``, functions ``(I, n, B)``. The search wants it so, every elementwise operation is
+    contiguous, and a layer is one product of an ``(O, I n)`` with an ``(I n, B)`` matrix. Functions for users put the batch first, as views.
 
 References
     C. de Boor, "A Practical Guide to Splines", revised edition, Springer 2001, chapters IX and X.
@@ -24,12 +28,27 @@ References
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["SplineTable", "bspline_basis", "check_knots", "core", "extend_knots", "tabulate", "uniform_knots"]
+__all__ = [
+    "LocalValues",
+    "SplineTable",
+    "basis_rows",
+    "bspline_basis",
+    "check_knots",
+    "core",
+    "evaluate_local",
+    "extend_knots",
+    "tabulate",
+    "uniform_knots",
+]
+
+COUNTED = 24
+"""Most knots per input for which counting the knots below a point is quicker than searching."""
 
 
 class SplineTable(NamedTuple):
@@ -37,14 +56,13 @@ class SplineTable(NamedTuple):
 
     Attributes:
         knots: ``(I, P)``, contiguous.
-        rows: ``(I * (P + 1), 2 + (k + 1)^2)``: for each input the spans ``-1 ... P-1`` (the outer two are empty), each with
-            the left knot ``t_s``, ``1/(t_{s+1} - t_s)`` and the coefficients ``[power][function]`` of the ``k + 1``
-            functions of its window.
+        columns: ``(2 + (k + 1)^2, I * (P + 1))``: for each input the spans ``-1 ... P-1`` (the outer two are empty); their left knots
+            ``t_s``, their ``1/(t_{s+1} - t_s)`` and the coefficients ``[power][function]`` of the ``k + 1`` functions of their windows.
         degree: ``k``.
     """
 
     knots: Tensor
-    rows: Tensor
+    columns: Tensor
     degree: int
 
     @property
@@ -138,7 +156,7 @@ def tabulate(knots: Tensor, degree: int) -> SplineTable:
     rows[:, 1:-1, 0] = left
     rows[:, 1:-1, 1] = _inverse(width)
     rows[:, 1:-1, 2:] = coefficients.flatten(2)
-    return SplineTable(knots, rows.flatten(0, 1).to(knots.dtype), k)
+    return SplineTable(knots, rows.flatten(0, 1).to(knots.dtype).t().contiguous(), k)
 
 
 def _inverse(width: Tensor) -> Tensor:
@@ -162,65 +180,112 @@ def bspline_basis(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
         derivative: order ``r`` of the derivative ``d^r B_m / dx^r``; zero above the degree.
 
     Returns:
-        ``(B, I, n)``; differentiable any number of times with respect to `x`.
+        ``(B, I, n)``, a view with the batch last in memory; differentiable any number of times with respect to `x`.
 
     >>> table = tabulate(uniform_knots(-1.0, 1.0, 4, 3, features=1), 3)
     >>> bool(torch.allclose(bspline_basis(torch.tensor([[0.3]]), table).sum(), torch.tensor(1.0)))
     True
     """
+    return basis_rows(x.t(), table, derivative).permute(2, 0, 1)
+
+
+def basis_rows(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
+    """`bspline_basis` with the batch last: `x` ``(I, B)`` to ``(I, n, B)``."""
     if derivative > table.degree:
-        return x.new_zeros(*x.shape, table.size)
-    dense: Tensor = _Basis.apply(x, table, derivative)
-    return dense
+        return x.new_zeros(x.shape[0], table.size, x.shape[1])
+    rows: Tensor = _Basis.apply(x, table, derivative)
+    return rows
 
 
 class _Basis(torch.autograd.Function):
-    """Dense rows of B-spline values; saves `x` alone and recomputes, its derivative is itself at the next order."""
+    """Rows of B-spline values; keeps the local slopes, and its derivative is itself at the next order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: SplineTable, derivative: int) -> Tensor:
-        ctx.save_for_backward(x)
+        local = evaluate_local(x, table, derivative, slopes=ctx.needs_input_grad[0])
+        ctx.save_for_backward(x, local.slopes, local.window)
         ctx.table, ctx.derivative = table, derivative
-        values, window = _local(x, table, derivative)
-        return x.new_zeros(*x.shape, table.size).scatter_(-1, window, values)
+        rows = x.new_zeros(x.shape[0], table.size, x.shape[1])
+        rows.view(-1).scatter_(0, local.window, local.values.view(-1))
+        return rows
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
-        (x,), (grad,) = ctx.saved_tensors, grads
-        order = ctx.derivative + 1
+        (x, slopes, window), (grad,) = ctx.saved_tensors, grads
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            return (grad * bspline_basis(x, ctx.table, order)).sum(-1), None, None
-        if order > ctx.table.degree:
-            return torch.zeros_like(x), None, None
-        values, window = _local(x, ctx.table, order)
-        return (grad.gather(-1, window) * values).sum(-1), None, None
+            return (grad * basis_rows(x, ctx.table, ctx.derivative + 1)).sum(1), None, None
+        return (grad.reshape(-1).index_select(0, window).view_as(slopes) * slopes).sum(0), None, None
 
 
-def _local(x: Tensor, table: SplineTable, derivative: int) -> tuple[Tensor, Tensor]:
-    """The ``k + 1`` possibly non-zero functions at each point: their values and their indices, both ``(B, I, k+1)``."""
-    knots, rows, k = table
-    features, count = knots.shape
-    position = torch.searchsorted(knots, x.detach().t().contiguous(), right=True).t()  # span + 1, 0 ... P
-    if k == 0:
-        position = torch.where(x == knots[:, -1], count - 1, position)
-    offsets = torch.arange(0, features * (count + 1), count + 1, device=x.device)
-    row = rows.index_select(0, (position + offsets).reshape(-1)).view(*x.shape, -1)
+class LocalValues(NamedTuple):
+    """The ``k + 1`` possibly non-zero functions at each point.
 
-    scale = row[..., 1:2]
-    u = (x[..., None] - row[..., 0:1]) * scale
-    pieces = row[..., 2:].unflatten(-1, (k + 1, k + 1))
-    values = pieces[..., k, :] * _falling(k, derivative)
+    Attributes:
+        values: ``(k+1, I, B)``.
+        slopes: their derivatives, when asked for.
+        window: where they go in the flattened ``(I, lead + n, B)``, ``((k+1) I B,)``.
+    """
+
+    values: Tensor
+    slopes: Tensor | None
+    window: Tensor
+
+
+def evaluate_local(x: Tensor, table: SplineTable, derivative: int, *, slopes: bool, lead: int = 0) -> LocalValues:
+    """Derivatives of order `derivative`, and one order higher for `slopes`, of the functions that are not zero at `x` ``(I, B)``.
+
+    Args:
+        x: ``(I, B)``.
+        table: of the splines.
+        derivative: order, at most the degree.
+        slopes: whether the next order is wanted, too.
+        lead: number of rows of each input that the caller keeps before its ``n`` splines.
+    """
+    knots, k = table.knots, table.degree
+    (features, count), batch = knots.shape, x.shape[1]
+    x = x.detach()
+    position = _position(x, knots, k)
+    inputs = torch.arange(features, device=x.device)[:, None]
+    columns = (position + inputs * (count + 1)).view(1, -1)
+    pieces = table.columns.gather(1, columns.expand(table.columns.shape[0], -1)).view(-1, features, batch)
+    scale = pieces[1]
+    u = (x - pieces[0]).mul_(scale)
+    coefficients = pieces[2:].view(k + 1, k + 1, features, batch)
+
+    # Horner's rule for the polynomial and, one step behind, for its derivative.
+    values, steps = coefficients[k], None
+    if derivative:
+        values = values * _falling(k, derivative)
     for power in range(k - 1, derivative - 1, -1):
-        values = torch.addcmul(pieces[..., power, :] * _falling(power, derivative), values, u)
+        if slopes:
+            steps = values if steps is None else torch.addcmul(values, steps, u)
+        factor = _falling(power, derivative)
+        values = torch.addcmul(coefficients[power] if factor == 1 else coefficients[power] * factor, values, u)
+    if slopes:
+        steps = torch.zeros_like(values) if steps is None else steps * scale ** (derivative + 1)
     if derivative:
         values = values * scale**derivative
-    window = (position - (k + 1)).clamp(0, table.size - k - 1)[..., None] + torch.arange(k + 1, device=x.device)
-    return values, window
+
+    first = (position - (k + 1)).clamp_(0, table.size - k - 1).add_(inputs * (table.size + lead) + lead).mul_(batch)
+    first += torch.arange(batch, device=x.device)
+    window = first + torch.arange(0, (k + 1) * batch, batch, device=x.device)[:, None, None]
+    return LocalValues(values, steps, window.view(-1))
 
 
-def _falling(power: int, order: int) -> float:
+def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
+    """Index of the span plus 1, that is the number of knots at or below each point, ``(I, B)``."""
+    count = knots.shape[1]
+    if count <= COUNTED and not x.is_cuda:
+        # A comparison with every knot is one contiguous pass; up to some knots it is quicker than a search per point.
+        reached = torch.ge(x[:, None], knots[:, :, None], out=x.new_empty(x.shape[0], count, x.shape[1]))
+        position = reached.sum(1).long()
+    else:
+        position = torch.searchsorted(knots, x.contiguous(), right=True)
+    if degree == 0:
+        position = torch.where(x == knots[:, -1:], count - 1, position)
+    return position
+
+
+def _falling(power: int, order: int) -> int:
     """``power (power - 1) ... (power - order + 1)``: the factor that `order` derivatives take out of ``u^power``."""
-    factor = 1.0
-    for i in range(order):
-        factor *= power - i
-    return factor
+    return math.perm(power, order)

@@ -22,6 +22,9 @@ from kan.symbolic.library import SymbolicFunction, resolve_library
 
 __all__ = ["Candidate", "Scoring", "candidates", "suggest_symbolic", "table"]
 
+INDISTINGUISHABLE = 1e-6
+"""Difference of r2 that says nothing about which function it is."""
+
 
 def _r2_loss(r2: float) -> float:
     return math.log2(1 + 1e-5 - min(r2, 1.0))
@@ -94,8 +97,25 @@ def candidates(
             losses = float(scoring.r2_loss_fun(r2)), float(scoring.c_loss_fun(function.complexity))
             total = scoring.weight_simple * losses[1] + (1 - scoring.weight_simple) * losses[0]
             found.append(Candidate(name, function, fit.affine[n, 0], r2, losses[0], function.complexity, losses[1], total))
-        ranked.append(sorted(found, key=lambda candidate: candidate.total))
+        ranked.append(_ranked(found))
     return ranked
+
+
+def _ranked(found: list[Candidate]) -> list[Candidate]:
+    """By total; of functions that fit the best's curve equally well at the same complexity, the one with fewest free parameters comes first.
+
+    A sine of small slope is a parabola to any accuracy, so its r2 may well be the larger one by a hair; the parabola has one number less to tune.
+    """
+    ranked = sorted(found, key=lambda candidate: candidate.total)
+    best = ranked[0]
+    equal = [c for c in ranked if c.complexity == best.complexity and abs(c.r2 - best.r2) <= INDISTINGUISHABLE]
+    first = min(equal, key=lambda candidate: _free_parameters(candidate.function))
+    return [first, *(candidate for candidate in ranked if candidate is not first)]
+
+
+def _free_parameters(function: SymbolicFunction) -> int:
+    """How many of ``(a, b, c, d)`` matter: symmetries of the function make others redundant."""
+    return 4 - (function.symmetries.scaling is not None) - (function.symmetries.translation is not None)
 
 
 def suggest_symbolic(

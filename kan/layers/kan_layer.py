@@ -20,8 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kan.bases.bspline import SplineTable, bspline_basis, check_knots, core, extend_knots, tabulate, uniform_knots
+from kan.bases.bspline import SplineTable, check_knots, core, extend_knots, tabulate, uniform_knots
 from kan.bases.projection import core_sites, evaluate, interpolate, least_squares, support_sites
+from kan.layers.features import edge_weight, feature_rows
 
 __all__ = ["KANLayer", "sparse_mask"]
 
@@ -136,13 +137,16 @@ class KANLayer(nn.Module):
         return f"in_dim={self.in_dim}, out_dim={self.out_dim}, num={self.num}, k={self.k}"
 
     def features(self, x: Tensor) -> Tensor:
-        """``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``, shape ``(B, I, n+1)`` from `x` ``(B, I)``."""
-        return torch.cat([self.base_fun(x)[..., None], bspline_basis(x, self.table)], dim=-1)
+        """``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``, shape ``(B, I, n+1)`` from `x` ``(B, I)``; the batch is last in memory."""
+        return self.feature_rows(x.t()).permute(2, 0, 1)
+
+    def feature_rows(self, x: Tensor) -> Tensor:
+        """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
+        return feature_rows(x, self.table, self.base_fun)
 
     def weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
-        spline = (self.mask * self.scale_sp)[:, None, :] * self.coef.transpose(1, 2)
-        return torch.cat([(self.mask * self.scale_base)[:, None, :], spline], dim=1)
+        return edge_weight(self.coef, self.scale_base, self.scale_sp, self.mask)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The layer's output with all edge activations.

@@ -244,7 +244,13 @@ class Network(nn.Module):
         return self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
 
     def trace(
-        self, x: Tensor | None = None, *, first: FirstLayer | None = None, singularity_avoiding: bool = False, y_th: float = 10.0
+        self,
+        x: Tensor | None = None,
+        *,
+        first: FirstLayer | None = None,
+        singularity_avoiding: bool = False,
+        y_th: float = 10.0,
+        corner: float = 0.0,
     ) -> Trace:
         """The record of one pass.
 
@@ -252,11 +258,13 @@ class Network(nn.Module):
             x: ``(B, inputs)``; the last input when not given.
             first: the first layer's features for this `x`, when they are known already.
             singularity_avoiding, y_th: as in `forward`.
+            corner: rounds the corner that the deviations of the edges have at zero, as ``sqrt(variance + corner^2) - corner``.
         """
         x = self.checked_input(self.remembered_input() if x is None else x)
         layers = []
         for l in range(self.depth):
             record = self._advance(l, x, first if l == 0 else None, singularity_avoiding, y_th)
+            record.corner = corner
             layers.append(record)
             x = record.outputs
         return Trace(self.structure, layers)
@@ -282,7 +290,7 @@ class Network(nn.Module):
         """What a pass over `x` needs of the first layer and what stays the same while only weights change."""
         x = self.checked_input(x)
         with torch.no_grad():
-            return FirstLayer.of(self.act_fun[0].features(x))
+            return FirstLayer.of(self.act_fun[0].features(x), x)
 
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
@@ -290,9 +298,10 @@ class Network(nn.Module):
         features = weight = symbolic = sums = None
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less.
         if numeric.mask.is_cuda or bool(numeric.mask.any()):
-            features = numeric.features(x) if first is None else first.features
-            weight = numeric.weight()
-            sums = features.flatten(1) @ weight.flatten(0, 1)
+            rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
+            features, weight = rows.permute(2, 0, 1), numeric.weight()
+            # The batch comes last in memory from here on, which is how the next layer wants its inputs.
+            sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
             symbolic = self.symbolic_fun[l].edges(x, singularity_avoiding, y_th)
         if symbolic is not None:
@@ -300,9 +309,17 @@ class Network(nn.Module):
             sums = added if sums is None else sums + added
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
-        premult = torch.addcmul(self.subnode_bias[l], self.subnode_scale[l], sums)
-        nodes = torch.addcmul(self.node_bias[l], self.node_scale[l], self._multiply(l + 1, premult))
-        return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, None if first is None else first.covariance)
+        premult = self._transform("subnode", l, sums)
+        nodes = self._transform("node", l, self._multiply(l + 1, premult))
+        return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, first)
+
+    def _transform(self, name: str, l: int, x: Tensor) -> Tensor:
+        """``scale x + bias`` of nodes or sub-nodes; `x` itself where that is the identity and stays it."""
+        scale, bias = getattr(self, f"{name}_scale_{l}"), getattr(self, f"{name}_bias_{l}")
+        # On a GPU, looking at the values would wait for the device; using them costs less.
+        if not (scale.requires_grad or bias.requires_grad or scale.is_cuda) and not bool(bias.any()) and bool((scale == 1).all()):
+            return x
+        return torch.addcmul(bias, scale, x)
 
     def _multiply(self, l: int, premult: Tensor) -> Tensor:
         """Nodes of layer `l` from their sub-nodes: sum nodes as they are, then the products of the multiplication nodes."""

