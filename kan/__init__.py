@@ -28,10 +28,10 @@ from kan.model import KAN
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
 
-KANLayer = KANLayer.KANLayer  # type: ignore[misc,assignment]
-LBFGS = LBFGS.LBFGS  # type: ignore[misc,assignment]
-MultKAN = MultKAN.MultKAN  # type: ignore[misc,assignment]
-Symbolic_KANLayer = Symbolic_KANLayer.Symbolic_KANLayer  # type: ignore[misc,assignment]
+KANLayer = KANLayer.KANLayer  # type: ignore[assignment]
+LBFGS = LBFGS.LBFGS  # type: ignore[assignment]
+MultKAN = MultKAN.MultKAN  # type: ignore[assignment]
+Symbolic_KANLayer = Symbolic_KANLayer.Symbolic_KANLayer  # type: ignore[assignment]
 
 _LATER = {
     "plt": "matplotlib.pyplot",

@@ -18,7 +18,7 @@ from kan.analysis.attribution import Attribution
 from kan.checkpoint import format as files
 from kan.checkpoint.store import Store, version_of
 from kan.discovery import auto, formula, suggest
-from kan.network.network import Network
+from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.trace import Trace
 from kan.surgery import edges, prune, refine
 from kan.training import fit as training
@@ -505,11 +505,23 @@ class KAN(Network):
 
     @classmethod
     def loadckpt(cls, path: str | os.PathLike[str] = "model", device: torch.device | str | None = None) -> KAN:
-        """The model saved under `path`; what follows is saved in the next round."""
+        """The model saved under `path`; what follows is saved in the next round.
+
+        Raises:
+            FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
+        """
+        return cls._loaded(path, device)
+
+    @classmethod
+    def _loaded(
+        cls, path: str | os.PathLike[str], device: torch.device | str | None, base_fun: str | Callable[[Tensor], Tensor] | None = None
+    ) -> KAN:
+        """`base_fun` stands in for one that the checkpoint cannot name."""
         config = files.read_config(path)
+        unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
         model = files.load(
             cls, path, device, first_init=False, auto_save=bool(config.get("auto_save", True)), ckpt_path=config.get("ckpt_path", "./model"),
-            state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1,
+            state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1, **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.store = Store.existing(model.ckpt_path)
         return model
@@ -517,14 +529,15 @@ class KAN(Network):
     def checkout(self, model_id: str) -> KAN:
         """The version `model_id` of this model's folder, as `loadckpt` gives it."""
         version_of(model_id)
-        return type(self).loadckpt(os.path.join(self.ckpt_path, model_id))
+        return type(self)._loaded(os.path.join(self.ckpt_path, model_id), self.device, self.base_fun)
 
     def rewind(self, model_id: str) -> KAN:
         """The version `model_id`, as the start of a new round; this model is left alone."""
         version = version_of(model_id)
-        model = type(self).loadckpt(os.path.join(self.ckpt_path, model_id), self.device)
+        model = self.checkout(model_id)
         model.store = self.store
-        model.round, model.state_id = self.store.rewound(model, version, self._saved())
+        if model.auto_save:
+            model.round, model.state_id = self.store.rewound(model, version, self._saved())
         return model
 
     def copy(self) -> KAN:

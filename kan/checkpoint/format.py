@@ -1,13 +1,13 @@
 """The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them.
 
-The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. A file is written beside its
-name, synced and renamed, so that a name never stands for half a file.
+The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All three are written beside
+their names, synced and renamed together, so that a name never stands for half a file.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
+from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import Network
 
 __all__ = ["FORMAT", "load", "read_config", "save"]
@@ -49,10 +50,16 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
         **(extra or {}),
     )
     text = yaml.safe_dump(_plain(config), default_flow_style=False)
+    # Copies: of a view, torch.save would write the whole tensor behind it.
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    data = None if network.last_input is None else network.last_input.clone()
+    path = os.fspath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write(f"{path}_state", lambda file: torch.save({name: value.detach() for name, value in network.state_dict().items()}, file))
-    _write(f"{path}_cache_data", lambda file: torch.save(network.last_input, file))
-    _write(f"{path}_config.yml", lambda file: file.write(text.encode()))
+    _write_together({
+        f"{path}_state": lambda file: torch.save(state, file),
+        f"{path}_cache_data": lambda file: torch.save(data, file),
+        f"{path}_config.yml": lambda file: file.write(text.encode()),
+    })  # fmt: skip
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -69,9 +76,11 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         config = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not a readable configuration: {error}") from error
-    if not isinstance(config, dict) or "width" not in config:
-        raise ValueError(f"{file} is not a configuration of a KAN: the entry 'width' is missing.")
-    return config
+    needed = (*SETTINGS, "base_fun_name")
+    missing = [name for name in needed if name not in config] if isinstance(config, dict) else needed
+    if missing:
+        raise ValueError(f"{file} is not a configuration of a KAN: entries are missing: {', '.join(missing)}.")
+    return dict(config)
 
 
 def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str | None = None, **arguments: Any) -> N:
@@ -87,15 +96,17 @@ def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str 
         FileNotFoundError, ValueError: if a file is missing or does not fit.
     """
     config = read_config(path)
-    own = {name: config[name] for name in OWN_SETTINGS if name in config}
     state = _tensors(f"{path}_state")
-    network = cls(**{name: config[name] for name in SETTINGS}, **own, base_fun=config["base_fun_name"], **arguments)
+    if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
+        raise ValueError(f"{path}_state is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
+    own = {name: config[name] for name in OWN_SETTINGS if name in config}
+    network = cls(**{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments})
     network.to(state["act_fun.0.coef"].dtype)
     for l, layer in enumerate(network.symbolic_fun):
         for j, row in enumerate(config[f"symbolic.funs_name.{l}"]):
             for i, name in enumerate(row):
                 if name != "0":
-                    layer.set_function(i, j, name)
+                    _set_function(layer, l, i, j, name, path)
     if "input_id" in config:
         network.input_id = torch.tensor(config["input_id"])
         network.input_width = int(config["input_width"])
@@ -103,10 +114,20 @@ def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str 
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path}_state does not fit {path}_config.yml: {error}") from error
-    data = Path(f"{path}_cache_data")
     network.to(_device(config) if device is None else device)
-    network.remember_input(_tensors(data).to(network.device) if data.exists() and _tensors(data) is not None else None)
+    data = _tensors(f"{path}_cache_data") if os.path.exists(f"{path}_cache_data") else None
+    network.remember_input(None if data is None else data.to(network.device))
     return network
+
+
+def _set_function(layer: SymbolicLayer, l: int, i: int, j: int, name: str, path: str | os.PathLike[str]) -> None:
+    try:
+        layer.set_function(i, j, name)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}_config.yml: the edge ({l}, {i}, {j}) carries the function {name!r}, which is not in SYMBOLIC_LIB. A checkpoint holds names only: "
+            f"register the function with add_symbolic before loading (and before fix_symbolic, if it has no name)."
+        ) from error
 
 
 def _device(config: Mapping[str, Any]) -> str:
@@ -123,20 +144,22 @@ def _tensors(file: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{os.fspath(file)} could not be read as tensors, nothing was loaded: {error}") from error
 
 
-def _write(path: str, write: Callable[[Any], Any]) -> None:
-    """Write a whole file or none."""
-    folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder or ".")
+def _write_together(contents: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Write all files, each whole, or none."""
+    mark = uuid.uuid4().hex
+    parts = {path: f"{path}.{mark}.part" for path in contents}
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+        for path, write in contents.items():
+            with open(parts[path], "xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            if os.path.exists(part):
+                os.unlink(part)
 
 
 def _plain(value: Any) -> Any:

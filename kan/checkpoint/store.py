@@ -87,8 +87,15 @@ class Store:
         return new
 
     def history(self, k: str | int = "all") -> str:
-        """The history file, or its last `k` lines."""
-        lines = Path(self.path, HISTORY).read_text().splitlines()
+        """The history file, or its last `k` lines.
+
+        Raises:
+            FileNotFoundError: if nothing has been saved.
+        """
+        file = Path(self.path, HISTORY)
+        if not file.exists():
+            raise FileNotFoundError(f"there is no history: {file} does not exist, no version has been saved.")
+        lines = file.read_text().splitlines()
         return "\n".join(lines if k == "all" else lines[-int(k) :])
 
     def _free(self, round_: int, state: int) -> int:

@@ -1,11 +1,13 @@
 r"""The formula that a symbolic network computes.
 
-Constants that a function can hand on are moved where they are easiest to read, without changing the value:
-``c exp(u + h) -> (c e^h) exp(u)`` and ``c (a u)^p -> (c a^p) u^p``.
+Constants that a power can hand on are moved where they are easiest to read, without changing the value: ``c (a u)^p -> (c a^p) u^p``; sympy itself
+does ``c exp(u + h) -> (c e^h) exp(u)``. They stay where the new coefficient would be far from one: a term ``1e-10 (u + 445)^3`` reads badly and is
+gone when its numbers are rounded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = ["ex_round", "symbolic_formula"]
+
+READABLE = 100.0
+"""Constants are not moved into a coefficient that then is beyond this or below its inverse, unless it was as far from one before."""
 
 
 def symbolic_formula(
@@ -84,9 +89,18 @@ def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[
         for j, i in sorted(layer.active()):
             a, b, c, d = affine[j][i]
             _, function = layer.function(i, j)
-            factor, value = _parted(function.sympy_fun(_affine(inputs[i], a, b)))
-            terms[j].append(_affine(value, mask[j][i] * c * factor, mask[j][i] * d))
+            coefficient, value = _moved(mask[j][i] * c, function.sympy_fun(_affine(inputs[i], a, b)))
+            terms[j].append(_affine(value, coefficient, mask[j][i] * d))
     return [sympy.Add(*parts) for parts in terms]
+
+
+def _moved(coefficient: float, value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
+    """``coefficient * value`` with constants of `value` moved into the coefficient, where that reads well."""
+    factor, rest = _parted(value)
+    if coefficient == 0 or factor == 1:
+        return coefficient, value
+    before, after = (abs(math.log(abs(float(c)))) for c in (coefficient, coefficient * factor))
+    return (coefficient * factor, rest) if after <= max(before, math.log(READABLE)) else (coefficient, value)
 
 
 def _parted(value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
@@ -94,11 +108,7 @@ def _parted(value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
     import sympy
 
     factor, rest = sympy.S.One, value
-    if isinstance(rest, sympy.exp):
-        constant, variable = rest.args[0].as_independent(*rest.free_symbols, as_Add=True)
-        if constant.is_number and abs(constant) < 300:  # beyond that the factor would overflow
-            factor, rest = sympy.exp(constant), sympy.exp(variable)
-    elif isinstance(rest, sympy.Pow) and rest.exp.is_number and isinstance(rest.base, sympy.Add):
+    if isinstance(rest, sympy.Pow) and rest.exp.is_number and isinstance(rest.base, sympy.Add):
         content = _leading(rest.base)
         if content.is_positive or (content.is_negative and rest.exp.is_integer):
             factor, rest = content**rest.exp, sympy.expand_mul(rest.base / content) ** rest.exp

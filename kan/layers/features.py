@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kan.bases.bspline import SplineTable, basis_rows, evaluate_local
+from kan.bases.bspline import basis_rows
+from kan.bases.spline_rows import Slopes, write_rows
+from kan.bases.spline_table import SplineTable
 
 __all__ = ["edge_weight", "feature_rows"]
 
@@ -40,26 +42,23 @@ class _SiLUFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: SplineTable) -> Tensor:
         needed = ctx.needs_input_grad[0]
-        local = evaluate_local(x, table, 0, slopes=needed, lead=1)
-        rows = x.new_zeros(x.shape[0], table.size + 1, x.shape[1])
-        rows.view(-1).scatter_(0, local.window, local.values.view(-1))
+        rows = x.new_empty(x.shape[0], table.size + 1, x.shape[1])
+        slopes = write_rows(rows, x, table, slopes=needed)
         sigmoid = torch.sigmoid(x)
         base = torch.mul(x, sigmoid, out=rows[:, 0])
-        if needed:
-            slope = torch.addcmul(sigmoid, base, 1 - sigmoid)
-            ctx.save_for_backward(x, slope, local.slopes, local.window)
+        if slopes is not None:
+            ctx.save_for_backward(x, torch.addcmul(sigmoid, base, 1 - sigmoid), *slopes)
             ctx.table = table
         return rows
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (x, slope, slopes, window), (grad,) = ctx.saved_tensors, grads
+        (x, base_slope, *slopes), (grad,) = ctx.saved_tensors, grads
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
             sigmoid = torch.sigmoid(x)
-            slope = sigmoid + x * sigmoid * (1 - sigmoid)
-            return grad[:, 0] * slope + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
-        local = grad.reshape(-1).index_select(0, window).view_as(slopes)
-        return torch.addcmul((local * slopes).sum(0), grad[:, 0], slope), None
+            base_slope = sigmoid + x * sigmoid * (1 - sigmoid)
+            return grad[:, 0] * base_slope + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
+        return Slopes(*slopes).contract(grad).addcmul_(grad[:, 0], base_slope), None
 
 
 class _EdgeWeight(torch.autograd.Function):

@@ -317,7 +317,7 @@ class Network(nn.Module):
         """``scale x + bias`` of nodes or sub-nodes; `x` itself where that is the identity and stays it."""
         scale, bias = getattr(self, f"{name}_scale_{l}"), getattr(self, f"{name}_bias_{l}")
         # On a GPU, looking at the values would wait for the device; using them costs less.
-        if not (scale.requires_grad or bias.requires_grad or scale.is_cuda) and not bool(bias.any()) and bool((scale == 1).all()):
+        if not (scale.requires_grad or bias.requires_grad or scale.is_cuda) and set(scale.tolist()) <= {1.0} and set(bias.tolist()) <= {0.0}:
             return x
         return torch.addcmul(bias, scale, x)
 

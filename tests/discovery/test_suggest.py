@@ -1,0 +1,161 @@
+"""Suggestions look at an edge and change nothing."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kan import KAN, SYMBOLIC_LIB
+from kan.discovery.suggest import Scoring, candidates, suggest_symbolic, table
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+LIB = ["x", "x^2", "x^3", "exp", "sin", "tanh"]
+
+
+def data(samples: int = 300, inputs: int = 2, seed: int = 0) -> Tensor:
+    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@torch.no_grad()
+def put(model: KAN, l: int, i: int, j: int, curve: Callable[[Tensor], Tensor]) -> None:
+    """Let the numeric edge compute `curve`, as nearly as its splines can."""
+    layer = model.act_fun[l]
+    x = torch.linspace(-1, 1, 400)
+    features = layer.features(x[:, None].expand(-1, layer.in_dim))[:, i, 1:]
+    layer.coef[i, j] = torch.linalg.lstsq(features, curve(x)[:, None]).solution[:, 0]
+    layer.scale_base[i, j], layer.scale_sp[i, j] = 0.0, 1.0
+
+
+def seen(**settings: Any) -> KAN:
+    model = KAN([2, 3, 1], grid=20, auto_save=False, **settings)
+    model(data())
+    return model
+
+
+def everything(model: KAN) -> tuple[dict[str, Tensor], Any]:
+    return {name: value.clone() for name, value in model.state_dict().items()}, [layer.funs_name for layer in model.symbolic_fun]
+
+
+def assert_same(model: KAN, before: tuple[dict[str, Tensor], Any]) -> None:
+    state, names = everything(model)
+    assert names == before[1]
+    assert state.keys() == before[0].keys() and all(torch.equal(state[name], value) for name, value in before[0].items())
+
+
+CURVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sin": lambda x: 0.8 * torch.sin(4 * x + 0.5),
+    "x^2": lambda x: 2 * (x + 0.1) ** 2 - 1,
+    "exp": lambda x: 0.3 * torch.exp(2 * x),
+    "x": lambda x: 0.4 - 1.7 * x,
+    "tanh": lambda x: torch.tanh(3 * x - 0.5),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_finds_the_function_and_changes_nothing(name: str) -> None:
+    model = seen()
+    put(model, 0, 1, 2, CURVES[name])
+    model.set_mode(0, 1, 0, "sn", 0.1)
+    before = everything(model)
+    best, entry, r2, complexity = model.suggest_symbolic(0, 1, 2, lib=LIB, verbose=False)
+    assert best == name and entry is SYMBOLIC_LIB[name] and complexity == SYMBOLIC_LIB[name].complexity
+    assert 1 - r2 < 1e-6
+    assert_same(model, before)
+
+
+@pytest.mark.parametrize("mode", ["s", "sn", "none"])
+def test_symbolic_and_dead_edges_are_left_alone_too(mode: str) -> None:
+    model = seen()
+    model.fix_symbolic(0, 0, 0, "sin", verbose=False)
+    model.fix_symbolic(1, 1, 0, torch.sinc)
+    model.set_mode(0, 0, 0, mode, 0.3)
+    before = everything(model)
+    best, _, r2, _ = model.suggest_symbolic(0, 0, 0, lib=LIB, verbose=False)
+    assert math.isfinite(r2)
+    if mode == "s":
+        assert best == "sin" and 1 - r2 < 1e-9
+    assert_same(model, before)
+
+
+def test_ranks_by_fit_and_simplicity() -> None:
+    model = seen()
+    put(model, 0, 0, 0, CURVES["sin"])
+    for weight in (0.0, 0.5, 0.8, 1.0):
+        ranked = candidates(model.trace(), [(0, 0, 0)], LIB, scoring=Scoring(weight))[0]
+        assert sorted(c.name for c in ranked) == sorted(LIB)
+        for c in ranked:
+            assert c.complexity_loss == c.complexity == SYMBOLIC_LIB[c.name].complexity
+            assert c.r2_loss == pytest.approx(math.log2(1 + 1e-5 - c.r2))
+            assert c.total == pytest.approx(weight * c.complexity_loss + (1 - weight) * c.r2_loss)
+        totals = [c.total for c in ranked]
+        assert min(totals) == pytest.approx(totals[0], abs=0.2 * (1 - weight) + 1e-12)
+        assert totals[1:] == sorted(totals[1:])
+    assert ranked[0].name == "x", "simplicity alone"
+
+
+def test_fit_alone_decides_with_weight_zero() -> None:
+    model = seen()
+    put(model, 0, 0, 0, lambda x: x + 0.02 * torch.sin(6 * x))
+    assert model.suggest_symbolic(0, 0, 0, lib=["x", "x^3"], verbose=False, weight_simple=0.8)[0] == "x"
+    assert model.suggest_symbolic(0, 0, 0, lib=["x", "tanh", "sin"], verbose=False, weight_simple=0.0)[0] != "x"
+
+
+def test_loss_functions_of_ones_own() -> None:
+    model = seen()
+    put(model, 0, 0, 0, CURVES["sin"])
+    best = model.suggest_symbolic(0, 0, 0, lib=LIB, verbose=False, c_loss_fun=lambda c: -100 * c)
+    assert SYMBOLIC_LIB[best[0]].complexity == 3
+    assert model.suggest_symbolic(0, 0, 0, lib=LIB, verbose=False, r2_loss_fun=lambda r2: 0.0)[0] == "x"
+
+
+def test_the_zero_function_wins_when_nothing_fits() -> None:
+    model = seen()
+    put(model, 0, 0, 0, lambda x: torch.sin(60 * x))
+    best, _, r2, complexity = model.suggest_symbolic(0, 0, 0, lib=["0", "x", "x^2"], verbose=False)
+    assert (best, complexity) == ("0", 0) and r2 == 0
+
+
+def test_prints_a_table_of_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    model = seen()
+    put(model, 0, 0, 0, CURVES["exp"])
+    model.suggest_symbolic(0, 0, 0, lib=LIB, topk=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines[0].split()) == "function fitting r2 r2 loss complexity complexity loss total loss"
+    assert len(lines) == 4 and len({len(line) for line in lines}) == 1
+    assert lines[1].split()[:3] == ["0", "exp", "1.000000"] and lines[3].split()[0] == "2"
+    model.suggest_symbolic(0, 0, 0, lib=LIB, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_table_of_one_candidate() -> None:
+    model = seen()
+    candidate = suggest_symbolic(model, 0, 0, 0, lib=["x"], verbose=False)
+    assert table([candidate]).splitlines()[1].split()[:2] == ["0", "x"]
+
+
+def test_a_library_of_ones_own() -> None:
+    model = seen()
+    put(model, 0, 0, 0, CURVES["sin"])
+    mine = {"mysin": SYMBOLIC_LIB["sin"], "line": SYMBOLIC_LIB["x"]}
+    best, entry, _, _ = model.suggest_symbolic(0, 0, 0, lib=mine, verbose=False)
+    assert best == "mysin" and entry.torch_fun is torch.sin
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5])
+def test_bad_weight(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"weight_simple must be between 0 and 1; got {weight}"):
+        seen().suggest_symbolic(0, 0, 0, lib=LIB, weight_simple=weight)
+
+
+def test_unknown_function_in_the_library() -> None:
+    with pytest.raises(ValueError, match="(?i)unknown symbolic function 'sine'.*'sin'"):
+        seen().suggest_symbolic(0, 0, 0, lib=["x", "sine"])
+
+
+def test_needs_data() -> None:
+    with pytest.raises(ValueError, match="hasn't seen any data yet"):
+        KAN([2, 1], auto_save=False).suggest_symbolic(0, 0, 0)
