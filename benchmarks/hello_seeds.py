@@ -1,6 +1,7 @@
 """Does the hello story find the law? Seeds 0 to 9, one after the other, from data to formula.
 
-A seed counts if the formula has the structure ``A exp(B x_2^2 + C sin(D x_1 + E)) + F`` with every constant within 1e-6 of ``exp(x_2^2 + sin(pi x_1))`` and the test RMSE is below 1e-8.
+A seed counts if the formula has the structure ``A exp(B x_2^2 + C sin(D x_1 + E)) + F`` with every constant within 1e-6 of ``exp(x_2^2 +
+sin(pi x_1))`` and the test RMSE is below 1e-8.
 Prints a table and writes ``benchmarks/results/hello_seeds.json``.
 """
 

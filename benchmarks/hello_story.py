@@ -1,6 +1,7 @@
 """The hello story, timed stage by stage, on whichever package called `kan` is installed.
 
-Run as ``python hello_story.py SEED THREADS`` in an empty folder; prints one line of JSON. `hellokan.py` runs it once with this library and once with pykan.
+Run as ``python hello_story.py SEED THREADS`` in an empty folder; prints one line of JSON. `hellokan.py` runs it once with this library and
+once with pykan.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The hello story here and in pykan 0.2.8, side by side in one run on one machine.
 
-``python benchmarks/hellokan.py`` installs pykan into an environment of its own (it also calls itself `kan`), runs the story alternately in both, prints the median time
+``python benchmarks/hellokan.py`` installs pykan into an environment of its own (it also calls itself `kan`), runs the story alternately in
+both, prints the median time
 of every stage with the ratio, and writes everything with the environment to ``benchmarks/results/hellokan.json``.
 """
 

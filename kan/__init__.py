@@ -3,7 +3,8 @@
     >>> import kan
     >>> model = kan.KAN(width=[2, 5, 1], grid=3, k=3, auto_save=False)
 
-``from kan import *`` gives the names of ``__all__``: the model, the layers, the tools, and the modules and sympy functions that notebooks of this field take for granted.
+``from kan import *`` gives the names of ``__all__``: the model, the layers, the tools, and the modules and sympy functions that notebooks
+of this field take for granted.
 sympy and matplotlib are imported when a name of theirs is first used.
 """
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 # pykan's import paths come first, as modules; the classes of the same names then take their places as attributes.
 from kan import KANLayer, LBFGS, MultKAN, Symbolic_KANLayer, utils
-from kan._version import __version__
+from kan._version import __version__ as __version__
 from kan.datasets.synthetic import create_dataset
 from kan.discovery.formula import ex_round
 from kan.layers.kan_layer import sparse_mask
@@ -36,14 +37,15 @@ Symbolic_KANLayer = Symbolic_KANLayer.Symbolic_KANLayer  # type: ignore[assignme
 _LATER = {
     "plt": "matplotlib.pyplot",
     "sympy": "sympy",
-    **dict.fromkeys(("Symbol", "cos", "exp", "expand", "lambdify", "latex", "log", "nsimplify", "pi", "simplify", "sin", "sqrt", "symbols"), "sympy"),
+    **dict.fromkeys(["Symbol", "cos", "exp", "expand", "lambdify", "latex", "log", "nsimplify", "pi", "simplify", "sin", "sqrt"], "sympy"),
+    "symbols": "sympy",
 }
 """Names that are imported when they are first used, and where they come from."""
 
 __all__ = [
-    "KAN", "KANLayer", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol", "Symbolic_KANLayer", "add_symbolic", "copy", "cos", "create_dataset",
-    "ex_round", "exp", "expand", "fit_params", "lambdify", "latex", "log", "nn", "np", "nsimplify", "os", "pi", "plt", "random", "simplify", "sin",
-    "sparse_mask", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
+    "KAN", "KANLayer", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol", "Symbolic_KANLayer", "add_symbolic", "copy", "cos",
+    "create_dataset", "ex_round", "exp", "expand", "fit_params", "lambdify", "latex", "log", "nn", "np", "nsimplify", "os", "pi",
+    "plt", "random", "simplify", "sin", "sparse_mask", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 
 

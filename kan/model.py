@@ -38,7 +38,8 @@ class KAN(Network):
         width: nodes per layer, inputs first, such as ``[2, 5, 1]``; an entry ``[n_sum, n_mult]`` has multiplication nodes.
         grid: grid intervals of the splines, one number or one per layer.
         k: degree of the splines, likewise.
-        mult_arity, noise_scale, scale_base_mu, scale_base_sigma, base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable,
+        mult_arity, noise_scale, scale_base_mu, scale_base_sigma, base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range,
+        sp_trainable,
             sb_trainable, seed, save_act, sparse_init, device: see `Network`.
         auto_save: save every change as a version in `ckpt_path`. With False nothing is ever written.
         first_init: whether this is a new model, whose first version is saved at once.
@@ -154,7 +155,8 @@ class KAN(Network):
             lr: learning rate.
             batch: samples per step, -1 for all.
             metrics: functions without arguments, evaluated after every step.
-            save_fig: save a picture of the network every `save_fig_freq` steps as ``img_folder/<step>.jpg``, drawn with `in_vars`, `out_vars`, `beta`.
+            save_fig: save a picture of the network every `save_fig_freq` steps as ``img_folder/<step>.jpg``, drawn with `in_vars`,
+                `out_vars`, `beta`.
             in_vars, out_vars, beta, save_fig_freq, img_folder: see `save_fig`.
             singularity_avoiding, y_th: evaluate symbolic functions in the version bounded by `y_th`.
             reg_metric: scores that the penalty is taken of, see `kan.training.objective.METRICS`.
@@ -238,6 +240,13 @@ class KAN(Network):
         prune.prune_edges_(self, threshold)
         if log_history:
             self.log_history("prune_edge")
+
+    def prune_input(self, threshold: float = 1e-2, active_inputs: Sequence[int] | None = None, log_history: bool = True) -> KAN:
+        """A new model without the inputs whose score is not above `threshold`, or with those of `active_inputs`; it still takes all columns."""
+        new = prune.prune_inputs(self, threshold, active_inputs)
+        kept = set(new.input_id.tolist())
+        print("keep:", [i in kept for i in self.input_id.tolist()])
+        return self._child(new, "prune_input" if log_history else None)
 
     def refine(self, new_grid: int | Sequence[int] | None = None, grid: int | Sequence[int] | None = None) -> KAN:
         """A new model with `new_grid` intervals per spline that computes the same function; see `kan.surgery.refine`.
@@ -366,7 +375,8 @@ class KAN(Network):
     def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
         """Attribution scores on the last input; see `kan.analysis.attribution`.
 
-        Without `l` the scores become the attributes ``node_scores``, ``edge_scores`` and ``subnode_scores``. With `l`, the scores ``(n_l, n_0)`` of the inputs
+        Without `l` the scores become the attributes ``node_scores``, ``edge_scores`` and ``subnode_scores``. With `l`, the scores ``(n_l,
+        n_0)`` of the inputs
         for the nodes of layer `l` are returned, with `i` those ``(n_0,)`` for its node `i`, and a bar chart of them is drawn if `plot`.
         """
         trace = self.trace()
@@ -539,6 +549,10 @@ class KAN(Network):
         if model.auto_save:
             model.round, model.state_id = self.store.rewound(model, version, self._saved())
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
+        return {**self.__dict__, "attribution": None}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""

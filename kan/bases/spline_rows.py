@@ -1,9 +1,9 @@
 r"""Evaluation of B-splines: their values and slopes as rows of a matrix with the batch last.
 
 Two ways, both from the tables of `kan.bases.spline_table`. With many knots: find the span of each point, gather the polynomials of the ``k + 1``
-functions that live there, and scatter their values into rows of zeros; the work is ``O(k)`` per point whatever the number of knots is. With few knots:
-multiply the table over all functions by the 0-1 matrix that says which span a point is in. That does some work for nothing but needs no index, and a
-matrix product runs several times faster than a gather.
+functions that live there, and scatter their values into rows of zeros; the work is ``O(k)`` per point whatever the number of knots is. With few knots
+and points: multiply the table over all functions by the 0-1 matrix that says which span a point is in. That does some work for nothing but takes few
+operations, needs no index, and a matrix product runs several times faster than a gather.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["Slopes", "write_rows"]
 
 COUNTED = 24
 """Most knots per input for which counting the knots below a point is quicker than searching."""
+LITTLE = 500_000
+"""Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
 
 
 class Slopes(NamedTuple):
@@ -57,7 +59,8 @@ def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0,
     x = x.detach()
     # The product with the 0-1 matrix picks exact entries only if factors are not rounded to a shorter format.
     exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
-    if table.spans is not None and derivative == 0 and exact and not x.is_cuda:
+    little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
+    if table.spans is not None and derivative == 0 and little and exact and not x.is_cuda:
         return _write_by_product(rows[:, rows.shape[1] - table.size :], x, table, slopes)
     return _write_by_window(rows, x, table, derivative, slopes)
 

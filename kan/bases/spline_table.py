@@ -13,7 +13,7 @@ from torch import Tensor
 
 __all__ = ["SplineTable", "tabulate"]
 
-FEW_KNOTS = 15
+FEW_KNOTS = 24
 """Most knots per input for which tables over all functions are made beside those of the local ones."""
 
 

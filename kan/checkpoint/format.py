@@ -1,6 +1,7 @@
 """The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them.
 
-The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All three are written beside
+The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All three are
+written beside
 their names, synced and renamed together, so that a name never stands for half a file.
 """
 
@@ -25,7 +26,9 @@ N = TypeVar("N", bound=Network)
 FORMAT = 1
 """Version of the configuration's layout; pykan's files carry none."""
 
-SETTINGS = ("width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable")
+SETTINGS = (
+    "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
+)  # fmt: skip
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
 
 

@@ -6,6 +6,7 @@ Models that come from one another (by pruning, refining, rewinding) share one st
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,9 @@ class Store:
         def write() -> None:
             os.makedirs(self.path, exist_ok=True)
             print(f"checkpoint directory created: {self.path}")
-            print("saving model version 0.0")
             Path(self.path, HISTORY).write_text("### Round 0 ###\ninit => 0.0\n")
             save(network, self._file(0, 0), extra)
+            print("saving model version 0.0")
 
         self.used = {(0, 0)}
         self._attempt(write)
@@ -121,8 +122,16 @@ class Store:
             warnings.warn(
                 f"checkpoints cannot be written to {self.path!r} ({error}); training goes on without saving. Choose another ckpt_path, or "
                 f"auto_save=False to do without.",
-                stacklevel=5,
+                stacklevel=_level_of_caller(),
             )
+
+
+def _level_of_caller() -> int:
+    """Stack level, seen from the caller of this function, of the first frame outside of this package."""
+    package, level, frame = __name__.partition(".")[0], 0, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level + 1
 
 
 def version_of(model_id: str) -> tuple[int, int]:

@@ -70,8 +70,9 @@ def create_dataset(
 
 def _bounds(ranges: Any, n_var: int) -> Sequence[tuple[float, float]]:
     """One ``(low, high)`` per variable."""
-    entries = list(ranges)
-    pairs = entries if all(hasattr(e, "__len__") for e in entries) else [entries] * n_var
+    entries = list(ranges) if hasattr(ranges, "__len__") else []
+    # Of numbers, those in tensors of no dimension have a __len__ too.
+    pairs = entries if entries and all(hasattr(e, "__len__") and getattr(e, "ndim", 1) == 1 for e in entries) else [entries] * n_var
     if len(pairs) != n_var or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"ranges must be [low, high], or one such pair for each of the {n_var} variables; got {ranges!r}.")
     return [(float(low), float(high)) for low, high in pairs]

@@ -33,9 +33,7 @@ def auto_symbolic_(
     """
     trace = network.trace()  # before the first edge changes: all are judged by the trained network
     scoring = Scoring(weight_simple)
-    edges = [
-        (l, i, j) for l in range(network.depth) for i in range(network.width_in[l]) for j in range(network.width_out[l + 1])
-    ]
+    edges = [(l, i, j) for l in range(network.depth) for i in range(network.width_in[l]) for j in range(network.width_out[l + 1])]
     numeric = {l: network.act_fun[l].mask.tolist() for l in range(network.depth)}
     symbolic = {l: network.symbolic_fun[l].mask.tolist() for l in range(network.depth)}
     live = [(l, i, j) for l, i, j in edges if numeric[l][i][j] != 0]

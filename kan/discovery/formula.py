@@ -1,7 +1,9 @@
 r"""The formula that a symbolic network computes.
 
-Constants that a power can hand on are moved where they are easiest to read, without changing the value: ``c (a u)^p -> (c a^p) u^p``; sympy itself
-does ``c exp(u + h) -> (c e^h) exp(u)``. They stay where the new coefficient would be far from one: a term ``1e-10 (u + 445)^3`` reads badly and is
+Constants that a power can hand on are moved where they are easiest to read, without changing the value: ``c (a u)^p -> (c a^p) u^p``;
+sympy itself
+does ``c exp(u + h) -> (c e^h) exp(u)``. They stay where the new coefficient would be far from one: a term ``1e-10 (u + 445)^3`` reads
+badly and is
 gone when its numbers are rounded.
 """
 
@@ -37,7 +39,8 @@ def symbolic_formula(
         output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``.
 
     Returns:
-        ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer of nodes and of all
+        ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer
+        of nodes and of all
         sub-nodes per layer from the first hidden one on.
 
     Raises:

@@ -102,9 +102,10 @@ def candidates(
 
 
 def _ranked(found: list[Candidate]) -> list[Candidate]:
-    """By total; of functions that fit the best's curve equally well at the same complexity, the one with fewest free parameters comes first.
+    """By total; among equals of the best, the function with the fewest free parameters first.
 
-    A sine of small slope is a parabola to any accuracy, so its r2 may well be the larger one by a hair; the parabola has one number less to tune.
+    Equal are functions of the same complexity that fit the curve equally well. A sine of small slope is a parabola to any accuracy,
+    so its r2 may well be the larger one by a hair; the parabola has one number less to tune.
     """
     ranked = sorted(found, key=lambda candidate: candidate.total)
     best = ranked[0]

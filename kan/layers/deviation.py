@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["covariance", "deviation", "edge_deviation", "safe_sqrt"]
+__all__ = ["covariance", "deviation", "edge_deviation", "over_deviation", "safe_sqrt"]
 
 
 def safe_sqrt(variance: Tensor, corner: float = 0.0) -> Tensor:
     """``sqrt(variance + corner^2) - corner``, with value and gradient 0 where the variance is not positive."""
+    if corner > 0:
+        return (variance.clamp(min=0) + corner * corner).sqrt() - corner
     positive = variance > 0
-    return torch.where(positive, (torch.where(positive, variance, 1.0) + corner * corner).sqrt() - corner, 0.0)
+    return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ class _Deviation(torch.autograd.Function):
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
             composed = safe_sqrt(values.var(dim=0, correction=min(1, values.shape[0] - 1)), ctx.corner)
             return torch.autograd.grad(composed, values, grad, create_graph=True)[0], None
-        return centred * _over(grad, result, ctx.corner).div_(ctx.degrees), None
+        return centred * over_deviation(grad, result, ctx.corner).div_(ctx.degrees), None
 
 
 class _EdgeDeviation(torch.autograd.Function):
@@ -98,7 +100,7 @@ class _EdgeDeviation(torch.autograd.Function):
                 for of, wanted in zip((features, weight), ctx.needs_input_grad, strict=False)
             ]
             return found[0], found[1], None, None
-        scaled = _over(grad.t(), result, ctx.corner)[:, None]
+        scaled = over_deviation(grad.t(), result, ctx.corner)[:, None]
         to_features = None
         if ctx.needs_input_grad[0]:
             scaled_weight = weight * scaled
@@ -108,6 +110,6 @@ class _EdgeDeviation(torch.autograd.Function):
         return to_features, half * scaled if ctx.needs_input_grad[1] else None, None, None
 
 
-def _over(grad: Tensor, result: Tensor, corner: float) -> Tensor:
-    """``grad / (2 dstd^2/dstd)``: the factor of the gradient of half the variance, 0 where the deviation is 0."""
-    return torch.where(result > 0, grad / (result + corner), 0.0)
+def over_deviation(grad: Tensor, result: Tensor, corner: float = 0.0) -> Tensor:
+    """Gradient with respect to half the variance from `grad`, that with respect to its rounded root `result`; 0 where that is a corner."""
+    return grad / (result + corner) if corner > 0 else torch.where(result > 0, grad / result, 0.0)

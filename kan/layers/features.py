@@ -9,8 +9,8 @@ arithmetic but on the number of operations that autograd has to record and to re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from kan.bases.bspline import basis_rows
 from kan.bases.spline_rows import Slopes, write_rows
 from kan.bases.spline_table import SplineTable
 
-__all__ = ["edge_weight", "feature_rows"]
+__all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
 
 
 def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Tensor]) -> Tensor:
@@ -36,52 +36,86 @@ def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor
     return weight
 
 
+class SiLUFeatures(NamedTuple):
+    """Features with SiLU as base function, and what their derivatives need.
+
+    Attributes:
+        rows: ``psi``, ``(I, n+1, B)``.
+        base_slopes: ``b'(x)``, ``(I, B)``, when asked for.
+        slopes: of the splines, when asked for.
+    """
+
+    rows: Tensor
+    base_slopes: Tensor | None
+    slopes: Slopes | None
+
+    @classmethod
+    def at(cls, x: Tensor, table: SplineTable, *, slopes: bool) -> SiLUFeatures:
+        """At `x` ``(I, B)``; no graph is recorded when called without gradients."""
+        rows = x.new_empty(x.shape[0], table.size + 1, x.shape[1])
+        spline_slopes = write_rows(rows, x, table, slopes=slopes)
+        sigmoid = torch.sigmoid(x)
+        base = torch.mul(x, sigmoid, out=rows[:, 0])
+        return cls(rows, torch.addcmul(sigmoid, base, 1 - sigmoid) if slopes else None, spline_slopes)
+
+    def pull_back(self, grad: Tensor) -> Tensor:
+        """Gradient with respect to `x` from that with respect to `rows`."""
+        assert self.slopes is not None and self.base_slopes is not None
+        return self.slopes.contract(grad).addcmul_(grad[:, 0], self.base_slopes)
+
+
 class _SiLUFeatures(torch.autograd.Function):
     """SiLU and splines in one pass over the points."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: SplineTable) -> Tensor:
-        needed = ctx.needs_input_grad[0]
-        rows = x.new_empty(x.shape[0], table.size + 1, x.shape[1])
-        slopes = write_rows(rows, x, table, slopes=needed)
-        sigmoid = torch.sigmoid(x)
-        base = torch.mul(x, sigmoid, out=rows[:, 0])
-        if slopes is not None:
-            ctx.save_for_backward(x, torch.addcmul(sigmoid, base, 1 - sigmoid), *slopes)
+        found = SiLUFeatures.at(x, table, slopes=ctx.needs_input_grad[0])
+        if found.slopes is not None:
+            ctx.save_for_backward(x, found.base_slopes, *found.slopes)
             ctx.table = table
-        return rows
+        return found.rows
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (x, base_slope, *slopes), (grad,) = ctx.saved_tensors, grads
+        (x, base_slopes, *slopes), (grad,) = ctx.saved_tensors, grads
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
             sigmoid = torch.sigmoid(x)
-            base_slope = sigmoid + x * sigmoid * (1 - sigmoid)
-            return grad[:, 0] * base_slope + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
-        return Slopes(*slopes).contract(grad).addcmul_(grad[:, 0], base_slope), None
+            base_slopes = sigmoid + x * sigmoid * (1 - sigmoid)
+            return grad[:, 0] * base_slopes + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
+        return SiLUFeatures(grad, base_slopes, Slopes(*slopes)).pull_back(grad), None
+
+
+def fold(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
+    """`edge_weight` without a graph."""
+    inputs, outputs, size = coef.shape
+    weight = coef.new_empty(inputs, size + 1, outputs)
+    torch.mul(mask, scale_base, out=weight[:, 0])
+    torch.mul(coef.mT, (mask * scale_sp)[:, None], out=weight[:, 1:])
+    return weight
+
+
+def unfold(
+    grad: Tensor, coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the four arguments of `edge_weight`, those that are `wanted`, from the one of its result."""
+    base, spline = grad[:, 0], grad[:, 1:]
+    along = (spline * coef.mT).sum(1) if wanted[2] or wanted[3] else None
+    return (
+        (spline * (mask * scale_sp)[:, None]).mT if wanted[0] else None,
+        base * mask if wanted[1] else None,
+        along * mask if along is not None and wanted[2] else None,
+        base * scale_base + along * scale_sp if along is not None and wanted[3] else None,
+    )
 
 
 class _EdgeWeight(torch.autograd.Function):
-    """Scales and mask folded into the coefficients; the gradient is bilinear and records itself when a graph of it is wanted."""
+    """The gradient is made of differentiable operations, which record themselves when a graph of it is wanted."""
 
     @staticmethod
     def forward(ctx: Any, coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(coef, scale_base, scale_sp, mask)
-        inputs, outputs, size = coef.shape
-        weight = coef.new_empty(inputs, size + 1, outputs)
-        torch.mul(mask, scale_base, out=weight[:, 0])
-        torch.mul(coef.mT, (mask * scale_sp)[:, None], out=weight[:, 1:])
-        return weight
+        return fold(coef, scale_base, scale_sp, mask)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (coef, scale_base, scale_sp, mask), (grad,) = ctx.saved_tensors, grads
-        wanted = ctx.needs_input_grad
-        base, spline = grad[:, 0], grad[:, 1:]
-        along = (spline * coef.mT).sum(1) if wanted[2] or wanted[3] else None
-        return (
-            (spline * (mask * scale_sp)[:, None]).mT if wanted[0] else None,
-            base * mask if wanted[1] else None,
-            along * mask if along is not None and wanted[2] else None,
-            base * scale_base + along * scale_sp if along is not None and wanted[3] else None,
-        )
+        return unfold(grads[0], *ctx.saved_tensors, ctx.needs_input_grad)

@@ -38,6 +38,11 @@ class SymbolicEdges(NamedTuple):
         incidence = nn.functional.one_hot(self.outputs, out_dim).to(self.values.dtype)
         return self.values @ incidence
 
+    def added_to(self, postacts: Tensor) -> Tensor:
+        """Edge activations ``(B, out, in)`` with these added."""
+        edges_first = postacts.permute(1, 2, 0)
+        return edges_first.index_put((self.outputs, self.inputs), self.values.t(), accumulate=True).permute(2, 0, 1)
+
 
 class SymbolicLayer(nn.Module):
     """Layer of ``in_dim * out_dim`` edges ``c f(a x + b) + d``; all start as the zero function, masked.
@@ -105,7 +110,9 @@ class SymbolicLayer(nn.Module):
         if not self._named:
             return []
         mask = self.mask.tolist()
-        return sorted((edge for edge in self._named if mask[edge[0]][edge[1]] != 0), key=lambda edge: self._named[edge][0])
+        edges = [edge for edge in self._named if mask[edge[0]][edge[1]] != 0]
+        groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
+        return sorted(edges, key=lambda edge: groups.setdefault(id(self._named[edge][1]), len(groups)))
 
     def edges(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> SymbolicEdges | None:
         """Outputs of the edges that have a function; None if none has.
@@ -135,7 +142,7 @@ class SymbolicLayer(nn.Module):
         postacts = x.new_zeros(x.shape[0], self.out_dim, self.in_dim)
         edges = self.edges(x, singularity_avoiding, y_th)
         if edges is not None:
-            postacts = postacts.index_put((slice(None), edges.outputs, edges.inputs), edges.values)
+            postacts = edges.added_to(postacts)
         return postacts.sum(-1), postacts
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> SymbolicLayer:
@@ -166,7 +173,7 @@ class SymbolicLayer(nn.Module):
 def _runs(named: list[tuple[str, SymbolicFunction]]) -> Iterator[tuple[tuple[str, SymbolicFunction], slice]]:
     """Stretches of equal functions with the slice that each covers."""
     start = 0
-    for _, group in groupby(named, key=lambda item: item[0]):
+    for _, group in groupby(named, key=lambda item: id(item[1])):
         members = list(group)
         yield members[0], slice(start, start + len(members))
         start += len(members)

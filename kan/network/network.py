@@ -135,6 +135,16 @@ class Network(nn.Module):
         return self.structure.depth
 
     @property
+    def numeric_layers(self) -> list[KANLayer]:
+        """The layers of ``act_fun``."""
+        return list(self.act_fun)  # type: ignore[arg-type]
+
+    @property
+    def symbolic_layers(self) -> list[SymbolicLayer]:
+        """The layers of ``symbolic_fun``."""
+        return list(self.symbolic_fun)  # type: ignore[arg-type]
+
+    @property
     def width(self) -> list[list[int]]:
         """``[n_sum, n_mult]`` per layer of nodes."""
         return self.structure.width

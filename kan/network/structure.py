@@ -1,7 +1,9 @@
 """The shape of a KAN: how many sum and multiplication nodes each layer of nodes has.
 
-A layer of nodes is written as an int ``n`` (``n`` sum nodes) or a pair ``[n_sum, n_mult]``. A multiplication node of arity ``a`` multiplies ``a``
-sub-nodes; a sum node is one sub-node. Edges lead from nodes to sub-nodes. Sub-nodes are ordered: those of the sum nodes, then the factors of each
+A layer of nodes is written as an int ``n`` (``n`` sum nodes) or a pair ``[n_sum, n_mult]``. A multiplication node of arity ``a``
+multiplies ``a``
+sub-nodes; a sum node is one sub-node. Edges lead from nodes to sub-nodes. Sub-nodes are ordered: those of the sum nodes, then the factors
+of each
 multiplication node in turn. Multiplication nodes of the input layer count as ordinary inputs.
 """
 
@@ -50,7 +52,7 @@ class Structure:
             arities = tuple((int(mult_arity),) * n_mult for _, n_mult in pairs)
         else:
             arities = tuple(tuple(int(a) for a in layer) for layer in mult_arity)
-        if len(arities) != len(pairs) or any(len(a) != n_mult for a, (_, n_mult) in zip(arities, pairs)):
+        if [len(a) for a in arities] != [n_mult for _, n_mult in pairs]:
             raise ValueError(
                 f"mult_arity must be an integer, or one list per layer of nodes with an arity for each of its multiplication nodes; "
                 f"width {width!r} has {[n_mult for _, n_mult in pairs]} of them, mult_arity is {mult_arity!r}."
@@ -67,17 +69,17 @@ class Structure:
     @property
     def width(self) -> list[list[int]]:
         """``[n_sum, n_mult]`` per layer of nodes."""
-        return [[n, len(a)] for n, a in zip(self.n_sum, self.arities)]
+        return [[n, len(a)] for n, a in zip(self.n_sum, self.arities, strict=True)]
 
     @property
     def width_in(self) -> list[int]:
         """Number of nodes per layer of nodes."""
-        return [n + len(a) for n, a in zip(self.n_sum, self.arities)]
+        return [n + len(a) for n, a in zip(self.n_sum, self.arities, strict=True)]
 
     @property
     def width_out(self) -> list[int]:
         """Number of sub-nodes per layer of nodes."""
-        return [n + sum(a) for n, a in zip(self.n_sum, self.arities)]
+        return [n + sum(a) for n, a in zip(self.n_sum, self.arities, strict=True)]
 
     def subnodes(self, l: int, i: int) -> list[int]:
         """Indices of the sub-nodes that make up node `i` of layer `l`."""
@@ -90,8 +92,8 @@ class Structure:
     def keep(self, nodes: Sequence[Sequence[int]]) -> Structure:
         """The structure that remains when only `nodes` (a list of indices per layer of nodes) are kept."""
         return Structure(
-            tuple(sum(i < n for i in kept) for n, kept in zip(self.n_sum, nodes)),
-            tuple(tuple(a[i - n] for i in kept if i >= n) for n, a, kept in zip(self.n_sum, self.arities, nodes)),
+            tuple(sum(i < n for i in kept) for n, kept in zip(self.n_sum, nodes, strict=True)),
+            tuple(tuple(a[i - n] for i in kept if i >= n) for n, a, kept in zip(self.n_sum, self.arities, nodes, strict=True)),
         )
 
 

@@ -81,6 +81,20 @@ class LayerRecord:
         inputs, outputs, values = self.symbolic
         return total.index_put((outputs, inputs), deviation(values + self._numeric(inputs, outputs), self.corner))
 
+    def numeric_mean(self) -> Tensor:
+        """Mean over the batch of the numeric part of every edge, ``(O, I)``."""
+        if self.features is None or self.weight is None:
+            return self.inputs.new_zeros(self.sums.shape[1], self.inputs.shape[1])
+        return torch.einsum("in,ino->oi", self.features.mean(dim=0), self.weight)
+
+    def edge_mean(self) -> Tensor:
+        """Mean over the batch of every edge, numeric and symbolic parts together, ``(O, I)``."""
+        total = self.numeric_mean()
+        if self.symbolic is None:
+            return total
+        inputs, outputs, values = self.symbolic
+        return total.index_put((outputs, inputs), values.mean(dim=0), accumulate=True)
+
     def input_deviation(self) -> Tensor:
         """``std_b`` of the inputs, ``(I,)``."""
         return deviation(self.inputs) if self.first is None else self.first.deviation
@@ -108,8 +122,7 @@ class LayerRecord:
         else:
             values = torch.einsum("bin,ino->boi", self.features, self.weight)
         if self.symbolic is not None:
-            index = (slice(None), self.symbolic.outputs, self.symbolic.inputs)
-            values = values.index_put(index, values[index] + self.symbolic.values)
+            values = self.symbolic.added_to(values)
         return values
 
 

@@ -1,4 +1,8 @@
-"""Pruning: dropping what contributes nothing, judged by attribution scores."""
+"""Pruning: dropping what contributes nothing, judged by attribution scores.
+
+Scores measure how much an edge varies. What it adds on average is no reason to keep it, but dropping that too would shift the function; it is held
+by the biases of the sub-nodes instead.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from kan.analysis.attribution import attribute
 from kan.network.network import Network
 from kan.surgery.select import select_nodes
 
-__all__ = ["active_nodes", "prune", "prune_edges_", "prune_nodes"]
+__all__ = ["active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes"]
 
 N = TypeVar("N", bound=Network)
 
@@ -44,8 +49,47 @@ def prune_nodes(network: N, threshold: float = 1e-2, active: Sequence[Sequence[i
         ValueError: if a hidden layer would lose all its nodes, or `active` does not fit.
     """
     hidden = active_nodes(network, threshold) if active is None else _checked(network, active)
-    inputs, outputs = range(network.width_in[0]), range(network.width_in[-1])
-    return select_nodes(network, [list(inputs), *hidden, list(outputs)])
+    return _selected(network, [list(range(network.width_in[0])), *hidden, list(range(network.width_in[-1]))])
+
+
+def prune_inputs(network: N, threshold: float = 1e-2, active: Sequence[int] | None = None) -> N:
+    """A new network without the inputs whose score is not above `threshold`, or with those that are named.
+
+    It is called with the same data as before and picks its columns itself.
+
+    Raises:
+        ValueError: if no input would be left, or `active` does not fit.
+    """
+    size = network.width_in[0]
+    if active is None:
+        with torch.no_grad():
+            score = attribute(network.trace()).node_scores[0]
+        inputs = [int(i) for i in (score > threshold).nonzero()[:, 0]]
+        if not inputs:
+            raise ValueError(
+                f"pruning with the threshold {threshold:g} would drop every input; the largest score is {float(score.max()):.3g}. "
+                f"Choose a threshold below that."
+            )
+    else:
+        inputs = _resolved("inputs", active, size)
+    return _selected(network, [inputs, *([*range(n)] for n in network.width_in[1:])])
+
+
+@torch.no_grad()
+def _selected(network: N, keep: Sequence[Sequence[int]]) -> N:
+    """`select_nodes`, with what the dropped nodes contributed on average held by the biases."""
+    new = select_nodes(network, keep)
+    if network.last_input is not None:
+        for l, layer in enumerate(network.trace().layers):
+            dropped = [i for i in range(network.width_in[l]) if i not in set(keep[l])]
+            subnodes = [s for i in keep[l + 1] for s in network.structure.subnodes(l + 1, i)]
+            _hold_(new, l, layer.edge_mean()[subnodes][:, dropped].sum(dim=1))
+    return new
+
+
+def _hold_(network: Network, l: int, mean: Tensor) -> None:
+    """Add a constant to the sub-node sums of layer `l`."""
+    network.subnode_bias[l].add_(network.subnode_scale[l] * mean)
 
 
 @torch.no_grad()
@@ -60,8 +104,8 @@ def active_nodes(network: Network, threshold: float = 1e-2) -> list[list[int]]:
         kept = [int(i) for i in (score > threshold).nonzero()[:, 0]]
         if not kept:
             raise ValueError(
-                f"pruning with the node threshold {threshold:g} would drop every node of layer {l}; its largest score is {float(score.max()):.3g}. "
-                f"Choose a threshold below that."
+                f"pruning with the node threshold {threshold:g} would drop every node of layer {l}; its largest score is "
+                f"{float(score.max()):.3g}. Choose a threshold below that."
             )
         hidden.append(kept)
     return hidden
@@ -74,29 +118,35 @@ def prune_edges_(network: Network, threshold: float = 3e-2) -> None:
     Raises:
         ValueError: if a layer would lose all its edges; the network is left alone then.
     """
-    masks = []
-    for l, score in enumerate(attribute(network.trace()).edge_scores):
-        layer = network.act_fun[l]
-        mask = layer.mask * (score.t() > threshold)
-        if bool(layer.mask.any()) and not bool(mask.any()) and not network.symbolic_fun[l].active():
+    trace = network.trace()
+    masks, means = [], []
+    for l, score in enumerate(attribute(trace).edge_scores):
+        old = network.act_fun[l].mask
+        mask = old * (score.t() > threshold)
+        if bool(old.any()) and not bool(mask.any()) and not network.symbolic_fun[l].active():
             raise ValueError(
-                f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is {float(score.max()):.3g}. "
-                f"Choose a threshold below that."
+                f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
+                f"{float(score.max()):.3g}. Choose a threshold below that."
             )
         masks.append(mask)
-    for layer, mask in zip(network.act_fun, masks, strict=True):
-        layer.mask.copy_(mask)
+        means.append((trace.layers[l].numeric_mean() * (mask == 0).t()).sum(dim=1))
+    for l, (mask, mean) in enumerate(zip(masks, means, strict=True)):
+        network.act_fun[l].mask.copy_(mask)
+        _hold_(network, l, mean)
 
 
 def _checked(network: Network, active: Sequence[Sequence[int]]) -> list[list[int]]:
     """`active` with negative indices resolved."""
     sizes = network.width_in[1:-1]
     if len(active) != len(sizes):
-        raise ValueError(f"active_neurons_id must have one list of node indices for each of the {len(sizes)} hidden layers; got {len(active)}.")
-    resolved = []
-    for l, (ids, size) in enumerate(zip(active, sizes, strict=True), start=1):
-        wrong = [i for i in ids if not -size <= i < size]
-        if wrong or not ids:
-            raise ValueError(f"layer {l} has nodes 0 to {size - 1}, at least one of which must be kept; got {list(ids)}.")
-        resolved.append(sorted({i % size for i in ids}))
-    return resolved
+        raise ValueError(
+            f"active_neurons_id must have one list of node indices for each of the {len(sizes)} hidden layers; got {len(active)}."
+        )
+    return [_resolved(f"nodes of layer {l}", ids, size) for l, (ids, size) in enumerate(zip(active, sizes, strict=True), start=1)]
+
+
+def _resolved(what: str, ids: Sequence[int], size: int) -> list[int]:
+    """Sorted indices, none negative."""
+    if not len(ids) or any(not -size <= i < size for i in ids):
+        raise ValueError(f"at least one of the {what} must be kept, and they are numbered 0 to {size - 1}; got {list(ids)}.")
+    return sorted({int(i) % size for i in ids})

@@ -18,7 +18,8 @@ N = TypeVar("N", bound=Network)
 def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
     """A new network with the nodes `keep` of each layer of nodes, inputs first; the given one is left alone.
 
-    The function is the same wherever the dropped nodes contributed nothing. All settings, the other parameters and which of them are trained
+    The function is the same wherever the dropped nodes contributed nothing. All settings, the other parameters and which of them are
+    trained
     are taken over. Dropped inputs stay columns of the data that the network is called with.
     """
     old, structure = network.structure, network.structure.keep(keep)

@@ -13,12 +13,10 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,11 +24,10 @@ from kan.analysis.attribution import attribute
 from kan.errors import unknown_name
 from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
+from kan.training.plain import PlainNetwork, evaluate_plain
+from kan.training.sparsity import sparsity
 
-__all__ = ["METRICS", "Objective", "Penalty", "regularization", "sparsity"]
-
-ENTROPY_FLOOR = 1e-4
-"""Added to a share before its logarithm is taken."""
+__all__ = ["METRICS", "Objective", "Penalty", "regularization"]
 
 
 def _node_backward(trace: Trace) -> list[Tensor]:
@@ -74,54 +71,6 @@ def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
     return total
 
 
-def sparsity(matrices: Sequence[Tensor], l1: float, entropy: float) -> Tensor:
-    """``l1`` times the sum of all scores plus ``entropy`` times the mean entropies of the rows and columns of every matrix, 0-dim."""
-    result: Tensor = _Sparsity.apply(l1, entropy, *matrices)
-    return result
-
-
-def _entropy(scores: Tensor, dim: int) -> Tensor:
-    """Mean entropy, in bits, of the scores normalised along `dim`."""
-    p = scores / (scores.sum(dim=dim, keepdim=True) + 1)
-    return -(p * torch.log2(p + ENTROPY_FLOOR)).sum(dim=dim).mean()
-
-
-def _entropy_with_slope(scores: np.ndarray, axis: int) -> tuple[float, np.ndarray]:
-    """`_entropy` and its gradient."""
-    total = scores.sum(axis, keepdims=True) + 1
-    p = scores / total
-    shifted = p + ENTROPY_FLOOR
-    log = np.log2(shifted)
-    slope = log + p / (shifted * math.log(2))
-    rows = scores.shape[1 - axis]
-    return -float(np.vdot(p, log)) / rows, ((slope * p).sum(axis, keepdims=True) - slope) / (total * rows)
-
-
-class _Sparsity(torch.autograd.Function):
-    """The gradient is computed along with the value, in numpy: the matrices are small, and a recorded operation costs ten of numpy's."""
-
-    @staticmethod
-    def forward(ctx: Any, l1: float, entropy: float, *matrices: Tensor) -> Tensor:
-        value, slopes = 0.0, []
-        for matrix in matrices:
-            scores = matrix.detach().cpu().numpy()
-            by_row, row_slope = _entropy_with_slope(scores, 1)
-            by_column, column_slope = _entropy_with_slope(scores, 0)
-            value += l1 * float(scores.sum()) + entropy * (by_row + by_column)
-            slopes.append(torch.from_numpy(l1 + entropy * (row_slope + column_slope)).to(matrix.device))
-        ctx.save_for_backward(*matrices)
-        ctx.l1, ctx.entropy, ctx.slopes = l1, entropy, slopes
-        return matrices[0].new_tensor(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        matrices, (grad,) = ctx.saved_tensors, grads
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            parts = [ctx.l1 * v.sum() + ctx.entropy * (_entropy(v, 1) + _entropy(v, 0)) for v in matrices]
-            return None, None, *(torch.autograd.grad(part, v, grad, create_graph=True)[0] for part, v in zip(parts, matrices, strict=True))
-        return None, None, *(slope * grad for slope in ctx.slopes)
-
-
 @dataclass(frozen=True)
 class Objective:
     """``loss(network(x), y) + lamb R``.
@@ -145,6 +94,20 @@ class Objective:
 
     def __call__(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Objective, loss and penalty, 0-dim each."""
+        plain = self._plain
+        if plain is not None and plain.holds():
+            return evaluate_plain(self, plain, x, y, first)
+        return self.composed(x, y, first)
+
+    @cached_property
+    def _plain(self) -> PlainNetwork | None:
+        """The network as `evaluate_plain` wants it, if it fits there and so does the penalty."""
+        p = self.penalty
+        easy = self.lamb == 0 or (p.metric == "edge_forward_spline_n" and p.lamb_coef == p.lamb_coefdiff == 0)
+        return PlainNetwork.of(self.network) if easy else None
+
+    def composed(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for any network and penalty, differentiable any number of times."""
         trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th, corner=self.corner)
         loss = self.loss_fn(trace.output, y)
         if self.lamb == 0:

@@ -363,9 +363,9 @@ def test_needs_data(call: str) -> None:
 @pytest.mark.parametrize(
     ("active", "message"),
     [
-        ([[0, 3]], r"layer 1 has nodes 0 to 2, at least one of which must be kept; got \[0, 3\]"),
-        ([[-4]], r"layer 1 has nodes 0 to 2, at least one of which must be kept; got \[-4\]"),
-        ([[]], r"layer 1 has nodes 0 to 2, at least one of which must be kept; got \[\]"),
+        ([[0, 3]], r"at least one of the nodes of layer 1 must be kept, and they are numbered 0 to 2; got \[0, 3\]"),
+        ([[-4]], r"at least one of the nodes of layer 1 must be kept, and they are numbered 0 to 2; got \[-4\]"),
+        ([[]], r"at least one of the nodes of layer 1 must be kept, and they are numbered 0 to 2; got \[\]"),
         ([[0], [1]], "one list of node indices for each of the 1 hidden layers; got 2"),
         ([], "one list of node indices for each of the 1 hidden layers; got 0"),
     ],
