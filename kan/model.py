@@ -424,7 +424,7 @@ class KAN(Network):
     @property
     def n_edge(self) -> int:
         """Number of numeric edges that are on."""
-        return sum(int((layer.mask > 0).sum()) for layer in self.act_fun)
+        return sum(int((layer.mask > 0).sum()) for layer in self.numeric_layers)
 
     def get_act(self, x: Tensor | Mapping[str, Tensor] | None = None) -> None:
         """Take `x`, or the training inputs of a dataset, as the input that activations are read on."""
@@ -467,7 +467,7 @@ class KAN(Network):
     def spline_postsplines(self) -> list[Tensor]:
         """Bare splines of the edges on the last input, before scale and mask, ``(B, m_{l+1}, n_l)`` per layer."""
         with torch.no_grad():
-            return [layer(x)[3] for layer, x in zip(self.act_fun, self._seen().acts, strict=False)]
+            return [layer(x)[3] for layer, x in zip(self.numeric_layers, self._seen().acts, strict=False)]
 
     @property
     def subnode_actscale(self) -> list[Tensor]:

@@ -9,7 +9,10 @@ OPTIMISERS = ["Adam", "LBFGS"]
 
 
 def test_nearest_name_is_suggested() -> None:
-    assert str(unknown_name("optimiser", "LBGFS", OPTIMISERS)) == "unknown optimiser 'LBGFS'; did you mean 'LBFGS'? Valid are: 'Adam', 'LBFGS'."
+    assert (
+        str(unknown_name("optimiser", "LBGFS", OPTIMISERS))
+        == "unknown optimiser 'LBGFS'; did you mean 'LBFGS'? Valid are: 'Adam', 'LBFGS'."
+    )
 
 
 def test_case_does_not_matter() -> None:

@@ -112,7 +112,6 @@ def test_plot_mask_leaves_out_what_prune_dropped(figures: Any) -> None:
         model.act_fun[1].mask[1] = 0.0
     model(data())
 
-
     def artists(**arguments: Any) -> int:
         axes = model.plot(**arguments).axes[0]
         return sum(len(collection.get_paths()) for collection in axes.collections) + len(axes.lines) + len(axes.patches) + len(axes.texts)
@@ -148,8 +147,8 @@ def test_star_import_gives_all_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "name",
     ["KAN", "MultKAN", "KANLayer", "Symbolic_KANLayer", "LBFGS", "SYMBOLIC_LIB", "add_symbolic", "create_dataset", "ex_round", "fit_params",
-     "sparse_mask", "torch", "nn", "np", "plt", "tqdm", "os", "copy", "random", "sympy", "symbols", "Symbol", "nsimplify", "expand", "simplify",
-     "sin", "cos", "exp", "log", "sqrt", "pi", "latex", "lambdify", "utils"],
+     "sparse_mask", "torch", "nn", "np", "plt", "tqdm", "os", "copy", "random", "sympy", "symbols", "Symbol", "nsimplify", "expand",
+     "simplify", "sin", "cos", "exp", "log", "sqrt", "pi", "latex", "lambdify", "utils"],
 )  # fmt: skip
 def test_names_that_notebooks_take_for_granted(name: str) -> None:
     assert name in star_import()
@@ -276,7 +275,9 @@ def test_the_callers_lists_are_not_changed(width: list[Any]) -> None:
 
 @given(
     entries=st.lists(
-        st.one_of(st.integers(1, 4), st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(lambda pair: sum(pair) > 0)), min_size=2, max_size=4
+        st.one_of(st.integers(1, 4), st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(lambda pair: sum(pair) > 0)),
+        min_size=2,
+        max_size=4,
     ),
     as_list=st.booleans(),
     grid=st.integers(1, 5),
@@ -399,7 +400,10 @@ def test_refused_data_leave_the_model_as_it_was() -> None:
         ({"test_label": good["test_label"][:, 0]}, "dataset['test_label'] must have the shape"),
         ({"train_input": x[:, :1]}, "dataset['train_input'] must have the shape (number of samples, 2)"),
         ({"train_input": torch.cat([x, x], dim=1)}, "one column per input of the network; got (60, 4)"),
-        ({"train_input": x.clone().index_fill_(0, torch.tensor([3]), math.nan)}, "holds NaN or infinity in column(s) [0, 1] (1 of 60 rows)"),
+        (
+            {"train_input": x.clone().index_fill_(0, torch.tensor([3]), math.nan)},
+            "holds NaN or infinity in column(s) [0, 1] (1 of 60 rows)",
+        ),
         ({"test_label": good["test_label"] / 0.0}, "dataset['test_label'] must be finite"),
     ]
     model = KAN([2, 3, 1])
@@ -461,7 +465,9 @@ def test_activations_are_those_of_the_network() -> None:
     premult = model.acts_premult[0]
     torch.testing.assert_close(acts[1], torch.stack([premult[:, 0], premult[:, 1] * premult[:, 2]], dim=1))
     layer = model.act_fun[0]
-    splines = layer.mask * (layer.scale_base * nn.functional.silu(x)[..., None]) + layer.mask * layer.scale_sp * model.spline_postsplines[0].mT
+    splines = (
+        layer.mask * (layer.scale_base * nn.functional.silu(x)[..., None]) + layer.mask * layer.scale_sp * model.spline_postsplines[0].mT
+    )
     symbolic = model.symbolic_fun[0](x)[1]
     torch.testing.assert_close(model.spline_postacts[0], splines.mT.detach() + symbolic.detach())
 
@@ -471,7 +477,14 @@ def test_activations_are_detached_and_the_scales_differentiable() -> None:
     model(data())
     acts = model.acts
     assert acts is not None
-    detached = [*acts, *model.acts_premult, *model.spline_preacts, *model.spline_postacts, *model.spline_postsplines, *model.subnode_actscale]
+    detached = [
+        *acts,
+        *model.acts_premult,
+        *model.spline_preacts,
+        *model.spline_postacts,
+        *model.spline_postsplines,
+        *model.subnode_actscale,
+    ]
     assert not any(value.requires_grad for value in detached)
     for scales in (model.edge_actscale, model.acts_scale, model.acts_scale_spline):
         gradient = torch.autograd.grad(sum(scale.sum() for scale in scales), model.act_fun[0].coef)[0]

@@ -69,7 +69,7 @@ def attribute(trace: Trace, l: int | None = None, out_score: Tensor | None = Non
     like = trace.output
     score = torch.eye(size, dtype=like.dtype, device=like.device) if out_score is None else torch.diag(out_score)
     deviations, sums = trace.edge_actscale, trace.subnode_actscale
-    nodes, edges, subnodes = [score], [], []
+    nodes, edges, subnodes = [score], list[Tensor](), list[Tensor]()
     for t in range(start, 0, -1):
         score = score[:, _owners(structure, t, like.device)]
         edge = deviations[t - 1] * (score / (sums[t - 1].detach() + FLOOR))[:, :, None]

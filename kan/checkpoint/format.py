@@ -49,7 +49,7 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
         dtype=str(network.dtype).removeprefix("torch."),
         input_id=network.input_id.tolist(),
         input_width=network.input_width,
-        **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_fun)},
+        **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
     text = yaml.safe_dump(_plain(config), default_flow_style=False)
@@ -105,7 +105,7 @@ def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str 
     own = {name: config[name] for name in OWN_SETTINGS if name in config}
     network = cls(**{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments})
     network.to(state["act_fun.0.coef"].dtype)
-    for l, layer in enumerate(network.symbolic_fun):
+    for l, layer in enumerate(network.symbolic_layers):
         for j, row in enumerate(config[f"symbolic.funs_name.{l}"]):
             for i, name in enumerate(row):
                 if name != "0":
@@ -128,8 +128,8 @@ def _set_function(layer: SymbolicLayer, l: int, i: int, j: int, name: str, path:
         layer.set_function(i, j, name)
     except ValueError as error:
         raise ValueError(
-            f"{path}_config.yml: the edge ({l}, {i}, {j}) carries the function {name!r}, which is not in SYMBOLIC_LIB. A checkpoint holds names only: "
-            f"register the function with add_symbolic before loading (and before fix_symbolic, if it has no name)."
+            f"{path}_config.yml: the edge ({l}, {i}, {j}) carries the function {name!r}, which is not in SYMBOLIC_LIB. A checkpoint holds "
+            f"names only: register the function with add_symbolic before loading (and before fix_symbolic, if it has no name)."
         ) from error
 
 

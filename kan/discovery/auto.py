@@ -34,8 +34,8 @@ def auto_symbolic_(
     trace = network.trace()  # before the first edge changes: all are judged by the trained network
     scoring = Scoring(weight_simple)
     edges = [(l, i, j) for l in range(network.depth) for i in range(network.width_in[l]) for j in range(network.width_out[l + 1])]
-    numeric = {l: network.act_fun[l].mask.tolist() for l in range(network.depth)}
-    symbolic = {l: network.symbolic_fun[l].mask.tolist() for l in range(network.depth)}
+    numeric = {l: network.numeric_layers[l].mask.tolist() for l in range(network.depth)}
+    symbolic = {l: network.symbolic_layers[l].mask.tolist() for l in range(network.depth)}
     live = [(l, i, j) for l, i, j in edges if numeric[l][i][j] != 0]
     best = dict(zip(live, (ranked[0] for ranked in candidates(trace, live, lib, a_range, b_range, scoring)), strict=True))
     for edge in edges:
@@ -45,7 +45,7 @@ def auto_symbolic_(
             if symbolic[l][j][i] != 0:
                 print(f"skipping {where} since already symbolic")
                 continue
-            network.symbolic_fun[l].set_function(i, j, "0")
+            network.symbolic_layers[l].set_function(i, j, "0")
             set_mode_(network, l, i, j, "s")
             print(f"fixing {where} with 0")
             continue
@@ -56,7 +56,7 @@ def auto_symbolic_(
                 f"This edge was omitted, keep training or try a different threshold."
             )
             continue
-        network.symbolic_fun[l].set_function(i, j, found.name, found.function, found.affine)
+        network.symbolic_layers[l].set_function(i, j, found.name, found.function, found.affine)
         set_mode_(network, l, i, j, "s")
         if verbose >= 1:
             print(f"fixing {where} with {found.name}, r2={found.r2}, c={found.complexity}")

@@ -44,12 +44,12 @@ def symbolic_formula(
         sub-nodes per layer from the first hidden one on.
 
     Raises:
-        ValueError: if an edge is not symbolic, or a list has the wrong length.
+        ValueError: if an edge is not symbolic or its function unknown to sympy, or a list has the wrong length.
     """
     import sympy
 
     numeric = [
-        (l, i, j) for l, layer in enumerate(network.act_fun) for i, row in enumerate(layer.mask.tolist()) for j, on in enumerate(row) if on != 0
+        (l, i, j) for l, layer in enumerate(network.numeric_layers) for i, row in enumerate(layer.mask.tolist()) for j, on in enumerate(row) if on != 0
     ]
     if numeric:
         raise ValueError(
@@ -85,14 +85,21 @@ def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[
     """Sums of the symbolic edges of each sub-node."""
     import sympy
 
-    layer = network.symbolic_fun[l]
+    layer = network.symbolic_layers[l]
     mask, affine = layer.mask.tolist(), layer.affine.tolist()
     terms: list[list[sympy.Expr]] = [[] for _ in range(layer.out_dim)]
     if network.symbolic_enabled:
         for j, i in sorted(layer.active()):
             a, b, c, d = affine[j][i]
-            _, function = layer.function(i, j)
-            coefficient, value = _moved(mask[j][i] * c, function.sympy_fun(_affine(inputs[i], a, b)))
+            name, function = layer.function(i, j)
+            try:
+                value = function.sympy_fun(_affine(inputs[i], a, b))
+            except (TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"the function {name!r} of the edge ({l}, {i}, {j}) takes no sympy expression ({error}). Register it with add_symbolic "
+                    f"and fix the edge by that name."
+                ) from error
+            coefficient, value = _moved(mask[j][i] * c, value)
             terms[j].append(_affine(value, coefficient, mask[j][i] * d))
     return [sympy.Add(*parts) for parts in terms]
 

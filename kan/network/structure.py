@@ -104,6 +104,7 @@ def _pair(entry: Any, position: int, width: Any) -> tuple[int, int]:
         sizes = None
     if sizes is None or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 0 for n in sizes) or sum(sizes) < 1:
         raise ValueError(
-            f"width must be a list of positive integers or pairs [sum nodes, multiplication nodes]; entry {position} of {width!r} is {entry!r}."
+            f"width must be a list of positive integers or pairs [sum nodes, multiplication nodes]; "
+            f"entry {position} of {width!r} is {entry!r}."
         )
     return int(sizes[0]), int(sizes[1])

@@ -49,8 +49,8 @@ def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float
     """
     l, i, j = edge_index(network, l, i, j)
     both = mode in ("sn", "ns")
-    network.act_fun[l].mask[i, j] = (1.0 if mask_n is None else mask_n) if both else float(mode == "n")
-    network.symbolic_fun[l].mask[j, i] = float(both or mode == "s")
+    network.numeric_layers[l].mask[i, j] = (1.0 if mask_n is None else mask_n) if both else float(mode == "n")
+    network.symbolic_layers[l].mask[j, i] = float(both or mode == "s")
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def fix_symbolic_(
                     print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
         else:
             affine = _start(network, random)
-    network.symbolic_fun[l].set_function(i, j, name, function, affine)
+    network.symbolic_layers[l].set_function(i, j, name, function, affine)
     set_mode_(network, l, i, j, "s")
     return r2
 
@@ -124,7 +124,7 @@ def unfix_symbolic_(network: Network, l: int, i: int, j: int) -> None:
     """Make an edge numeric again, in place; its symbolic function is taken away."""
     l, i, j = edge_index(network, l, i, j)
     set_mode_(network, l, i, j, "n")
-    network.symbolic_fun[l].set_function(i, j, "0")
+    network.symbolic_layers[l].set_function(i, j, "0")
 
 
 def remove_edge_(network: Network, l: int, i: int, j: int) -> None:
@@ -146,8 +146,8 @@ def remove_node_(network: Network, l: int, i: int, mode: str = "all") -> None:
     i = _index(f"node of layer {l}", i, network.width_in[l])
     if mode in ("all", "down") and l > 0:
         subnodes = network.structure.subnodes(l, i)
-        network.act_fun[l - 1].mask[:, subnodes] = 0.0
-        network.symbolic_fun[l - 1].mask[subnodes, :] = 0.0
+        network.numeric_layers[l - 1].mask[:, subnodes] = 0.0
+        network.symbolic_layers[l - 1].mask[subnodes, :] = 0.0
     if mode in ("all", "up") and l < network.depth:
-        network.act_fun[l].mask[i, :] = 0.0
-        network.symbolic_fun[l].mask[:, i] = 0.0
+        network.numeric_layers[l].mask[i, :] = 0.0
+        network.symbolic_layers[l].mask[:, i] = 0.0

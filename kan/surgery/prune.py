@@ -121,9 +121,9 @@ def prune_edges_(network: Network, threshold: float = 3e-2) -> None:
     trace = network.trace()
     masks, means = [], []
     for l, score in enumerate(attribute(trace).edge_scores):
-        old = network.act_fun[l].mask
+        old = network.numeric_layers[l].mask
         mask = old * (score.t() > threshold)
-        if bool(old.any()) and not bool(mask.any()) and not network.symbolic_fun[l].active():
+        if bool(old.any()) and not bool(mask.any()) and not network.symbolic_layers[l].active():
             raise ValueError(
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
@@ -131,7 +131,7 @@ def prune_edges_(network: Network, threshold: float = 3e-2) -> None:
         masks.append(mask)
         means.append((trace.layers[l].numeric_mean() * (mask == 0).t()).sum(dim=1))
     for l, (mask, mean) in enumerate(zip(masks, means, strict=True)):
-        network.act_fun[l].mask.copy_(mask)
+        network.numeric_layers[l].mask.copy_(mask)
         _hold_(network, l, mean)
 
 

@@ -31,11 +31,11 @@ def refine(network: N, new_grid: int | Sequence[int]) -> N:
     new = network.replace(grid=new_grid)
     acts = None if network.last_input is None else network.trace().acts
     for l in range(network.depth):
-        old_layer, layer = network.act_fun[l], new.act_fun[l]
+        old_layer, layer = network.numeric_layers[l], new.numeric_layers[l]
         layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
         for name in ("mask", "scale_base", "scale_sp"):
             getattr(layer, name).copy_(getattr(old_layer, name))
-        new.symbolic_fun[l] = network.symbolic_fun[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
+        new.symbolic_fun[l] = network.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(known[name].requires_grad)

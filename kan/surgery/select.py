@@ -26,8 +26,8 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
     new = network.replace(width=structure.width, mult_arity=network.mult_arity if isinstance(network.mult_arity, int) else structure.arities)
     subnodes = [[s for i in kept for s in old.subnodes(l, i)] for l, kept in enumerate(keep)]
     for l in range(network.depth):
-        new.act_fun[l] = network.act_fun[l].get_subset(keep[l], subnodes[l + 1])
-        new.symbolic_fun[l] = network.symbolic_fun[l].get_subset(keep[l], subnodes[l + 1])
+        new.act_fun[l] = network.numeric_layers[l].get_subset(keep[l], subnodes[l + 1])
+        new.symbolic_fun[l] = network.symbolic_layers[l].get_subset(keep[l], subnodes[l + 1])
         for name, ids in (("node", keep[l + 1]), ("subnode", subnodes[l + 1])):
             for kind in ("bias", "scale"):
                 parameter = getattr(network, f"{name}_{kind}_{l}")

@@ -106,10 +106,7 @@ def fit(
         before = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
 
         def closure() -> Tensor:
-            optimizer.zero_grad()
-            total, _, _ = smooth(x, y, first)  # noqa: B023 (used before the next step rebinds them)
-            total.backward()
-            return total
+            return smooth.with_gradient(x, y, first)  # noqa: B023 (used before the next step rebinds them)
 
         optimizer.step(closure)
 

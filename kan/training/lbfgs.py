@@ -178,47 +178,67 @@ class LBFGS(torch.optim.Optimizer):
 
 
 class _Memory:
-    """The last curvature pairs in two ring buffers, with the inner products that the compact form needs."""
+    """The last curvature pairs, with the small matrices of the compact form.
+
+    The pairs stand in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to the triangle ``R`` and
+    the oldest one leaves with its first row and column, so the inverse is kept up to date by one product with a small matrix.
+    """
 
     def __init__(self, like: Tensor, size: int) -> None:
         self.pairs = like.new_zeros(2, size, like.numel())  # S and Y, one pair per row
-        self.sy = np.zeros((size, size))
-        self.yy = np.zeros((size, size))
-        self.size, self.count, self.newest = size, 0, -1
+        self.rows = self.pairs.view(2 * size, -1)
+        self.r_inverse, self.yy, self.d = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+        self.size, self.order = size, np.zeros(0, dtype=int)
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return len(self.order)
 
     def clear(self) -> None:
-        self.count, self.newest = 0, -1
+        """Forget all pairs."""
+        self.order = self.order[:0]
 
     def append(self, s: Tensor, y: Tensor, least: float) -> None:
-        """Add the pair ``(s, y)`` if its curvature ``s'y`` is positive beyond round-off."""
-        products = torch.stack([s, y]) @ torch.stack([s, y]).T
-        (ss, sy), (_, yy) = products.tolist()
+        """Add the pair ``(s, y)`` if its curvature ``s'y`` is positive beyond round-off; the oldest makes room."""
+        new = torch.stack([s, y])
+        (ss, sy), (_, yy) = (new @ new.T).tolist()
         if not (sy > least and sy > 1e-12 * math.sqrt(ss * yy)) or not math.isfinite(yy):
             return
-        self.newest = (self.newest + 1) % self.size
-        self.count = min(self.count + 1, self.size)
-        self.pairs[0, self.newest], self.pairs[1, self.newest] = s, y
-        with_y = (self.pairs.view(-1, self.pairs.shape[-1]) @ y).double().cpu().numpy().reshape(2, self.size)
-        with_s = (self.pairs[1] @ s).double().cpu().numpy()
-        self.sy[:, self.newest], self.sy[self.newest, :] = with_y[0], with_s
-        self.yy[:, self.newest] = self.yy[self.newest, :] = with_y[1]
+        if self.count == self.size:
+            slot = self.order[0]
+            self.order = self.order[1:]
+            for matrix in (self.r_inverse, self.yy):
+                matrix[:-1, :-1] = matrix[1:, 1:].copy()
+            self.d[:-1] = self.d[1:].copy()
+        else:
+            slot = (self.order[-1] + 1) % self.size if self.count else 0
+        n = self.count
+        with_y = self._products(y)[:, self.order]
+        self.r_inverse[:n, n] = self.r_inverse[:n, :n] @ with_y[0] / -sy
+        self.r_inverse[n, :n], self.r_inverse[n, n] = 0.0, 1 / sy
+        self.yy[:n, n] = self.yy[n, :n] = with_y[1]
+        self.yy[n, n], self.d[n] = yy, sy
+        self.pairs[:, slot] = new
+        self.order = np.append(self.order, slot)
 
     def direction(self, grad: Tensor) -> Tensor:
         """``-H g``."""
-        if self.count == 0:
+        n = self.count
+        if n == 0:
             return -grad
-        order = (self.newest - np.arange(self.count - 1, -1, -1)) % self.size  # oldest first
-        products = (self.pairs.view(-1, self.pairs.shape[-1]) @ grad).double().cpu().numpy().reshape(2, self.size)
-        p, q = products[0, order], products[1, order]
-        sy, yy = self.sy[np.ix_(order, order)], self.yy[np.ix_(order, order)]
-        r, d = np.triu(sy), np.diag(sy)
-        gamma = d[-1] / yy[-1, -1]
-        v = np.linalg.solve(r, p)
-        w = np.linalg.solve(r.T, d * v + gamma * (yy @ v - q))
+        p, q = self._products(grad)[:, self.order]
+        gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
+        v = self.r_inverse[:n, :n] @ p
+        w = (self.d[:n] * v + gamma * (self.yy[:n, :n] @ v - q)) @ self.r_inverse[:n, :n]
         weights = np.zeros((2, self.size))
-        weights[0, order], weights[1, order] = -w, gamma * v
-        combination = torch.as_tensor(weights.reshape(-1), dtype=grad.dtype, device=grad.device)
-        return torch.addmv(grad * -gamma, self.pairs.view(-1, self.pairs.shape[-1]).T, combination)
+        weights[0, self.order], weights[1, self.order] = -w, gamma * v
+        combination = torch.from_numpy(weights.reshape(-1)).to(grad)
+        return torch.addmv(grad, self.rows.T, combination, beta=-gamma)
+
+    def _products(self, vector: Tensor) -> np.ndarray:
+        """Inner products with all ``s`` and all ``y``, ``(2, size)``."""
+        return (self.rows @ vector).double().cpu().numpy().reshape(2, self.size)
 
 
 def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point:

@@ -24,7 +24,7 @@ from kan.analysis.attribution import attribute
 from kan.errors import unknown_name
 from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
-from kan.training.plain import PlainNetwork, evaluate_plain
+from kan.training.plain import PlainNetwork, evaluate_plain, evaluate_plain_with_gradient
 from kan.training.sparsity import sparsity
 
 __all__ = ["METRICS", "Objective", "Penalty", "regularization"]
@@ -98,6 +98,17 @@ class Objective:
         if plain is not None and plain.holds():
             return evaluate_plain(self, plain, x, y, first)
         return self.composed(x, y, first)
+
+    def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> Tensor:
+        """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
+        plain = self._plain
+        if plain is not None and plain.holds():
+            return evaluate_plain_with_gradient(self, plain, x, y, first)
+        for p in self.network.parameters():
+            p.grad = None
+        total = self.composed(x, y, first)[0]
+        total.backward()
+        return total.detach()
 
     @cached_property
     def _plain(self) -> PlainNetwork | None:

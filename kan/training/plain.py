@@ -1,7 +1,7 @@
 r"""The objective of a plain network and its gradient, in closed form.
 
 A network is plain when it is nothing but numeric layers with SiLU as base function: no symbolic edges, no multiplication nodes, no affine maps of the
-nodes. That is how every fit starts, and there are thousands of evaluations in one; with small networks their time goes into recording and replaying
+nodes that are trained. That is how every fit starts, and there are thousands of evaluations in one; with small networks their time goes into recording and replaying
 some two hundred small operations. Here they are forty, and nothing is recorded. `Objective.composed` is the same for any network and penalty.
 
 Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, scores ``V_ij = std_ij/(std_i + 0.1)`` and ``std_ij = sqrt(w_ij' C_i w_ij)``
@@ -15,6 +15,7 @@ Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +32,7 @@ from kan.training.sparsity import sparsity_with_slopes
 if TYPE_CHECKING:
     from kan.training.objective import Objective
 
-__all__ = ["PlainNetwork", "evaluate_plain"]
+__all__ = ["PlainNetwork", "evaluate_plain", "evaluate_plain_with_gradient"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class PlainNetwork:
         layers: its numeric layers.
         parameters: for each, ``coef, scale_base, scale_sp, mask``, one after another.
         affine: the scales and biases of all nodes and sub-nodes.
-        versions: of `affine`, when they were seen to be identities.
+        versions: of `affine`, when `maps` was made of them.
+        maps: for each layer what they do together, ``x' = scale s + shift`` with both ``(O, 1)``; None where that is the identity.
     """
 
     network: Network
@@ -51,23 +53,22 @@ class PlainNetwork:
     parameters: list[nn.Parameter]
     affine: list[nn.Parameter]
     versions: list[int]
+    maps: list[tuple[Tensor, Tensor] | None]
 
     @classmethod
     def of(cls, network: Network) -> PlainNetwork | None:
         """The parts of `network`, or None if it is not plain."""
         layers = network.numeric_layers
-        scales, biases = network.node_scale + network.subnode_scale, network.node_bias + network.subnode_bias
-        affine = scales + biases
+        affine = [*network.node_scale, *network.node_bias, *network.subnode_scale, *network.subnode_bias]
         if (
             any(network.structure.arities[1:])
             or any(type(layer.base_fun) is not nn.SiLU for layer in layers)
             or any(p.requires_grad for p in affine)
-            or not all(bool((p == 1).all()) for p in scales)
-            or any(bool(p.any()) for p in biases)
         ):
             return None
         parameters = [p for layer in layers for p in (layer.coef, layer.scale_base, layer.scale_sp, layer.mask)]
-        return cls(network, layers, parameters, affine, [p._version for p in affine])
+        maps = [_joined(*maps) for maps in zip(network.node_scale, network.node_bias, network.subnode_scale, network.subnode_bias, strict=True)]
+        return cls(network, layers, parameters, affine, [p._version for p in affine], maps)
 
     def holds(self) -> bool:
         """Whether the network still is plain."""
@@ -76,10 +77,55 @@ class PlainNetwork:
         return not symbolic and self.versions == [p._version for p in self.affine]
 
 
+def _joined(node_scale: Tensor, node_bias: Tensor, subnode_scale: Tensor, subnode_bias: Tensor) -> tuple[Tensor, Tensor] | None:
+    """``node_scale (subnode_scale s + subnode_bias) + node_bias`` as one scale and shift; None for the identity."""
+    scale, shift = node_scale * subnode_scale, node_scale * subnode_bias + node_bias
+    if bool((scale == 1).all()) and not bool(shift.any()):
+        return None
+    return scale.detach()[:, None], shift.detach()[:, None]
+
+
 def evaluate_plain(objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None) -> tuple[Tensor, Tensor, Tensor]:
     """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
     total, loss, penalty = _PlainObjective.apply(objective, plain, x, y, first, torch.is_grad_enabled(), *plain.parameters)
     return total, loss, penalty
+
+
+def evaluate_plain_with_gradient(objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None) -> Tensor:
+    """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
+    value, gradients = _value_and_gradients(objective, plain, x, y, first, [p.requires_grad for p in plain.parameters])
+    for p, grad in zip(plain.parameters, gradients, strict=True):
+        p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
+    return value.total.clone()
+
+
+class _PlainObjective(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, backward: bool, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        wanted = [backward and need for need in ctx.needs_input_grad[6:]]
+        value, ctx.gradients = _value_and_gradients(objective, plain, x, y, first, wanted)
+        ctx.again = objective, x, y, first, parameters
+        total, loss, penalty = (number.clone() for number in value)
+        ctx.mark_non_differentiable(loss, penalty)
+        return total, loss, penalty
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # a graph of the gradient is wanted
+            objective, x, y, first, parameters = ctx.again
+            total = objective.composed(x, y, first)[0]
+            wanted = [p for p in parameters if p.requires_grad]
+            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
+            return None, None, None, None, None, None, *(next(found) if p.requires_grad else None for p in parameters)
+        return None, None, None, None, None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
+
+
+class _Value(NamedTuple):
+    total: Tensor
+    loss: Tensor
+    penalty: Tensor
 
 
 class _Layer(NamedTuple):
@@ -105,51 +151,37 @@ class _Layer(NamedTuple):
     scores: Tensor | None = None
 
 
-class _PlainObjective(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, backward: bool, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[6:]
-        penalised = objective.lamb != 0
-        degrees = max(x.shape[0] - 1, 1)
-        h = plain.network.checked_input(x).t()
-        layers = []
-        for l, layer in enumerate(plain.layers):
-            known = first if l == 0 else None
-            found = (
-                SiLUFeatures.at(h, layer.table, slopes=backward and l > 0)
-                if known is None
-                else SiLUFeatures(known.features.permute(1, 2, 0), None, None)
-            )
-            weight = fold(*parameters[4 * l : 4 * l + 4])
-            record = _Layer(found, weight)
-            if penalised:
-                record = _with_scores(record, h, known, degrees, objective.corner)
-            layers.append(record)
-            h = weight.flatten(0, 1).t() @ found.rows.flatten(0, 1)
+@torch.inference_mode()
+def _value_and_gradients(
+    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, wanted: Sequence[bool]
+) -> tuple[_Value, list[Tensor | None]]:
+    """The objective and those gradients of the parameters that are wanted."""
+    parameters, backward, penalised = plain.parameters, any(wanted), objective.lamb != 0
+    degrees = max(x.shape[0] - 1, 1)
+    h = plain.network.checked_input(x).t()
+    layers = []
+    for l, layer in enumerate(plain.layers):
+        known = first if l == 0 else None
+        if known is None:
+            found = SiLUFeatures.at(h, layer.table, slopes=backward and l > 0)
+        else:
+            found = SiLUFeatures(known.features.permute(1, 2, 0), None, None)
+        weight = fold(*parameters[4 * l : 4 * l + 4])
+        record = _Layer(found, weight)
+        layers.append(_with_scores(record, h, known, degrees, objective.corner) if penalised else record)
+        h = weight.flatten(0, 1).t() @ found.rows.flatten(0, 1)
+        if (affine := plain.maps[l]) is not None:
+            h = torch.addcmul(affine[1], affine[0], h)
 
-        loss, grad = _loss(objective, h, y, backward)
-        penalty, slopes = loss.new_zeros(()), []
-        if penalised:
-            value, slopes = sparsity_with_slopes([layer.scores.t() for layer in layers], objective.penalty.lamb_l1, objective.penalty.lamb_entropy)
-            penalty = loss.new_tensor(value)
-        total = torch.add(loss, penalty, alpha=objective.lamb) if penalised else loss.clone()
-        if backward:
-            ctx.gradients = _gradients(layers, grad, slopes, parameters, wanted, objective.lamb, degrees, objective.corner)
-            ctx.again = objective, x, y, first, parameters
-        ctx.mark_non_differentiable(loss, penalty)
-        return total, loss, penalty
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            objective, x, y, first, parameters = ctx.again
-            total = objective.composed(x, y, first)[0]
-            wanted = [p for p in parameters if p.requires_grad]
-            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
-            return None, None, None, None, None, None, *(next(found) if p.requires_grad else None for p in parameters)
-        return None, None, None, None, None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
+    loss, grad = _loss(objective, h, y, backward)
+    total, penalty, slopes = loss, loss.new_zeros(()), []
+    if penalised:
+        scores = [layer.scores.t() for layer in layers]
+        number, slopes = sparsity_with_slopes(scores, objective.penalty.lamb_l1, objective.penalty.lamb_entropy)
+        penalty = penalty + number
+        total = torch.add(loss, penalty, alpha=objective.lamb)
+    gradients = _gradients(layers, plain, grad, slopes, wanted, objective.lamb, degrees, objective.corner) if backward else []
+    return _Value(total, loss, penalty), gradients
 
 
 def _with_scores(layer: _Layer, h: Tensor, known: FirstLayer | None, degrees: int, corner: float) -> _Layer:
@@ -176,26 +208,28 @@ def _loss(objective: Objective, h: Tensor, y: Tensor, backward: bool) -> tuple[T
     if objective.loss_fn is nn.functional.mse_loss and y.shape == h.t().shape:
         difference = h - y.t()
         return torch.vdot(difference.view(-1), difference.view(-1)) / difference.numel(), difference.mul_(2 / difference.numel())
-    output = h.t().detach().requires_grad_(backward)
-    with torch.set_grad_enabled(backward):
+    with torch.inference_mode(False), torch.set_grad_enabled(backward):
+        output = h.t().clone().requires_grad_(backward)
         loss = objective.loss_fn(output, y)
-    return loss.detach(), torch.autograd.grad(loss, output)[0].t() if backward else h
+        return loss.detach(), torch.autograd.grad(loss, output)[0].t() if backward else h
 
 
 def _gradients(
-    layers: list[_Layer], grad: Tensor, slopes: list[Tensor], parameters: Any, wanted: Any, lamb: float, degrees: int, corner: float
+    layers: list[_Layer], plain: PlainNetwork, grad: Tensor, slopes: list[Tensor], wanted: Any, lamb: float, degrees: int, corner: float
 ) -> list[Tensor | None]:
     """Gradients of all parameters from `grad` ``(O, B)`` of the outputs and `slopes` ``(O_l, I_l)`` of the scores."""
     gradients: list[Tensor | None] = []
     for l in reversed(range(len(layers))):
         layer, own = layers[l], slice(4 * l, 4 * l + 4)
         weight, rows = layer.weight, layer.found.rows
+        if (affine := plain.maps[l]) is not None:
+            grad = grad * affine[0]
         to_weight = (rows.flatten(0, 1) @ grad.t()).view_as(weight)
         if slopes:
             to_scores = slopes[l].t() * lamb
             to_variance = over_deviation(to_scores * layer.per_input, layer.deviation, corner)[:, None]
             to_weight.addcmul_(layer.half, to_variance)
-        gradients[:0] = unfold(to_weight, *parameters[own], wanted[own])
+        gradients[:0] = unfold(to_weight, *plain.parameters[own], wanted[own])
         if l == 0:
             break
         to_rows = (weight.flatten(0, 1) @ grad).view_as(rows)

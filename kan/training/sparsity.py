@@ -34,22 +34,28 @@ def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) 
     operation is a fraction of torch's.
     """
     heights, widths = [len(m) for m in matrices], [m.shape[1] for m in matrices]
-    first = matrices[0].detach().cpu().numpy()
-    scores = np.zeros((len(matrices), max(heights), max(widths)), first.dtype)
-    for row, matrix in enumerate(matrices):
-        scores[row, : heights[row], : widths[row]] = matrix.detach().cpu().numpy()
-    value, slope = l1 * float(np.add.reduce(scores, None)), 0.0
-    for axis, counts in ((2, heights), (1, widths)):
-        weight = entropy / np.array(counts, scores.dtype)[:, None, None]
-        total = np.add.reduce(scores, axis, keepdims=True) + 1
-        share = scores / total
-        shifted = share + FLOOR
-        log = np.log2(shifted)
-        value -= float(np.vdot(share * weight, log))
-        steep = log + share / (shifted * math.log(2))
-        slope = slope + (np.add.reduce(steep * share, axis, keepdims=True) - steep) * (weight / total)
-    slope = slope + l1
-    return value, [torch.from_numpy(slope[row, :height, :width]).to(m) for row, (m, height, width) in enumerate(zip(matrices, heights, widths, strict=True))]
+    arrays = [m.detach().cpu().numpy() for m in matrices]
+    scores = np.zeros((len(arrays), max(heights), max(widths)), arrays[0].dtype)
+    for padded, array in zip(scores, arrays, strict=True):
+        padded[: array.shape[0], : array.shape[1]] = array
+
+    # Axis 0 of everything below: shares in rows, shares in columns.
+    per_row, per_column = np.add.reduce(scores, 2, keepdims=True) + 1, np.add.reduce(scores, 1, keepdims=True) + 1
+    share = np.stack([scores / per_row, scores / per_column])
+    shifted = share + FLOOR
+    log = np.log2(shifted)
+    weight = (entropy / np.array([heights, widths], scores.dtype))[:, :, None, None]
+    weighted = share * weight
+    value = l1 * float(np.add.reduce(scores, None)) - float(np.vdot(weighted, log))
+    steep = share / shifted
+    steep *= 1 / math.log(2)
+    steep += log
+    along, steep = weighted * steep, steep * weight
+    slope = (np.add.reduce(along[0], 2, keepdims=True) - steep[0]) / per_row + (np.add.reduce(along[1], 1, keepdims=True) - steep[1]) / per_column
+    slope += l1
+    return value, [
+        torch.from_numpy(s[:height, :width]).to(m.device) for s, m, height, width in zip(slope, matrices, heights, widths, strict=True)
+    ]
 
 
 def _entropy(scores: Tensor, dim: int) -> Tensor:

@@ -102,7 +102,9 @@ def test_symbolic_functions_of_ones_own_come_back_by_name() -> None:
         assert torch.equal(KAN.loadckpt("v")(data(inputs=1)), model(data(inputs=1)))
     finally:
         del SYMBOLIC_LIB["bump"]
-    with pytest.raises(ValueError, match=r"v_config.yml: the edge \(0, 0, 0\) carries the function 'bump', .*register the function with add_symbolic"):
+    with pytest.raises(
+        ValueError, match=r"v_config.yml: the edge \(0, 0, 0\) carries the function 'bump', .*register the function with add_symbolic"
+    ):
         KAN.loadckpt("v")
 
 
@@ -110,7 +112,9 @@ def test_functions_without_a_name_are_named_on_loading() -> None:
     model = KAN([1, 2], auto_save=False)
     model.fix_symbolic(0, 0, 1, torch.sinc)
     model.saveckpt("v")
-    with pytest.raises(ValueError, match=r"v_config.yml: the edge \(0, 0, 1\) carries the function 'anonymous'.*before fix_symbolic, if it has no name"):
+    with pytest.raises(
+        ValueError, match=r"v_config.yml: the edge \(0, 0, 1\) carries the function 'anonymous'.*before fix_symbolic, if it has no name"
+    ):
         KAN.loadckpt("v")
 
 
@@ -200,7 +204,8 @@ def test_a_whole_module_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [executed]]", "!!python/name:os.system", "!unknown 3"]
+    "tag",
+    ["!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [executed]]", "!!python/name:os.system", "!unknown 3"],
 )
 def test_yaml_tags_are_refused_and_not_executed(tag: str) -> None:
     example().saveckpt("v")
@@ -298,7 +303,12 @@ print(sum("checkpoints cannot be written" in str(w.message) for w in caught))
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
 def test_a_full_disk_costs_a_warning_and_no_training(tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", FULL_DISK],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "1"

@@ -68,7 +68,8 @@ def test_the_flow_of_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert out(capsys) == ["saving model version 1.2"]
     assert saved() == {"0.0", "0.1", "0.2", "1.1", "1.2"}
     assert history() == [
-        "### Round 0 ###", "init => 0.0", "0.0 => fit => 0.1", "0.1 => prune => 0.2", "### Round 1 ###", "0.1 => rewind => 1.1", "1.1 => fit => 1.2"
+        "### Round 0 ###", "init => 0.0", "0.0 => fit => 0.1", "0.1 => prune => 0.2", "### Round 1 ###", "0.1 => rewind => 1.1",
+        "1.1 => fit => 1.2",
     ]  # fmt: skip
 
     assert same(KAN.loadckpt("model/0.1"), fitted) and same(KAN.loadckpt("model/1.1"), fitted)

@@ -114,7 +114,10 @@ def test_global_random_states_are_neither_read_nor_changed() -> None:
     ("arguments", "message"),
     [
         ({"f_mode": "column"}, "f_mode must be 'col' or 'row'; got 'column'."),
-        ({"n_var": 3, "ranges": [[0, 1], [0, 1]]}, "ranges must be [low, high], or one such pair for each of the 3 variables; got [[0, 1], "),
+        (
+            {"n_var": 3, "ranges": [[0, 1], [0, 1]]},
+            "ranges must be [low, high], or one such pair for each of the 3 variables; got [[0, 1], ",
+        ),
         ({"ranges": [0, 1, 2]}, "ranges must be [low, high], or one such pair for each of the 2 variables; got [0, 1, 2]."),
         ({"ranges": [[0, 1], [0, 1, 2]]}, "ranges must be [low, high], or one such pair"),
         ({"ranges": []}, "ranges must be [low, high], or one such pair for each of the 2 variables; got []."),

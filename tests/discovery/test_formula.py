@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan import KAN, ex_round
+from kan import KAN, SYMBOLIC_LIB, add_symbolic, ex_round
 from kan.discovery.formula import symbolic_formula
 from kan.surgery.select import select_nodes
 
@@ -82,7 +82,9 @@ def test_several_mult_nodes_of_mixed_arities(seed: int) -> None:
     assert_same_numbers(model, data(seed=seed))
 
 
-@pytest.mark.parametrize("name", [*SMOOTH, *POSITIVE, "x^4", "x^5", "1/x^4", "1/x^5", "1/x^0.5", "tan", "sgn", "arcsin", "arccos", "arctanh"])
+@pytest.mark.parametrize(
+    "name", [*SMOOTH, *POSITIVE, "x^4", "x^5", "1/x^4", "1/x^5", "1/x^0.5", "tan", "sgn", "arcsin", "arccos", "arctanh"]
+)
 def test_every_function_of_the_library(name: str) -> None:
     model = KAN([1, 1], auto_save=False)
     model.fix_symbolic(0, 0, 0, name, fit_params_bool=False)
@@ -183,7 +185,9 @@ def test_numeric_edges_are_named() -> None:
     model = symbolic_network([2, 2, 1])
     model.unfix_symbolic(0, 1, 0)
     model.set_mode(1, 1, 0, "sn", 0.2)
-    expected = r"make sure all activations need to be converted to symbolic formulas first! .*\[\(0, 1, 0\), \(1, 1, 0\)\] are still splines"
+    expected = (
+        r"make sure all activations need to be converted to symbolic formulas first! .*\[\(0, 1, 0\), \(1, 1, 0\)\] are still splines"
+    )
     with pytest.raises(ValueError, match=expected):
         model.symbolic_formula()
     model.set_mode(1, 1, 0, "s")
@@ -194,6 +198,29 @@ def test_numeric_edges_are_named() -> None:
 def test_a_fresh_network_has_no_formula() -> None:
     with pytest.raises(ValueError, match=r"\[\(0, 0, 0\), \(0, 1, 0\)\] are still splines: use auto_symbolic\(\)"):
         KAN([2, 1], auto_save=False).symbolic_formula()
+
+
+def test_functions_that_sympy_cannot_take() -> None:
+    model = KAN([2, 1], auto_save=False)
+    model.fix_symbolic(0, 0, 0, lambda u: u**3 + 1)
+    model.fix_symbolic(0, 1, 0, torch.sinc)
+    with pytest.raises(
+        ValueError, match=r"the function 'anonymous' of the edge \(0, 1, 0\) takes no sympy expression .*Register it with add_symbolic"
+    ):
+        model.symbolic_formula()
+    model.remove_edge(0, 1, 0)
+    assert str(model.symbolic_formula()[0][0]) == "x_1**3 + 1"
+
+
+def test_registered_functions_keep_their_names() -> None:
+    add_symbolic("bump", torch.sinc)
+    try:
+        model = KAN([1, 1], auto_save=False)
+        model.fix_symbolic(0, 0, 0, "bump", fit_params_bool=False)
+        formula, inputs = model.symbolic_formula()
+    finally:
+        del SYMBOLIC_LIB["bump"]
+    assert formula == [sympy.Function("bump")(inputs[0])]
 
 
 def test_dead_network() -> None:

@@ -148,6 +148,79 @@ def test_dropped_edges_move_the_outputs_by_no_more_than_the_threshold(threshold:
     assert float(moved) <= dropped * threshold * (float(model.subnode_actscale[1]) + 1e-4)
 
 
+def test_constants_that_go_are_held_by_the_biases() -> None:
+    model, x = lively(KAN([2, 4, 2, 2], affine_trainable=True, auto_save=False)), data()
+    with torch.no_grad():
+        model.act_fun[0].mask[:, 1:3] = 0.0  # two hidden nodes without inputs: they are constant, and so are the edges that they feed
+    y = model(x).detach()
+    pruned = model.prune(node_th=1e-12, edge_th=0.0)
+    assert pruned.width_in == [2, 2, 2, 2]
+    torch.testing.assert_close(pruned(x), y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pruned(data(seed=5)), model(data(seed=5)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("arity", [2, 3])
+def test_constant_edges_of_factors_are_held_too(arity: int) -> None:
+    model, x = lively(KAN([2, [1, 2], 1], mult_arity=arity, affine_trainable=True, auto_save=False)), data()
+    layer = model.act_fun[0]
+    with torch.no_grad():  # the splines of a constant: equal coefficients
+        layer.coef[0, 2] = 0.7
+        layer.scale_base[0, 2] = 0.0
+    y = model(x).detach()
+    pruned = model.prune(node_th=0.0, edge_th=1e-6)  # scores of constants are round-off
+    assert pruned.act_fun[0].mask[0, 2] == 0
+    torch.testing.assert_close(pruned(x), y, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.3])
+def test_outputs_keep_their_means(threshold: float) -> None:
+    model, x = lively(KAN([2, 8, 2], affine_trainable=True, auto_save=False)), data()
+    y = model(x).detach()
+    for pruned in (model.prune_node(threshold), model.prune_node(active_neurons_id=[[0, 3]])):
+        assert pruned.width_in[1] < 8
+        torch.testing.assert_close(pruned(x).mean(dim=0), y.mean(dim=0), rtol=1e-12, atol=1e-12)
+
+
+# Inputs
+
+
+def test_inputs_without_contribution_go_and_the_columns_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    model, x = lively(KAN([4, 3, 1], auto_save=False)), data(inputs=4)
+    for i in (1, 3):
+        silence(model, 0, i)
+    y = model(x).detach()
+    before = snapshot(model)
+    pruned = model.prune_input(1e-12)
+    assert capsys.readouterr().out == "keep: [True, False, True, False]\n"
+    assert pruned.width_in == [2, 3, 1] and pruned.input_id.tolist() == [0, 2]
+    torch.testing.assert_close(pruned(x), y, rtol=1e-12, atol=1e-12)
+    assert_untouched(model, before)
+    again = pruned.prune_input(active_inputs=[1])
+    assert capsys.readouterr().out == "keep: [False, True]\n"
+    assert again.input_id.tolist() == [2] and again(x).shape == (200, 1)
+    assert again.refine(6).input_id.tolist() == again.prune_node(0.0).input_id.tolist() == again.copy().input_id.tolist() == [2]
+
+
+def test_inputs_are_judged_by_their_scores() -> None:
+    model, x = lively(KAN([4, 3, 1], auto_save=False)), data(inputs=4)
+    y = model(x).detach()
+    scores = model.feature_score.detach()
+    pruned = model.prune_input(float(scores.median()))
+    assert pruned.input_id.tolist() == (scores > scores.median()).nonzero()[:, 0].tolist()
+    assert torch.equal(pruned.act_fun[0].coef, model.act_fun[0].coef[pruned.input_id])
+    named = model.prune_input(active_inputs=[3, -4])
+    assert named.input_id.tolist() == [0, 3]
+    with pytest.raises(ValueError, match=r"would drop every input; the largest score is .* Choose a threshold below that"):
+        model.prune_input(1000.0)
+    for active in ([4], [], [-5]):
+        with pytest.raises(ValueError, match="inputs"):
+            model.prune_input(active_inputs=active)
+    torch.testing.assert_close(model(x).detach(), y)
+
+
+# Which go
+
+
 def test_thresholds_decide_by_the_scores() -> None:
     model, x = lively(KAN([2, 6, 1], auto_save=False)), data()
     model(x)
@@ -204,8 +277,9 @@ def test_prune_edge_works_in_place_and_keeps_symbolic_edges_and_fractional_masks
 
 def test_all_settings_come_along() -> None:
     model = KAN(
-        [2, 4, 1], grid=[2, 4], k=[2, 3], base_fun=torch.tanh, grid_eps=0.3, sp_trainable=False, sb_trainable=False, seed=5, grid_range=[-2, 3],
-        affine_trainable=True, noise_scale=0.1, scale_base_mu=0.2, scale_base_sigma=0.7, save_act=False, auto_save=False, ckpt_path="elsewhere",
+        [2, 4, 1], grid=[2, 4], k=[2, 3], base_fun=torch.tanh, grid_eps=0.3, sp_trainable=False, sb_trainable=False, seed=5,
+        grid_range=[-2, 3], affine_trainable=True, noise_scale=0.1, scale_base_mu=0.2, scale_base_sigma=0.7, save_act=False, auto_save=False,
+        ckpt_path="elsewhere",
     )  # fmt: skip
     lively(model)(data())
     pruned = model.prune_node(active_neurons_id=[[1, 3]])

@@ -122,7 +122,9 @@ def test_shares_no_storage_with_the_parent_and_leaves_it_alone() -> None:
     model.fix_symbolic(0, 0, 0, "sin", verbose=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refined = model.refine(6)
-    assert {value.data_ptr() for value in model.state_dict().values()}.isdisjoint(value.data_ptr() for value in refined.state_dict().values())
+    assert {value.data_ptr() for value in model.state_dict().values()}.isdisjoint(
+        value.data_ptr() for value in refined.state_dict().values()
+    )
     with torch.no_grad():
         for parameter in refined.parameters():
             parameter.add_(1.0)
@@ -135,8 +137,8 @@ def test_shares_no_storage_with_the_parent_and_leaves_it_alone() -> None:
 
 def test_all_settings_come_along() -> None:
     model = KAN(
-        [2, 3, 1], base_fun=torch.tanh, grid_eps=0.3, sp_trainable=False, sb_trainable=False, seed=5, grid_range=[-2, 3], symbolic_enabled=False,
-        auto_save=False, affine_trainable=True,
+        [2, 3, 1], base_fun=torch.tanh, grid_eps=0.3, sp_trainable=False, sb_trainable=False, seed=5, grid_range=[-2, 3],
+        symbolic_enabled=False, auto_save=False, affine_trainable=True,
     )  # fmt: skip
     refined = model.refine(7)
     expected = {**model.settings(), "grid": 7}
