@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 # pykan's import paths come first, as modules; the classes of the same names then take their places as attributes.
-from kan import KANLayer, LBFGS, MultKAN, Symbolic_KANLayer, utils
+from kan import LBFGS, KANLayer, MultKAN, Symbolic_KANLayer, utils
 from kan._version import __version__ as __version__
 from kan.datasets.synthetic import create_dataset
 from kan.discovery.formula import ex_round

@@ -81,8 +81,9 @@ class KAN(Network):
         noise_scale_base: float | None = None,
     ) -> None:
         super().__init__(
-            width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base, base_fun,
-            symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init, device,
+            width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base,
+            base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init,
+            device,
         )  # fmt: skip
         self.auto_save = auto_save
         self.ckpt_path = os.fspath(ckpt_path)
@@ -176,8 +177,9 @@ class KAN(Network):
 
             frame = frame_saver(self, img_folder, save_fig_freq, in_vars=in_vars, out_vars=out_vars, beta=beta)
         results = training.fit(
-            self, dataset, opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th, display_metrics, frame
-        )
+            self, dataset, opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th,
+            display_metrics, frame,
+        )  # fmt: skip
         self.log_history("fit")
         return results
 
@@ -230,7 +232,11 @@ class KAN(Network):
         return self._child(new, "prune")
 
     def prune_node(
-        self, threshold: float = 1e-2, mode: str = "auto", active_neurons_id: Sequence[Sequence[int]] | None = None, log_history: bool = True
+        self,
+        threshold: float = 1e-2,
+        mode: str = "auto",
+        active_neurons_id: Sequence[Sequence[int]] | None = None,
+        log_history: bool = True,
     ) -> KAN:
         """A new model with the hidden nodes whose score is above `threshold`, or with those of `active_neurons_id`."""
         return self._child(prune.prune_nodes(self, threshold, active_neurons_id), "prune_node" if log_history else None)
@@ -242,7 +248,7 @@ class KAN(Network):
             self.log_history("prune_edge")
 
     def prune_input(self, threshold: float = 1e-2, active_inputs: Sequence[int] | None = None, log_history: bool = True) -> KAN:
-        """A new model without the inputs whose score is not above `threshold`, or with those of `active_inputs`; it still takes all columns."""
+        """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns."""
         new = prune.prune_inputs(self, threshold, active_inputs)
         kept = set(new.input_id.tolist())
         print("keep:", [i in kept for i in self.input_id.tolist()])
@@ -368,8 +374,8 @@ class KAN(Network):
         from kan.plotting.network import plot
 
         return plot(
-            self, folder=folder, beta=beta, metric=metric, scale=scale, tick=tick, sample=sample, in_vars=in_vars, out_vars=out_vars, title=title,
-            varscale=varscale, out_vars_offset=out_vars_offset, hidden=self._pruned if mask else None,
+            self, folder=folder, beta=beta, metric=metric, scale=scale, tick=tick, sample=sample, in_vars=in_vars, out_vars=out_vars,
+            title=title, varscale=varscale, out_vars_offset=out_vars_offset, hidden=self._pruned if mask else None,
         )  # fmt: skip
 
     def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
@@ -530,8 +536,9 @@ class KAN(Network):
         config = files.read_config(path)
         unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
         model = files.load(
-            cls, path, device, first_init=False, auto_save=bool(config.get("auto_save", True)), ckpt_path=config.get("ckpt_path", "./model"),
-            state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1, **({"base_fun": base_fun} if unnamed else {}),
+            cls, path, device, first_init=False, auto_save=bool(config.get("auto_save", True)),
+            ckpt_path=config.get("ckpt_path", "./model"), state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1,
+            **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.store = Store.existing(model.ckpt_path)
         return model

@@ -374,6 +374,18 @@ def test_degree_0_and_callable_base_function() -> None:
     torch.testing.assert_close(model(x), torch.tanh(x) @ model.act_fun[0].scale_base)
 
 
+def test_degree_0_trains_adapts_and_refines() -> None:
+    model = new([2, 3, 1], k=0, grid=5)
+    results = model.fit(dataset(), steps=3, log=-1)
+    assert results["train_loss"][-1] < results["train_loss"][0]
+    x = dataset()["train_input"]
+    for grid in (5, 10, 20):
+        torch.testing.assert_close(model.refine(grid)(x), model(x), rtol=1e-12, atol=1e-12)
+    model.update_grid(x * torch.tensor([1.0, 3.0]))
+    first, second = model.act_fun[0].grid
+    assert float(second[-1]) > 2 > 1 >= float(first[-1]), "each input has its own grid"
+
+
 # Bad input to the model
 
 

@@ -19,8 +19,9 @@ Method
     a point then costs one search, one column of the table and ``k`` Horner steps, whatever ``G`` is (`kan.bases.spline_rows`).
 
 Layout
-    Inside, the batch is the last axis: points are ``(I, B)``, functions ``(I, n, B)``. The search wants it so, every elementwise operation is
-    contiguous, and a layer is one product of an ``(O, I n)`` with an ``(I n, B)`` matrix. Functions for users put the batch first, as views.
+    Inside, the batch is the last axis: points are ``(I, B)``, functions ``(I, n, B)``. The search wants it so, every elementwise
+    operation is contiguous, and a layer is one product of an ``(O, I n)`` with an ``(I n, B)`` matrix. Functions for users put the batch
+    first, as views.
 
 References
     C. de Boor, "A Practical Guide to Splines", revised edition, Springer 2001, chapters IX and X.
@@ -61,7 +62,7 @@ def uniform_knots(low: float, high: float, intervals: int, degree: int, features
 def extend_knots(grid: Tensor, degree: int) -> Tensor:
     """Core grid ``(I, G+1)`` to knots ``(I, G+2k+1)``: `degree` more on each side, at the mean spacing of the row."""
     if degree == 0:
-        return grid
+        return grid.contiguous()
     spacing = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
     steps = torch.arange(1, degree + 1, dtype=grid.dtype, device=grid.device)
     return torch.cat([grid[:, :1] - spacing * steps.flip(0), grid, grid[:, -1:] + spacing * steps], dim=1)

@@ -55,7 +55,8 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
         ``(I, O, n)`` in the dtype of `values`.
     """
     design = _design(sites.t(), table)
-    return torch.linalg.solve(design, values.double()).transpose(1, 2).to(values.dtype)
+    coef: Tensor = torch.linalg.solve(design, values.double())
+    return coef.transpose(1, 2).to(values.dtype)
 
 
 def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None = None) -> Tensor:
@@ -78,7 +79,7 @@ def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None
     u, s, vh = torch.linalg.svd(r, full_matrices=False)
     floor = s[..., :1] * max(design.shape[-2:]) * torch.finfo(torch.float64).eps
     inverse = torch.where(s > floor, 1 / torch.where(s > floor, s, 1.0), 0.0)
-    step = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ (target - design @ start))))
+    step: Tensor = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ (target - design @ start))))
     return (start + step).transpose(1, 2).to(y.dtype)
 
 

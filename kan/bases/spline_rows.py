@@ -1,9 +1,9 @@
 r"""Evaluation of B-splines: their values and slopes as rows of a matrix with the batch last.
 
-Two ways, both from the tables of `kan.bases.spline_table`. With many knots: find the span of each point, gather the polynomials of the ``k + 1``
-functions that live there, and scatter their values into rows of zeros; the work is ``O(k)`` per point whatever the number of knots is. With few knots
-and points: multiply the table over all functions by the 0-1 matrix that says which span a point is in. That does some work for nothing but takes few
-operations, needs no index, and a matrix product runs several times faster than a gather.
+Two ways, both from the tables of `kan.bases.spline_table`. With many knots: find the span of each point, gather the polynomials of the
+``k + 1`` functions that live there, and scatter their values into rows of zeros; the work is ``O(k)`` per point whatever the number of
+knots is. With few knots and points: multiply the table over all functions by the 0-1 matrix that says which span a point is in. That does
+some work for nothing but takes few operations, needs no index, and a matrix product runs several times faster than a gather.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _write_by_window(rows: Tensor, x: Tensor, table: SplineTable, derivative: in
     u = (x - pieces[0]).mul_(scale)
     coefficients = pieces[2:].view(k + 1, k + 1, features, batch)
 
-    values, steps = coefficients[k] * _falling(k, derivative), None
+    values, steps = coefficients[k] * _falling(k, derivative) if derivative else coefficients[k], None
     for power in range(k - 1, derivative - 1, -1):
         if slopes:
             steps = values if steps is None else torch.addcmul(values, steps, u)

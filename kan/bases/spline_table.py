@@ -1,7 +1,7 @@
 r"""Polynomial pieces of B-splines, tabulated once per set of knots.
 
-On the span ``[t_s, t_{s+1})`` only ``B_{s-k} ... B_s`` are non-zero, and each is a polynomial in ``u = (x - t_s)/(t_{s+1} - t_s)``, whose coefficients
-depend on the knots alone. Symbols as in `kan.bases.bspline`.
+On the span ``[t_s, t_{s+1})`` only ``B_{s-k} ... B_s`` are non-zero, and each is a polynomial in ``u = (x - t_s)/(t_{s+1} - t_s)``, whose
+coefficients depend on the knots alone. Symbols as in `kan.bases.bspline`.
 """
 
 from __future__ import annotations

@@ -41,10 +41,11 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
         extra: further plain entries of the configuration.
     """
     settings = network.settings()
+    base_fun = settings["base_fun"]
     config: dict[str, Any] = {name: settings[name] for name in (*SETTINGS, *OWN_SETTINGS)}
     config.update(
         format=FORMAT,
-        base_fun_name=settings["base_fun"] if isinstance(settings["base_fun"], str) else getattr(settings["base_fun"], "__name__", "custom"),
+        base_fun_name=base_fun if isinstance(base_fun, str) else getattr(base_fun, "__name__", "custom"),
         device=str(network.device),
         dtype=str(network.dtype).removeprefix("torch."),
         input_id=network.input_id.tolist(),

@@ -49,12 +49,16 @@ def symbolic_formula(
     import sympy
 
     numeric = [
-        (l, i, j) for l, layer in enumerate(network.numeric_layers) for i, row in enumerate(layer.mask.tolist()) for j, on in enumerate(row) if on != 0
+        (l, i, j)
+        for l, layer in enumerate(network.numeric_layers)
+        for i, row in enumerate(layer.mask.tolist())
+        for j, on in enumerate(row)
+        if on != 0
     ]
     if numeric:
         raise ValueError(
-            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are still "
-            f"splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
+            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are "
+            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
         )
     names = [f"x_{int(i) + 1}" for i in network.input_id] if var is None else list(var)
     inputs = [sympy.Symbol(name) if isinstance(name, str) else sympy.sympify(name) for name in names]
@@ -69,9 +73,7 @@ def symbolic_formula(
         scale, bias = network.subnode_scale[l].tolist(), network.subnode_bias[l].tolist()
         subnodes.append([_affine(s, a, b) for s, a, b in zip(sums, scale, bias, strict=True)])
         scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
-        products = [
-            sympy.Mul(*(subnodes[-1][s] for s in network.structure.subnodes(l + 1, i))) for i in range(network.width_in[l + 1])
-        ]
+        products = [sympy.Mul(*(subnodes[-1][s] for s in network.structure.subnodes(l + 1, i))) for i in range(network.width_in[l + 1])]
         nodes.append([_affine(p, a, b) for p, a, b in zip(products, scale, bias, strict=True)])
     outputs = nodes[-1]
     if output_normalizer is not None:

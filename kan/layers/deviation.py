@@ -1,10 +1,14 @@
 r"""Standard deviations over the batch, of nodes from their values and of edges without their values.
 
-With ``C_i`` the covariance ``(n+1, n+1)`` of the features of input i, ``std_b[phi_ij(x_b)] = sqrt(w_ij' C_i w_ij)``: ``O(B I n^2 + I O n^2)`` work
-and no tensor of shape ``(B, O, I)``. The gradients are ``dstd_ij = (C_i w_ij . dw_ij + 1/(B-1) sum_b (psi_bi - mean psi_i) . w_ij w_ij' dpsi_bi)/std_ij``.
+With ``C_i`` the covariance ``(n+1, n+1)`` of the features of input i,
 
-Standard deviations are unbiased (``B - 1``); those of a single sample are zero. Where a deviation is 0 so is its gradient. A `corner` above 0 replaces
-``std`` by ``sqrt(std^2 + corner^2) - corner``, which has no corner at zero.
+    ``std_b[phi_ij(x_b)] = sqrt(w_ij' C_i w_ij)``,
+    ``dstd_ij = (C_i w_ij . dw_ij + 1/(B-1) sum_b (psi_bi - mean psi_i) . w_ij w_ij' dpsi_bi) / std_ij``:
+
+``O(B I n^2 + I O n^2)`` work and no tensor of shape ``(B, O, I)``.
+
+Standard deviations are unbiased (``B - 1``); those of a single sample are zero. Where a deviation is 0 so is its gradient. A `corner`
+above 0 replaces ``std`` by ``sqrt(std^2 + corner^2) - corner``, which has no corner at zero.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ r"""The features of a layer's inputs: the base function and the B-splines of eve
     ``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``,   ``phi_ij(x_i) = psi_i(x_i) . w_ij``,
     ``w_ij = mask_ij [scale_base_ij, scale_sp_ij coef_ij1, ..., scale_sp_ij coef_ijn]``.
 
-The batch is the last axis, as in `kan.bases.bspline`. Both functions have closed-form gradients, because a small network spends its time not on
-arithmetic but on the number of operations that autograd has to record and to replay.
+The batch is the last axis, as in `kan.bases.bspline`. Both functions have closed-form gradients, because a small network spends its time
+not on arithmetic but on the number of operations that autograd has to record and to replay.
 """
 
 from __future__ import annotations
@@ -94,10 +94,9 @@ def fold(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Te
     return weight
 
 
-def unfold(
-    grad: Tensor, coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor, wanted: Sequence[bool]
-) -> tuple[Tensor | None, ...]:
+def unfold(grad: Tensor, arguments: Sequence[Tensor], wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Gradients of the four arguments of `edge_weight`, those that are `wanted`, from the one of its result."""
+    coef, scale_base, scale_sp, mask = arguments
     base, spline = grad[:, 0], grad[:, 1:]
     along = (spline * coef.mT).sum(1) if wanted[2] or wanted[3] else None
     return (
@@ -118,4 +117,4 @@ class _EdgeWeight(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return unfold(grads[0], *ctx.saved_tensors, ctx.needs_input_grad)
+        return unfold(grads[0], ctx.saved_tensors, ctx.needs_input_grad)

@@ -3,8 +3,8 @@ r"""The KAN layer: a learnable function on every edge, summed at every output.
     ``y_j(x) = sum_i phi_ij(x_i)``,  ``phi_ij(x) = mask_ij (scale_base_ij b(x) + scale_sp_ij sum_m coef_ijm B_m(x))``
 
 with ``b`` the base function (SiLU) and ``B_m`` the B-splines on input i's own knots. With the features
-``psi_i(x) = [b(x), B_1(x), ..., B_n(x)]`` of an input (shape ``(B, I, n+1)``, no output index) and the scales and the mask folded into weights
-``w_ij`` (shape ``(I, n+1, O)``), ``phi_ij = psi_i . w_ij`` and the layer is one matrix product.
+``psi_i(x) = [b(x), B_1(x), ..., B_n(x)]`` of an input (shape ``(B, I, n+1)``, no output index) and the scales and the mask folded into
+weights ``w_ij`` (shape ``(I, n+1, O)``), ``phi_ij = psi_i . w_ij`` and the layer is one matrix product.
 
 References
     Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, section 2.
@@ -123,7 +123,8 @@ class KANLayer(nn.Module):
     def table(self) -> SplineTable:
         """Polynomial pieces of the splines on the present knots, remade whenever the knots have changed."""
         known = self._table
-        if known is None or known.knots.device != self.grid.device or not torch.equal(known.knots, self.grid):
+        same_kind = known is not None and known.knots.dtype == self.grid.dtype and known.knots.device == self.grid.device
+        if known is None or not same_kind or not torch.equal(known.knots, self.grid):
             check_knots(self.grid, self.k)
             # A copy of the knots, so that a later change of the parameter is noticed.
             known = self._table = tabulate(self.grid.detach().clone(), self.k)
@@ -167,9 +168,10 @@ class KANLayer(nn.Module):
     def update_grid_from_samples(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> None:
         """Move the knots to where the samples are and refit the splines, in place.
 
-        The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares fit of
-        the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``), the closest such to
-        the old function. A constant column, or one whose samples cannot make an increasing grid, keeps its knots and coefficients, with a warning.
+        The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares
+        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``), the
+        closest such to the old function. A constant column, or one whose samples cannot make an increasing grid, keeps its knots and
+        coefficients, with a warning.
 
         Args:
             x: ``(B, I)`` samples.
@@ -204,9 +206,9 @@ class KANLayer(nn.Module):
     def initialize_grid_from_parent(self, parent: KANLayer, x: Tensor | None, mode: Literal["sample", "grid"] = "sample") -> None:
         """Take over the splines of `parent` on a grid of this layer's own number of intervals.
 
-        New grid point ``m`` is the parent's grid read at the fractional index ``m G_parent / G``. Where the new grid contains the parent's, the
-        function is the parent's to round-off; elsewhere it is its least-squares fit at the samples. If the grids are nested and samples lie
-        outside the core, the outer knots are the parent's too, which keeps the function there as well.
+        New grid point ``m`` is the parent's grid read at the fractional index ``m G_parent / G``. Where the new grid contains the
+        parent's, the function is the parent's to round-off; elsewhere it is its least-squares fit at the samples. If the grids are nested
+        and samples lie outside the core, the outer knots are the parent's too, which keeps the function there as well.
 
         Args:
             parent: a layer with the same inputs, outputs and degree.

@@ -8,13 +8,13 @@ One layer, from nodes ``x`` ``(B, n_l)`` to the next nodes ``(B, n_{l+1})``:
     ``x'_r   = node_scale_r node_r + node_bias_r``
 
 References
-    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756; Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science",
-    2024, arXiv:2408.10205 (multiplication nodes).
+    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756; Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet
+    Science", 2024, arXiv:2408.10205 (multiplication nodes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -113,15 +113,16 @@ class Network(nn.Module):
         numeric, symbolic = [], []
         for l in range(self.depth):
             layer = KANLayer(
-                n[l], m[l + 1], intervals[l], degrees[l], noise_scale=noise_scale, scale_base_mu=scale_base_mu, scale_base_sigma=scale_base_sigma,
-                scale_sp=1.0, base_fun=self.base_fun, grid_eps=grid_eps, grid_range=self.grid_range, sp_trainable=sp_trainable,
-                sb_trainable=sb_trainable, sparse_init=sparse_init, generator=generator,
+                n[l], m[l + 1], intervals[l], degrees[l], noise_scale=noise_scale, scale_base_mu=scale_base_mu,
+                scale_base_sigma=scale_base_sigma, scale_sp=1.0, base_fun=self.base_fun, grid_eps=grid_eps, grid_range=self.grid_range,
+                sp_trainable=sp_trainable, sb_trainable=sb_trainable, sparse_init=sparse_init, generator=generator,
             )  # fmt: skip
             numeric.append(layer)
             symbolic.append(SymbolicLayer(n[l], m[l + 1]))
             for name, size in (("node", n[l + 1]), ("subnode", m[l + 1])):
                 self.register_parameter(f"{name}_bias_{l}", nn.Parameter(torch.zeros(size), affine_trainable))
                 self.register_parameter(f"{name}_scale_{l}", nn.Parameter(torch.ones(size), affine_trainable))
+        self.input_id: Tensor
         self.act_fun = nn.ModuleList(numeric)
         self.symbolic_fun = nn.ModuleList(symbolic)
         self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
@@ -167,8 +168,7 @@ class Network(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
-        dtype: torch.dtype = self.act_fun[0].coef.dtype
-        return dtype
+        return self.numeric_layers[0].coef.dtype
 
     def _affine(self, name: str) -> list[nn.Parameter]:
         return [getattr(self, f"{name}_{l}") for l in range(self.depth)]
@@ -219,10 +219,13 @@ class Network(nn.Module):
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             what = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype).")
+            raise TypeError(
+                f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype)."
+            )
         if x.dim() != 2 or x.shape[1] != self.input_width:
             raise ValueError(
-                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; got {tuple(x.shape)}."
+                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
+                f"got {tuple(x.shape)}."
             )
         if self.width_in[0] != self.input_width:
             x = x[:, self.input_id]
@@ -250,8 +253,9 @@ class Network(nn.Module):
             singularity_avoiding: evaluate symbolic functions in the version that stays finite at singular points.
             y_th: bound of ``|f|`` in that version.
         """
-        self.remember_input(x)
-        return self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
+        output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
+        self.remember_input(x)  # after the pass: an input that is refused is not remembered
+        return output
 
     def trace(
         self,
@@ -286,9 +290,9 @@ class Network(nn.Module):
         Raises:
             ValueError: if `x` is not finite.
         """
-        self.remember_input(x)
-        x = self.checked_input(x)
-        for l, layer in enumerate(self.act_fun):
+        inputs, x = x, self.checked_input(x)
+        self.remember_input(inputs)
+        for l, layer in enumerate(self.numeric_layers):
             # Hidden nodes may be dead, which is no news; a constant column of the data is.
             if l == 0:
                 layer.update_grid_from_samples(x)
@@ -300,11 +304,11 @@ class Network(nn.Module):
         """What a pass over `x` needs of the first layer and what stays the same while only weights change."""
         x = self.checked_input(x)
         with torch.no_grad():
-            return FirstLayer.of(self.act_fun[0].features(x), x)
+            return FirstLayer.of(self.numeric_layers[0].features(x), x)
 
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
-        numeric, size = self.act_fun[l], self.width_out[l + 1]
+        numeric, size = self.numeric_layers[l], self.width_out[l + 1]
         features = weight = symbolic = sums = None
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less.
         if numeric.mask.is_cuda or bool(numeric.mask.any()):
@@ -313,7 +317,7 @@ class Network(nn.Module):
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
-            symbolic = self.symbolic_fun[l].edges(x, singularity_avoiding, y_th)
+            symbolic = self.symbolic_layers[l].edges(x, singularity_avoiding, y_th)
         if symbolic is not None:
             added = symbolic.summed(size)
             sums = added if sums is None else sums + added
@@ -327,7 +331,8 @@ class Network(nn.Module):
         """``scale x + bias`` of nodes or sub-nodes; `x` itself where that is the identity and stays it."""
         scale, bias = getattr(self, f"{name}_scale_{l}"), getattr(self, f"{name}_bias_{l}")
         # On a GPU, looking at the values would wait for the device; using them costs less.
-        if not (scale.requires_grad or bias.requires_grad or scale.is_cuda) and set(scale.tolist()) <= {1.0} and set(bias.tolist()) <= {0.0}:
+        looked_at = not (scale.requires_grad or bias.requires_grad or scale.is_cuda)
+        if looked_at and set(scale.tolist()) <= {1.0} and set(bias.tolist()) <= {0.0}:
             return x
         return torch.addcmul(bias, scale, x)
 
@@ -342,7 +347,7 @@ class Network(nn.Module):
 
 def _per_layer(name: str, value: int | Sequence[int], depth: int, least: int) -> list[int]:
     """One integer per KAN layer from one for all or a list of them."""
-    values = list(value) if hasattr(value, "__len__") else [value] * depth
+    values: list[Any] = [*value] if isinstance(value, Iterable) else [value] * depth
     if len(values) != depth or any(isinstance(v, bool) or not isinstance(v, Integral) or v < least for v in values):
         raise ValueError(f"{name} must be an integer of at least {least}, or a list of {depth} of them, one per layer; got {value!r}.")
     return [int(v) for v in values]

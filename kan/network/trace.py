@@ -47,7 +47,8 @@ class LayerRecord:
 
     Attributes:
         inputs: ``(B, I)``.
-        features, weight: of the numeric edges, ``(B, I, n+1)`` (with the batch last in memory) and ``(I, n+1, O)``; None when all are masked.
+        features, weight: of the numeric edges, ``(B, I, n+1)`` (with the batch last in memory) and ``(I, n+1, O)``; None when all are
+            masked.
         symbolic: outputs of the symbolic edges; None when there are none.
         sums: sub-node sums, ``(B, O)``.
         premult: after the sub-node scale and bias, ``(B, O)``.

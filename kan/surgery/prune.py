@@ -1,7 +1,7 @@
 """Pruning: dropping what contributes nothing, judged by attribution scores.
 
-Scores measure how much an edge varies. What it adds on average is no reason to keep it, but dropping that too would shift the function; it is held
-by the biases of the sub-nodes instead.
+Scores measure how much an edge varies. What it adds on average is no reason to keep it, but dropping that too would shift the function;
+it is held by the biases of the sub-nodes instead.
 """
 
 from __future__ import annotations

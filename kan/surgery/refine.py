@@ -20,10 +20,9 @@ def refine(network: N, new_grid: int | Sequence[int]) -> N:
     """A new network with `new_grid` intervals per spline (one number, or one per layer), computing what `network` computes.
 
     If the number of intervals is a multiple of the old one, the new splines contain the old ones and the function is the same to
-    round-off, at the last input
-    also outside of the grid. Otherwise the new splines are the least-squares fit of the old ones at the activations of the last input, and
-    interpolate
-    the old ones where these say nothing. Symbolic edges, masks, scales and node affines are copies.
+    round-off, at the last input also outside of the grid. Otherwise the new splines are the least-squares fit of the old ones at the
+    activations of the last input, and interpolate the old ones where these say nothing. Symbolic edges, masks, scales and node affines are
+    copies.
 
     Raises:
         ValueError: if `new_grid` is no positive integer or list of them.

@@ -23,7 +23,8 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
     are taken over. Dropped inputs stay columns of the data that the network is called with.
     """
     old, structure = network.structure, network.structure.keep(keep)
-    new = network.replace(width=structure.width, mult_arity=network.mult_arity if isinstance(network.mult_arity, int) else structure.arities)
+    arity = network.mult_arity if isinstance(network.mult_arity, int) else structure.arities
+    new = network.replace(width=structure.width, mult_arity=arity)
     subnodes = [[s for i in kept for s in old.subnodes(l, i)] for l, kept in enumerate(keep)]
     for l in range(network.depth):
         new.act_fun[l] = network.numeric_layers[l].get_subset(keep[l], subnodes[l + 1])

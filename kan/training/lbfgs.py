@@ -4,18 +4,19 @@ The direction is ``-H g`` with the inverse Hessian approximation in compact form
 
     ``H = gamma I + [S  gamma Y] [[R^-T (D + gamma Y'Y) R^-1, -R^-T], [-R^-1, 0]] [S'; gamma Y']``,
 
-where the columns of ``S`` and ``Y`` are the last steps and changes of gradient, ``R_ij = s_i'y_j`` for ``i <= j``, ``D = diag(s_i'y_i)`` and
-``gamma = s'y/y'y`` of the newest pair. Compared with the usual two loops this needs two products with tall matrices instead of ``4 m`` inner
-products one after another, which is what counts when the network is small and the interpreter is the bottleneck.
+where the columns of ``S`` and ``Y`` are the last steps and changes of gradient, ``R_ij = s_i'y_j`` for ``i <= j``, ``D = diag(s_i'y_i)``
+and ``gamma = s'y/y'y`` of the newest pair. Compared with the usual two loops this needs two products with tall matrices instead of
+``4 m`` inner products one after another, which is what counts when the network is small and the interpreter is the bottleneck.
 
-Why not ``torch.optim.LBFGS``: it drops every curvature pair with ``s'y <= 1e-10``, so it stops learning the curvature once the loss nears 1e-10, and its
-line search accepts NaN. Here a pair is judged relative to its own size, a value that is not finite counts as infinitely bad, and close to the optimum,
-where differences of the loss drown in round-off, the slope decides (the approximate Wolfe condition).
+Why not ``torch.optim.LBFGS``: it drops every curvature pair with ``s'y <= 1e-10``, so it stops learning the curvature once the loss nears
+1e-10, and its line search accepts NaN. Here a pair is judged relative to its own size, a value that is not finite counts as infinitely
+bad, and close to the optimum, where differences of the loss drown in round-off, the slope decides (the approximate Wolfe condition).
 
 References
     R. H. Byrd, J. Nocedal, R. B. Schnabel, "Representations of quasi-Newton matrices and their use in limited memory methods", 1994,
     doi:10.1007/BF01582063, theorem 2.2. J. Nocedal, S. J. Wright, "Numerical Optimization", 2nd edition, 2006, algorithms 3.5 and 3.6.
-    W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", 2005, doi:10.1137/030601880.
+    W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", 2005,
+    doi:10.1137/030601880.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ class LBFGS(torch.optim.Optimizer):
         if not lr > 0:
             raise ValueError(f"lr must be positive; got {lr}.")
         defaults = {
-            "lr": lr, "max_iter": max_iter, "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval, "tolerance_grad": tolerance_grad,
-            "tolerance_change": tolerance_change, "tolerance_ys": tolerance_ys, "history_size": history_size, "line_search_fn": line_search_fn,
+            "lr": lr, "max_iter": max_iter, "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+            "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "tolerance_ys": tolerance_ys,
+            "history_size": history_size, "line_search_fn": line_search_fn,
         }  # fmt: skip
         super().__init__(params, defaults)
         if len(self.param_groups) != 1:
@@ -173,15 +175,16 @@ class LBFGS(torch.optim.Optimizer):
         return torch.cat([torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1) for p in self._params])
 
     def _set(self, x: Tensor) -> None:
-        for p, part in zip(self._params, x.split([p.numel() for p in self._params])):
+        for p, part in zip(self._params, x.split([p.numel() for p in self._params]), strict=True):
             p.copy_(part.view_as(p))
 
 
 class _Memory:
     """The last curvature pairs, with the small matrices of the compact form.
 
-    The pairs stand in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to the triangle ``R`` and
-    the oldest one leaves with its first row and column, so the inverse is kept up to date by one product with a small matrix.
+    The pairs stand in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to
+    the triangle ``R`` and the oldest one leaves with its first row and column, so the inverse is kept up to date by one product with a
+    small matrix.
     """
 
     def __init__(self, like: Tensor, size: int) -> None:
@@ -271,7 +274,7 @@ def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point
         previous, t = p, min(max(_cubic(previous, p), p.t + 0.01 * (p.t - previous.t)), 10 * p.t)
 
     # 2. Shrink it.
-    while budget > 0 and abs(high.t - low.t) * abs(start.slope) > 1e-18 * abs(start.loss):
+    while budget > 0 and abs(high.t - low.t) * abs(start.slope) > 1e-12 * abs(start.loss):
         width = abs(high.t - low.t)
         left = min(low.t, high.t)
         t = _cubic(low, high) if high.finite else (low.t + high.t) / 2

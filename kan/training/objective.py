@@ -1,6 +1,7 @@
 r"""The objective ``loss + lamb R``: one definition for every optimiser.
 
-For a matrix ``V`` of edge (or node) scores, rows are outputs and columns inputs, with ``P = V / (row sum + 1)`` and ``Q = V / (column sum + 1)``,
+For a matrix ``V`` of edge (or node) scores, rows are outputs and columns inputs, with ``P = V / (row sum + 1)`` and
+``Q = V / (column sum + 1)``,
 
     ``R = sum_V [lamb_l1 sum(V) - lamb_entropy (mean_r sum_c P log2(P + 1e-4) + mean_c sum_r Q log2(Q + 1e-4))]``
     ``    + sum_layers [lamb_coef sum_im mean_j |coef_ijm| + lamb_coefdiff sum_im mean_j |coef_ij(m+1) - coef_ijm|]``.
@@ -17,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from kan.analysis.attribution import attribute
@@ -65,7 +65,7 @@ def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
     """``R`` of a network on the data of `trace`, 0-dim."""
     total = sparsity(METRICS[penalty.metric](trace), penalty.lamb_l1, penalty.lamb_entropy)
     if penalty.lamb_coef or penalty.lamb_coefdiff:
-        for layer in network.act_fun:
+        for layer in network.numeric_layers:
             total = total + penalty.lamb_coef * layer.coef.abs().mean(dim=1).sum()
             total = total + penalty.lamb_coefdiff * layer.coef.diff(dim=-1).abs().mean(dim=1).sum()
     return total

@@ -1,11 +1,12 @@
 r"""The objective of a plain network and its gradient, in closed form.
 
-A network is plain when it is nothing but numeric layers with SiLU as base function: no symbolic edges, no multiplication nodes, no affine maps of the
-nodes that are trained. That is how every fit starts, and there are thousands of evaluations in one; with small networks their time goes into recording and replaying
-some two hundred small operations. Here they are forty, and nothing is recorded. `Objective.composed` is the same for any network and penalty.
+A network is plain when it is nothing but numeric layers with SiLU as base function: no symbolic edges, no multiplication nodes, no affine
+maps of the nodes that are trained. That is how every fit starts, and there are thousands of evaluations in one; with small networks most
+of their time goes into recording and replaying some two hundred small operations. Here they are half as many, and nothing is recorded.
+`Objective.composed` is the same for any network and penalty.
 
-Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, scores ``V_ij = std_ij/(std_i + 0.1)`` and ``std_ij = sqrt(w_ij' C_i w_ij)``
-(see `kan.layers.deviation`): from the gradients ``g_j`` of the sub-node sums and ``G_ij`` of the scores follow, with
+Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, ``std_ij = sqrt(w_ij' C_i w_ij)`` (see `kan.layers.deviation`)
+and scores ``V_ij = std_ij/(std_i + 0.1)``: from the gradients ``g_j`` of the sub-node sums and ``G_ij`` of the scores follow, with
 ``q_ij = G_ij / ((std_i + 0.1) std_ij)``,
 
     ``dw_ij = Psi_i g_j + q_ij C_i w_ij``,
@@ -67,7 +68,8 @@ class PlainNetwork:
         ):
             return None
         parameters = [p for layer in layers for p in (layer.coef, layer.scale_base, layer.scale_sp, layer.mask)]
-        maps = [_joined(*maps) for maps in zip(network.node_scale, network.node_bias, network.subnode_scale, network.subnode_bias, strict=True)]
+        each = zip(network.node_scale, network.node_bias, network.subnode_scale, network.subnode_bias, strict=True)
+        maps = [_joined(*parts) for parts in each]
         return cls(network, layers, parameters, affine, [p._version for p in affine], maps)
 
     def holds(self) -> bool:
@@ -85,41 +87,29 @@ def _joined(node_scale: Tensor, node_bias: Tensor, subnode_scale: Tensor, subnod
     return scale.detach()[:, None], shift.detach()[:, None]
 
 
-def evaluate_plain(objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None) -> tuple[Tensor, Tensor, Tensor]:
+def evaluate_plain(
+    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
-    total, loss, penalty = _PlainObjective.apply(objective, plain, x, y, first, torch.is_grad_enabled(), *plain.parameters)
+    total, loss, penalty = _PlainObjective.apply(_Problem(objective, plain, x, y, first), torch.is_grad_enabled(), *plain.parameters)
     return total, loss, penalty
 
 
 def evaluate_plain_with_gradient(objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None) -> Tensor:
     """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
-    value, gradients = _value_and_gradients(objective, plain, x, y, first, [p.requires_grad for p in plain.parameters])
+    problem = _Problem(objective, plain, x, y, first)
+    value, gradients = _value_and_gradients(problem, [p.requires_grad for p in plain.parameters])
     for p, grad in zip(plain.parameters, gradients, strict=True):
         p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
     return value.total.clone()
 
 
-class _PlainObjective(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, backward: bool, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        wanted = [backward and need for need in ctx.needs_input_grad[6:]]
-        value, ctx.gradients = _value_and_gradients(objective, plain, x, y, first, wanted)
-        ctx.again = objective, x, y, first, parameters
-        total, loss, penalty = (number.clone() for number in value)
-        ctx.mark_non_differentiable(loss, penalty)
-        return total, loss, penalty
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            objective, x, y, first, parameters = ctx.again
-            total = objective.composed(x, y, first)[0]
-            wanted = [p for p in parameters if p.requires_grad]
-            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
-            return None, None, None, None, None, None, *(next(found) if p.requires_grad else None for p in parameters)
-        return None, None, None, None, None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
+class _Problem(NamedTuple):
+    objective: Objective
+    plain: PlainNetwork
+    x: Tensor
+    y: Tensor
+    first: FirstLayer | None
 
 
 class _Value(NamedTuple):
@@ -128,83 +118,100 @@ class _Value(NamedTuple):
     penalty: Tensor
 
 
-class _Layer(NamedTuple):
-    """What the way back needs of a layer.
+class _PlainObjective(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, problem: _Problem, backward: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
+        wanted = [backward and need for need in ctx.needs_input_grad[2:]]
+        value, ctx.gradients = _value_and_gradients(problem, wanted)
+        ctx.problem, ctx.parameters = problem, parameters
+        total, loss, penalty = (number.clone() for number in value)
+        ctx.mark_non_differentiable(loss, penalty)
+        return total, loss, penalty
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # a graph of the gradient is wanted
+            objective, _, x, y, first = ctx.problem
+            total = objective.composed(x, y, first)[0]
+            wanted = [p for p in ctx.parameters if p.requires_grad]
+            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
+            return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)
+        return None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
+
+
+class _Statistics(NamedTuple):
+    """Statistics of a layer's edges.
 
     Attributes:
-        found: its features.
-        weight: ``(I, n+1, O)``.
-        centred, half, deviation: features less their means; ``(B-1) C w``; deviations of the edges, ``(I, O)``.
-        inputs, input_deviation: inputs less their means, and their deviations ``(I,)``.
-        per_input: ``1/(input_deviation + 0.1)``, ``(I, 1)``.
+        half: ``C w``, ``(I, n+1, O)``.
+        deviation: of the edges, ``(I, O)``.
+        input_deviation: of the inputs, ``(I, 1)``.
+        per_input: ``1/(input_deviation + 0.1)``.
         scores: ``(I, O)``.
+        rows, inputs: features and inputs less their means, ``(I, n+1, B)`` and ``(I, B)``; None for the first layer.
     """
 
+    half: Tensor
+    deviation: Tensor
+    input_deviation: Tensor
+    per_input: Tensor
+    scores: Tensor
+    rows: Tensor | None
+    inputs: Tensor | None
+
+
+class _Layer(NamedTuple):
     found: SiLUFeatures
     weight: Tensor
-    centred: Tensor | None = None
-    half: Tensor | None = None
-    deviation: Tensor | None = None
-    inputs: Tensor | None = None
-    input_deviation: Tensor | None = None
-    per_input: Tensor | None = None
-    scores: Tensor | None = None
+    statistics: _Statistics | None
 
 
 @torch.inference_mode()
-def _value_and_gradients(
-    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, wanted: Sequence[bool]
-) -> tuple[_Value, list[Tensor | None]]:
+def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Value, list[Tensor | None]]:
     """The objective and those gradients of the parameters that are wanted."""
-    parameters, backward, penalised = plain.parameters, any(wanted), objective.lamb != 0
-    degrees = max(x.shape[0] - 1, 1)
+    objective, plain, x, y, first = problem
+    backward, penalised = any(wanted), objective.lamb != 0
     h = plain.network.checked_input(x).t()
-    layers = []
+    layers: list[_Layer] = []
     for l, layer in enumerate(plain.layers):
         known = first if l == 0 else None
         if known is None:
             found = SiLUFeatures.at(h, layer.table, slopes=backward and l > 0)
         else:
             found = SiLUFeatures(known.features.permute(1, 2, 0), None, None)
-        weight = fold(*parameters[4 * l : 4 * l + 4])
-        record = _Layer(found, weight)
-        layers.append(_with_scores(record, h, known, degrees, objective.corner) if penalised else record)
+        weight = fold(*plain.parameters[4 * l : 4 * l + 4])
+        layers.append(_Layer(found, weight, _statistics(found.rows, weight, h, known, objective.corner) if penalised else None))
         h = weight.flatten(0, 1).t() @ found.rows.flatten(0, 1)
         if (affine := plain.maps[l]) is not None:
             h = torch.addcmul(affine[1], affine[0], h)
 
     loss, grad = _loss(objective, h, y, backward)
-    total, penalty, slopes = loss, loss.new_zeros(()), []
+    total, penalty, slopes = loss, loss.new_zeros(()), None
     if penalised:
-        scores = [layer.scores.t() for layer in layers]
+        scores = [layer.statistics.scores.t() for layer in layers if layer.statistics is not None]
         number, slopes = sparsity_with_slopes(scores, objective.penalty.lamb_l1, objective.penalty.lamb_entropy)
         penalty = penalty + number
         total = torch.add(loss, penalty, alpha=objective.lamb)
-    gradients = _gradients(layers, plain, grad, slopes, wanted, objective.lamb, degrees, objective.corner) if backward else []
-    return _Value(total, loss, penalty), gradients
+    return _Value(total, loss, penalty), _gradients(problem, layers, grad, slopes, wanted) if backward else []
 
 
-def _with_scores(layer: _Layer, h: Tensor, known: FirstLayer | None, degrees: int, corner: float) -> _Layer:
-    """The layer with the statistics of its edges."""
-    weight, centred, inputs = layer.weight, None, None
+def _statistics(rows: Tensor, weight: Tensor, h: Tensor, known: FirstLayer | None, corner: float) -> _Statistics:
+    """Statistics of the edges of a layer with inputs `h` ``(I, B)``."""
     if known is not None:
+        centred, inputs, input_deviation = None, None, known.deviation[:, None]
         half = torch.bmm(known.covariance, weight)
-        input_deviation = known.deviation
-        variance = (half * weight).sum(1)
     else:
-        rows = layer.found.rows
-        centred = rows - rows.mean(2, keepdim=True)
+        degrees = max(h.shape[1] - 1, 1)
+        centred, inputs = rows - rows.mean(2, keepdim=True), h - h.mean(1, keepdim=True)
         half = torch.bmm(torch.bmm(centred, centred.mT).div_(degrees), weight)
-        variance = (half * weight).sum(1)
-        inputs = h - h.mean(1, keepdim=True)
-        input_deviation = torch.linalg.vecdot(inputs, inputs).div_(degrees).sqrt_()
-    deviation = safe_sqrt(variance, corner)
-    per_input = (1 / (input_deviation + INPUT_OFFSET))[:, None]
-    return _Layer(layer.found, weight, centred, half, deviation, inputs, input_deviation, per_input, deviation * per_input)
+        input_deviation = torch.linalg.vecdot(inputs, inputs)[:, None].div_(degrees).sqrt_()
+    deviation = safe_sqrt((half * weight).sum(1), corner)
+    per_input = 1 / (input_deviation + INPUT_OFFSET)
+    return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, centred, inputs)
 
 
 def _loss(objective: Objective, h: Tensor, y: Tensor, backward: bool) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient with respect to the outputs `h` ``(O, B)``."""
+    """The loss and, if wanted, its gradient with respect to the outputs `h` ``(O, B)``."""
     if objective.loss_fn is nn.functional.mse_loss and y.shape == h.t().shape:
         difference = h - y.t()
         return torch.vdot(difference.view(-1), difference.view(-1)) / difference.numel(), difference.mul_(2 / difference.numel())
@@ -215,28 +222,30 @@ def _loss(objective: Objective, h: Tensor, y: Tensor, backward: bool) -> tuple[T
 
 
 def _gradients(
-    layers: list[_Layer], plain: PlainNetwork, grad: Tensor, slopes: list[Tensor], wanted: Any, lamb: float, degrees: int, corner: float
+    problem: _Problem, layers: list[_Layer], grad: Tensor, slopes: list[Tensor] | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of all parameters from `grad` ``(O, B)`` of the outputs and `slopes` ``(O_l, I_l)`` of the scores."""
+    objective, plain = problem.objective, problem.plain
+    degrees = max(grad.shape[1] - 1, 1)
     gradients: list[Tensor | None] = []
     for l in reversed(range(len(layers))):
-        layer, own = layers[l], slice(4 * l, 4 * l + 4)
-        weight, rows = layer.weight, layer.found.rows
+        (found, weight, known), own = layers[l], slice(4 * l, 4 * l + 4)
         if (affine := plain.maps[l]) is not None:
             grad = grad * affine[0]
-        to_weight = (rows.flatten(0, 1) @ grad.t()).view_as(weight)
-        if slopes:
-            to_scores = slopes[l].t() * lamb
-            to_variance = over_deviation(to_scores * layer.per_input, layer.deviation, corner)[:, None]
-            to_weight.addcmul_(layer.half, to_variance)
-        gradients[:0] = unfold(to_weight, *plain.parameters[own], wanted[own])
+        to_weight = (found.rows.flatten(0, 1) @ grad.t()).view_as(weight)
+        if known is not None and slopes is not None:
+            to_scores = slopes[l].t() * objective.lamb
+            to_variance = over_deviation(to_scores * known.per_input, known.deviation, objective.corner)[:, None]
+            to_weight.addcmul_(known.half, to_variance)
+        gradients[:0] = unfold(to_weight, plain.parameters[own], wanted[own])
         if l == 0:
             break
-        to_rows = (weight.flatten(0, 1) @ grad).view_as(rows)
-        if slopes:
-            to_rows.baddbmm_(torch.bmm(weight * to_variance, weight.mT), layer.centred, alpha=1 / degrees)
-        grad = layer.found.pull_back(to_rows)
-        if slopes:
-            to_deviation = (to_scores * layer.scores).sum(1, keepdim=True) * layer.per_input
-            grad.addcmul_(layer.inputs, over_deviation(to_deviation, layer.input_deviation[:, None]), value=-1 / degrees)
+        to_rows = (weight.flatten(0, 1) @ grad).view_as(found.rows)
+        if known is None:
+            grad = found.pull_back(to_rows)
+        else:
+            assert known.rows is not None and known.inputs is not None
+            to_rows.baddbmm_(torch.bmm(weight * to_variance, weight.mT), known.rows, alpha=1 / degrees)
+            to_deviation = (to_scores * known.scores).sum(1, keepdim=True) * known.per_input
+            grad = found.pull_back(to_rows).addcmul_(known.inputs, over_deviation(to_deviation, known.input_deviation), value=-1 / degrees)
     return gradients

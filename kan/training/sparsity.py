@@ -51,7 +51,8 @@ def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) 
     steep *= 1 / math.log(2)
     steep += log
     along, steep = weighted * steep, steep * weight
-    slope = (np.add.reduce(along[0], 2, keepdims=True) - steep[0]) / per_row + (np.add.reduce(along[1], 1, keepdims=True) - steep[1]) / per_column
+    slope = (np.add.reduce(along[0], 2, keepdims=True) - steep[0]) / per_row
+    slope += (np.add.reduce(along[1], 1, keepdims=True) - steep[1]) / per_column
     slope += l1
     return value, [
         torch.from_numpy(s[:height, :width]).to(m.device) for s, m, height, width in zip(slope, matrices, heights, widths, strict=True)

@@ -278,8 +278,8 @@ def test_prune_edge_works_in_place_and_keeps_symbolic_edges_and_fractional_masks
 def test_all_settings_come_along() -> None:
     model = KAN(
         [2, 4, 1], grid=[2, 4], k=[2, 3], base_fun=torch.tanh, grid_eps=0.3, sp_trainable=False, sb_trainable=False, seed=5,
-        grid_range=[-2, 3], affine_trainable=True, noise_scale=0.1, scale_base_mu=0.2, scale_base_sigma=0.7, save_act=False, auto_save=False,
-        ckpt_path="elsewhere",
+        grid_range=[-2, 3], affine_trainable=True, noise_scale=0.1, scale_base_mu=0.2, scale_base_sigma=0.7, save_act=False,
+        auto_save=False, ckpt_path="elsewhere",
     )  # fmt: skip
     lively(model)(data())
     pruned = model.prune_node(active_neurons_id=[[1, 3]])
