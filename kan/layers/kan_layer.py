@@ -131,7 +131,7 @@ class KANLayer(nn.Module):
         return known
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_table": None}
+        return {**self.__dict__, "_table": None}
 
     def extra_repr(self) -> str:
         """Sizes, as shown by ``print(layer)``."""
@@ -232,7 +232,7 @@ class KANLayer(nn.Module):
         grid = torch.lerp(old[:, low], old[:, low + 1], (index - low).to(old))
         knots = extend_knots(grid, k)
         sites = core_sites(knots, k)
-        if x is not None and k > 0 and self.num % parent.num == 0:
+        if x is not None and k > 0:
             nested = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
             outside = ((x < old[:, 0]) | (x > old[:, -1])).any(dim=0)[:, None]
             knots = torch.where(outside, nested, knots)

@@ -69,6 +69,8 @@ class Network(nn.Module):
         input_id: indices of the input columns that are used.
     """
 
+    input_id: Tensor
+
     def __init__(
         self,
         width: Sequence[Any],

@@ -9,7 +9,7 @@ multiplication node in turn. Multiplication nodes of the input layer count as or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -43,7 +43,7 @@ class Structure:
         Raises:
             ValueError: if the width is no sequence of sizes, a layer would be empty, or the arities do not fit.
         """
-        if isinstance(width, (str, bytes)) or not hasattr(width, "__len__") or len(width) < 2:
+        if isinstance(width, (str, bytes, Mapping, Set)) or not hasattr(width, "__len__") or len(width) < 2:
             raise ValueError(
                 f"width must be a list with the number of nodes of each layer, inputs first, such as [2, 5, 1]; got {width!r}."
             )

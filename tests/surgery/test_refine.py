@@ -157,10 +157,7 @@ def smooth_model(size: float) -> KAN:
 
 @pytest.mark.parametrize(
     "size",
-    [
-        0.3,
-        pytest.param(3.0, marks=pytest.mark.xfail(reason="KANLayer gives up the outer knots when the new grid is not nested", strict=True)),
-    ],
+    [0.3, 3.0],
     ids=["inside of the grid", "outside of the grid"],
 )
 def test_a_grid_that_is_not_nested_changes_little_and_less_the_finer_it_is(size: float) -> None:
