@@ -56,7 +56,7 @@ def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0,
         derivative: order, at most the degree.
         slopes: whether the derivatives of the next order are wanted, too.
     """
-    x = x.detach()
+    x = x.detach().contiguous()
     # The product with the 0-1 matrix picks exact entries only if factors are not rounded to a shorter format.
     exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
     little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
@@ -131,7 +131,7 @@ def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     if count <= COUNTED and not x.is_cuda:
         position = _reached(x, knots).sum(1).long()
     else:
-        position = torch.searchsorted(knots, x.contiguous(), right=True)
+        position = torch.searchsorted(knots, x, right=True)
     if degree == 0:
         position = torch.where(x == knots[:, -1:], count - 1, position)
     return position

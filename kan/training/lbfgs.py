@@ -92,6 +92,7 @@ class LBFGS(torch.optim.Optimizer):
         if len(self.param_groups) != 1:
             raise ValueError("LBFGS works on a single group of parameters; pass them in one list.")
         self._params: list[Tensor] = self.param_groups[0]["params"]
+        self._sizes = [p.numel() for p in self._params]
         self.reset()
 
     def reset(self) -> None:
@@ -113,7 +114,7 @@ class LBFGS(torch.optim.Optimizer):
         x = torch.cat([p.reshape(-1) for p in self._params])
         evaluate = torch.enable_grad()(closure)
         first = evaluate()
-        here = Point(0.0, float(first), 0.0, self._gradient())
+        here = Point(0.0, _number(first), 0.0, self._gradient())
         evals, state["func_evals"] = 1, state["func_evals"] + 1
         if here.loss == state["stalled"] or not math.isfinite(here.loss) or float(here.grad.abs().max()) <= group["tolerance_grad"]:
             return first
@@ -122,7 +123,7 @@ class LBFGS(torch.optim.Optimizer):
             def at(t: float) -> Point:
                 nonlocal evals
                 self._set(torch.add(start, direction, alpha=t))
-                loss = float(evaluate())
+                loss = _number(evaluate())
                 evals += 1
                 state["func_evals"] += 1
                 grad = self._gradient()
@@ -130,10 +131,10 @@ class LBFGS(torch.optim.Optimizer):
 
             return at
 
+        if state["memory"] is None:
+            state["memory"] = _Memory(x, group["history_size"])
+        memory: _Memory = state["memory"]
         for _ in range(group["max_iter"]):
-            if state["memory"] is None:
-                state["memory"] = _Memory(x, group["history_size"])
-            memory: _Memory = state["memory"]
             fresh = memory.count == 0
             direction = memory.direction(here.grad)
             slope = float(here.grad.dot(direction))
@@ -149,7 +150,9 @@ class LBFGS(torch.optim.Optimizer):
             start = here._replace(t=0.0, slope=slope)
             new = at(t) if group["line_search_fn"] is None else _strong_wolfe(at, start, t)
 
-            if not new.finite or new.t == 0.0:  # nothing better on this line
+            # Where the loss is flat to the last digit a step still may bring the gradient down; if it does not, it only shuffles round-off.
+            idle = abs(new.loss - here.loss) < group["tolerance_change"] and float(new.grad.norm()) >= float(here.grad.norm())
+            if not new.finite or new.t == 0.0 or idle:  # nothing better on this line
                 self._set(x)
                 if fresh:  # not even downhill: this is as far as the number format goes
                     state["stalled"] = here.loss
@@ -163,9 +166,9 @@ class LBFGS(torch.optim.Optimizer):
             here = new
             if (
                 evals >= group["max_eval"]
-                or float(here.grad.abs().max()) <= group["tolerance_grad"]
                 or change < group["tolerance_change"]
-                or float(step.abs().max()) <= group["tolerance_change"]
+                or (group["tolerance_grad"] > 0 and float(here.grad.abs().max()) <= group["tolerance_grad"])
+                or (group["tolerance_change"] > 0 and float(step.abs().max()) <= group["tolerance_change"])
             ):
                 break
         self._set(x)
@@ -175,8 +178,12 @@ class LBFGS(torch.optim.Optimizer):
         return torch.cat([torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1) for p in self._params])
 
     def _set(self, x: Tensor) -> None:
-        for p, part in zip(self._params, x.split([p.numel() for p in self._params]), strict=True):
-            p.copy_(part.view_as(p))
+        parts = [part.view_as(p) for p, part in zip(self._params, x.split(self._sizes), strict=True)]
+        torch._foreach_copy_(self._params, parts)
+
+
+def _number(loss: Any) -> float:
+    return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
 
 class _Memory:
@@ -188,8 +195,10 @@ class _Memory:
     """
 
     def __init__(self, like: Tensor, size: int) -> None:
-        self.pairs = like.new_zeros(2, size, like.numel())  # S and Y, one pair per row
-        self.rows = self.pairs.view(2 * size, -1)
+        # S and Y, one pair per row; one row is spare, for the pair that is being judged.
+        self.pairs = like.new_zeros(2, size + 1, like.numel())
+        self.rows = self.pairs.view(2 * (size + 1), -1)
+        self.spare = 0
         self.r_inverse, self.yy, self.d = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
         self.size, self.order = size, np.zeros(0, dtype=int)
 
@@ -204,25 +213,24 @@ class _Memory:
 
     def append(self, s: Tensor, y: Tensor, least: float) -> None:
         """Add the pair ``(s, y)`` if its curvature ``s'y`` is positive beyond round-off; the oldest makes room."""
-        new = torch.stack([s, y])
-        (ss, sy), (_, yy) = (new @ new.T).tolist()
+        slot = self.spare
+        self.pairs[0, slot], self.pairs[1, slot] = s, y
+        s_y, y_y = self._products(y)
+        ss, sy, yy = float(s.dot(s)), s_y[slot], y_y[slot]
         if not (sy > least and sy > 1e-12 * math.sqrt(ss * yy)) or not math.isfinite(yy):
+            self.pairs[:, slot] = 0.0  # it has no weight in a direction, but zero times infinity would
             return
+        self.spare = (slot + 1) % (self.size + 1)
         if self.count == self.size:
-            slot = self.order[0]
             self.order = self.order[1:]
             for matrix in (self.r_inverse, self.yy):
                 matrix[:-1, :-1] = matrix[1:, 1:].copy()
             self.d[:-1] = self.d[1:].copy()
-        else:
-            slot = (self.order[-1] + 1) % self.size if self.count else 0
         n = self.count
-        with_y = self._products(y)[:, self.order]
-        self.r_inverse[:n, n] = self.r_inverse[:n, :n] @ with_y[0] / -sy
+        self.r_inverse[:n, n] = self.r_inverse[:n, :n] @ s_y[self.order] / -sy
         self.r_inverse[n, :n], self.r_inverse[n, n] = 0.0, 1 / sy
-        self.yy[:n, n] = self.yy[n, :n] = with_y[1]
+        self.yy[:n, n] = self.yy[n, :n] = y_y[self.order]
         self.yy[n, n], self.d[n] = yy, sy
-        self.pairs[:, slot] = new
         self.order = np.append(self.order, slot)
 
     def direction(self, grad: Tensor) -> Tensor:
@@ -234,14 +242,14 @@ class _Memory:
         gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
         v = self.r_inverse[:n, :n] @ p
         w = (self.d[:n] * v + gamma * (self.yy[:n, :n] @ v - q)) @ self.r_inverse[:n, :n]
-        weights = np.zeros((2, self.size))
+        weights = np.zeros((2, self.size + 1))
         weights[0, self.order], weights[1, self.order] = -w, gamma * v
         combination = torch.from_numpy(weights.reshape(-1)).to(grad)
         return torch.addmv(grad, self.rows.T, combination, beta=-gamma)
 
     def _products(self, vector: Tensor) -> np.ndarray:
-        """Inner products with all ``s`` and all ``y``, ``(2, size)``."""
-        return (self.rows @ vector).double().cpu().numpy().reshape(2, self.size)
+        """Inner products with all ``s`` and all ``y``, ``(2, size + 1)``."""
+        return (self.rows @ vector).double().cpu().numpy().reshape(2, self.size + 1)
 
 
 def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point:

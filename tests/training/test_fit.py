@@ -1,0 +1,341 @@
+"""The training loop: what it refuses, what it promises, that it is the same every time and learns."""
+
+import copy
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kan.network.network import Network
+from kan.network.trace import FirstLayer
+from kan.training.data import check_dataset
+from kan.training.fit import _Batches, fit, trainable_parameters
+from kan.training.grid_schedule import GridSchedule
+from kan.training.lbfgs import LBFGS
+from kan.training.objective import Objective, Penalty, regularization
+from kan.training.optimizers import make_optimizer
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def dataset(count: int = 60, inputs: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    data = {}
+    for part in ("train", "test"):
+        x = torch.rand(count, inputs, generator=generator, dtype=torch.float64) * 2 - 1
+        data[f"{part}_input"] = x
+        data[f"{part}_label"] = torch.sin(3 * x[:, [0]]) + x[:, [-1]] ** 2
+    return data
+
+
+def changed(name: str, value: object) -> dict[str, object]:
+    return {**dataset(), name: value}
+
+
+def without(name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in dataset().items() if key != name}
+
+
+def holed(name: str, row: int, column: int, value: float) -> dict[str, object]:
+    hole = dataset()[name].clone()
+    hole[row, column] = value
+    return changed(name, hole)
+
+
+def state(network: Network) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+BAD = {
+    "no dictionary": (lambda: {"dataset": [1, 2]}, TypeError, "the dataset must be a dictionary with the entries ['train_input', "),
+    "entry missing": (
+        lambda: {"dataset": without("test_label")},
+        ValueError,
+        "missing: ['test_label'], present: ['test_input', 'train_input', 'train_label'].",
+    ),
+    "no tensor": (
+        lambda: {"dataset": changed("train_label", [1.0])},
+        TypeError,
+        "dataset['train_label'] must be a torch tensor; got list. Convert it with torch.as_tensor.",
+    ),
+    "flat labels": (
+        lambda: {"dataset": changed("train_label", torch.zeros(60))},
+        ValueError,
+        "must have the shape of the network's output, (60, 1); got (60,). Use label[:, None] to make a column of it.",
+    ),
+    "flat test labels": (
+        lambda: {"dataset": changed("test_label", torch.zeros(60))},
+        ValueError,
+        "dataset['test_label'] must have the shape",
+    ),
+    "too many label columns": (lambda: {"dataset": changed("train_label", torch.zeros(60, 2))}, ValueError, "(60, 1); got (60, 2)."),
+    "too few labels": (lambda: {"dataset": changed("train_label", torch.zeros(59, 1))}, ValueError, "(60, 1); got (59, 1)."),
+    "too few columns": (
+        lambda: {"dataset": changed("train_input", torch.zeros(60, 1))},
+        ValueError,
+        "dataset['train_input'] must have the shape (number of samples, 2), one column per input of the network; got (60, 1).",
+    ),
+    "too many columns": (
+        lambda: {"dataset": changed("test_input", torch.zeros(60, 3))},
+        ValueError,
+        "dataset['test_input'] must have the shape",
+    ),
+    "no samples": (lambda: {"dataset": changed("train_input", torch.zeros(0, 2))}, ValueError, "dataset['train_input'] has no samples."),
+    "integers": (
+        lambda: {"dataset": changed("train_input", torch.zeros(60, 2).long())},
+        ValueError,
+        "dataset['train_input'] must hold floating-point numbers; got torch.int64.",
+    ),
+    "nan in inputs": (
+        lambda: {"dataset": holed("train_input", 3, 1, torch.nan)},
+        ValueError,
+        "dataset['train_input'] must be finite; it holds NaN or infinity in column(s) [1] (1 of 60 rows).",
+    ),
+    "infinity in labels": (
+        lambda: {"dataset": holed("test_label", 3, 0, torch.inf)},
+        ValueError,
+        "dataset['test_label'] must be finite; it holds NaN or infinity in column(s) [0] (1 of 60 rows).",
+    ),
+    "optimiser": (lambda: {"dataset": dataset(), "opt": "LBGFS"}, ValueError, "LBFGS"),
+    "steps": (lambda: {"dataset": dataset(), "steps": -1}, ValueError, "steps must be an integer of at least 0; got -1."),
+    "steps that are no number": (
+        lambda: {"dataset": dataset(), "steps": 2.5},
+        ValueError,
+        "steps must be an integer of at least 0; got 2.5.",
+    ),
+    "batch": (
+        lambda: {"dataset": dataset(), "batch": 0},
+        ValueError,
+        "batch must be a positive number of samples, or -1 for all of them; got 0.",
+    ),
+    "lamb": (lambda: {"dataset": dataset(), "lamb": -1.0}, ValueError, "lamb must not be negative; got -1.0."),
+    "learning rate": (lambda: {"dataset": dataset(), "lr": 0.0}, ValueError, "lr must be positive; got 0.0."),
+    "display_metrics": (lambda: {"dataset": dataset(), "display_metrics": ["train_los"]}, ValueError, "train_loss"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_anything_changes(name: str) -> None:
+    make, error, message = BAD[name]
+    network = Network([2, 2, 1])
+    before = state(network)
+    with pytest.raises(error, match=re.escape(message)):
+        fit(network, **{"steps": 2, "grid_schedule": GridSchedule(), **make()})
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    with pytest.raises(ValueError, match="seen any data"):
+        network.remembered_input()
+
+
+def test_nothing_to_train_is_said() -> None:
+    network = Network([2, 1])
+    for p in network.parameters():
+        p.requires_grad_(False)
+    with pytest.raises(ValueError, match=re.escape("the network has nothing to train: every edge is masked or every parameter is frozen.")):
+        fit(network, dataset(), steps=1)
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam"])
+@pytest.mark.parametrize("batch", [-1, 20])
+def test_same_seed_same_bits_and_the_global_state_is_left_alone(opt: str, batch: int) -> None:
+    runs = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        network = Network([2, 2, 1], seed=3)
+        results = fit(
+            network, dataset(), opt=opt, steps=4, lamb=1e-3, lr=1.0 if opt == "LBFGS" else 0.01, batch=batch, grid_schedule=GridSchedule()
+        )
+        assert torch.equal(before, torch.get_rng_state())
+        runs.append((results, state(network)))
+    (one, weights), (other, again) = runs
+    assert one == other
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+
+
+def test_arguments_are_not_changed() -> None:
+    data = dataset()
+    kept = {name: value.clone() for name, value in data.items()}
+    fit(Network([2, 2, 1]), data, steps=3, lamb=1e-3, grid_schedule=GridSchedule())
+    assert list(data) == list(kept) and all(torch.equal(data[name], kept[name]) for name in kept)
+
+
+def test_results_are_those_of_the_parameters_at_the_end_of_each_step() -> None:
+    data, network, seen = dataset(), Network([2, 2, 1]), []
+
+    def look(step: int) -> None:
+        with torch.no_grad():
+            trace = network.trace(data["train_input"])
+            train = ((trace.output - data["train_label"]) ** 2).mean().sqrt().item()
+            test = ((network.trace(data["test_input"]).output - data["test_label"]) ** 2).mean().sqrt().item()
+            seen.append((step, train, test, regularization(network, trace, Penalty()).item()))
+
+    def half() -> float:
+        return 0.5
+
+    results = fit(network, data, steps=4, lamb=1e-3, metrics=[half], on_step=look, grid_schedule=GridSchedule())
+    assert list(results) == ["train_loss", "test_loss", "reg", "half"] and results["half"] == [0.5] * 4
+    for step, train, test, reg in seen:
+        found = [results[key][step] for key in ("train_loss", "test_loss", "reg")]
+        assert found == pytest.approx([train, test, reg], rel=1e-10)
+    assert torch.equal(network.remembered_input(), data["train_input"])
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_zero_steps() -> None:
+    network = Network([2, 2, 1])
+    before = state(network)
+    assert fit(network, dataset(), steps=0) == {"train_loss": [], "test_loss": [], "reg": []}
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_it_learns_what_splines_can_represent_to_round_off() -> None:
+    data = dataset(200, 1)
+    for part in ("train", "test"):
+        data[f"{part}_label"] = data[f"{part}_input"] ** 3 - data[f"{part}_input"]
+    results = fit(Network([1, 1], grid=5), data, steps=60)
+    assert results["train_loss"][-1] < 1e-14
+
+
+def test_every_kind_of_parameter_is_trained() -> None:
+    network = Network([2, [1, 1], 1], affine_trainable=True)
+    network.symbolic_layers[0].set_function(0, 0, "sin")
+    network.symbolic_layers[0].mask.data[0, 0] = 1.0
+    before = state(network)
+    results = fit(network, dataset(), steps=5, lamb=1e-4)
+    assert results["train_loss"][-1] < 0.3 * results["train_loss"][0] or results["train_loss"][-1] < 0.05
+    still = {key for key, value in network.state_dict().items() if torch.equal(before[key], value)}
+    assert {key.split(".")[-1] for key in still if "symbolic_fun.1" not in key} <= {"grid", "mask"}
+
+
+def test_penalty_with_every_metric_trains() -> None:
+    for metric in ("edge_forward_spline_n", "edge_forward_spline_u", "edge_forward_sum", "edge_backward", "node_backward"):
+        results = fit(Network([2, 2, 1]), dataset(), steps=3, lamb=1e-2, penalty=Penalty(metric, lamb_coef=0.1, lamb_coefdiff=0.1))
+        assert results["reg"][-1] < results["reg"][0] or results["train_loss"][-1] < results["train_loss"][0]
+
+
+def test_other_losses_are_reported_as_they_are() -> None:
+    data, network = dataset(), Network([2, 2])
+    for part in ("train", "test"):
+        data[f"{part}_label"] = (data[f"{part}_input"][:, 0] > 0).long()
+    results = fit(network, data, steps=3, loss_fn=nn.functional.cross_entropy)
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(network.trace(data["train_input"]).output, data["train_label"]).item()
+    assert results["train_loss"][-1] == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_step_that_is_not_finite_is_undone() -> None:
+    network, calls = Network([2, 2, 1]), [0]
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        calls[0] += 1
+        return ((output - y) ** 2).mean() * (1.0 if calls[0] < 60 else torch.nan)
+
+    with pytest.warns(
+        UserWarning, match="led to an objective that is not finite; the step is undone and the fit ends here. Try a smaller lr"
+    ):
+        results = fit(network, dataset(), steps=20, loss_fn=loss)
+    assert 0 < len(results["train_loss"]) < 20
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    with torch.no_grad():
+        found = ((network.trace(dataset()["train_input"]).output - dataset()["train_label"]) ** 2).mean().item()
+    assert found == pytest.approx(results["train_loss"][-1], rel=1e-10)
+
+
+def test_a_converged_fit_costs_next_to_nothing() -> None:
+    # A noiseless problem that three symbolic edges solve: exp(sin(pi x) + y^2).
+    data = dataset(200)
+    for part in ("train", "test"):
+        x = data[f"{part}_input"]
+        data[f"{part}_label"] = torch.exp(torch.sin(torch.pi * x[:, [0]]) + x[:, [1]] ** 2)
+    network = Network([2, 1, 1])
+    for l, i, name, affine in (
+        (0, 0, "sin", (3.1, 0.02, 0.95, 0.01)),
+        (0, 1, "x^2", (1.02, 0.03, 0.97, 0.0)),
+        (1, 0, "exp", (0.98, 0.02, 1.05, 0.03)),
+    ):
+        network.numeric_layers[l].mask.data.zero_()
+        network.symbolic_layers[l].set_function(i, 0, name, affine=torch.tensor(affine))
+        network.symbolic_layers[l].mask.data[0, i] = 1.0
+    calls = [0]
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        calls[0] += torch.is_grad_enabled()
+        return ((output - y) ** 2).mean()
+
+    results = fit(network, data, steps=50, loss_fn=loss)
+    assert results["train_loss"][-1] < 1e-30
+    assert calls[0] < 400  # 50 steps of 20 iterations may take more than a thousand
+
+
+def test_grids_follow_when_they_are_due() -> None:
+    moved, network, data = [], Network([2, 2, 1], seed=1), dataset()
+    grids = [network.numeric_layers[1].grid.detach().clone()]
+
+    def look(step: int) -> None:
+        now = network.numeric_layers[1].grid.detach().clone()
+        moved.append(not torch.equal(now, grids[-1]))
+        grids.append(now)
+
+    fit(network, data, steps=8, grid_schedule=GridSchedule(number=2, start=1, stop=6), on_step=look)
+    assert [step for step, did in enumerate(moved) if did] == [3]
+
+
+def test_first_layer_is_cached_and_forgotten_when_its_grid_moves() -> None:
+    network, data = Network([2, 2, 1]), dataset()
+    batches = _Batches(network, check_dataset(network, data, same_shape=True), -1)
+    first = batches.draw()[2]
+    assert isinstance(first, FirstLayer) and batches.draw()[2] is first
+    network.update_grid(data["train_input"])
+    batches.forget()
+    again = batches.draw()[2]
+    assert again is not None and not torch.equal(first.features, again.features)
+    few = _Batches(network, check_dataset(network, data, same_shape=True), 10)
+    x, y, nothing = few.draw()
+    assert x.shape == (10, 2) and y.shape == (10, 1) and nothing is None
+    assert len(torch.unique(x[:, 0])) == 10
+
+
+def test_dead_layers_and_missing_functions_are_not_optimised() -> None:
+    network = Network([2, 2, 1])
+    everything = {id(p) for p in trainable_parameters(network)}
+    assert id(network.symbolic_layers[0].affine) not in everything
+    network.numeric_layers[0].mask.data.zero_()
+    fewer = {id(p) for p in trainable_parameters(network)}
+    assert everything - fewer == {id(p) for p in network.numeric_layers[0].parameters() if p.requires_grad}
+
+
+def test_default_lbfgs_remembers_fifty_pairs() -> None:
+    optimizer = make_optimizer("LBFGS", [torch.zeros(2, requires_grad=True)], 1.0)
+    assert isinstance(optimizer, LBFGS) and optimizer.param_groups[0]["history_size"] == 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_sparsification_leaves_one_hidden_node(seed: int) -> None:
+    data = dataset(1000)
+    for part in ("train", "test"):
+        x = data[f"{part}_input"]
+        data[f"{part}_label"] = torch.exp(torch.sin(torch.pi * x[:, [0]]) + x[:, [1]] ** 2)
+    network = Network([2, 5, 1], grid=3, k=3, seed=seed)
+    fit(network, data, steps=50, lamb=1e-3, grid_schedule=GridSchedule())
+    from kan.analysis.attribution import attribute
+
+    assert int((attribute(network.trace()).node_scores[1] > 1e-2).sum()) == 1
+
+
+def test_float32_and_a_network_that_is_copied() -> None:
+    network = Network([2, 2, 1]).float()
+    results = fit(network, dataset(), steps=3, lamb=1e-3)
+    assert results["train_loss"][-1] < results["train_loss"][0]
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    copy.deepcopy(network)
+
+
+def test_objective_of_a_fit_can_be_any_callable() -> None:
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.MSELoss()
+    network, data = Network([2, 2, 1]), dataset()
+    total, _, _ = Objective(network, loss, 0.0, Penalty())(data["train_input"], data["train_label"])
+    assert fit(network, data, steps=2, loss_fn=loss)["train_loss"][0] < total.item()
