@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Structure"]
 
@@ -51,7 +51,7 @@ class Structure:
         if isinstance(mult_arity, Integral):
             arities = tuple((int(mult_arity),) * n_mult for _, n_mult in pairs)
         else:
-            arities = tuple(tuple(int(a) for a in layer) for layer in mult_arity)
+            arities = tuple(tuple(int(a) for a in layer) for layer in cast("Sequence[Sequence[int]]", mult_arity))
         if [len(a) for a in arities] != [n_mult for _, n_mult in pairs]:
             raise ValueError(
                 f"mult_arity must be an integer, or one list per layer of nodes with an arity for each of its multiplication nodes; "
@@ -99,7 +99,7 @@ class Structure:
 
 def _pair(entry: Any, position: int, width: Any) -> tuple[int, int]:
     """``(n_sum, n_mult)`` of one entry of a width."""
-    sizes = [entry, 0] if isinstance(entry, Integral) else entry
+    sizes: Any = [entry, 0] if isinstance(entry, Integral) else entry
     if isinstance(sizes, (str, bytes)) or not hasattr(sizes, "__len__") or len(sizes) != 2:
         sizes = None
     if sizes is None or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 0 for n in sizes) or sum(sizes) < 1:

@@ -45,7 +45,8 @@ def check_dataset(network: Network, dataset: Any, *, same_shape: bool) -> Data:
         raise ValueError(f"the dataset must have the entries {list(ENTRIES)}; missing: {missing}, present: {sorted(map(str, dataset))}.")
     for name in ENTRIES:
         if not isinstance(dataset[name], Tensor):
-            raise TypeError(f"dataset[{name!r}] must be a torch tensor; got {type(dataset[name]).__name__}. Convert it with torch.as_tensor.")
+            kind = type(dataset[name]).__name__
+            raise TypeError(f"dataset[{name!r}] must be a torch tensor; got {kind}. Convert it with torch.as_tensor.")
     for part in ("train", "test"):
         _check_part(network, part, dataset[f"{part}_input"], dataset[f"{part}_label"], same_shape)
     return Data(*(_in_dtype(dataset[name], network.dtype) for name in ENTRIES))
@@ -55,7 +56,8 @@ def _check_part(network: Network, part: str, x: Tensor, y: Tensor, same_shape: b
     inputs, outputs = network.input_width, network.width_in[-1]
     if x.dim() != 2 or x.shape[1] != inputs:
         raise ValueError(
-            f"dataset['{part}_input'] must have the shape (number of samples, {inputs}), one column per input of the network; got {tuple(x.shape)}."
+            f"dataset['{part}_input'] must have the shape (number of samples, {inputs}), one column per input of the network; "
+            f"got {tuple(x.shape)}."
         )
     if x.shape[0] == 0:
         raise ValueError(f"dataset['{part}_input'] has no samples.")
@@ -75,8 +77,8 @@ def _check_part(network: Network, part: str, x: Tensor, y: Tensor, same_shape: b
         if bool(bad.any()):
             columns = bad.any(dim=0).nonzero()[:, 0].tolist()
             raise ValueError(
-                f"dataset['{name}'] must be finite; it holds NaN or infinity in column(s) {columns} ({int(bad.any(dim=1).sum())} of {len(values)} "
-                f"rows). Remove or fill these values."
+                f"dataset['{name}'] must be finite; it holds NaN or infinity in column(s) {columns} "
+                f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
             )
 
 

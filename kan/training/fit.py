@@ -31,8 +31,8 @@ The corner of the deviation at a dead edge stalls quasi-Newton steps: on exp(sin
 seeds end with one hidden node without this rounding and 10 of 10 with it. In float32 a corner of 1e-3 still stalls. The reported ``reg``
 is exact."""
 LITTLE = 2**16
-"""Number of features up to which one thread is quicker than several, which would spend the time waiting for each other (and on a busy machine
-ten times as much)."""
+"""Number of features up to which one thread is quicker than several, which would spend the time waiting for each other (and on a busy
+machine ten times as much)."""
 CACHE_LIMIT = 2**26
 """Largest number of first-layer features that are kept between steps instead of being computed anew."""
 

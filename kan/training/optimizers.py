@@ -14,7 +14,15 @@ __all__ = ["OPTIMIZERS", "make_optimizer"]
 
 
 def _lbfgs(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-    return LBFGS(parameters, lr=lr, history_size=50, line_search_fn="strong_wolfe", tolerance_grad=0.0, tolerance_change=0.0, tolerance_ys=0.0)
+    return LBFGS(
+        parameters,
+        lr=lr,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        tolerance_ys=0.0,
+    )
 
 
 def _adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:

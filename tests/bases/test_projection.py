@@ -109,6 +109,16 @@ def test_constant_and_repeated_samples_stay_finite(count: int) -> None:
         torch.testing.assert_close(evaluate(x, found, tabulate(knots, 3)), y, rtol=1e-10, atol=1e-10)
 
 
+def test_contradictory_values_at_few_distinct_samples_stay_bounded() -> None:
+    knots = random_knots(2, 9, 3, seed=7)
+    x = samples(knots, 3, 5, seed=9).repeat(12, 1)
+    y = torch.randn(60, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = least_squares(x, y, tabulate(knots, 3))
+    means = y.reshape(12, 5, 2, 3).mean(0)
+    torch.testing.assert_close(evaluate(x[:5], found, tabulate(knots, 3)), means, rtol=1e-9, atol=1e-9)
+    assert float(found.abs().max()) < 100
+
+
 def test_samples_outside_of_all_knots_change_nothing() -> None:
     knots, prior = random_knots(1, 4, 2, seed=1), random_coef(1, 1, 6, seed=2)
     found = least_squares(torch.full((9, 1), 1e3), torch.ones(9, 1, 1), tabulate(knots, 2), prior)

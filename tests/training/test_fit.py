@@ -296,6 +296,8 @@ def test_first_layer_is_cached_and_forgotten_when_its_grid_moves() -> None:
     x, y, nothing = few.draw()
     assert x.shape == (10, 2) and y.shape == (10, 1) and nothing is None
     assert len(torch.unique(x[:, 0])) == 10
+    other = _Batches(Network([2, 2, 1], seed=network.seed + 1), check_dataset(network, data, same_shape=True), 10)
+    assert not torch.equal(x, other.draw()[0])
 
 
 def test_dead_layers_and_missing_functions_are_not_optimised() -> None:
