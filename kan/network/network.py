@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
@@ -103,7 +104,8 @@ class Network(nn.Module):
         self.mult_arity = mult_arity
         self.noise_scale, self.scale_base_mu, self.scale_base_sigma = noise_scale, scale_base_mu, scale_base_sigma
         self.base_fun_name = base_fun
-        self.base_fun = BASE_FUNCTIONS[base_fun] if isinstance(base_fun, str) else base_fun
+        # A copy: SiLU is a module, and another network's eval() must not reach it.
+        self.base_fun = copy.deepcopy(BASE_FUNCTIONS[base_fun]) if isinstance(base_fun, str) else base_fun
         self.symbolic_enabled = symbolic_enabled
         self.affine_trainable = affine_trainable
         self.grid_eps, self.grid_range = grid_eps, [float(end) for end in grid_range]

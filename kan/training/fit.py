@@ -106,7 +106,7 @@ def fit(
     progress = tqdm(range(steps), desc="description", ncols=100)
     # Below this the residuals are the labels' own round-off, and steps would shuffle it at full cost.
     exact = loss_fn is None and lamb == 0 and batches.size is None
-    round_off = 4**2 * torch.finfo(network.dtype).eps ** 2 * float(data.train_label.square().mean()) if exact else -math.inf
+    round_off = torch.finfo(network.dtype).eps ** 2 * float(data.train_label.square().mean()) if exact else -math.inf
     converged = False
     with _threads(1 if batches.features() <= LITTLE else torch.get_num_threads()):
         for step in progress:

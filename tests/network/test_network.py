@@ -237,3 +237,4 @@ def test_train_and_eval_keep_their_meaning() -> None:
     assert network.train() is network and network.training
     assert not network.eval().training
     assert not network.train(False).training
+    assert all(module.training for module in Network([2, 1]).modules())  # networks share nothing
