@@ -231,7 +231,7 @@ class Network(nn.Module):
                 f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
                 f"got {tuple(x.shape)}."
             )
-        if self.width_in[0] != self.input_width:
+        if len(self.input_id) != self.input_width:
             x = x[:, self.input_id]
         return x.to(self.dtype)
 

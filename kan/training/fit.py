@@ -98,6 +98,8 @@ def fit(
     smooth = replace(objective, corner=CORNER)
     optimizer = make_optimizer(opt, trainable_parameters(network), lr)
     batches = _Batches(network, data, batch)
+    if isinstance(optimizer, LBFGS):
+        optimizer.deterministic = batches.size is None and loss_fn is None  # a loss of the user's may do as it likes
     if not any(bool(layer.mask.any()) for layer in network.numeric_layers):
         grid_schedule = None  # no spline is left whose grid could matter
     network.remember_input(data.train_input)
@@ -126,7 +128,8 @@ def fit(
                 optimizer.step(closure)  # type: ignore[arg-type]
 
             with torch.no_grad():
-                total, loss, reg = (float(value) for value in objective(x, y, first))
+                known = optimizer.known_loss if lamb == 0 and isinstance(optimizer, LBFGS) else None
+                total, loss, reg = (float(value) for value in objective(x, y, first)) if known is None else (known, known, 0.0)
                 output = network.trace(data.test_input, singularity_avoiding=singularity_avoiding, y_th=y_th).output
                 test = float(objective.loss_fn(output, data.test_label))
             if not math.isfinite(total):

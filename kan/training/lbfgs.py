@@ -65,6 +65,8 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_ys: a curvature pair is kept only if ``s'y`` is larger.
         history_size: number of pairs kept.
         line_search_fn: ``'strong_wolfe'``, or None for steps of fixed length `lr`.
+        deterministic: the closure depends on nothing but the parameters (no mini-batches), so that a step need not evaluate again where
+            the last one ended. Call `reset` when that changes.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_ys: float = 1e-32,
         history_size: int = 100,
         line_search_fn: str | None = None,
+        deterministic: bool = False,
     ) -> None:
         if line_search_fn not in (None, "strong_wolfe"):
             raise ValueError(f"line_search_fn must be 'strong_wolfe' or None; got {line_search_fn!r}.")
@@ -92,13 +95,16 @@ class LBFGS(torch.optim.Optimizer):
         if len(self.param_groups) != 1:
             raise ValueError("LBFGS works on a single group of parameters; pass them in one list.")
         self._params: list[Tensor] = self.param_groups[0]["params"]
-        self._sizes = [p.numel() for p in self._params]
+        self.deterministic = deterministic
+        # All parameters as one vector, and the pieces of it that are copied to them.
+        self._vector = torch.cat([p.detach().reshape(-1) for p in self._params])
+        self._pieces = [piece.view_as(p) for p, piece in zip(self._params, self._vector.split([p.numel() for p in self._params]), strict=True)]
         self.reset()
 
     def reset(self) -> None:
         """Forget the curvature: to be called when the objective has changed, as a grid update does."""
         self.state.clear()
-        self.state[self._params[0]] = {"func_evals": 0, "n_iter": 0, "memory": None, "stalled": None}
+        self.state[self._params[0]] = {"func_evals": 0, "n_iter": 0, "memory": None, "stalled": None, "known": None}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
@@ -113,16 +119,21 @@ class LBFGS(torch.optim.Optimizer):
         group, state = self.param_groups[0], self.state[self._params[0]]
         x = torch.cat([p.reshape(-1) for p in self._params])
         evaluate = torch.enable_grad()(closure)
-        first = evaluate()
-        here = Point(0.0, _number(first), 0.0, self._gradient())
-        evals, state["func_evals"] = 1, state["func_evals"] + 1
+        evals = 0
+        known: tuple[Tensor, Any, Point] | None = state["known"]
+        if known is not None and torch.equal(known[0], x):
+            _, first, here = known
+        else:
+            first = evaluate()
+            here = Point(0.0, _number(first), 0.0, self._gradient())
+            evals, state["func_evals"] = 1, state["func_evals"] + 1
         if here.loss == state["stalled"] or not math.isfinite(here.loss) or float(here.grad.abs().max()) <= group["tolerance_grad"]:
             return first
 
         def along(direction: Tensor, start: Tensor) -> Callable[[float], Point]:
             def at(t: float) -> Point:
                 nonlocal evals
-                self._set(torch.add(start, direction, alpha=t))
+                self._set(torch.add(start, direction, alpha=t, out=self._vector))
                 loss = _number(evaluate())
                 evals += 1
                 state["func_evals"] += 1
@@ -172,14 +183,23 @@ class LBFGS(torch.optim.Optimizer):
             ):
                 break
         self._set(x)
+        if self.deterministic:
+            state["known"] = x, torch.tensor(here.loss, dtype=x.dtype, device=x.device), here
         return first
 
     def _gradient(self) -> Tensor:
         return torch.cat([torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1) for p in self._params])
 
     def _set(self, x: Tensor) -> None:
-        parts = [part.view_as(p) for p, part in zip(self._params, x.split(self._sizes), strict=True)]
-        torch._foreach_copy_(self._params, parts)
+        if x is not self._vector:
+            self._vector.copy_(x)
+        torch._foreach_copy_(self._params, self._pieces)
+
+    @property
+    def known_loss(self) -> float | None:
+        """The loss at the parameters that the last step ended with, if the closure is deterministic."""
+        known = self.state[self._params[0]]["known"]
+        return None if known is None else known[2].loss
 
 
 def _number(loss: Any) -> float:
