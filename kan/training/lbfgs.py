@@ -98,7 +98,8 @@ class LBFGS(torch.optim.Optimizer):
         self.deterministic = deterministic
         # All parameters as one vector, and the pieces of it that are copied to them.
         self._vector = torch.cat([p.detach().reshape(-1) for p in self._params])
-        self._pieces = [piece.view_as(p) for p, piece in zip(self._params, self._vector.split([p.numel() for p in self._params]), strict=True)]
+        pieces = self._vector.split([p.numel() for p in self._params])
+        self._pieces = [piece.view_as(p) for p, piece in zip(self._params, pieces, strict=True)]
         self.reset()
 
     def reset(self) -> None:
