@@ -392,7 +392,7 @@ def _value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Ten
                 (slope,) = torch.autograd.grad(value.sum(), u)
                 return value.detach(), slope
     except (RuntimeError, NotImplementedError):
-        pass
+        pass  # some functions of torch, such as bessel_j0, have no derivative there: differences serve them below
     u = u.detach()
     step = 6e-6 * (1 + u.abs())
     return value_of(function, u), (value_of(function, u + step) - value_of(function, u - step)) / (2 * step)
