@@ -29,62 +29,78 @@ References
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kan.bases.spline_rows import Slopes, write_rows
+from kan.bases.base import Basis, Extrapolation, check_extrapolation
+from kan.bases.knots import check_knots, core_sites, extend_knots, increasing, quantile_grid, uniform_knots
+from kan.bases.registry import register_basis
+from kan.bases.spline_rows import Slopes, local_values, write_rows
 from kan.bases.spline_table import SplineTable, tabulate
+from kan.modes import composed
 
-__all__ = [
-    "SplineTable",
-    "basis_rows",
-    "bspline_basis",
-    "check_knots",
-    "core",
-    "extend_knots",
-    "tabulate",
-    "uniform_knots",
-]
+__all__ = ["BSpline", "SplineTable", "basis_rows", "bspline_basis", "tabulate"]
 
 
-def uniform_knots(low: float, high: float, intervals: int, degree: int, features: int) -> Tensor:
-    """Knots ``(features, intervals + 2 degree + 1)`` of a uniform grid on ``[low, high]``, extended on both sides.
+@register_basis("bspline")
+@dataclass(frozen=True)
+class BSpline(Basis):
+    """B-splines; the grid's rows are the knots, ``(I, G + 2k + 1)``.
 
-    >>> uniform_knots(-1.0, 1.0, 2, 1, features=1)
-    tensor([[-2., -1.,  0.,  1.,  2.]])
+    Args:
+        intervals: grid intervals ``G``.
+        degree: ``k``.
+        extrapolation: outside of the core, ``"own"`` (pykan's rule) lets the functions fade to zero over the ``k`` outer intervals,
+            ``"constant"`` keeps their values at the nearer end, ``"linear"`` their tangents there.
     """
-    grid = torch.linspace(low, high, intervals + 1)
-    return extend_knots(grid.expand(features, -1), degree)
 
+    intervals: int = 5
+    degree: int = 3
+    _: KW_ONLY
+    extrapolation: Extrapolation = "own"
 
-def extend_knots(grid: Tensor, degree: int) -> Tensor:
-    """Core grid ``(I, G+1)`` to knots ``(I, G+2k+1)``: `degree` more on each side, at the mean spacing of the row."""
-    if degree == 0:
-        return grid.contiguous()
-    spacing = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
-    steps = torch.arange(1, degree + 1, dtype=grid.dtype, device=grid.device)
-    return torch.cat([grid[:, :1] - spacing * steps.flip(0), grid, grid[:, -1:] + spacing * steps], dim=1)
+    def __post_init__(self) -> None:
+        if self.intervals < 1:
+            raise ValueError(f"a grid has at least 1 interval; got {self.intervals}.")
+        if self.degree < 0:
+            raise ValueError(f"the degree of splines is at least 0; got {self.degree}.")
+        check_extrapolation(self.extrapolation)
 
+    @property
+    def size(self) -> int:
+        """``n = G + k``."""
+        return self.intervals + self.degree
 
-def core(knots: Tensor, degree: int) -> Tensor:
-    """The grid points ``t_k ... t_{G+k}`` of extended knots, ``(I, G+1)``."""
-    return knots[:, degree : knots.shape[1] - degree]
+    def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
+        """Equidistant knots, of which ``G + 1`` lie on ``[low, high]``."""
+        return uniform_knots(low, high, self.intervals, self.degree, in_features)
 
+    def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
+        """Knots on `grid_eps` of equal spacing and ``1 - grid_eps`` of the samples' quantiles; ``G + 1`` samples are needed."""
+        if len(samples) < self.intervals + 1:
+            return grid, torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
+        found = quantile_grid(samples.to(grid.dtype).sort(dim=0).values, self.intervals, grid_eps, margin)
+        usable = increasing(found)
+        return torch.where(usable[:, None], extend_knots(found, self.degree), grid), usable
 
-def check_knots(knots: Tensor, degree: int) -> None:
-    """Raise ``ValueError`` unless `knots` is ``(I, P)`` with finite, non-decreasing rows and at least one interval."""
-    if knots.dim() != 2 or knots.shape[1] < 2 * degree + 2:
-        raise ValueError(
-            f"knots must have the shape (in_features, intervals + 2*degree + 1) with at least one interval; "
-            f"got {tuple(knots.shape)} for degree {degree}."
-        )
-    if not bool(torch.isfinite(knots).all()):
-        raise ValueError("knots must be finite; they hold NaN or infinity.")
-    falling = (knots[:, 1:] < knots[:, :-1]).any(dim=1)
-    if bool(falling.any()):
-        raise ValueError(f"knots must not decrease along a row; they do for the inputs {falling.nonzero()[:, 0].tolist()}.")
+    def prepare(self, grid: Tensor) -> SplineTable:
+        """The splines' polynomial pieces."""
+        if not composed():
+            check_knots(grid, self.degree)
+            if grid.shape[1] != self.intervals + 2 * self.degree + 1:
+                raise ValueError(f"{self} has {self.intervals + 2 * self.degree + 1} knots per input; the grid has {grid.shape[1]}.")
+        return tabulate(grid.detach().clone(), self.degree, self.extrapolation)
+
+    def rows(self, x: Tensor, prepared: SplineTable) -> Tensor:
+        """Values of all splines."""
+        return basis_rows(x, prepared)
+
+    def sites(self, grid: Tensor) -> Tensor:
+        """See `core_sites`."""
+        return core_sites(grid, self.degree)
 
 
 def bspline_basis(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
@@ -109,8 +125,18 @@ def basis_rows(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
     """`bspline_basis` with the batch last: `x` ``(I, B)`` to ``(I, n, B)``."""
     if derivative > table.degree:
         return x.new_zeros(x.shape[0], table.size, x.shape[1])
+    if composed():
+        return _composed_rows(x, table, derivative)
     rows: Tensor = _Basis.apply(x, table, derivative)
     return rows
+
+
+def _composed_rows(x: Tensor, table: SplineTable, derivative: int) -> Tensor:
+    """`basis_rows` of differentiable operations that make no use of buffers."""
+    local = local_values(x, table, derivative)
+    place = local.first + torch.arange(table.degree + 1, device=x.device)[:, None, None]
+    zeros = torch.zeros(x.shape[0], table.size, x.shape[1], dtype=x.dtype, device=x.device)
+    return zeros.scatter(1, place.movedim(0, 1), local.values.movedim(0, 1))
 
 
 class _Basis(torch.autograd.Function):

@@ -20,27 +20,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kan.bases.bspline import SplineTable, bspline_basis, core, tabulate
+from kan.bases.base import Basis
+from kan.bases.bspline import SplineTable, bspline_basis, tabulate
 
-__all__ = ["core_sites", "evaluate", "interpolate", "least_squares", "support_sites"]
+__all__ = ["evaluate", "interpolate", "least_squares", "refit", "solve"]
 
 
 def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
     """Splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, shape ``(B, I, O)`` from `x` ``(B, I)``, `coef` ``(I, O, n)``."""
     return torch.einsum("bin,ion->bio", bspline_basis(x, table), coef)
-
-
-def support_sites(knots: Tensor, degree: int) -> Tensor:
-    """Greville abscissae ``(t_{m+1} + ... + t_{m+k})/k``, one per basis function, ``(I, n)``; span midpoints for degree 0."""
-    if degree == 0:
-        return (knots[:, 1:] + knots[:, :-1]) / 2
-    return knots[:, 1:-1].unfold(1, degree, 1).mean(-1)
-
-
-def core_sites(knots: Tensor, degree: int) -> Tensor:
-    """As `support_sites`, of the knots clamped to the core: ``n`` distinct sites in ``[t_k, t_{G+k}]``, ``(I, n)``."""
-    grid = core(knots, degree)
-    return support_sites(torch.minimum(torch.maximum(knots, grid[:, :1]), grid[:, -1:]), degree)
 
 
 def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
@@ -72,15 +60,52 @@ def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None
         ``(I, O, n)`` in the dtype of `y`; finite for finite input, also with fewer samples than functions, repeated or
         constant samples.
     """
-    design = _design(x, table)
     target = y.double().transpose(0, 1)
-    start = target.new_zeros(design.shape[0], table.size, y.shape[2]) if prior is None else prior.double().transpose(1, 2)
+    start = None if prior is None else prior.double().transpose(1, 2)
+    return solve(_design(x, table), target, start).transpose(1, 2).to(y.dtype)
+
+
+def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
+    """Coefficients on the grid `new` of functions given on the grid `old`.
+
+    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, the
+    closest such to the function through the values at `Basis.sites`.
+
+    Args:
+        basis: whose functions they are.
+        coef: ``(I, O, n)``.
+        old, new: grids ``(I, P)``.
+        samples: ``(B, I)``.
+
+    Returns:
+        ``(I, O, n)`` in the dtype of `coef`.
+    """
+    before, after = basis.prepare(old.double()), basis.prepare(new.double())
+    weight, sites = coef.double().transpose(1, 2), basis.sites(new.double())
+    prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT @ weight)
+    x = samples.double().t()
+    found = solve(basis.rows(x, after).mT, basis.rows(x, before).mT @ weight, prior)
+    return found.transpose(1, 2).to(coef.dtype)
+
+
+def solve(design: Tensor, target: Tensor, prior: Tensor | None = None) -> Tensor:
+    """Least-squares solutions of ``design @ solution = target``, the closest such to `prior`, or the smallest.
+
+    Args:
+        design: ``(I, B, n)`` in float64.
+        target: ``(I, B, O)`` in float64.
+        prior: ``(I, n, O)`` in float64.
+
+    Returns:
+        ``(I, n, O)``.
+    """
+    residual = target if prior is None else target - design @ prior
     q, r = torch.linalg.qr(design)
     u, s, vh = torch.linalg.svd(r, full_matrices=False)
     floor = s[..., :1] * max(design.shape[-2:]) * torch.finfo(torch.float64).eps
     inverse = torch.where(s > floor, 1 / torch.where(s > floor, s, 1.0), 0.0)
-    step: Tensor = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ (target - design @ start))))
-    return (start + step).transpose(1, 2).to(y.dtype)
+    step: Tensor = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ residual)))
+    return step if prior is None else prior + step
 
 
 def _design(x: Tensor, table: SplineTable) -> Tensor:

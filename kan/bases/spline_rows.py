@@ -1,9 +1,14 @@
 r"""Evaluation of B-splines: their values and slopes as rows of a matrix with the batch last.
 
-Two ways, both from the tables of `kan.bases.spline_table`. With many knots: find the span of each point, gather the polynomials of the
-``k + 1`` functions that live there, and scatter their values into rows of zeros; the work is ``O(k)`` per point whatever the number of
-knots is. With few knots and points: multiply the table over all functions by the 0-1 matrix that says which span a point is in. That does
-some work for nothing but takes few operations, needs no index, and a matrix product runs several times faster than a gather.
+`local_values` is the general way: find the span of each point, take the polynomials of the ``k + 1`` functions that live there, evaluate
+those. The work is ``O(k)`` per point whatever the number of knots is. Where the knots are equidistant all functions are one,
+
+    ``B_m(x) = N((x - t_0)/h - m)``,  ``N(z) = 1/k! sum_{j <= k/2} (-1)^j binom(k+1, j) max(y - j, 0)^k``,  ``y = min(z, k + 1 - z)``,
+
+and nothing need be looked up. (The half sum over the nearer end has terms of either sign but little cancellation.)
+
+`write_rows` puts the values into rows of zeros. With few functions it is quicker to evaluate all of them, zeros included, since that needs
+no index: by the formula for equidistant knots, else by a product of the table with the 0-1 matrix that says which span a point is in.
 """
 
 from __future__ import annotations
@@ -15,13 +20,16 @@ import torch
 from torch import Tensor
 
 from kan.bases.spline_table import SplineTable
+from kan.modes import composed
 
-__all__ = ["Slopes", "write_rows"]
+__all__ = ["LocalValues", "Slopes", "local_values", "write_rows"]
 
 COUNTED = 24
 """Most knots per input for which counting the knots below a point is quicker than searching."""
 LITTLE = 500_000
 """Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
+FEW_FUNCTIONS = 2
+"""Most functions, in units of ``k + 1``, for which evaluating all on equidistant knots is quicker than scattering the local ones."""
 
 
 class Slopes(NamedTuple):
@@ -46,6 +54,75 @@ class Slopes(NamedTuple):
         return total.view(self.values.shape[1:])
 
 
+class LocalValues(NamedTuple):
+    """What the functions around each point are.
+
+    Attributes:
+        values: of the ``k + 1`` functions ``first, first + 1, ...``, ``(k+1, I, B)``.
+        slopes: their derivatives, likewise, when asked for.
+        first: ``(I, B)``, int64.
+    """
+
+    values: Tensor
+    slopes: Tensor | None
+    first: Tensor
+
+
+def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False) -> LocalValues:
+    """Derivatives of order `derivative` of the ``k + 1`` functions around each point of `x` ``(I, B)``."""
+    k = table.degree
+    if table.uniform is not None and derivative == 0 and not composed():
+        start, inverse = table.uniform
+        # NaN is no index; whatever place it gets, its values are NaN.
+        first = (x - start).mul_(inverse).floor_().long().sub_(k).clamp_(0, table.size - k - 1)
+        # Measured from a knot nearby: far from the first one the position in units of the spacing has few digits left.
+        z = (x - table.knots.gather(1, first)).mul_(inverse)
+        offsets = z.sub_((k + 1) / 2) - torch.arange(k + 1, dtype=x.dtype, device=x.device)[:, None, None]
+        values = torch.empty_like(offsets)
+        return LocalValues(values, _cardinal(offsets, k, inverse if slopes else None, out=values), first)
+
+    (features, count), batch = table.knots.shape, x.shape[1]
+    position = _position(x, table.knots, k)
+    columns = (position + torch.arange(features, device=x.device)[:, None] * (count + 1)).view(1, -1)
+    pieces = table.columns.gather(1, columns.expand(table.columns.shape[0], -1)).view(-1, features, batch)
+    scale = pieces[1]
+    u = (x - pieces[0]) * scale
+    coefficients = pieces[2:].view(k + 1, k + 1, features, batch)
+    values, steps = coefficients[k] * _falling(k, derivative) if derivative else coefficients[k], None
+    for power in range(k - 1, derivative - 1, -1):
+        if slopes:
+            steps = values if steps is None else torch.addcmul(values, steps, u)
+        factor = _falling(power, derivative)
+        values = torch.addcmul(coefficients[power] if factor == 1 else coefficients[power] * factor, values, u)
+    if derivative:
+        values = values * scale**derivative
+    if slopes:
+        steps = torch.zeros_like(values) if steps is None else steps * scale ** (derivative + 1)
+    return LocalValues(values, steps, (position - (k + 1)).clamp(0, table.size - k - 1))
+
+
+def _cardinal(offsets: Tensor, degree: int, inverse: Tensor | None, *, out: Tensor) -> Tensor | None:
+    """``N`` at distances `offsets` from its centre, into `out`; its slopes times `inverse` where that is given. Overwrites `offsets`."""
+    k = degree
+    # Scaled by the k-th root of 1/k!, which saves the division.
+    root = math.factorial(k) ** (-1 / k)
+    y = torch.abs(offsets) if inverse is not None else offsets.abs_()
+    y.mul_(-root).add_(root * (k + 1) / 2).clamp_(min=0)
+    for j in range(k // 2 + 1):
+        factor = (-1) ** j * math.comb(k + 1, j)
+        if j > 0:
+            y.sub_(root).clamp_(min=0)
+        power = y * y if k == 3 else y.pow(k - 1)
+        if j == 0:
+            torch.mul(power, y, out=out)
+            steps = power
+        else:
+            out.addcmul_(power, y, value=factor)
+            if inverse is not None:
+                steps.add_(power, alpha=factor)
+    return None if inverse is None else torch.copysign(steps, offsets, out=steps).mul_(inverse * (-k * root))
+
+
 def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False) -> Slopes | None:
     """Write the derivatives of order `derivative` of all splines at `x` into the last ``n`` of `rows`, which need not be initialised.
 
@@ -57,12 +134,34 @@ def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0,
         slopes: whether the derivatives of the next order are wanted, too.
     """
     x = x.detach().contiguous()
+    functions = rows[:, rows.shape[1] - table.size :]
+    if derivative == 0 and table.uniform is not None and table.size <= FEW_FUNCTIONS * (table.degree + 1):
+        return _write_shifted(functions, x, table, slopes)
     # The product with the 0-1 matrix picks exact entries only if factors are not rounded to a shorter format.
     exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
     little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
-    if table.spans is not None and derivative == 0 and little and exact and not x.is_cuda:
-        return _write_by_product(rows[:, rows.shape[1] - table.size :], x, table, slopes)
-    return _write_by_window(rows, x, table, derivative, slopes)
+    if derivative == 0 and table.spans is not None and little and exact and not x.is_cuda:
+        return _write_by_product(functions, x, table, slopes)
+    return _write_local(rows, x, table, derivative, slopes)
+
+
+def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool) -> Slopes | None:
+    assert table.uniform is not None
+    start, inverse = table.uniform
+    centres = torch.arange(table.size, dtype=x.dtype, device=x.device)[:, None] + (table.degree + 1) / 2
+    offsets = (x - start).mul_(inverse)[:, None] - centres
+    found = _cardinal(offsets, table.degree, inverse[:, None] if slopes else None, out=rows)
+    return None if found is None else Slopes(found, None)
+
+
+def _write_local(rows: Tensor, x: Tensor, table: SplineTable, derivative: int, slopes: bool) -> Slopes | None:
+    local, batch = local_values(x, table, derivative, slopes=slopes), x.shape[1]
+    before = torch.arange(len(x), device=x.device)[:, None] * rows.shape[1] + (rows.shape[1] - table.size)
+    first = local.first.add_(before).mul_(batch).add_(torch.arange(batch, device=x.device)).view(-1)
+    flat = rows.zero_().view(-1)
+    for place, value in enumerate(local.values):
+        flat[place * batch :].scatter_(0, first, value.reshape(-1))
+    return None if local.slopes is None else Slopes(local.slopes, first)
 
 
 def _write_by_product(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool) -> Slopes | None:
@@ -89,37 +188,6 @@ def _write_by_product(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool)
     return Slopes(steps.mul_(scale), None) if slopes else None
 
 
-def _write_by_window(rows: Tensor, x: Tensor, table: SplineTable, derivative: int, slopes: bool) -> Slopes | None:
-    knots, k = table.knots, table.degree
-    (features, count), batch = knots.shape, x.shape[1]
-    position = _position(x, knots, k)
-    inputs = torch.arange(features, device=x.device)[:, None]
-    columns = (position + inputs * (count + 1)).view(1, -1)
-    pieces = table.columns.gather(1, columns.expand(table.columns.shape[0], -1)).view(-1, features, batch)
-    scale = pieces[1]
-    u = (x - pieces[0]).mul_(scale)
-    coefficients = pieces[2:].view(k + 1, k + 1, features, batch)
-
-    values, steps = coefficients[k] * _falling(k, derivative) if derivative else coefficients[k], None
-    for power in range(k - 1, derivative - 1, -1):
-        if slopes:
-            steps = values if steps is None else torch.addcmul(values, steps, u)
-        factor = _falling(power, derivative)
-        values = torch.addcmul(coefficients[power] if factor == 1 else coefficients[power] * factor, values, u)
-    if derivative:
-        values = values * scale**derivative
-
-    before = inputs * rows.shape[1] + (rows.shape[1] - table.size)
-    first = (position - (k + 1)).clamp_(0, table.size - k - 1).add_(before).mul_(batch)
-    first = first.add_(torch.arange(batch, device=x.device)).view(-1)
-    flat = rows.zero_().view(-1)
-    for place, value in enumerate(values):
-        flat[place * batch :].scatter_(0, first, value.reshape(-1))
-    if not slopes:
-        return None
-    return Slopes(torch.zeros_like(values) if steps is None else steps * scale ** (derivative + 1), first)
-
-
 def _reached(x: Tensor, knots: Tensor) -> Tensor:
     """1 for every knot at or below a point, else 0: ``(I, P, B)``."""
     return torch.ge(x[:, None], knots[:, :, None], out=x.new_empty(x.shape[0], knots.shape[1], x.shape[1]))
@@ -128,10 +196,10 @@ def _reached(x: Tensor, knots: Tensor) -> Tensor:
 def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     """Index of the span plus 1, that is the number of knots at or below each point, ``(I, B)``."""
     count = knots.shape[1]
-    if count <= COUNTED and not x.is_cuda:
+    if count <= COUNTED and not x.is_cuda and not composed():
         position = _reached(x, knots).sum(1).long()
     else:
-        position = torch.searchsorted(knots, x, right=True)
+        position = torch.searchsorted(knots, x.contiguous(), right=True)
     if degree == 0:
         position = torch.where(x == knots[:, -1:], count - 1, position)
     return position

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from kan.bases.base import Extrapolation
+from kan.modes import composed
 
 __all__ = ["SplineTable", "tabulate"]
 
@@ -27,6 +31,8 @@ class SplineTable(NamedTuple):
         degree: ``k``.
         spans: ``(I, 2, P - 1)``, left knots and ``1/(t_{s+1} - t_s)`` of the spans ``0 ... P-2``; None with more than a few knots.
         powers: the coefficients of all ``n`` functions on those spans, ``(I, n, P - 1)`` for each power of ``u``; None likewise.
+        uniform: first knots and ``1/h``, ``(I, 1)`` each, if the knots of every input are ``t_0 + h j`` to round-off and the degree is at
+            least 2, so that every function is the same one, shifted; else None.
     """
 
     knots: Tensor
@@ -34,17 +40,38 @@ class SplineTable(NamedTuple):
     degree: int
     spans: Tensor | None = None
     powers: tuple[Tensor, ...] | None = None
+    uniform: tuple[Tensor, Tensor] | None = None
 
     @property
     def size(self) -> int:
         """Number of basis functions ``n`` per input."""
         return self.knots.shape[1] - self.degree - 1
 
+    def inputs(self, first: int, last: int) -> SplineTable:
+        """The table of the inputs ``first ... last - 1``, as views."""
+        if first == 0 and last == len(self.knots):
+            return self
+        part, column = slice(first, last), self.knots.shape[1] + 1
+        return SplineTable(
+            self.knots[part],
+            self.columns[:, first * column : last * column],
+            self.degree,
+            None if self.spans is None else self.spans[part],
+            None if self.powers is None else tuple(power[part] for power in self.powers),
+            None if self.uniform is None else (self.uniform[0][part], self.uniform[1][part]),
+        )
 
-def tabulate(knots: Tensor, degree: int) -> SplineTable:
+
+def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -> SplineTable:
     """Polynomial pieces of the B-splines of `degree` on `knots` ``(I, P)``; see `SplineTable`.
 
     The coefficients are computed in float64 and rounded once. Cost ``O(I P k^3)``, independent of any batch.
+
+    Args:
+        knots: ``(I, P)``.
+        degree: ``k``.
+        extrapolation: outside of ``[t_k, t_{P-1-k}]`` the functions have their own values (``"own"``: they fade to zero over the outer
+            knots), those at the nearer end (``"constant"``) or those of their tangents there (``"linear"``).
     """
     k = degree
     knots = knots.detach().contiguous()
@@ -63,17 +90,15 @@ def tabulate(knots: Tensor, degree: int) -> SplineTable:
     left, width = knot(0), knot(1) - knot(0)
     pieces: dict[int, Tensor] = {0: torch.ones(features, spans, 1, dtype=t.dtype, device=t.device)}
     for p in range(1, k + 1):
-        raised: dict[int, Tensor] = {}
-        for m in range(-p, 1):  # the function B_{s+m,p} on span s
-            total = torch.zeros(features, spans, p + 1, dtype=t.dtype, device=t.device)
+        raised: dict[int, list[Tensor]] = {m: [] for m in range(-p, 1)}  # the functions B_{s+m,p} on span s
+        for m, terms in raised.items():
             if m in pieces:
                 inverse = _inverse(knot(m + p) - knot(m))
-                _add_times_linear(total, pieces[m], (left - knot(m)) * inverse, width * inverse)
+                terms.append(_times_linear(pieces[m], (left - knot(m)) * inverse, width * inverse))
             if m + 1 in pieces:
                 inverse = _inverse(knot(m + p + 1) - knot(m + 1))
-                _add_times_linear(total, pieces[m + 1], (knot(m + p + 1) - left) * inverse, -width * inverse)
-            raised[m] = total
-        pieces = raised
+                terms.append(_times_linear(pieces[m + 1], (knot(m + p + 1) - left) * inverse, -width * inverse))
+        pieces = {m: terms[0] if len(terms) == 1 else terms[0] + terms[1] for m, terms in raised.items()}
     local = torch.stack([pieces[m] for m in range(-k, 1)], dim=-1)  # (I, spans, power, function s-k ... s)
 
     # Near the ends part of the window s-k ... s does not exist: shift it inside, with zeros for what is not there.
@@ -84,18 +109,28 @@ def tabulate(knots: Tensor, degree: int) -> SplineTable:
     window = source.clamp(0, k)[None, :, None, :].expand(features, spans, k + 1, k + 1)
     coefficients = local.gather(3, window) * exists[None, :, None, :]
 
-    rows = torch.zeros(features, count + 1, 2 + (k + 1) ** 2, dtype=t.dtype, device=t.device)
-    rows[:, 1:-1, 0] = left
-    rows[:, 1:-1, 1] = _inverse(width)
-    rows[:, 1:-1, 2:] = coefficients.flatten(2)
+    rows = torch.cat([left[..., None], _inverse(width)[..., None], coefficients.flatten(2)], dim=2)
+    if extrapolation == "own":
+        rows = F.pad(rows, (0, 0, 1, 1))  # nothing on the spans -1 and P-1
+    else:
+        order = 1 if extrapolation == "linear" else 0
+        below = _continued(rows[:, k], coefficients[:, k], 0.0, order)
+        above = _continued(rows[:, size - 1], coefficients[:, size - 1], 1.0, order)
+        rows = torch.cat([*[below] * (k + 1), rows[:, k:size], *[above] * (k + 1)], dim=1)
     columns = rows.flatten(0, 1).to(knots.dtype).t().contiguous()
-    if count > FEW_KNOTS:
+    if extrapolation != "own" or composed():
         return SplineTable(knots, columns, k)
 
+    uniform = None
+    spacing = (t[:, -1:] - t[:, :1]) / (count - 1)
+    if k >= 2 and bool(((t - t[:, :1] - spacing * torch.arange(count, device=t.device)).abs() <= _rounding(knots)).all()):
+        uniform = t[:, :1].to(knots.dtype), _inverse(spacing).to(knots.dtype)
+    if count > FEW_KNOTS:
+        return SplineTable(knots, columns, k, uniform=uniform)
     wide = torch.zeros(features, spans, k + 1, size, dtype=t.dtype, device=t.device)
     wide.scatter_(3, (start[:, None] + torch.arange(k + 1, device=t.device))[None, :, None, :].expand_as(coefficients), coefficients)
     powers = wide.permute(2, 0, 3, 1).to(knots.dtype).contiguous()
-    return SplineTable(knots, columns, k, rows[:, 1:-1, :2].mT.to(knots.dtype).contiguous(), tuple(powers))
+    return SplineTable(knots, columns, k, rows[:, 1:-1, :2].mT.to(knots.dtype).contiguous(), tuple(powers), uniform)
 
 
 def _inverse(width: Tensor) -> Tensor:
@@ -103,8 +138,23 @@ def _inverse(width: Tensor) -> Tensor:
     return torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
 
 
-def _add_times_linear(total: Tensor, polynomial: Tensor, constant: Tensor, slope: Tensor) -> None:
-    """``total += polynomial * (constant + slope u)``, coefficients by ascending power in the last axis."""
-    degree = polynomial.shape[-1]
-    total[..., :degree] += polynomial * constant[..., None]
-    total[..., 1 : degree + 1] += polynomial * slope[..., None]
+def _times_linear(polynomial: Tensor, constant: Tensor, slope: Tensor) -> Tensor:
+    """``polynomial * (constant + slope u)``, coefficients by ascending power in the last axis."""
+    return F.pad(polynomial * constant[..., None], (0, 1)) + F.pad(polynomial * slope[..., None], (1, 0))
+
+
+def _continued(row: Tensor, coefficients: Tensor, at: float, order: int) -> Tensor:
+    """Taylor polynomials of `order` 0 or 1 about ``u = at`` in place of a span's pieces: its row ``(I, 2 + (k+1)^2)``."""
+    powers = torch.arange(coefficients.shape[1], dtype=row.dtype, device=row.device)[:, None]
+    taylor = [(coefficients * at**powers).sum(1)]
+    if order and coefficients.shape[1] > 1:
+        taylor.append((coefficients * powers * at ** (powers - 1).clamp(min=0)).sum(1))
+    kept = F.pad(torch.stack(taylor, dim=1), (0, 0, 0, coefficients.shape[1] - len(taylor)))
+    scale = row[:, 1:2]
+    end = row[:, :1] + at * _inverse(scale)
+    return torch.cat([end, scale, kept.flatten(1)], dim=1)
+
+
+def _rounding(knots: Tensor) -> Tensor:
+    """How far equidistant knots may be off by rounding, ``(I, 1)``."""
+    return 4 * torch.finfo(knots.dtype).eps * knots.double().abs().amax(dim=1, keepdim=True)

@@ -20,8 +20,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kan.bases.bspline import SplineTable, check_knots, core, extend_knots, tabulate, uniform_knots
-from kan.bases.projection import core_sites, evaluate, interpolate, least_squares, support_sites
+from kan.bases.bspline import SplineTable, tabulate
+from kan.bases.knots import (
+    check_knots,
+    core,
+    core_sites,
+    extend_knots,
+    increasing,
+    quantile_grid,
+    support_sites,
+    uniform_knots,
+)
+from kan.bases.projection import evaluate, interpolate, least_squares
 from kan.layers.features import edge_weight, feature_rows
 
 __all__ = ["KANLayer", "sparse_mask"]
@@ -193,10 +203,10 @@ class KANLayer(nn.Module):
     def adapt_grid_(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> list[int]:
         """`update_grid_from_samples` without the warning: returns the inputs whose grid was kept."""
         ordered = x.detach().to(self.grid.dtype).sort(dim=0).values
-        grid = _quantile_grid(ordered, self.num, self.grid_eps)
-        usable = _increasing(grid)
+        grid = quantile_grid(ordered, self.num, self.grid_eps)
+        usable = increasing(grid)
         knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
-        points = ordered if mode == "sample" else _quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
+        points = ordered if mode == "sample" else quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
         coef = self._projected(knots, core_sites(knots, self.k), points)
         self.grid.copy_(knots)
         self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
@@ -238,7 +248,7 @@ class KANLayer(nn.Module):
             knots = torch.where(outside, nested, knots)
             sites = torch.where(outside, support_sites(nested, k), sites)
         if x is not None and mode == "grid":
-            x = _quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
+            x = quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
         coef = parent._projected(knots, sites, x)
         self.grid.copy_(knots)
         self.coef.copy_(coef)
@@ -274,22 +284,6 @@ class KANLayer(nn.Module):
         bad = (~torch.isfinite(x)).any(dim=0)
         if bool(bad.any()):
             raise ValueError(f"samples must be finite; the columns {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
-
-
-def _quantile_grid(ordered: Tensor, intervals: int, grid_eps: float) -> Tensor:
-    """``grid_eps * uniform + (1 - grid_eps) * quantiles`` of sorted samples ``(B, I)``: grids ``(I, intervals + 1)``."""
-    count = ordered.shape[0]
-    index = [int(count / intervals * i) for i in range(intervals)] + [count - 1]
-    adaptive = ordered[index].t()
-    low, high = ordered[0][:, None], ordered[-1][:, None]
-    uniform = low + (high - low) / intervals * torch.arange(intervals + 1, dtype=ordered.dtype, device=ordered.device)
-    return grid_eps * uniform + (1 - grid_eps) * adaptive
-
-
-def _increasing(grid: Tensor) -> Tensor:
-    """Which rows rise by more than round-off from point to point, ``(I,)``."""
-    noise = 8 * torch.finfo(grid.dtype).eps * grid.abs().amax(dim=1, keepdim=True)
-    return (grid.diff(dim=1) > noise).all(dim=1)
 
 
 def sparse_mask(in_dim: int, out_dim: int) -> Tensor:

@@ -11,7 +11,8 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from kan.bases import spline_rows
-from kan.bases.bspline import bspline_basis, check_knots, core, extend_knots, tabulate, uniform_knots
+from kan.bases.bspline import bspline_basis, tabulate
+from kan.bases.knots import check_knots, core, extend_knots, uniform_knots
 from tests.reference import splines
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -128,7 +129,7 @@ def test_both_ways_of_evaluation_agree(degree: int, intervals: int, features: in
             way(*args)
             for way, *args in (
                 (spline_rows._write_by_product, rows[0][:, lead:], x, table, slopes),
-                (spline_rows._write_by_window, rows[1], x, table, 0, slopes),
+                (spline_rows._write_local, rows[1], x, table, 0, slopes),
             )
         ]
         if table.spans is not None

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan.bases.bspline import bspline_basis, core, extend_knots, tabulate
-from kan.bases.projection import core_sites, evaluate, interpolate, least_squares, support_sites
+from kan.bases.bspline import bspline_basis, tabulate
+from kan.bases.knots import core, core_sites, extend_knots, support_sites
+from kan.bases.projection import evaluate, interpolate, least_squares
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kan.bases import spline_rows
-from kan.bases.bspline import core
+from kan.bases.knots import core
 from kan.layers.deviation import covariance, deviation, edge_deviation
 from kan.layers.features import edge_weight
 from kan.layers.kan_layer import KANLayer, sparse_mask

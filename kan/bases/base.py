@@ -1,0 +1,160 @@
+r"""The contract of a basis: ``n`` functions of one variable for every input of a layer.
+
+A layer's edge is ``phi_ij(x) = sum_m w_ijm f_im(x)`` with the basis functions ``f_i1 ... f_in`` of input i. A `Basis` says how many there
+are and what their values are; it holds no tensors. What differs from input to input and moves when the data do (knots, the ends of an
+interval) is the *grid*, a tensor with one row per input, which belongs to the layer and is saved with it.
+
+A basis is a frozen dataclass: it can be compared, hashed, pickled, copied and printed, and two layers may share one.
+Most bases are `IntervalBasis`: functions on ``[-1, 1]``, stretched over the interval of each input.
+
+Symbols
+    ``I`` inputs, ``B`` points, ``n`` functions, ``P`` numbers per input in the grid. The batch is the last axis of points ``(I, B)`` and of
+    values ``(I, n, B)``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kan.errors import unknown_name
+
+__all__ = ["EXTRAPOLATIONS", "Basis", "Extrapolation", "IntervalBasis", "check_extrapolation"]
+
+Extrapolation = Literal["own", "linear", "constant"]
+"""What the functions are outside of their interval: their own values there, or continued from its ends."""
+
+EXTRAPOLATIONS: tuple[Extrapolation, ...] = ("own", "linear", "constant")
+
+
+class Basis(ABC):
+    """``n`` functions of one variable for every input; see the module."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of functions ``n`` per input."""
+
+    @abstractmethod
+    def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
+        """Grid ``(in_features, P)`` for inputs in ``[low, high]``."""
+
+    @abstractmethod
+    def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
+        """The grid for given samples.
+
+        Args:
+            samples: ``(B, I)``, finite.
+            grid: the present one, ``(I, P)``.
+            margin: how far the interval reaches beyond the samples on either side.
+            grid_eps: where points of the grid follow quantiles, the share of equal spacing in them.
+
+        Returns:
+            The new grid ``(I, P)`` and, ``(I,)``, which inputs' samples determine one; the rows of others are the present ones.
+        """
+
+    @abstractmethod
+    def prepare(self, grid: Tensor) -> Any:
+        """What `rows` needs to know of `grid`, worked out once and kept until the grid changes.
+
+        Raises:
+            ValueError: if `grid` is not a grid of this basis.
+        """
+
+    @abstractmethod
+    def rows(self, x: Tensor, prepared: Any) -> Tensor:
+        """Values ``(I, n, B)`` at `x` ``(I, B)``, differentiable any number of times with respect to `x`."""
+
+    @abstractmethod
+    def sites(self, grid: Tensor) -> Tensor:
+        """Points ``(I, n)`` where values determine the coefficients of every function of the span."""
+
+
+class _Interval(NamedTuple):
+    """Ends ``(I, 1)`` of the intervals; for linear continuation also the values' slopes at the ends, ``(I, n, 1)``."""
+
+    low: Tensor
+    high: Tensor
+    slopes: tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True)
+class IntervalBasis(Basis):
+    """Functions ``f_m(u)`` of ``u = 2 (x - low)/(high - low) - 1``; the grid's rows are ``[low, high]``.
+
+    To make a basis, derive from this class and write `functions`; see the page on bases in the documentation.
+
+    Args:
+        size: number of functions ``n``.
+        extrapolation: outside of ``[low, high]``, ``"own"`` takes ``f_m(u)`` as it is, ``"constant"`` its value at the nearer end,
+            ``"linear"`` its tangent there.
+    """
+
+    size: int = 8
+    _: KW_ONLY
+    extrapolation: Extrapolation = "own"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size, the number of functions of a basis, must be at least 1; got {self.size}.")
+        check_extrapolation(self.extrapolation)
+
+    @abstractmethod
+    def functions(self, u: Tensor) -> Tensor:
+        """Values ``(I, n, B)`` at `u` ``(I, B)``, made of differentiable operations."""
+
+    def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
+        """``[low, high]`` for every input, ``(in_features, 2)``."""
+        return torch.tensor([[low, high]], dtype=torch.get_default_dtype()).repeat(in_features, 1)
+
+    def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
+        """The least and the largest sample of every input, `margin` apart; `grid_eps` has no meaning here."""
+        ends = torch.stack([samples.amin(0) - margin, samples.amax(0) + margin], dim=1).to(grid)
+        usable = ends[:, 1] - ends[:, 0] > 8 * torch.finfo(grid.dtype).eps * ends.abs().amax(1)
+        return torch.where(usable[:, None], ends, grid), usable
+
+    def prepare(self, grid: Tensor) -> _Interval:
+        """Ends and, for linear continuation, slopes there."""
+        if grid.dim() != 2 or grid.shape[1] != 2 or not bool((grid[:, 0] < grid[:, 1]).all()):
+            raise ValueError(f"the grid of {self} must be [low, high] with low < high for every input; got {grid.tolist()}.")
+        low, high = grid.detach().clone().split(1, dim=1)
+        slopes = None
+        if self.extrapolation == "linear":
+            with torch.enable_grad():
+                ends = torch.cat([low, high], dim=1).requires_grad_()
+                values = self.functions(_scaled(ends, low, high))
+                each = [torch.autograd.grad(f.sum(), ends, retain_graph=True)[0] for f in values.unbind(1)]
+            left, right = torch.stack(each, dim=1).split(1, dim=2)
+            slopes = left, right
+        return _Interval(low, high, slopes)
+
+    def rows(self, x: Tensor, prepared: _Interval) -> Tensor:
+        """Values of all functions, continued beyond the ends as `extrapolation` says."""
+        low, high, slopes = prepared
+        if self.extrapolation == "own":
+            return self.functions(_scaled(x, low, high))
+        values = self.functions(_scaled(torch.minimum(torch.maximum(x, low), high), low, high))
+        if slopes is None:
+            return values
+        return values + slopes[0] * (x - low).clamp(max=0)[:, None] + slopes[1] * (x - high).clamp(min=0)[:, None]
+
+    def sites(self, grid: Tensor) -> Tensor:
+        """Chebyshev points of each interval, ``(I, n)``."""
+        angle = (torch.arange(self.size, dtype=grid.dtype, device=grid.device) + 0.5) * (torch.pi / self.size)
+        low, high = grid.split(1, dim=1)
+        points: Tensor = (low + high) / 2 - (high - low) / 2 * angle.cos()
+        return points
+
+
+def check_extrapolation(name: str) -> None:
+    """Raise ``ValueError`` unless `name` is one of `EXTRAPOLATIONS`."""
+    if name not in EXTRAPOLATIONS:
+        raise unknown_name("extrapolation", name, EXTRAPOLATIONS)
+
+
+def _scaled(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (2 * x - (low + high)) / (high - low)

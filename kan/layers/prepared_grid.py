@@ -1,0 +1,51 @@
+"""What a basis works out about a grid, kept by a layer until the grid changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan.bases.base import Basis
+from kan.modes import composed
+
+__all__ = ["PreparedGrid"]
+
+
+class PreparedGrid:
+    """``basis.prepare(grid)`` of the last grid seen. A copy and a pickle of this start empty."""
+
+    def __init__(self) -> None:
+        self._grid: Tensor | None = None
+        self._copy: Tensor | None = None
+        self._version = -1
+        self._prepared: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreparedGrid:
+        return PreparedGrid()
+
+    def __reduce__(self) -> tuple[type[PreparedGrid], tuple[()]]:
+        return PreparedGrid, ()
+
+    def of(self, grid: Tensor, basis: Basis) -> Any:
+        """``basis.prepare(grid)``, with grids of two bytes a number widened to float32 first."""
+        if torch.compiler.is_compiling():
+            return basis.prepare(_widened(grid)) if self._prepared is None else self._prepared
+        if composed():  # another tensor, perhaps one that is batched, may stand for the grid
+            return self._prepared if self._grid is grid else basis.prepare(_widened(grid))
+        if not self._is_known(grid):
+            self._prepared = basis.prepare(_widened(grid))
+            self._grid, self._version, self._copy = grid, grid._version, grid.detach().clone()
+        return self._prepared
+
+    def _is_known(self, grid: Tensor) -> bool:
+        if self._copy is None or self._copy.dtype != grid.dtype or self._copy.device != grid.device:
+            return False
+        if grid.is_cuda:  # to compare values would wait for the device
+            return self._grid is grid and self._version == grid._version
+        return torch.equal(self._copy, grid)
+
+
+def _widened(grid: Tensor) -> Tensor:
+    return grid.float() if grid.dtype in (torch.float16, torch.bfloat16) else grid
