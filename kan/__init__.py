@@ -24,7 +24,9 @@ from kan import LBFGS, KANLayer, MultKAN, Symbolic_KANLayer, utils
 from kan._version import __version__ as __version__
 from kan.datasets.synthetic import create_dataset
 from kan.discovery.formula import ex_round
+from kan.layers.kan_conv import KANConv1d, KANConv2d, KANConv3d
 from kan.layers.kan_layer import sparse_mask
+from kan.layers.kan_linear import KANLinear, KANStack
 from kan.model import KAN
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
@@ -43,7 +45,8 @@ _LATER = {
 """Names that are imported when they are first used, and where they come from."""
 
 __all__ = [
-    "KAN", "KANLayer", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol", "Symbolic_KANLayer", "add_symbolic", "copy", "cos",
+    "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN",
+    "SYMBOLIC_LIB", "Symbol", "Symbolic_KANLayer", "add_symbolic", "copy", "cos",
     "create_dataset", "ex_round", "exp", "expand", "fit_params", "lambdify", "latex", "log", "nn", "np", "nsimplify", "os", "pi",
     "plt", "random", "simplify", "sin", "sparse_mask", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
+from kan.modes import composed
 
-__all__ = ["EXTRAPOLATIONS", "Basis", "Extrapolation", "IntervalBasis", "check_extrapolation"]
+__all__ = ["EXTRAPOLATIONS", "Basis", "Extrapolation", "IntervalBasis", "check_extrapolation", "varies"]
 
 Extrapolation = Literal["own", "linear", "constant"]
 """What the functions are outside of their interval: their own values there, or continued from its ends."""
@@ -114,21 +115,19 @@ class IntervalBasis(Basis):
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
         """The least and the largest sample of every input, `margin` apart; `grid_eps` has no meaning here."""
         ends = torch.stack([samples.amin(0) - margin, samples.amax(0) + margin], dim=1).to(grid)
-        usable = ends[:, 1] - ends[:, 0] > 8 * torch.finfo(grid.dtype).eps * ends.abs().amax(1)
+        usable = varies(samples.to(grid.dtype))
         return torch.where(usable[:, None], ends, grid), usable
 
     def prepare(self, grid: Tensor) -> _Interval:
         """Ends and, for linear continuation, slopes there."""
-        if grid.dim() != 2 or grid.shape[1] != 2 or not bool((grid[:, 0] < grid[:, 1]).all()):
+        if not composed() and (grid.dim() != 2 or grid.shape[1] != 2 or not bool((grid[:, 0] < grid[:, 1]).all())):
             raise ValueError(f"the grid of {self} must be [low, high] with low < high for every input; got {grid.tolist()}.")
         low, high = grid.detach().clone().split(1, dim=1)
         slopes = None
         if self.extrapolation == "linear":
-            with torch.enable_grad():
-                ends = torch.cat([low, high], dim=1).requires_grad_()
-                values = self.functions(_scaled(ends, low, high))
-                each = [torch.autograd.grad(f.sum(), ends, retain_graph=True)[0] for f in values.unbind(1)]
-            left, right = torch.stack(each, dim=1).split(1, dim=2)
+            ends = torch.cat([low, high], dim=1)
+            found = torch.func.jvp(lambda x: self.functions(_scaled(x, low, high)), (ends,), (torch.ones_like(ends),))
+            left, right = found[1].split(1, dim=2)
             slopes = left, right
         return _Interval(low, high, slopes)
 
@@ -137,10 +136,12 @@ class IntervalBasis(Basis):
         low, high, slopes = prepared
         if self.extrapolation == "own":
             return self.functions(_scaled(x, low, high))
-        values = self.functions(_scaled(torch.minimum(torch.maximum(x, low), high), low, high))
+        # Not a clamp: a point on an end is an inner one, with the slope there.
+        below, above = x < low, x > high
+        values = self.functions(_scaled(torch.where(below, low, torch.where(above, high, x)), low, high))
         if slopes is None:
             return values
-        return values + slopes[0] * (x - low).clamp(max=0)[:, None] + slopes[1] * (x - high).clamp(min=0)[:, None]
+        return values + slopes[0] * torch.where(below, x - low, 0.0)[:, None] + slopes[1] * torch.where(above, x - high, 0.0)[:, None]
 
     def sites(self, grid: Tensor) -> Tensor:
         """Chebyshev points of each interval, ``(I, n)``."""
@@ -148,6 +149,12 @@ class IntervalBasis(Basis):
         low, high = grid.split(1, dim=1)
         points: Tensor = (low + high) / 2 - (high - low) / 2 * angle.cos()
         return points
+
+
+def varies(samples: Tensor) -> Tensor:
+    """Which columns of `samples` ``(B, I)`` have values that differ by more than round-off, ``(I,)``."""
+    low, high = samples.aminmax(dim=0)
+    return high - low > 8 * torch.finfo(samples.dtype).eps * torch.maximum(low.abs(), high.abs())
 
 
 def check_extrapolation(name: str) -> None:

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.bases.base import Basis, Extrapolation, check_extrapolation
+from kan.bases.base import Basis, Extrapolation, check_extrapolation, varies
 from kan.bases.knots import check_knots, core_sites, extend_knots, increasing, quantile_grid, uniform_knots
 from kan.bases.registry import register_basis
 from kan.bases.spline_rows import Slopes, local_values, write_rows
@@ -83,7 +83,7 @@ class BSpline(Basis):
         if len(samples) < self.intervals + 1:
             return grid, torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
         found = quantile_grid(samples.to(grid.dtype).sort(dim=0).values, self.intervals, grid_eps, margin)
-        usable = increasing(found)
+        usable = increasing(found) & varies(samples.to(grid.dtype))
         return torch.where(usable[:, None], extend_knots(found, self.degree), grid), usable
 
     def prepare(self, grid: Tensor) -> SplineTable:

@@ -84,17 +84,19 @@ def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor)
     weight, sites = coef.double().transpose(1, 2), basis.sites(new.double())
     prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT @ weight)
     x = samples.double().t()
-    found = solve(basis.rows(x, after).mT, basis.rows(x, before).mT @ weight, prior)
+    # What the samples say along directions that they hardly see is rounding, and the prior knows better.
+    found = solve(basis.rows(x, after).mT, basis.rows(x, before).mT @ weight, prior, cutoff=1e-8)
     return found.transpose(1, 2).to(coef.dtype)
 
 
-def solve(design: Tensor, target: Tensor, prior: Tensor | None = None) -> Tensor:
+def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: float = 0.0) -> Tensor:
     """Least-squares solutions of ``design @ solution = target``, the closest such to `prior`, or the smallest.
 
     Args:
         design: ``(I, B, n)`` in float64.
         target: ``(I, B, O)`` in float64.
         prior: ``(I, n, O)`` in float64.
+        cutoff: singular values below this share of the largest, and below round-off, count as zero.
 
     Returns:
         ``(I, n, O)``.
@@ -102,7 +104,7 @@ def solve(design: Tensor, target: Tensor, prior: Tensor | None = None) -> Tensor
     residual = target if prior is None else target - design @ prior
     q, r = torch.linalg.qr(design)
     u, s, vh = torch.linalg.svd(r, full_matrices=False)
-    floor = s[..., :1] * max(design.shape[-2:]) * torch.finfo(torch.float64).eps
+    floor = s[..., :1] * max(cutoff, max(design.shape[-2:]) * torch.finfo(torch.float64).eps)
     inverse = torch.where(s > floor, 1 / torch.where(s > floor, s, 1.0), 0.0)
     step: Tensor = vh.mT @ (inverse[..., None] * (u.mT @ (q.mT @ residual)))
     return step if prior is None else prior + step

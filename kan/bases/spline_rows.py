@@ -19,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kan.bases.spline_table import SplineTable
+from kan.bases.scratch import scratch
+from kan.bases.spline_table import Equidistant, SplineTable, scale
 from kan.modes import composed
 
 __all__ = ["LocalValues", "Slopes", "local_values", "write_rows"]
@@ -46,7 +47,8 @@ class Slopes(NamedTuple):
     def contract(self, rows: Tensor) -> Tensor:
         """``sum_m rows[i, lead + m, b] dB_m(x[i, b])``, ``(I, B)`` from `rows` ``(I, lead + n, B)``."""
         if self.first is None:
-            return (rows[:, rows.shape[1] - self.values.shape[1] :] * self.values).sum(1)
+            shape = tuple(self.values.shape)
+            return torch.mul(rows[:, rows.shape[1] - shape[1] :], self.values, out=scratch("products", shape, rows)).sum(1)
         flat, batch = rows.reshape(-1), rows.shape[2]
         total = flat.index_select(0, self.first) * self.values[0].view(-1)
         for place in range(1, len(self.values)):
@@ -68,23 +70,27 @@ class LocalValues(NamedTuple):
     first: Tensor
 
 
-def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False) -> LocalValues:
-    """Derivatives of order `derivative` of the ``k + 1`` functions around each point of `x` ``(I, B)``."""
+def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False, keep: bool = True) -> LocalValues:
+    """Derivatives of order `derivative` of the ``k + 1`` functions around each point of `x` ``(I, B)``.
+
+    Without `keep` they hold until the next call only.
+    """
     k = table.degree
     if table.uniform is not None and derivative == 0 and not composed():
-        start, inverse = table.uniform
+        knots = table.uniform
         # NaN is no index; whatever place it gets, its values are NaN.
-        first = (x - start).mul_(inverse).floor_().long().sub_(k).clamp_(0, table.size - k - 1)
+        first = (x - knots.start).mul_(knots.inverse).floor_().long().sub_(k).clamp_(0, table.size - k - 1)
         # Measured from a knot nearby: far from the first one the position in units of the spacing has few digits left.
-        z = (x - table.knots.gather(1, first)).mul_(inverse)
-        offsets = z.sub_((k + 1) / 2) - torch.arange(k + 1, dtype=x.dtype, device=x.device)[:, None, None]
-        values = torch.empty_like(offsets)
-        return LocalValues(values, _cardinal(offsets, k, inverse if slopes else None, out=values), first)
+        scaled = (x - table.knots.gather(1, first)).mul_(knots.scaled)
+        shape = (k + 1, *x.shape)
+        values = x.new_empty(shape) if keep else scratch("local values", shape, x)
+        found = _cardinal(scaled, knots.centres[: k + 1, None], knots, knots.steepness, k, values, slopes, keep)
+        return LocalValues(values, found, first)
 
     (features, count), batch = table.knots.shape, x.shape[1]
     position = _position(x, table.knots, k)
-    columns = (position + torch.arange(features, device=x.device)[:, None] * (count + 1)).view(1, -1)
-    pieces = table.columns.gather(1, columns.expand(table.columns.shape[0], -1)).view(-1, features, batch)
+    columns = (position + torch.arange(features, device=x.device)[:, None] * (count + 1)).reshape(1, features * batch)
+    pieces = table.columns.gather(1, columns.expand(table.columns.shape[0], -1)).view(len(table.columns), features, batch)
     scale = pieces[1]
     u = (x - pieces[0]) * scale
     coefficients = pieces[2:].view(k + 1, k + 1, features, batch)
@@ -101,29 +107,33 @@ def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: 
     return LocalValues(values, steps, (position - (k + 1)).clamp(0, table.size - k - 1))
 
 
-def _cardinal(offsets: Tensor, degree: int, inverse: Tensor | None, *, out: Tensor) -> Tensor | None:
-    """``N`` at distances `offsets` from its centre, into `out`; its slopes times `inverse` where that is given. Overwrites `offsets`."""
-    k = degree
-    # Scaled by the k-th root of 1/k!, which saves the division.
-    root = math.factorial(k) ** (-1 / k)
-    y = torch.abs(offsets) if inverse is not None else offsets.abs_()
-    y.mul_(-root).add_(root * (k + 1) / 2).clamp_(min=0)
-    for j in range(k // 2 + 1):
+def _cardinal(
+    x: Tensor, centres: Tensor, knots: Equidistant, steepness: Tensor, degree: int, out: Tensor, slopes: bool, keep: bool
+) -> Tensor | None:
+    """``N`` at the distances ``x - centres``, all in the units of `Equidistant`, into `out`, and the slopes if they are wanted."""
+    k, shape = degree, tuple(out.shape)
+    offsets = torch.sub(x, centres, out=scratch("offsets", shape, x))
+    y = torch.abs(offsets, out=scratch("distances", shape, x)) if slopes else offsets.abs_()
+    torch.sub(knots.reach, y, out=y).clamp_(min=0)
+    power = torch.empty_like(out) if slopes and keep else scratch("powers", shape, x)
+    torch.mul(y, y, out=power) if k == 3 else torch.pow(y, k - 1, out=power)
+    torch.mul(power, y, out=out)
+    steps = power
+    for j in range(1, k // 2 + 1):
         factor = (-1) ** j * math.comb(k + 1, j)
-        if j > 0:
-            y.sub_(root).clamp_(min=0)
-        power = y * y if k == 3 else y.pow(k - 1)
-        if j == 0:
-            torch.mul(power, y, out=out)
-            steps = power
-        else:
-            out.addcmul_(power, y, value=factor)
-            if inverse is not None:
-                steps.add_(power, alpha=factor)
-    return None if inverse is None else torch.copysign(steps, offsets, out=steps).mul_(inverse * (-k * root))
+        y.sub_(scale(k)).clamp_(min=0)
+        if slopes:
+            power = scratch("higher powers", shape, x)
+        torch.mul(y, y, out=power) if k == 3 else torch.pow(y, k - 1, out=power)
+        if slopes:
+            steps.add_(power, alpha=factor)
+        out.addcmul_(power, y, value=factor)
+    return torch.copysign(steps, offsets, out=steps).mul_(steepness) if slopes else None
 
 
-def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False) -> Slopes | None:
+def write_rows(
+    rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False, keep: bool = True
+) -> Slopes | None:
     """Write the derivatives of order `derivative` of all splines at `x` into the last ``n`` of `rows`, which need not be initialised.
 
     Args:
@@ -132,30 +142,30 @@ def write_rows(rows: Tensor, x: Tensor, table: SplineTable, derivative: int = 0,
         table: of the splines.
         derivative: order, at most the degree.
         slopes: whether the derivatives of the next order are wanted, too.
+        keep: whether those must outlive the next call.
     """
     x = x.detach().contiguous()
     functions = rows[:, rows.shape[1] - table.size :]
     if derivative == 0 and table.uniform is not None and table.size <= FEW_FUNCTIONS * (table.degree + 1):
-        return _write_shifted(functions, x, table, slopes)
+        return _write_shifted(functions, x, table, slopes, keep)
     # The product with the 0-1 matrix picks exact entries only if factors are not rounded to a shorter format.
     exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
     little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
     if derivative == 0 and table.spans is not None and little and exact and not x.is_cuda:
         return _write_by_product(functions, x, table, slopes)
-    return _write_local(rows, x, table, derivative, slopes)
+    return _write_local(rows, x, table, derivative, slopes, keep)
 
 
-def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool) -> Slopes | None:
-    assert table.uniform is not None
-    start, inverse = table.uniform
-    centres = torch.arange(table.size, dtype=x.dtype, device=x.device)[:, None] + (table.degree + 1) / 2
-    offsets = (x - start).mul_(inverse)[:, None] - centres
-    found = _cardinal(offsets, table.degree, inverse[:, None] if slopes else None, out=rows)
+def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool, keep: bool = True) -> Slopes | None:
+    knots = table.uniform
+    assert knots is not None
+    scaled = (x - knots.start).mul_(knots.scaled)[:, None]
+    found = _cardinal(scaled, knots.centres, knots, knots.steepness[:, None], table.degree, rows, slopes, keep)
     return None if found is None else Slopes(found, None)
 
 
-def _write_local(rows: Tensor, x: Tensor, table: SplineTable, derivative: int, slopes: bool) -> Slopes | None:
-    local, batch = local_values(x, table, derivative, slopes=slopes), x.shape[1]
+def _write_local(rows: Tensor, x: Tensor, table: SplineTable, derivative: int, slopes: bool, keep: bool = True) -> Slopes | None:
+    local, batch = local_values(x, table, derivative, slopes=slopes, keep=keep), x.shape[1]
     before = torch.arange(len(x), device=x.device)[:, None] * rows.shape[1] + (rows.shape[1] - table.size)
     first = local.first.add_(before).mul_(batch).add_(torch.arange(batch, device=x.device)).view(-1)
     flat = rows.zero_().view(-1)

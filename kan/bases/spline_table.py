@@ -6,6 +6,7 @@ coefficients depend on the knots alone. Symbols as in `kan.bases.bspline`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,10 +16,48 @@ from torch.nn import functional as F
 from kan.bases.base import Extrapolation
 from kan.modes import composed
 
-__all__ = ["SplineTable", "tabulate"]
+__all__ = ["Equidistant", "SplineTable", "scale", "tabulate"]
 
 FEW_KNOTS = 24
 """Most knots per input for which tables over all functions are made beside those of the local ones."""
+
+
+class Equidistant(NamedTuple):
+    """Constants of the splines on equidistant knots, with the scale ``r``, the k-th root of ``1/k!``.
+
+    Attributes:
+        start: first knots ``t_0``, ``(I, 1)``.
+        inverse: ``1/h``, ``(I, 1)``.
+        scaled: ``r/h``, ``(I, 1)``.
+        steepness: ``-k r/h``, ``(I, 1)``.
+        centres: of the functions in units of ``h/r`` from ``t_0``, ``r (m + (k + 1)/2)``, ``(n, 1)``.
+        reach: from a function's centre to where it ends, ``r (k + 1)/2``, 0-dim.
+    """
+
+    start: Tensor
+    inverse: Tensor
+    scaled: Tensor
+    steepness: Tensor
+    centres: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, start: Tensor, spacing: Tensor, degree: int, size: int, dtype: torch.dtype) -> Equidistant:
+        """From the first knots and the spacings ``(I, 1)`` in float64."""
+        root, inverse = scale(degree), _inverse(spacing)
+        reach = start.new_tensor(root * (degree + 1) / 2)
+        centres = root * torch.arange(size, dtype=start.dtype, device=start.device)[:, None] + reach
+        found = (start, inverse, root * inverse, -degree * root * inverse, centres, reach)
+        return cls(*(tensor.to(dtype) for tensor in found))
+
+    def inputs(self, part: slice) -> Equidistant:
+        """Those of some inputs, as views."""
+        return self._replace(start=self.start[part], inverse=self.inverse[part], scaled=self.scaled[part], steepness=self.steepness[part])
+
+
+def scale(degree: int) -> float:
+    """``r`` of `Equidistant`: where lengths are measured in ``h/r``, the leading coefficient of the splines is 1."""
+    return float(math.factorial(degree) ** (-1 / degree))
 
 
 class SplineTable(NamedTuple):
@@ -31,8 +70,8 @@ class SplineTable(NamedTuple):
         degree: ``k``.
         spans: ``(I, 2, P - 1)``, left knots and ``1/(t_{s+1} - t_s)`` of the spans ``0 ... P-2``; None with more than a few knots.
         powers: the coefficients of all ``n`` functions on those spans, ``(I, n, P - 1)`` for each power of ``u``; None likewise.
-        uniform: first knots and ``1/h``, ``(I, 1)`` each, if the knots of every input are ``t_0 + h j`` to round-off and the degree is at
-            least 2, so that every function is the same one, shifted; else None.
+        uniform: if the knots of every input are ``t_0 + h j`` to round-off and the degree is at least 2, so that every function is the same
+            one, shifted; else None.
     """
 
     knots: Tensor
@@ -40,7 +79,7 @@ class SplineTable(NamedTuple):
     degree: int
     spans: Tensor | None = None
     powers: tuple[Tensor, ...] | None = None
-    uniform: tuple[Tensor, Tensor] | None = None
+    uniform: Equidistant | None = None
 
     @property
     def size(self) -> int:
@@ -58,7 +97,7 @@ class SplineTable(NamedTuple):
             self.degree,
             None if self.spans is None else self.spans[part],
             None if self.powers is None else tuple(power[part] for power in self.powers),
-            None if self.uniform is None else (self.uniform[0][part], self.uniform[1][part]),
+            None if self.uniform is None else self.uniform.inputs(part),
         )
 
 
@@ -116,7 +155,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
         order = 1 if extrapolation == "linear" else 0
         below = _continued(rows[:, k], coefficients[:, k], 0.0, order)
         above = _continued(rows[:, size - 1], coefficients[:, size - 1], 1.0, order)
-        rows = torch.cat([*[below] * (k + 1), rows[:, k:size], *[above] * (k + 1)], dim=1)
+        rows = torch.cat([*[below[:, None]] * (k + 1), rows[:, k:size], *[above[:, None]] * (k + 1)], dim=1)
     columns = rows.flatten(0, 1).to(knots.dtype).t().contiguous()
     if extrapolation != "own" or composed():
         return SplineTable(knots, columns, k)
@@ -124,7 +163,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
     uniform = None
     spacing = (t[:, -1:] - t[:, :1]) / (count - 1)
     if k >= 2 and bool(((t - t[:, :1] - spacing * torch.arange(count, device=t.device)).abs() <= _rounding(knots)).all()):
-        uniform = t[:, :1].to(knots.dtype), _inverse(spacing).to(knots.dtype)
+        uniform = Equidistant.of(t[:, :1], spacing, k, size, knots.dtype)
     if count > FEW_KNOTS:
         return SplineTable(knots, columns, k, uniform=uniform)
     wide = torch.zeros(features, spans, k + 1, size, dtype=t.dtype, device=t.device)

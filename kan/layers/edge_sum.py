@@ -15,6 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kan.bases.base import Basis
+from kan.bases.bspline import basis_rows
+from kan.bases.spline_product import spline_product, spline_product_gradients
+from kan.bases.spline_table import SplineTable
+from kan.modes import composed
 
 __all__ = ["basis_values", "edge_sum"]
 
@@ -46,6 +50,39 @@ def edge_sum(
         basis: of the ``n`` functions.
         prepared: from `basis`.
     """
-    weight = spline_weight if spline_scaler is None else spline_weight * spline_scaler[..., None]
-    y = F.linear(basis_values(x, basis, prepared).permute(2, 0, 1).flatten(1), weight.flatten(1))
-    return y if base_weight is None else y + F.linear(base_function(x), base_weight)
+    if isinstance(prepared, SplineTable) and x.dtype in (torch.float32, torch.float64) and not composed() and not _casts(x):
+        y: Tensor = _SplineSum.apply(x, spline_weight, spline_scaler, prepared)
+    else:
+        y = _composed_sum(basis_values(x, basis, prepared), spline_weight, spline_scaler)
+    return y if base_weight is None else torch.addmm(y, base_function(x), base_weight.t())
+
+
+def _casts(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
+
+
+def _composed_sum(rows: Tensor, weight: Tensor, scaler: Tensor | None) -> Tensor:
+    scaled = weight if scaler is None else weight * scaler[..., None]
+    return F.linear(rows.permute(2, 0, 1).flatten(1), scaled.flatten(1))
+
+
+class _SplineSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable) -> Tensor:
+        ctx.save_for_backward(x, weight, scaler)
+        ctx.table = table
+        return spline_product(x, weight, scaler, table)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x, weight, scaler), (grad,) = ctx.saved_tensors, grads
+        to_x, to_weight, to_scaler, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # a graph of the gradient is wanted
+            y = _composed_sum(basis_rows(x.t(), ctx.table), weight, scaler)
+            wanted = [of for of, need in zip((x, weight, scaler), ctx.needs_input_grad, strict=False) if need]
+            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return next(found) if to_x else None, next(found) if to_weight else None, next(found) if to_scaler else None, None
+        gradients = spline_product_gradients(
+            grad, x, weight, scaler, ctx.table, to_x=to_x, to_weight=to_weight, to_scaler=to_scaler
+        )
+        return *gradients, None

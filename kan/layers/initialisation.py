@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,8 +21,9 @@ __all__ = ["INITIALISATIONS", "initialise"]
 def _efficient_kan(layer: KANLinear, generator: torch.Generator | None) -> None:
     nn.init.kaiming_uniform_(layer.base_weight, a=math.sqrt(5) * layer.scale_base, generator=generator)
     low, high = layer.grid_range
-    sites = torch.linspace(low, high, layer.grid_size + 1, dtype=torch.float64)[:, None].expand(-1, layer.in_features)
-    noise = torch.rand(len(sites), layer.in_features, layer.out_features, generator=generator, dtype=torch.float64) - 0.5
+    exact: dict[str, Any] = {"dtype": torch.float64, "device": layer.grid.device}
+    sites = torch.linspace(low, high, layer.grid_size + 1, **exact)[:, None].expand(-1, layer.in_features)
+    noise = torch.rand(len(sites), layer.in_features, layer.out_features, generator=generator, **exact) - 0.5
     coef = layer.curve2coeff(sites.to(layer.grid), (noise * layer.scale_noise / layer.grid_size).to(layer.grid))
     layer.spline_weight.copy_(coef if layer.spline_scaler is not None else coef * layer.scale_spline)
     if layer.spline_scaler is not None:

@@ -193,7 +193,7 @@ class KANLinear(nn.Module):
             warnings.warn(
                 f"grid update: the {len(samples)} samples of input(s) {kept} do not determine a grid (constant or repeated values, or too "
                 f"few for {self.basis}); their grid and weights are kept.",
-                stacklevel=2,
+                stacklevel=3,  # beyond the decorator
             )
 
     def regularization_loss(self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0) -> Tensor:
@@ -209,7 +209,8 @@ class KANLinear(nn.Module):
     def _check_input(self, x: Tensor) -> None:
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"expected an input of shape (..., {self.in_features}); got {tuple(x.shape)}.")
-        if x.dtype != self.spline_weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        cast = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and x.dtype != torch.float64
+        if x.dtype != self.spline_weight.dtype and not cast:
             raise TypeError(
                 f"the layer's parameters are {self.spline_weight.dtype} and the input is {x.dtype}; convert one of them, "
                 f"for example x.to(layer.spline_weight.dtype)."

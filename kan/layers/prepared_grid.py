@@ -31,12 +31,13 @@ class PreparedGrid:
     def of(self, grid: Tensor, basis: Basis) -> Any:
         """``basis.prepare(grid)``, with grids of two bytes a number widened to float32 first."""
         if torch.compiler.is_compiling():
-            return basis.prepare(_widened(grid)) if self._prepared is None else self._prepared
+            return basis.prepare(_widened(grid))  # what is known may be of an older grid, and versions cannot be traced
         if composed():  # another tensor, perhaps one that is batched, may stand for the grid
-            return self._prepared if self._grid is grid else basis.prepare(_widened(grid))
+            return self._prepared if self._grid is grid and self._version == grid._version else basis.prepare(_widened(grid))
         if not self._is_known(grid):
-            self._prepared = basis.prepare(_widened(grid))
-            self._grid, self._version, self._copy = grid, grid._version, grid.detach().clone()
+            with torch.inference_mode(False), torch.no_grad():  # to be of use outside of that mode, too
+                self._prepared = basis.prepare(_widened(grid))
+                self._grid, self._version, self._copy = grid, grid._version, grid.detach().clone()
         return self._prepared
 
     def _is_known(self, grid: Tensor) -> bool:

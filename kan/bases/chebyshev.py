@@ -1,0 +1,50 @@
+r"""Chebyshev polynomials of the first kind.
+
+Definition
+    ``T_0(u) = 1``,  ``T_1(u) = u``,  ``T_{m+1}(u) = 2 u T_m(u) - T_{m-1}(u)``
+
+    on ``[-1, 1]``, where ``T_m(cos a) = cos(m a)``. The recurrence, unlike the cosine, has exact derivatives of every order at the ends.
+
+References
+    L. N. Trefethen, "Approximation Theory and Approximation Practice", SIAM 2013.
+
+    S. S. Sidharth, A. R. Keerthana, R. Gokul, K. P. Anas, "Chebyshev Polynomial-Based Kolmogorov-Arnold Networks", 2024, arXiv:2405.07200.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kan.bases.base import Extrapolation, IntervalBasis
+from kan.bases.registry import register_basis
+
+__all__ = ["Chebyshev"]
+
+
+@register_basis("chebyshev")
+@dataclass(frozen=True, kw_only=True)
+class Chebyshev(IntervalBasis):
+    """``T_0 ... T_{n-1}`` on ``[-1, 1]``; see the module.
+
+    The fewest functions for a smooth curve: the error falls geometrically with ``n`` where the curve is analytic. Every function reaches
+    over the whole interval, so that a corner anywhere costs accuracy everywhere.
+
+    Args:
+        size: see `IntervalBasis`.
+        extrapolation: see `IntervalBasis`; ``"linear"`` unless said otherwise, since ``T_m`` grows like ``2^(m-1) u^m`` outside.
+
+    >>> Chebyshev(4).functions(torch.tensor([[0.5]]))[0, :, 0]
+    tensor([ 1.0000,  0.5000, -0.5000, -1.0000])
+    """
+
+    extrapolation: Extrapolation = "linear"
+
+    def functions(self, u: Tensor) -> Tensor:
+        """Values ``(I, n, B)`` at `u` ``(I, B)``."""
+        rows = [torch.ones_like(u), u]
+        for _ in range(2, self.size):
+            rows.append(2 * u * rows[-1] - rows[-2])
+        return torch.stack(rows, dim=1)[:, : self.size]
