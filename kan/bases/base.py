@@ -126,8 +126,9 @@ class IntervalBasis(Basis):
         slopes = None
         if self.extrapolation == "linear":
             ends = torch.cat([low, high], dim=1)
-            found = torch.func.jvp(lambda x: self.functions(_scaled(x, low, high)), (ends,), (torch.ones_like(ends),))
-            left, right = found[1].split(1, dim=2)
+            # Sums over the points, since a value depends on its own point only. Reverse mode: forward mode brings warnings of torch's own.
+            found = torch.func.jacrev(lambda x: self.functions(_scaled(x, low, high)).sum((0, 2)))(ends)
+            left, right = found.transpose(0, 1).split(1, dim=2)
             slopes = left, right
         return _Interval(low, high, slopes)
 

@@ -29,7 +29,8 @@ class GaussianRBF(IntervalBasis):
     """``n`` Gaussians on ``[-1, 1]``; see the module.
 
     They are smooth, local and cheap: one exponential per function, no search. Outside of the interval they fade to zero within a few
-    widths. No polynomial is represented exactly, constants included.
+    widths. No polynomial is represented exactly, constants included, and the ends, where neighbours are missing, are met worst: leave them
+    room.
 
     Args:
         size, extrapolation: see `IntervalBasis`.

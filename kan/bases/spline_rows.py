@@ -29,6 +29,8 @@ COUNTED = 24
 """Most knots per input for which counting the knots below a point is quicker than searching."""
 LITTLE = 500_000
 """Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
+PIECE = 1 << 17
+"""Numbers that are worked on together, so that they stay in the cache."""
 FEW_FUNCTIONS = 2
 """Most functions, in units of ``k + 1``, for which evaluating all on equidistant knots is quicker than scattering the local ones."""
 
@@ -84,7 +86,10 @@ def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: 
         scaled = (x - table.knots.gather(1, first)).mul_(knots.scaled)
         shape = (k + 1, *x.shape)
         values = x.new_empty(shape) if keep else scratch("local values", shape, x)
-        found = _cardinal(scaled, knots.centres[: k + 1, None], knots, knots.steepness, k, values, slopes, keep)
+        found = None
+        if slopes:
+            found = x.new_empty(shape) if keep else scratch("slopes", shape, x)
+        _cardinal(scaled, knots.centres[: k + 1, None], knots, knots.steepness, k, values, found)
         return LocalValues(values, found, first)
 
     (features, count), batch = table.knots.shape, x.shape[1]
@@ -108,27 +113,27 @@ def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: 
 
 
 def _cardinal(
-    x: Tensor, centres: Tensor, knots: Equidistant, steepness: Tensor, degree: int, out: Tensor, slopes: bool, keep: bool
-) -> Tensor | None:
-    """``N`` at the distances ``x - centres``, all in the units of `Equidistant`, into `out`, and the slopes if they are wanted."""
+    x: Tensor, centres: Tensor, knots: Equidistant, steepness: Tensor, degree: int, out: Tensor, slopes: Tensor | None
+) -> None:
+    """``N`` at the distances ``x - centres``, all in the units of `Equidistant`, into `out`; its derivatives into `slopes`, if given."""
     k, shape = degree, tuple(out.shape)
     offsets = torch.sub(x, centres, out=scratch("offsets", shape, x))
-    y = torch.abs(offsets, out=scratch("distances", shape, x)) if slopes else offsets.abs_()
+    y = offsets.abs_() if slopes is None else torch.abs(offsets, out=scratch("distances", shape, x))
     torch.sub(knots.reach, y, out=y).clamp_(min=0)
-    power = torch.empty_like(out) if slopes and keep else scratch("powers", shape, x)
-    torch.mul(y, y, out=power) if k == 3 else torch.pow(y, k - 1, out=power)
-    torch.mul(power, y, out=out)
-    steps = power
-    for j in range(1, k // 2 + 1):
+    for j in range(k // 2 + 1):
         factor = (-1) ** j * math.comb(k + 1, j)
-        y.sub_(scale(k)).clamp_(min=0)
-        if slopes:
-            power = scratch("higher powers", shape, x)
+        if j > 0:
+            y.sub_(scale(k)).clamp_(min=0)
+        power = scratch("powers", shape, x) if j > 0 or slopes is None else slopes
         torch.mul(y, y, out=power) if k == 3 else torch.pow(y, k - 1, out=power)
-        if slopes:
-            steps.add_(power, alpha=factor)
+        if j == 0:
+            torch.mul(power, y, out=out)
+            continue
         out.addcmul_(power, y, value=factor)
-    return torch.copysign(steps, offsets, out=steps).mul_(steepness) if slopes else None
+        if slopes is not None:
+            slopes.add_(power, alpha=factor)
+    if slopes is not None:
+        torch.copysign(slopes, offsets, out=slopes).mul_(steepness)
 
 
 def write_rows(
@@ -157,10 +162,18 @@ def write_rows(
 
 
 def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool, keep: bool = True) -> Slopes | None:
-    knots = table.uniform
+    knots, shape = table.uniform, tuple(rows.shape)
     assert knots is not None
     scaled = (x - knots.start).mul_(knots.scaled)[:, None]
-    found = _cardinal(scaled, knots.centres, knots, knots.steepness[:, None], table.degree, rows, slopes, keep)
+    found = None
+    if slopes:
+        found = x.new_empty(shape) if keep else scratch("slopes", shape, x)
+    # A dozen operations run over the numbers: by pieces that stay in the cache.
+    step = max(1, PIECE // max(1, table.size * x.shape[1]))
+    for first in range(0, len(x), step):
+        part = slice(first, first + step)
+        to = None if found is None else found[part]
+        _cardinal(scaled[part], knots.centres, knots, knots.steepness[part, None], table.degree, rows[part], to)
     return None if found is None else Slopes(found, None)
 
 
