@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,15 +32,21 @@ from kan.bases.spline_table import SplineTable
 
 __all__ = ["gathers", "spline_product", "spline_product_gradients"]
 
-GATHER_FROM = 8
-"""Fewest functions, in units of ``k + 1``, from which sparse products are quicker than dense ones (measured on two cores)."""
 BLOCK = 1 << 20
 """Most numbers in the rows, or in the folded weights, of a block of inputs."""
 
 
-def gathers(table: SplineTable, x: Tensor) -> bool:
-    """Whether the sparse way is taken for points like `x`; it needs a CPU with torch's sparse products (MKL)."""
-    return table.size >= GATHER_FROM * (table.degree + 1) and not x.is_cuda and torch.backends.mkl.is_available()
+def gathers(x: Tensor, weight: Tensor, degree: int) -> bool:
+    """Whether the sparse way is taken: where ``B >= 2 O`` and ``n >= (k + 1) (4 + O/256)``.
+
+    As measured on two cores, float32, both passes. With ``k = 3`` and ``B = 1024`` the ways are even at n = 11 for 64 inputs and outputs,
+    at 20 for 256 and at 33 for 1024 outputs; with n = 63 the sparse one is 2.5 times as quick, 1.8 times and 1.2 times. It turns the
+    coefficients over, and that pays with many points only: with ``B <= O`` it is at best even up to n = 72.
+    It needs a CPU with torch's sparse products (MKL).
+    """
+    (outputs, _, size), batch = weight.shape, len(x)
+    worthwhile = batch >= 2 * outputs and size >= (degree + 1) * (4 + outputs / 256)
+    return worthwhile and not x.is_cuda and torch.backends.mkl.is_available()
 
 
 def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable) -> Tensor:
@@ -51,17 +58,16 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
         scaler: ``(O, I)``, factors of ``W``; or None for ones.
         table: of the splines.
     """
-    gather, y = gathers(table, x), x.new_empty(len(x), len(weight))
-    for first, last in _blocks(x, weight):
+    gather, y = gathers(x, weight, table.degree), x.new_empty(len(x), len(weight))
+    for first, last in _blocks(x, weight, table.degree, gather):
         part = x[:, first:last].t()
-        beta = 0.0 if first == 0 else 1.0
         if gather:
             matrix = _folded(weight, scaler, first, last, transposed=True)
-            torch.addmm(y, _Sparse.at(part, table.inputs(first, last)).matrix(), matrix, beta=beta, out=y)
+            _Sparse.at(part, table.inputs(first, last)).add_product(y, matrix, add=first > 0)
         else:
             rows = scratch("rows", (last - first, table.size, len(x)), x)
             write_rows(rows, part, table.inputs(first, last))
-            torch.addmm(y, rows.view(-1, len(x)).t(), _folded(weight, scaler, first, last).t(), beta=beta, out=y)
+            torch.addmm(y, rows.view(-1, len(x)).t(), _folded(weight, scaler, first, last).t(), beta=float(first > 0), out=y)
     return y
 
 
@@ -77,14 +83,14 @@ def spline_product_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable, *, to_x: bool, to_weight: bool, to_scaler: bool
 ) -> Gradients:
     """Gradients from `grad` ``(B, O)``, that with respect to ``y``; arguments as in `spline_product`."""
-    gather, grad = gathers(table, x), grad.contiguous()
+    gather, grad = gathers(x, weight, table.degree), grad.contiguous()
     found = Gradients(
         x.new_empty(x.shape) if to_x else None,
         torch.empty_like(weight, memory_format=torch.contiguous_format) if to_weight else None,
         torch.empty_like(scaler, memory_format=torch.contiguous_format) if scaler is not None and to_scaler else None,
     )
     size, to_matrix = table.size, to_weight or to_scaler
-    for first, last in _blocks(x, weight):
+    for first, last in _blocks(x, weight, table.degree, gather):
         part, sub = x[:, first:last].t(), table.inputs(first, last)
         matrix = _folded(weight, scaler, first, last, transposed=gather) if to_x else None
         to_points, grad_matrix = None, None
@@ -93,7 +99,8 @@ def spline_product_gradients(
             if matrix is not None:
                 to_points = sparse.to_points(grad, matrix)
             if to_matrix:
-                grad_matrix = sparse.to_matrix(grad).t()
+                transposed = sparse.to_matrix(grad).t()
+                grad_matrix = scratch("transposed", tuple(transposed.shape), grad).copy_(transposed)
         else:
             rows = scratch("rows", (last - first, size, len(x)), x)
             slopes = write_rows(rows, part, sub, slopes=to_x, keep=False)
@@ -110,10 +117,12 @@ def spline_product_gradients(
     return found
 
 
-def _blocks(x: Tensor, weight: Tensor) -> Iterator[tuple[int, int]]:
+def _blocks(x: Tensor, weight: Tensor, degree: int, gather: bool) -> Iterator[tuple[int, int]]:
     """Ranges of inputs."""
     (outputs, inputs, size), batch = weight.shape, len(x)
-    count = max(1, min(inputs, BLOCK // (size * max(batch, outputs))))
+    local = 4 * (degree + 1) * batch  # a quarter of a block is best for the many small arrays of the sparse way
+    numbers = max(outputs * size, local if gather else batch * size)
+    count = max(1, min(inputs, BLOCK // max(1, numbers)))
     count = -(-inputs // -(-inputs // count))
     return ((first, min(first + count, inputs)) for first in range(0, inputs, count))
 
@@ -145,70 +154,77 @@ def _unfold(grad: Tensor, weight: Tensor, scaler: Tensor | None, found: Gradient
 
 
 class _Sparse(NamedTuple):
-    """The values of the functions at some points as a sparse matrix ``(B, I n)``.
+    """The values of the functions at some points as a sum of ``k + 1`` sparse matrices, one for each place among the local functions.
+
+    That of place p, ``(B, I n - k)``, has the values of the functions ``first + p`` in the columns ``first``: all share their columns, and
+    each is multiplied with the rows ``p, p + 1, ...`` of the coefficients' matrix.
 
     Attributes:
         values, slopes: ``(k+1, I, B)``.
-        first: index of the first function of each point among all, ``(I, B)``, int32.
-        width: ``I n``.
+        first: of each point the first function, ``(I, B)``, int64.
+        size: ``n``.
     """
 
     values: Tensor
     slopes: Tensor | None
     first: Tensor
-    width: int
+    size: int
 
     @classmethod
     def at(cls, x: Tensor, table: SplineTable, *, slopes: bool = False) -> _Sparse:
-        local = local_values(x.contiguous(), table, slopes=slopes)
-        offsets = torch.arange(len(x), device=x.device)[:, None] * table.size
-        return cls(local.values, local.slopes, local.first.add_(offsets).int(), len(x) * table.size)
+        local = local_values(x.contiguous(), table, slopes=slopes, keep=False)
+        return cls(local.values, local.slopes, local.first, table.size)
 
-    def matrix(self) -> Tensor:
-        return self._by_points(self.values.permute(2, 0, 1).reshape(-1))
+    def _offsets(self) -> Tensor:
+        """Number of the first function of each input, ``(I, 1)``."""
+        return torch.arange(0, len(self.first) * self.size, self.size)[:, None]
 
-    def _by_points(self, values: Tensor) -> Tensor:
-        """Sparse ``(B, I n)`` with a row per point."""
-        functions, inputs, batch = self.values.shape
-        places = torch.arange(functions, dtype=torch.int32)[:, None]
-        columns = (self.first.t()[:, None] + places).reshape(-1)
-        ends = torch.arange(0, columns.numel() + 1, functions * inputs, dtype=torch.int32)
-        return _compressed(ends, columns, values, (batch, self.width))
+    def _by_points(self, values: Tensor) -> list[Tensor]:
+        """The matrices, with `values` ``(k+1, B, I)``."""
+        inputs, batch = self.first.shape
+        columns = (self.first + self._offsets()).t().int().reshape(-1)
+        ends = torch.arange(0, columns.numel() + 1, inputs, dtype=torch.int32)
+        shape = batch, inputs * self.size - len(values) + 1
+        return [_compressed(ends, columns, value.view(-1), shape) for value in values]
+
+    def add_product(self, y: Tensor, matrix: Tensor, *, add: bool) -> None:
+        """Write into `y` ``(B, O)`` the product with `matrix` ``(I n, O)``, or `add` it."""
+        for place, sparse in enumerate(self._by_points(_turned(self.values))):
+            torch.addmm(y, sparse, matrix[place : place + sparse.shape[1]], beta=float(add or place > 0), out=y)
 
     def to_points(self, grad: Tensor, matrix: Tensor) -> Tensor:
         """Gradient with respect to the points, ``(I, B)``."""
-        functions, inputs, batch = self.values.shape
-        if grad.dtype == torch.float32:
-            pattern = self._by_points(grad.new_zeros(self.values.numel()))
-            found = torch.sparse.sampled_addmm(pattern, grad, matrix.t(), beta=0.0).values()
-        else:  # the product above is slow for float64
-            columns = (self.first.t()[:, None] + torch.arange(functions, dtype=torch.int32)[:, None]).reshape(batch, -1)
-            with torch.enable_grad():
-                ones = grad.new_ones(columns.shape).requires_grad_()
-                total = F.embedding_bag(columns, matrix, per_sample_weights=ones, mode="sum")
-            (found,) = torch.autograd.grad(total, ones, grad)
         assert self.slopes is not None
-        gradient: Tensor = (found.view(batch, functions, inputs).permute(1, 2, 0) * self.slopes).sum(0)
-        return gradient
+        slopes = self.slopes.transpose(1, 2)
+        total = torch.zeros_like(slopes[0])
+        for place, pattern in enumerate(self._by_points(_turned(self.values))):  # their values have no part in it
+            rows = matrix[place : place + pattern.shape[1]]
+            found = torch.sparse.sampled_addmm(pattern, grad, rows.t(), beta=0.0, out=pattern).values()
+            total.addcmul_(found.view(total.shape), slopes[place])
+        return total.t()
 
     def to_matrix(self, grad: Tensor) -> Tensor:
         """Gradient with respect to the matrix of coefficients, ``(I n, O)``."""
-        functions, inputs, batch = self.values.shape
-        ordered, order = self.first.view(-1).sort()
-        # Function f has the points whose first function is one of f-k ... f: in sorted order one stretch, from before[f] on. Stretches of
-        # neighbours overlap; laid one after another they begin at starts[f], the sum of the lengths so far.
-        before = F.pad(torch.bincount(ordered, minlength=self.width).cumsum(0), (functions, 0))
-        starts = before.unfold(0, functions, 1).sum(1)
-        shift = starts - before[: len(starts)]
-        points, values = (order % batch).int(), self.values.view(functions, -1)
-        columns = torch.empty(functions * len(order), dtype=torch.int32)
-        entries = grad.new_empty(functions * len(order))
-        rank = torch.arange(len(order))
-        for place in range(functions):
-            slot = shift.index_select(0, ordered + place).add_(rank)
-            columns[slot] = points
-            entries[slot] = values[place].index_select(0, order)
-        return torch.mm(_compressed(starts.int(), columns, entries, (self.width, batch)), grad)
+        inputs, batch = self.first.shape
+        # Sorted by first functions the points are the columns of the transposed matrices, row by row. (NumPy sorts two bytes by radix.)
+        short = self.first.short() if self.size < 2**15 else self.first
+        points = torch.from_numpy(np.argsort(short.numpy(), axis=1, kind="stable"))
+        count = inputs * self.size - len(self.values) + 1
+        ends = F.pad(torch.bincount((self.first + self._offsets()).view(-1), minlength=count).cumsum(0), (1, 0)).int()
+        columns = points.view(-1).int()
+        result = scratch("weights", (inputs * self.size, grad.shape[1]), grad).zero_()
+        order = points.expand(len(self.values), -1, -1)
+        values = torch.gather(self.values, 2, order, out=scratch("ordered", tuple(order.shape), grad))
+        for place, value in enumerate(values):
+            part = result[place : place + count]
+            torch.addmm(part, _compressed(ends, columns, value.view(-1), (count, batch)), grad, out=part)
+        return result
+
+
+def _turned(values: Tensor) -> Tensor:
+    """``(k+1, I, B)`` to ``(k+1, B, I)``."""
+    turned = values.transpose(1, 2)
+    return scratch("turned", tuple(turned.shape), values).copy_(turned)
 
 
 def _compressed(ends: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
