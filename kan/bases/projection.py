@@ -23,7 +23,10 @@ from torch import Tensor
 from kan.bases.base import Basis
 from kan.bases.bspline import SplineTable, bspline_basis, tabulate
 
-__all__ = ["evaluate", "interpolate", "least_squares", "refit", "solve"]
+__all__ = ["change_of_basis", "evaluate", "fitted", "interpolate", "least_squares", "refit", "solve"]
+
+REFIT_NUMBERS = 2**20
+"""Most entries of the design matrices that `refit` makes at a time, so few that caches hold them; an input's own matrix is never split."""
 
 
 def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
@@ -65,11 +68,28 @@ def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None
     return solve(_design(x, table), target, start).transpose(1, 2).to(y.dtype)
 
 
+def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The smallest coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``, for any basis.
+
+    Args:
+        basis: of the functions ``s_io``.
+        grid: its grid, ``(I, P)``.
+        x: ``(B, I)`` positions.
+        y: ``(B, I, O)`` values.
+
+    Returns:
+        ``(I, O, n)`` in the dtype of `y`.
+    """
+    design = basis.rows(x.double().t(), basis.prepare(grid.double())).mT
+    return solve(design, y.double().transpose(0, 1)).mT.to(y.dtype)
+
+
 def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
     Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, the
-    closest such to the function through the values at `Basis.sites`.
+    closest such to the function through the values at `Basis.sites`. Both are linear in the coefficients, so that an input needs one
+    matrix (`change_of_basis`), however many functions there are.
 
     Args:
         basis: whose functions they are.
@@ -80,13 +100,27 @@ def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor)
     Returns:
         ``(I, O, n)`` in the dtype of `coef`.
     """
+    step = max(1, REFIT_NUMBERS // (max(len(samples), basis.size) * basis.size))
+    parts = zip(coef.split(step), old.split(step), new.split(step), samples.split(step, dim=1), strict=True)
+    return torch.cat([(some.double() @ change_of_basis(basis, *grids)).to(coef.dtype) for some, *grids in parts])
+
+
+def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
+    """Coefficients on the grid `new` of every basis function on the grid `old`, as `refit` finds them.
+
+    Args:
+        basis: whose functions they are.
+        old, new: grids ``(I, P)``.
+        samples: ``(B, I)``.
+
+    Returns:
+        ``(I, n, n)`` in float64, one old function a row.
+    """
     before, after = basis.prepare(old.double()), basis.prepare(new.double())
-    weight, sites = coef.double().transpose(1, 2), basis.sites(new.double())
-    prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT @ weight)
-    x = samples.double().t()
+    sites, x = basis.sites(new.double()), samples.double().t()
+    prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT)
     # What the samples say along directions that they hardly see is rounding, and the prior knows better.
-    found = solve(basis.rows(x, after).mT, basis.rows(x, before).mT @ weight, prior, cutoff=1e-8)
-    return found.transpose(1, 2).to(coef.dtype)
+    return solve(basis.rows(x, after).mT, basis.rows(x, before).mT, prior, cutoff=1e-8).mT
 
 
 def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: float = 0.0) -> Tensor:

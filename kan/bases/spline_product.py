@@ -59,15 +59,17 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
         table: of the splines.
     """
     gather, y = gathers(x, weight, table.degree), x.new_empty(len(x), len(weight))
-    for first, last in _blocks(x, weight, table.degree, gather):
-        part = x[:, first:last].t()
+    for inputs, outputs in _blocks(x, weight, table.degree, gather):
+        part, sub = x[:, inputs].t(), table.inputs(inputs.start, inputs.stop)
         if gather:
-            matrix = _folded(weight, scaler, first, last, transposed=True)
-            _Sparse.at(part, table.inputs(first, last)).add_product(y, matrix, add=first > 0)
-        else:
-            rows = scratch("rows", (last - first, table.size, len(x)), x)
-            write_rows(rows, part, table.inputs(first, last))
-            torch.addmm(y, rows.view(-1, len(x)).t(), _folded(weight, scaler, first, last).t(), beta=float(first > 0), out=y)
+            matrix = _folded(weight, scaler, inputs, outputs[0], transposed=True)
+            _Sparse.at(part, sub).add_product(y, matrix, add=inputs.start > 0)
+            continue
+        rows = scratch("rows", (len(part), table.size, len(x)), x)
+        write_rows(rows, part, sub)
+        for some in outputs:
+            block = y[:, some]
+            torch.addmm(block, rows.view(-1, len(x)).t(), _folded(weight, scaler, inputs, some).t(), beta=float(inputs.start > 0), out=block)
     return y
 
 
@@ -90,47 +92,57 @@ def spline_product_gradients(
         torch.empty_like(scaler, memory_format=torch.contiguous_format) if scaler is not None and to_scaler else None,
     )
     size, to_matrix = table.size, to_weight or to_scaler
-    for first, last in _blocks(x, weight, table.degree, gather):
-        part, sub = x[:, first:last].t(), table.inputs(first, last)
-        matrix = _folded(weight, scaler, first, last, transposed=gather) if to_x else None
-        to_points, grad_matrix = None, None
+    for inputs, outputs in _blocks(x, weight, table.degree, gather):
+        part, sub = x[:, inputs].t(), table.inputs(inputs.start, inputs.stop)
+        to_points = None
         if gather:
             sparse = _Sparse.at(part, sub, slopes=to_x)
-            if matrix is not None:
-                to_points = sparse.to_points(grad, matrix)
+            if to_x:
+                to_points = sparse.to_points(grad, _folded(weight, scaler, inputs, outputs[0], transposed=True))
             if to_matrix:
                 transposed = sparse.to_matrix(grad).t()
                 grad_matrix = scratch("transposed", tuple(transposed.shape), grad).copy_(transposed)
+                _unfold(grad_matrix.unflatten(1, (-1, size)), weight, scaler, found, inputs, outputs[0])
         else:
-            rows = scratch("rows", (last - first, size, len(x)), x)
+            rows = scratch("rows", (len(part), size, len(x)), x)
             slopes = write_rows(rows, part, sub, slopes=to_x, keep=False)
             if to_matrix:
-                out = scratch("weights", (len(weight), (last - first) * size), x)
-                grad_matrix = torch.mm(grad.t(), rows.view(-1, len(x)).t(), out=out)
-            if matrix is not None and slopes is not None:
-                torch.mm(matrix.t(), grad.t(), out=rows.view(-1, len(x)))
+                for some in outputs:
+                    out = scratch("weights", (some.stop - some.start, len(part) * size), x)
+                    grad_matrix = torch.mm(grad[:, some].t(), rows.view(-1, len(x)).t(), out=out)
+                    _unfold(grad_matrix.unflatten(1, (-1, size)), weight, scaler, found, inputs, some)
+            if slopes is not None:
+                to_rows = rows.view(-1, len(x))
+                for some in outputs:
+                    matrix = _folded(weight, scaler, inputs, some).t()
+                    torch.addmm(to_rows, matrix, grad[:, some].t(), beta=float(some.start > 0), out=to_rows)
                 to_points = slopes.contract(rows)
         if found.x is not None and to_points is not None:
-            found.x[:, first:last] = to_points.t()
-        if grad_matrix is not None:
-            _unfold(grad_matrix.unflatten(1, (-1, size)), weight, scaler, found, first, last)
+            found.x[:, inputs] = to_points.t()
     return found
 
 
-def _blocks(x: Tensor, weight: Tensor, degree: int, gather: bool) -> Iterator[tuple[int, int]]:
-    """Ranges of inputs."""
+def _blocks(x: Tensor, weight: Tensor, degree: int, gather: bool) -> Iterator[tuple[slice, list[slice]]]:
+    """Blocks of inputs, each with blocks of outputs; one of all outputs for the sparse way."""
     (outputs, inputs, size), batch = weight.shape, len(x)
-    local = 4 * (degree + 1) * batch  # a quarter of a block is best for the many small arrays of the sparse way
-    numbers = max(outputs * size, local if gather else batch * size)
-    count = max(1, min(inputs, BLOCK // max(1, numbers)))
-    count = -(-inputs // -(-inputs // count))
-    return ((first, min(first + count, inputs)) for first in range(0, inputs, count))
+    if gather:  # for its many small arrays of k + 1 numbers a point a quarter of a block is best
+        count = BLOCK // max(outputs * size, 4 * (degree + 1) * batch)
+    else:
+        count = BLOCK // max(1, batch * size)
+    for part in _equal_parts(inputs, count):
+        yield part, _equal_parts(outputs, outputs if gather else BLOCK // ((part.stop - part.start) * size))
 
 
-def _folded(weight: Tensor, scaler: Tensor | None, first: int, last: int, transposed: bool = False) -> Tensor:
-    """Coefficients of the inputs ``first ... last - 1`` with their factors, ``(O, I n)``, or ``(I n, O)`` when `transposed`."""
-    part = weight[:, first:last]
-    factor = None if scaler is None else scaler[:, first:last, None]
+def _equal_parts(length: int, most: int) -> list[slice]:
+    """As few parts of about equal length as go with at most `most` in each, and at least 1."""
+    step = -(-length // -(-length // max(1, min(length, most))))
+    return [slice(first, min(first + step, length)) for first in range(0, length, step)]
+
+
+def _folded(weight: Tensor, scaler: Tensor | None, inputs: slice, outputs: slice, transposed: bool = False) -> Tensor:
+    """Coefficients of some inputs and outputs with their factors, ``(O, I n)``, or ``(I n, O)`` when `transposed`."""
+    part = weight[outputs, inputs]
+    factor = None if scaler is None else scaler[outputs, inputs, None]
     if transposed:
         part, factor = part.permute(1, 2, 0), None if factor is None else factor.permute(1, 2, 0)
     elif factor is None:
@@ -140,17 +152,16 @@ def _folded(weight: Tensor, scaler: Tensor | None, first: int, last: int, transp
     return out.flatten(0, 1) if transposed else out.flatten(1)
 
 
-def _unfold(grad: Tensor, weight: Tensor, scaler: Tensor | None, found: Gradients, first: int, last: int) -> None:
+def _unfold(grad: Tensor, weight: Tensor, scaler: Tensor | None, found: Gradients, inputs: slice, outputs: slice) -> None:
     """Gradients of the coefficients and of their factors from `grad` ``(O, I, n)``, that of their product."""
-    part = slice(first, last)
     if found.scaler is not None:
-        products = torch.mul(grad, weight[:, part], out=scratch("products", tuple(grad.shape), grad))
-        found.scaler[:, part] = products @ grad.new_ones(grad.shape[2])  # quicker than a sum over a short axis
+        products = torch.mul(grad, weight[outputs, inputs], out=scratch("products", tuple(grad.shape), grad))
+        found.scaler[outputs, inputs] = products @ grad.new_ones(grad.shape[2])  # quicker than a sum over a short axis
     if found.weight is not None:
         if scaler is None:
-            found.weight[:, part] = grad
+            found.weight[outputs, inputs] = grad
         else:
-            torch.mul(grad, scaler[:, part, None], out=found.weight[:, part])
+            torch.mul(grad, scaler[outputs, inputs, None], out=found.weight[outputs, inputs])
 
 
 class _Sparse(NamedTuple):

@@ -29,7 +29,7 @@ COUNTED = 24
 """Most knots per input for which counting the knots below a point is quicker than searching."""
 LITTLE = 500_000
 """Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
-PIECE = 1 << 17
+PIECE = 1 << 18
 """Numbers that are worked on together, so that they stay in the cache."""
 FEW_FUNCTIONS = 2
 """Most functions, in units of ``k + 1``, for which evaluating all on equidistant knots is quicker than scattering the local ones."""
@@ -124,13 +124,17 @@ def _cardinal(
         factor = (-1) ** j * math.comb(k + 1, j)
         if j > 0:
             y.sub_(scale(k)).clamp_(min=0)
-        power = scratch("powers", shape, x) if j > 0 or slopes is None else slopes
+        if slopes is None:
+            power = torch.pow(y, k, out=out if j == 0 else scratch("powers", shape, x))
+            if j > 0:
+                out.add_(power, alpha=factor)
+            continue
+        power = slopes if j == 0 else scratch("powers", shape, x)
         torch.mul(y, y, out=power) if k == 3 else torch.pow(y, k - 1, out=power)
         if j == 0:
             torch.mul(power, y, out=out)
-            continue
-        out.addcmul_(power, y, value=factor)
-        if slopes is not None:
+        else:
+            out.addcmul_(power, y, value=factor)
             slopes.add_(power, alpha=factor)
     if slopes is not None:
         torch.copysign(slopes, offsets, out=slopes).mul_(steepness)
