@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers docs clean
+.PHONY: help hello test lint bench bench-layers bench-initialisation docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -26,6 +26,7 @@ help:
 	@echo "make lint    lint and type check only"
 	@echo "make bench   time the hello story (benchmarks/hellokan.py)"
 	@echo "make bench-layers  time the layers beside other libraries' (benchmarks/layers.py)"
+	@echo "make bench-initialisation  compare the schemes of initial weights (benchmarks/initialisation.py)"
 	@echo "make docs    build the documentation into build/docs"
 	@echo "make clean   remove build/, caches and .venv"
 	@echo "PYTHON=...   the interpreter to make .venv with (3.10 or newer)"
@@ -45,6 +46,9 @@ bench: $(BENCH_INSTALLED)
 
 bench-layers: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/layers.py $(BENCH_FLAGS)
+
+bench-initialisation: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/initialisation.py $(BENCH_FLAGS)
 
 docs: $(DOCS_INSTALLED)
 	$(VENV_PYTHON) -m mkdocs build --strict --quiet --site-dir build/docs

@@ -42,7 +42,7 @@ class Basis(ABC):
 
     @abstractmethod
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
-        """Grid ``(in_features, P)`` for inputs in ``[low, high]``."""
+        """Grid ``(in_features, P)`` for inputs in ``[low, high]``; best in float64, which the layer rounds to its own dtype."""
 
     @abstractmethod
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class IntervalBasis(Basis):
 
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
         """``[low, high]`` for every input, ``(in_features, 2)``."""
-        return torch.tensor([[low, high]], dtype=torch.get_default_dtype()).repeat(in_features, 1)
+        return torch.tensor([[low, high]], dtype=torch.float64).repeat(in_features, 1)
 
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
         """The least and the largest sample of every input, `margin` apart; `grid_eps` has no meaning here."""

@@ -76,7 +76,7 @@ class BSpline(Basis):
 
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
         """Equidistant knots, of which ``G + 1`` lie on ``[low, high]``."""
-        return uniform_knots(low, high, self.intervals, self.degree, in_features)
+        return uniform_knots(low, high, self.intervals, self.degree, in_features, torch.float64)
 
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
         """Knots on `grid_eps` of equal spacing and ``1 - grid_eps`` of the samples' quantiles; ``G + 1`` samples are needed."""

@@ -12,13 +12,13 @@ from torch import Tensor
 __all__ = ["check_knots", "core", "core_sites", "extend_knots", "increasing", "quantile_grid", "support_sites", "uniform_knots"]
 
 
-def uniform_knots(low: float, high: float, intervals: int, degree: int, features: int) -> Tensor:
+def uniform_knots(low: float, high: float, intervals: int, degree: int, features: int, dtype: torch.dtype | None = None) -> Tensor:
     """Knots ``(features, intervals + 2 degree + 1)`` of a uniform grid on ``[low, high]``, extended on both sides.
 
     >>> uniform_knots(-1.0, 1.0, 2, 1, features=1)
     tensor([[-2., -1.,  0.,  1.,  2.]])
     """
-    grid = torch.linspace(low, high, intervals + 1)
+    grid = torch.linspace(low, high, intervals + 1, dtype=dtype)
     return extend_knots(grid.expand(features, -1), degree)
 
 

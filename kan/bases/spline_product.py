@@ -68,8 +68,8 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
         rows = scratch("rows", (len(part), table.size, len(x)), x)
         write_rows(rows, part, sub)
         for some in outputs:
-            block = y[:, some]
-            torch.addmm(block, rows.view(-1, len(x)).t(), _folded(weight, scaler, inputs, some).t(), beta=float(inputs.start > 0), out=block)
+            block, matrix = y[:, some], _folded(weight, scaler, inputs, some)
+            torch.addmm(block, rows.view(-1, len(x)).t(), matrix.t(), beta=float(inputs.start > 0), out=block)
     return y
 
 

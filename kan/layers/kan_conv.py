@@ -28,9 +28,7 @@ References
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -40,8 +38,11 @@ from torch.nn import functional as F
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.projection import refit
 from kan.errors import unknown_name
+from kan.layers.arguments import BaseFunction, base_function, interval, make_basis
+from kan.layers.checks import check_dtype, check_samples, warn_of_kept_grids
+from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values
-from kan.layers.kan_linear import KANLinear
+from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
 from kan.layers.prepared_grid import PreparedGrid
 
 __all__ = ["KANConv1d", "KANConv2d", "KANConv3d"]
@@ -50,9 +51,6 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replic
 """The padding modes of ``torch.nn``'s convolutions, and what ``torch.nn.functional.pad`` calls them."""
 
 CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-
-REFIT_NUMBERS = 2**24
-"""Most entries of the design matrices that a grid update makes at a time; a channel's own matrix is never split."""
 
 
 class _KANConv(nn.Module):
@@ -75,16 +73,16 @@ class _KANConv(nn.Module):
         bias: bool = False,
         grid_size: int = 5,
         spline_order: int = 3,
-        scale_noise: float = 0.01,
-        scale_base: float = 0.3,
-        scale_spline: float = 0.1,
+        scale_noise: float | None = None,
+        scale_base: float | None = None,
+        scale_spline: float | None = None,
         enable_standalone_scale_spline: bool = True,
-        base_activation: type[nn.Module] | Callable[[Tensor], Tensor] = nn.SiLU,
+        base_activation: type[nn.Module] | BaseFunction = nn.SiLU,
         grid_eps: float = 0.02,
         grid_range: Sequence[float] = (-1, 1),
         basis: str | Basis = "bspline",
         extrapolation: Extrapolation | None = None,
-        init: str = "efficient-kan",
+        init: str | None = None,
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -103,29 +101,15 @@ class _KANConv(nn.Module):
         self.dilation = _per_axis("dilation", dilation, self.axes)
         self.padding = padding if isinstance(padding, str) else _per_axis("padding", padding, self.axes, least=0)
         self._borders = self._borders_of(self.padding)
-        self._linear = partial(
-            KANLinear,
-            in_channels // groups * math.prod(self.kernel_size),
-            out_channels // groups,
-            grid_size=grid_size,
-            spline_order=spline_order,
-            scale_noise=scale_noise,
-            scale_base=scale_base,
-            scale_spline=scale_spline,
-            enable_standalone_scale_spline=enable_standalone_scale_spline,
-            base_activation=base_activation,
-            grid_eps=grid_eps,
-            grid_range=grid_range,
-            basis=basis,
-            extrapolation=extrapolation,
-            init=init,
-        )
-        linear = self._linear(generator=generator, device=device, dtype=dtype)
-        self.basis, self.base_activation, self.grid_eps = linear.basis, linear.base_activation, grid_eps
+        self.basis = make_basis(basis, grid_size, spline_order, extrapolation)
+        self.base_activation = base_function(base_activation)
+        self.grid_size, self.grid_eps, self.grid_range = grid_size, grid_eps, list(interval(grid_range))
+        self.scale_noise, self.scale_base, self.scale_spline = scale_noise, scale_base, scale_spline
+        self.init = scheme(init, Scales(scale_noise, scale_base, scale_spline))
 
-        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         edges = (out_channels, in_channels // groups)
-        self.register_buffer("grid", linear.grid[:1].repeat(in_channels, 1))
+        self.register_buffer("grid", self.basis.initial_grid(in_channels, *self.grid_range).to(**made))
         self.base_weight = nn.Parameter(torch.empty(*edges, *self.kernel_size, **made))
         self.spline_weight = nn.Parameter(torch.empty(out_channels, edges[1] * self.basis.size, *self.kernel_size, **made))
         self.spline_scaler: nn.Parameter | None
@@ -139,28 +123,26 @@ class _KANConv(nn.Module):
         else:
             self.register_parameter("bias", None)
         self._prepared = PreparedGrid()
-        self._draw(linear, generator)
+        self.reset_parameters(generator)
 
+    @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew: those of a group as `init` says for a `KANLinear` of all its inputs at once; the bias is zero.
 
-        That layer has ``in_channels / groups * prod(kernel_size)`` inputs and ``out_channels / groups`` outputs.
+        That layer has ``in_channels / groups * prod(kernel_size)`` inputs and ``out_channels / groups`` outputs. A pixel has a part in as
+        many outputs at every position of the kernel.
         """
-        linear = self._linear(generator=generator, device=self.grid.device, dtype=self.base_weight.dtype)
-        self._draw(linear, generator)
-
-    @torch.no_grad()
-    def _draw(self, linear: KANLinear, generator: torch.Generator | None) -> None:
-        """Take every group's weights from `linear`, which is drawn anew for each."""
-        positions, members = math.prod(self.kernel_size), linear.out_features
-        for group, rows in enumerate(self.grid.repeat_interleave(positions, 0).chunk(self.groups)):
-            if group > 0 or not torch.equal(linear.grid, rows):  # else the constructor has drawn just these
-                linear.grid.copy_(rows)
-                linear.reset_parameters(generator)
+        positions, members, ends = math.prod(self.kernel_size), self.out_channels // self.groups, (self.grid_range[0], self.grid_range[1])
+        scales, scaled = Scales(self.scale_noise, self.scale_base, self.scale_spline), self.spline_scaler is not None
+        for group, grid in enumerate(self.grid.repeat_interleave(positions, 0).chunk(self.groups)):
+            edges = Edges(
+                self.basis, grid, members, self.base_activation, ends, self.grid_size, scales, scaled, members * positions, self.in_channels
+            )
+            base, spline, scaler = initial_weights(self.init, edges, generator)
             drawn = [
-                (self.base_weight, linear.base_weight),
-                (self.spline_weight, linear.spline_weight.unflatten(1, (-1, positions)).mT),
-                (self.spline_scaler, linear.spline_scaler),
+                (self.base_weight, base),
+                (self.spline_weight, spline.unflatten(1, (-1, positions)).mT),
+                (self.spline_scaler, scaler),
             ]
             for own, weight in drawn:
                 if own is not None and weight is not None:
@@ -233,49 +215,26 @@ class _KANConv(nn.Module):
         """
         self._check_input(x)
         pixels = x.detach().movedim(-self.axes - 1, -1).reshape(-1, self.in_channels).to(self.grid.device)
-        if len(pixels) == 0:
-            raise ValueError("a grid update needs pixels; got none.")
-        bad = (~torch.isfinite(pixels)).any(dim=0)
-        if bool(bad.any()):
-            raise ValueError(f"pixels must be finite; the channels {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+        check_samples(pixels, "pixels", "channels")
         zeros = pixels.new_zeros(int(self.padding_mode == "zeros" and any(self._borders)), self.in_channels)
         samples = torch.cat([pixels, zeros])
         found, usable = self.basis.adapted_grid(samples, self.grid, margin, self.grid_eps)
         # The margin and the zero spread what is constant, and a grid on that would resolve nothing.
         usable = usable & (pixels.amax(0) > pixels.amin(0))
         grid = torch.where(usable[:, None], found, self.grid)
-        change = self._change_of_basis(grid, samples).unflatten(0, (self.groups, -1))
-        coef = self._coef.unflatten(0, (self.groups, -1)).flatten(4)
-        moved = torch.einsum("gocmq,gcml->goclq", coef.double(), change).to(coef.dtype)
-        moved = torch.where(usable.view(self.groups, 1, -1, 1, 1), moved, coef)
-        self.spline_weight.copy_(moved.reshape(self.spline_weight.shape))
+        edges = self._coef.unflatten(0, (self.groups, -1)).permute(0, 2, 1, *range(4, 4 + self.axes), 3)
+        coef = edges.flatten(0, 1).flatten(1, -2)  # (C, edges of a channel, n)
+        coef = torch.where(usable[:, None, None], refit(self.basis, coef, self.grid, grid, samples), coef)
+        edges.copy_(coef.view(edges.shape))
         self.grid.copy_(grid)
-        if not bool(usable.all()):
-            warnings.warn(
-                f"grid update: the {len(pixels)} pixels of channel(s) {(~usable).nonzero()[:, 0].tolist()} do not determine a grid "
-                f"(constant or repeated values, or too few for {self.basis}); their grid and weights are kept.",
-                stacklevel=3,  # past the decorator
-            )
-
-    def _change_of_basis(self, grid: Tensor, samples: Tensor) -> Tensor:
-        """Coefficients on `grid` ``(C, P)`` of every basis function on the present one, ``(C, n, n)`` in float64.
-
-        Every edge of a channel changes by this one matrix, however many there are.
-        """
-        each = torch.eye(self.basis.size, dtype=torch.float64, device=grid.device)
-        step = max(1, REFIT_NUMBERS // (len(samples) * self.basis.size))
-        parts = zip(self.grid.split(step), grid.split(step), samples.split(step, dim=1), strict=True)
-        return torch.cat([refit(self.basis, each.expand(len(old), -1, -1), old, new, at) for old, new, at in parts])
+        warn_of_kept_grids(usable, f"{len(pixels)} pixels", "channel", self.basis)
 
     def regularization_loss(self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0) -> Tensor:
         """``regularize_activation * sum_e a_e - regularize_entropy * sum_e p_e log p_e`` over the edges ``e = (o, c, q)``, 0-dim.
 
         Here ``a_e = mean_m |spline_weight_ocmq|`` and ``p_e = a_e / sum a``.
         """
-        size = self._coef.abs().mean(2)
-        total = size.sum()
-        share = size / total.clamp(min=torch.finfo(size.dtype).tiny)
-        return regularize_activation * total - regularize_entropy * torch.xlogy(share, share).sum()
+        return edge_sparsity(self._coef.abs().mean(2), regularize_activation, regularize_entropy)
 
     def _borders_of(self, padding: str | tuple[int, ...]) -> list[int]:
         """How much to pad before and after every axis, the last axis first, as ``torch.nn.functional.pad`` has it."""
@@ -319,14 +278,7 @@ class _KANConv(nn.Module):
             raise ValueError(
                 f"expected an input of shape (batch, {self.in_channels}, {sizes}) or ({self.in_channels}, {sizes}); got {tuple(x.shape)}."
             )
-        own = self.spline_weight.dtype
-        # Autocast converts between the floating-point formats of up to four bytes a number.
-        casts = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and torch.float64 not in (x.dtype, own)
-        if x.dtype != own and not casts:
-            raise TypeError(
-                f"the layer's parameters are {own} and the input is {x.dtype}; convert one of them, "
-                f"for example x.to(layer.spline_weight.dtype)."
-            )
+        check_dtype(x, self.spline_weight.dtype)
 
 
 class KANConv1d(_KANConv):
@@ -348,7 +300,7 @@ class KANConv1d(_KANConv):
         grid_range: ``[low, high]`` of the initial grid.
         basis: a `Basis`, or the name of a registered one, which then has ``grid_size + spline_order`` functions.
         extrapolation: what the basis functions are outside of the grid; as the basis says when not given.
-        init: name of the initialisation, see `kan.layers.initialisation`.
+        init: name of the initialisation, as in `KANLinear`.
         generator: source of the initial weights; the global state, as in ``torch.nn``, when not given.
         device, dtype: of the parameters.
 
@@ -381,6 +333,7 @@ class KANConv2d(_KANConv):
 
     At every pixel a kernel of size 1 is a `KANLinear`:
 
+    >>> from kan.layers.kan_linear import KANLinear
     >>> layer = KANConv2d(3, 8, kernel_size=1)
     >>> linear = KANLinear(3, 8)
     >>> done = linear.load_state_dict({name: value.reshape(linear.state_dict()[name].shape) for name, value in layer.state_dict().items()})

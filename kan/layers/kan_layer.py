@@ -32,6 +32,7 @@ from kan.bases.knots import (
     uniform_knots,
 )
 from kan.bases.projection import evaluate, interpolate, least_squares
+from kan.layers.checks import check_samples
 from kan.layers.features import edge_weight, feature_rows
 
 __all__ = ["KANLayer", "sparse_mask"]
@@ -281,9 +282,7 @@ class KANLayer(nn.Module):
     def _check_samples(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[1] != self.in_dim or x.shape[0] < 1:
             raise ValueError(f"samples must have the shape (number of samples, {self.in_dim}); got {tuple(x.shape)}.")
-        bad = (~torch.isfinite(x)).any(dim=0)
-        if bool(bad.any()):
-            raise ValueError(f"samples must be finite; the columns {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+        check_samples(x)
 
 
 def sparse_mask(in_dim: int, out_dim: int) -> Tensor:

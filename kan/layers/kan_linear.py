@@ -11,25 +11,22 @@ References
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kan.bases.base import Basis, Extrapolation
-from kan.bases.bspline import BSpline
-from kan.bases.projection import refit, solve
-from kan.bases.registry import basis_class
+from kan.bases.projection import fitted, refit
+from kan.layers.arguments import BaseFunction, base_function, interval, make_basis
+from kan.layers.checks import check_dtype, check_samples, warn_of_kept_grids
+from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values, edge_sum
-from kan.layers.initialisation import initialise
+from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
 from kan.layers.prepared_grid import PreparedGrid
 
 __all__ = ["KANLinear", "KANStack"]
-
-BaseFunction = Callable[[Tensor], Tensor]
 
 
 class KANLinear(nn.Module):
@@ -39,14 +36,16 @@ class KANLinear(nn.Module):
         in_features, out_features: sizes of the last axis of inputs and outputs.
         grid_size: grid intervals ``G`` of the splines on `grid_range`.
         spline_order: degree ``k`` of the splines.
-        scale_noise, scale_base, scale_spline: sizes of the initial weights under ``init="efficient-kan"``.
+        scale_noise, scale_base, scale_spline: sizes of the initial weights under ``init="efficient-kan"``, where 0.01, 0.3 and 0.1 are
+            taken when not given, and under ``init="pykan"``, with 0.5, 1 and 1. The other schemes work theirs out.
         enable_standalone_scale_spline: whether there is a `spline_scaler`, one factor per edge.
         base_activation: the base function: a module's class, as in efficient-kan, or any function of a tensor.
         grid_eps: grid updates mix `grid_eps` of equal spacing with ``1 - grid_eps`` of the samples' quantiles.
         grid_range: ``[low, high]`` of the initial grid.
         basis: a `Basis`, or the name of a registered one, which then has ``G + k`` functions.
         extrapolation: what the basis functions are outside of the grid, see `Extrapolation`; as the basis says when not given.
-        init: name of the initialisation, see `kan.layers.initialisation`.
+        init: ``"glorot"``, which keeps the sizes of values and gradients through many layers, ``"power-law"``, ``"efficient-kan"`` or
+            ``"pykan"``; see `kan.layers.initialisation`. When not given, ``"efficient-kan"`` if one of its scales is, else ``"glorot"``.
         generator: source of the initial weights; the global state, as in ``torch.nn``, when not given.
         device, dtype: of the parameters.
 
@@ -69,9 +68,9 @@ class KANLinear(nn.Module):
         out_features: int,
         grid_size: int = 5,
         spline_order: int = 3,
-        scale_noise: float = 0.01,
-        scale_base: float = 0.3,
-        scale_spline: float = 0.1,
+        scale_noise: float | None = None,
+        scale_base: float | None = None,
+        scale_spline: float | None = None,
         enable_standalone_scale_spline: bool = True,
         base_activation: type[nn.Module] | BaseFunction = nn.SiLU,
         grid_eps: float = 0.02,
@@ -79,7 +78,7 @@ class KANLinear(nn.Module):
         *,
         basis: str | Basis = "bspline",
         extrapolation: Extrapolation | None = None,
-        init: str = "efficient-kan",
+        init: str | None = None,
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -88,19 +87,17 @@ class KANLinear(nn.Module):
         for name, value, least in (("in_features", in_features, 1), ("out_features", out_features, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}.")
-        low, high = (float(end) for end in grid_range)
-        if not low < high:
-            raise ValueError(f"grid_range must be [low, high] with low < high; got {list(grid_range)}.")
+        low, high = interval(grid_range)
         self.in_features, self.out_features = in_features, out_features
-        self.basis = _basis(basis, grid_size, spline_order, extrapolation)
+        self.basis = make_basis(basis, grid_size, spline_order, extrapolation)
         self.grid_size, self.spline_order = grid_size, spline_order
         self.scale_noise, self.scale_base, self.scale_spline = scale_noise, scale_base, scale_spline
         self.enable_standalone_scale_spline = enable_standalone_scale_spline
-        self.base_activation = base_activation() if isinstance(base_activation, type) else base_activation
+        self.base_activation = base_function(base_activation)
         self.grid_eps, self.grid_range = grid_eps, [low, high]
-        self.init = init
+        self.init = scheme(init, Scales(scale_noise, scale_base, scale_spline))
 
-        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         self.register_buffer("grid", self.basis.initial_grid(in_features, low, high).to(**made))
         self.base_weight = nn.Parameter(torch.empty(out_features, in_features, **made))
         self.spline_weight = nn.Parameter(torch.empty(out_features, in_features, self.basis.size, **made))
@@ -112,9 +109,17 @@ class KANLinear(nn.Module):
         self._prepared = PreparedGrid()
         self.reset_parameters(generator)
 
+    @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew, as `init` says."""
-        initialise(self.init, self, generator)
+        scales, ends = Scales(self.scale_noise, self.scale_base, self.scale_spline), (self.grid_range[0], self.grid_range[1])
+        scaled = self.spline_scaler is not None
+        edges = Edges(self.basis, self.grid, self.out_features, self.base_activation, ends, self.grid_size, scales, scaled)
+        drawn = initial_weights(self.init, edges, generator)
+        self.base_weight.copy_(drawn.base)
+        self.spline_weight.copy_(drawn.spline)
+        if self.spline_scaler is not None and drawn.scaler is not None:
+            self.spline_scaler.copy_(drawn.scaler)
 
     def extra_repr(self) -> str:
         """Sizes, as shown by ``print(layer)``."""
@@ -154,8 +159,7 @@ class KANLinear(nn.Module):
         self._check_input(x)
         if y.shape != (len(x), self.in_features, self.out_features):
             raise ValueError(f"values must have the shape {(len(x), self.in_features, self.out_features)}; got {tuple(y.shape)}.")
-        design = self.basis.rows(x.double().t(), self.basis.prepare(self.grid.double())).mT
-        return solve(design, y.double().transpose(0, 1)).permute(2, 0, 1).to(y.dtype).contiguous()
+        return fitted(self.basis, self.grid, x, y).transpose(0, 1).contiguous()
 
     @property
     def scaled_spline_weight(self) -> Tensor:
@@ -179,42 +183,24 @@ class KANLinear(nn.Module):
         """
         self._check_input(x)
         samples = x.detach().reshape(-1, self.in_features).to(self.grid.device)
-        if len(samples) == 0:
-            raise ValueError("a grid update needs samples; got none.")
-        bad = (~torch.isfinite(samples)).any(dim=0)
-        if bool(bad.any()):
-            raise ValueError(f"samples must be finite; the columns {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+        check_samples(samples)
         grid, usable = self.basis.adapted_grid(samples, self.grid, margin, self.grid_eps)
         found = refit(self.basis, self.spline_weight.transpose(0, 1), self.grid, grid, samples).transpose(0, 1)
         self.spline_weight.copy_(torch.where(usable[:, None], found, self.spline_weight))
         self.grid.copy_(grid)
-        kept = (~usable).nonzero()[:, 0].tolist()
-        if kept:
-            warnings.warn(
-                f"grid update: the {len(samples)} samples of input(s) {kept} do not determine a grid (constant or repeated values, or too "
-                f"few for {self.basis}); their grid and weights are kept.",
-                stacklevel=3,  # beyond the decorator
-            )
+        warn_of_kept_grids(usable, f"{len(samples)} samples", "input", self.basis)
 
     def regularization_loss(self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0) -> Tensor:
         """``regularize_activation * sum_ij a_ij - regularize_entropy * sum_ij p_ij log p_ij``, 0-dim.
 
         Here ``a_ij = mean_m |spline_weight_jim|`` and ``p_ij = a_ij / sum a``.
         """
-        size = self.spline_weight.abs().mean(-1)
-        total = size.sum()
-        share = size / total.clamp(min=torch.finfo(size.dtype).tiny)
-        return regularize_activation * total - regularize_entropy * torch.xlogy(share, share).sum()
+        return edge_sparsity(self.spline_weight.abs().mean(-1), regularize_activation, regularize_entropy)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"expected an input of shape (..., {self.in_features}); got {tuple(x.shape)}.")
-        cast = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and x.dtype != torch.float64
-        if x.dtype != self.spline_weight.dtype and not cast:
-            raise TypeError(
-                f"the layer's parameters are {self.spline_weight.dtype} and the input is {x.dtype}; convert one of them, "
-                f"for example x.to(layer.spline_weight.dtype)."
-            )
+        check_dtype(x, self.spline_weight.dtype)
 
 
 class KANStack(nn.Module):
@@ -251,15 +237,3 @@ class KANStack(nn.Module):
         """The sum of the layers' losses, see `KANLinear.regularization_loss`."""
         layers: Any = self.layers
         return torch.stack([layer.regularization_loss(regularize_activation, regularize_entropy) for layer in layers]).sum()
-
-
-def _basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolation: Extrapolation | None) -> Basis:
-    """The basis that `KANLinear`'s arguments mean."""
-    found = basis
-    if isinstance(found, str):
-        cls: Any = basis_class(found)
-        found = cls(grid_size, spline_order) if issubclass(cls, BSpline) else cls(grid_size + spline_order)
-    if extrapolation is not None:
-        found = replace(found, extrapolation=extrapolation)  # type: ignore[type-var]  # every basis is a dataclass
-    assert isinstance(found, Basis)
-    return found

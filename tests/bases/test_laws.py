@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kan.bases import BASES, Basis, BSpline, Fourier, GaussianRBF, IntervalBasis
+from kan.bases import BASES, Basis, BSpline, Fourier, GaussianRBF, IntervalBasis, projection
 from kan.bases.knots import core, extend_knots
-from kan.bases.projection import refit, solve
+from kan.bases.projection import change_of_basis, refit, solve
 from kan.layers.kan_linear import KANLinear
 
 pytestmark = [
@@ -413,6 +413,19 @@ def test_a_refit_on_the_same_grid_gives_the_coefficients_back(name: str, size: i
     short = refit(basis, coef.float(), grid.float(), grid.float(), samples.float())
     assert short.dtype == torch.float32
     torch.testing.assert_close(short, coef.float(), rtol=0, atol=2e-6)
+
+
+@every_basis
+def test_a_refit_is_one_matrix_per_input_however_the_inputs_are_divided(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    basis = make(name, 7)
+    old = grid_of(basis, 5)
+    samples = 1.3 * inside(basis, old, 30).t()
+    new, _ = basis.adapted_grid(samples, old)
+    coef = random(5, 4, 7, seed=3)
+    expected = coef @ change_of_basis(basis, old, new, samples)
+    for numbers in (1, 2 * 30 * 7, 10**6):
+        monkeypatch.setattr(projection, "REFIT_NUMBERS", numbers)
+        torch.testing.assert_close(refit(basis, coef, old, new, samples), expected, rtol=1e-10, atol=1e-10)
 
 
 @every_basis

@@ -1,0 +1,50 @@
+"""What the arguments mean that the constructors of `KANLinear` and of `KANConv1d` to `KANConv3d` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from kan.bases.base import Basis, Extrapolation
+from kan.bases.bspline import BSpline
+from kan.bases.registry import basis_class
+
+__all__ = ["BaseFunction", "base_function", "interval", "make_basis"]
+
+BaseFunction = Callable[[Tensor], Tensor]
+
+
+def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolation: Extrapolation | None) -> Basis:
+    """The basis itself, or the one of that name with ``grid_size + spline_order`` functions; with `extrapolation` if that is given.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    found = basis
+    if isinstance(found, str):
+        cls: Any = basis_class(found)
+        found = cls(grid_size, spline_order) if issubclass(cls, BSpline) else cls(grid_size + spline_order)
+    if extrapolation is not None:
+        found = replace(found, extrapolation=extrapolation)  # type: ignore[type-var]  # every basis is a dataclass
+    assert isinstance(found, Basis)
+    return found
+
+
+def base_function(activation: type[nn.Module] | BaseFunction) -> BaseFunction:
+    """The function itself, or a new module of the class."""
+    return activation() if isinstance(activation, type) else activation
+
+
+def interval(grid_range: Sequence[float]) -> tuple[float, float]:
+    """The ends of `grid_range` as numbers.
+
+    Raises:
+        ValueError: unless they are two, the smaller first.
+    """
+    low, high = (float(end) for end in grid_range)
+    if not low < high:
+        raise ValueError(f"grid_range must be [low, high] with low < high; got {list(grid_range)}.")
+    return low, high

@@ -1,0 +1,54 @@
+"""What `KANLinear`, `KANConv1d` to `KANConv3d` and `KANLayer` say about the tensors that they are given."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from kan.bases.base import Basis
+
+__all__ = ["check_dtype", "check_samples", "warn_of_kept_grids"]
+
+
+def check_dtype(x: Tensor, own: torch.dtype) -> None:
+    """Raise ``TypeError`` unless `x` has the dtype `own` of a layer's parameters, or autocast makes one of the two the other."""
+    # Autocast converts between the floating-point formats of up to four bytes a number.
+    casts = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and torch.float64 not in (x.dtype, own)
+    if x.dtype != own and not casts:
+        raise TypeError(
+            f"the layer's parameters are {own} and the input is {x.dtype}; convert one of them, "
+            f"for example x.to(layer.spline_weight.dtype)."
+        )
+
+
+def check_samples(samples: Tensor, things: str = "samples", places: str = "columns") -> None:
+    """Raise ``ValueError`` unless `samples` ``(B, I)`` has rows, all of them finite.
+
+    Args:
+        samples: what a grid is to be made from.
+        things, places: what the user calls the rows and the columns.
+    """
+    if len(samples) == 0:
+        raise ValueError(f"a grid update needs {things}; got none.")
+    bad = (~torch.isfinite(samples)).any(dim=0)
+    if bool(bad.any()):
+        raise ValueError(f"{things} must be finite; the {places} {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+
+
+def warn_of_kept_grids(usable: Tensor, samples: str, place: str, basis: Basis) -> None:
+    """Warn, at the call of the layer's ``update_grid``, of the inputs that are not `usable` ``(I,)``, if there are any.
+
+    Args:
+        usable: which inputs' samples determine a grid.
+        samples: how many there are of what, such as ``"50 pixels"``.
+        place: what the user calls an input.
+        basis: of the layer.
+    """
+    if not bool(usable.all()):
+        warnings.warn(
+            f"grid update: the {samples} of {place}(s) {(~usable).nonzero()[:, 0].tolist()} do not determine a grid "
+            f"(constant or repeated values, or too few for {basis}); their grid and weights are kept.",
+            stacklevel=4,  # beyond this function, the method and its decorator
+        )
