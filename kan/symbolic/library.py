@@ -39,7 +39,6 @@ __all__ = [
     "resolve_library",
 ]
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +48,8 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from kan.errors import unknown_name
 
 Threshold: TypeAlias = Tensor | tuple[()]
 TorchFun: TypeAlias = Callable[[Tensor], Tensor]
@@ -392,12 +393,7 @@ def lookup(name: str) -> SymbolicFunction:
         3
     """
     if name not in SYMBOLIC_LIB:
-        near = difflib.get_close_matches(str(name), SYMBOLIC_LIB, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(
-            f"Unknown symbolic function {name!r}.{hint} "
-            "SYMBOLIC_LIB lists all names; add_symbolic registers a function of your own."
-        )
+        raise ValueError(f"{unknown_name('symbolic function', name, SYMBOLIC_LIB)} add_symbolic registers a function of your own.")
     return _as_row(name, SYMBOLIC_LIB[name])
 
 

@@ -1,6 +1,8 @@
 """`KANLinear` against the dense layer: values, gradients and second derivatives."""
 
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -8,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from kan.layers import edge_sum
 from kan.layers.kan_linear import KANLinear, KANStack
 from tests.reference import splines
 from tests.reference.dense import DenseKANLinear, DenseKANStack, bases
 
 pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture(params=[0, edge_sum.KEPT], ids=["works out again", "keeps"], scope="module", autouse=True)
+def kept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both what small layers do and what large ones do."""
+    with mock.patch.object(edge_sum, "KEPT", request.param):
+        yield
 
 
 def source(seed: int) -> torch.Generator:
