@@ -64,3 +64,8 @@ def test_every_page_is_in_the_menu() -> None:
     menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     named = [path for entry in menu for path in entry.values()]
     assert sorted(named) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_code_of_the_page_on_layers_runs() -> None:
+    page = ROOT / "docs" / "layers.md"
+    exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_layers"})

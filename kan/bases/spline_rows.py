@@ -29,7 +29,7 @@ COUNTED = 24
 """Most knots per input for which counting the knots below a point is quicker than searching."""
 LITTLE = 500_000
 """Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
-PIECE = 1 << 18
+PIECE = 1 << 17
 """Numbers that are worked on together, so that they stay in the cache."""
 FEW_FUNCTIONS = 2
 """Most functions, in units of ``k + 1``, for which evaluating all on equidistant knots is quicker than scattering the local ones."""

@@ -22,7 +22,7 @@ from kan.modes import composed
 
 __all__ = ["basis_values", "edge_sum"]
 
-KEPT = 1 << 18
+KEPT = 1 << 16
 """Most numbers, basis functions' values and slopes and coefficients together, that a layer of splines keeps for the backward pass; where
 there are more it keeps its input alone and works them out again. To keep them takes about 0.6 times as long (measured on two cores)."""
 
