@@ -59,6 +59,8 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
         table: of the splines.
     """
     gather, y = gathers(x, weight, table.degree), x.new_empty(len(x), len(weight))
+    if len(x) == 0:
+        return y
     for inputs, outputs in _blocks(x, weight, table.degree, gather):
         part, sub = x[:, inputs].t(), table.inputs(inputs.start, inputs.stop)
         if gather:
@@ -92,6 +94,8 @@ def spline_product_gradients(
         torch.empty_like(scaler, memory_format=torch.contiguous_format) if scaler is not None and to_scaler else None,
     )
     size, to_matrix = table.size, to_weight or to_scaler
+    if len(x) == 0:
+        return Gradients(*(None if tensor is None else tensor.zero_() for tensor in found))
     for inputs, outputs in _blocks(x, weight, table.degree, gather):
         part, sub = x[:, inputs].t(), table.inputs(inputs.start, inputs.stop)
         to_points = None

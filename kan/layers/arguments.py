@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from kan.bases.base import Basis, Extrapolation
 from kan.bases.bspline import BSpline
 from kan.bases.registry import basis_class
 
-__all__ = ["BaseFunction", "base_function", "interval", "make_basis"]
+__all__ = ["BaseFunction", "base_function", "interval", "make_basis", "share_of_equal_spacing"]
 
 BaseFunction = Callable[[Tensor], Tensor]
 
@@ -42,9 +43,22 @@ def interval(grid_range: Sequence[float]) -> tuple[float, float]:
     """The ends of `grid_range` as numbers.
 
     Raises:
-        ValueError: unless they are two, the smaller first.
+        ValueError: unless they are two, finite, the smaller first.
     """
-    low, high = (float(end) for end in grid_range)
-    if not low < high:
+    ends = [float(end) for end in grid_range]
+    if len(ends) != 2 or not ends[0] < ends[1]:
         raise ValueError(f"grid_range must be [low, high] with low < high; got {list(grid_range)}.")
-    return low, high
+    if not all(map(math.isfinite, ends)):
+        raise ValueError(f"grid_range must be finite; got {list(grid_range)}.")
+    return ends[0], ends[1]
+
+
+def share_of_equal_spacing(grid_eps: float) -> float:
+    """`grid_eps` itself.
+
+    Raises:
+        ValueError: unless it is between 0 and 1.
+    """
+    if not 0 <= grid_eps <= 1:
+        raise ValueError(f"grid_eps, the share of equal spacing in a grid, must be between 0 and 1; got {grid_eps}.")
+    return grid_eps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from kan.bases.base import Basis
 
-__all__ = ["check_dtype", "check_samples", "warn_of_kept_grids"]
+__all__ = ["check_dtype", "check_margin", "check_samples", "warn_of_kept_grids"]
 
 
 def check_dtype(x: Tensor, own: torch.dtype) -> None:
@@ -21,6 +22,12 @@ def check_dtype(x: Tensor, own: torch.dtype) -> None:
             f"the layer's parameters are {own} and the input is {x.dtype}; convert one of them, "
             f"for example x.to(layer.spline_weight.dtype)."
         )
+
+
+def check_margin(margin: float) -> None:
+    """Raise ``ValueError`` unless a grid may reach so far beyond its samples."""
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin, how far the grid reaches beyond the samples, must be finite and at least 0; got {margin}.")
 
 
 def check_samples(samples: Tensor, things: str = "samples", places: str = "columns") -> None:

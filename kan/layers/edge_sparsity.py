@@ -18,7 +18,7 @@ __all__ = ["edge_sparsity"]
 
 
 def edge_sparsity(size: Tensor, regularize_activation: float, regularize_entropy: float) -> Tensor:
-    """The penalty of the module, 0-dim; zero, with finite gradients, if all edges are.
+    """The penalty of the module, 0-dim; zero if all edges are. Gradients are finite; edges without size have none from the entropy.
 
     Args:
         size: ``a``, of any shape.
@@ -29,4 +29,6 @@ def edge_sparsity(size: Tensor, regularize_activation: float, regularize_entropy
     """
     total = size.sum()
     share = size / total.clamp(min=torch.finfo(size.dtype).tiny)
-    return regularize_activation * total - regularize_entropy * torch.xlogy(share, share).sum()
+    # Of x log x the slope at zero is infinite, and times that of the magnitude there, 0, no number.
+    logarithm = torch.where(share > 0, share, 1.0).log()
+    return regularize_activation * total - regularize_entropy * (share * logarithm).sum()

@@ -38,8 +38,8 @@ from torch.nn import functional as F
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.projection import refit
 from kan.errors import unknown_name
-from kan.layers.arguments import BaseFunction, base_function, interval, make_basis
-from kan.layers.checks import check_dtype, check_samples, warn_of_kept_grids
+from kan.layers.arguments import BaseFunction, base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values
 from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
@@ -103,7 +103,8 @@ class _KANConv(nn.Module):
         self._borders = self._borders_of(self.padding)
         self.basis = make_basis(basis, grid_size, spline_order, extrapolation)
         self.base_activation = base_function(base_activation)
-        self.grid_size, self.grid_eps, self.grid_range = grid_size, grid_eps, list(interval(grid_range))
+        self.grid_size, self.grid_range = grid_size, list(interval(grid_range))
+        self.grid_eps = share_of_equal_spacing(grid_eps)
         self.scale_noise, self.scale_base, self.scale_spline = scale_noise, scale_base, scale_spline
         self.init = scheme(init, Scales(scale_noise, scale_base, scale_spline))
 
@@ -122,7 +123,7 @@ class _KANConv(nn.Module):
             self.bias = nn.Parameter(torch.empty(out_channels, **made))
         else:
             self.register_parameter("bias", None)
-        self._prepared = PreparedGrid()
+        self._prepared = PreparedGrid(in_channels)
         self.reset_parameters(generator)
 
     @torch.no_grad()
@@ -132,6 +133,8 @@ class _KANConv(nn.Module):
         That layer has ``in_channels / groups * prod(kernel_size)`` inputs and ``out_channels / groups`` outputs. A pixel has a part in as
         many outputs at every position of the kernel.
         """
+        if self.grid.is_meta:  # as with torch.nn's layers: there are no numbers yet
+            return
         positions, members, ends = math.prod(self.kernel_size), self.out_channels // self.groups, (self.grid_range[0], self.grid_range[1])
         scales, scaled = Scales(self.scale_noise, self.scale_base, self.scale_spline), self.spline_scaler is not None
         for group, grid in enumerate(self.grid.repeat_interleave(positions, 0).chunk(self.groups)):
@@ -211,11 +214,14 @@ class _KANConv(nn.Module):
             margin: how far the grid reaches beyond the samples.
 
         Raises:
-            ValueError: if `x` has another number of channels or of axes, no pixels, or is not finite; nothing is changed then.
+            ValueError: if `x` has another number of channels or of axes, no pixels, or is not finite, or if `margin` is negative; nothing
+                is changed then.
         """
         self._check_input(x)
+        check_margin(margin)
         pixels = x.detach().movedim(-self.axes - 1, -1).reshape(-1, self.in_channels).to(self.grid.device)
         check_samples(pixels, "pixels", "channels")
+        self._prepared.of(self.grid, self.basis)  # a grid that is none is found before anything is changed
         zeros = pixels.new_zeros(int(self.padding_mode == "zeros" and any(self._borders)), self.in_channels)
         samples = torch.cat([pixels, zeros])
         found, usable = self.basis.adapted_grid(samples, self.grid, margin, self.grid_eps)

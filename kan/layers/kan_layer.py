@@ -32,6 +32,7 @@ from kan.bases.knots import (
     uniform_knots,
 )
 from kan.bases.projection import evaluate, interpolate, least_squares
+from kan.layers.arguments import interval
 from kan.layers.checks import check_samples
 from kan.layers.features import edge_weight, feature_rows
 
@@ -88,9 +89,7 @@ class KANLayer(nn.Module):
             raise ValueError(f"num, the number of grid intervals, must be at least 1; got {num}.")
         if k < 0:
             raise ValueError(f"k, the degree of the splines, must be at least 0; got {k}.")
-        low, high = (float(end) for end in grid_range)
-        if not low < high:
-            raise ValueError(f"grid_range must be [low, high] with low < high; got {list(grid_range)}.")
+        low, high = interval(grid_range)
         self.k = int(k)
         self.base_fun: Callable[[Tensor], Tensor] = nn.SiLU() if base_fun is None else base_fun
         self.grid_eps = grid_eps
@@ -245,7 +244,9 @@ class KANLayer(nn.Module):
         sites = core_sites(knots, k)
         if x is not None and k > 0:
             nested = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
-            outside = ((x < old[:, 0]) | (x > old[:, -1])).any(dim=0)[:, None]
+            # After a grid update the outermost samples are the ends of the grid, but for rounding.
+            rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
+            outside = ((x < old[:, 0] - rounding) | (x > old[:, -1] + rounding)).any(dim=0)[:, None]
             knots = torch.where(outside, nested, knots)
             sites = torch.where(outside, support_sites(nested, k), sites)
         if x is not None and mode == "grid":

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.projection import fitted, refit
-from kan.layers.arguments import BaseFunction, base_function, interval, make_basis
-from kan.layers.checks import check_dtype, check_samples, warn_of_kept_grids
+from kan.layers.arguments import BaseFunction, base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values, edge_sum
 from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
@@ -94,7 +94,7 @@ class KANLinear(nn.Module):
         self.scale_noise, self.scale_base, self.scale_spline = scale_noise, scale_base, scale_spline
         self.enable_standalone_scale_spline = enable_standalone_scale_spline
         self.base_activation = base_function(base_activation)
-        self.grid_eps, self.grid_range = grid_eps, [low, high]
+        self.grid_eps, self.grid_range = share_of_equal_spacing(grid_eps), [low, high]
         self.init = scheme(init, Scales(scale_noise, scale_base, scale_spline))
 
         made: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
@@ -106,12 +106,14 @@ class KANLinear(nn.Module):
             self.spline_scaler = nn.Parameter(torch.empty(out_features, in_features, **made))
         else:
             self.register_parameter("spline_scaler", None)
-        self._prepared = PreparedGrid()
+        self._prepared = PreparedGrid(in_features)
         self.reset_parameters(generator)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew, as `init` says."""
+        if self.grid.is_meta:  # as with torch.nn's layers: there are no numbers yet
+            return
         scales, ends = Scales(self.scale_noise, self.scale_base, self.scale_spline), (self.grid_range[0], self.grid_range[1])
         scaled = self.spline_scaler is not None
         edges = Edges(self.basis, self.grid, self.out_features, self.base_activation, ends, self.grid_size, scales, scaled)
@@ -179,11 +181,13 @@ class KANLinear(nn.Module):
             margin: how far the grid reaches beyond the samples.
 
         Raises:
-            ValueError: if `x` has another last axis, no rows, or is not finite; nothing is changed then.
+            ValueError: if `x` has another last axis, no rows, or is not finite, or if `margin` is negative; nothing is changed then.
         """
         self._check_input(x)
+        check_margin(margin)
         samples = x.detach().reshape(-1, self.in_features).to(self.grid.device)
         check_samples(samples)
+        self._prepared.of(self.grid, self.basis)  # a grid that is none is found before anything is changed
         grid, usable = self.basis.adapted_grid(samples, self.grid, margin, self.grid_eps)
         found = refit(self.basis, self.spline_weight.transpose(0, 1), self.grid, grid, samples).transpose(0, 1)
         self.spline_weight.copy_(torch.where(usable[:, None], found, self.spline_weight))

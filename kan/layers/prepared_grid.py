@@ -14,31 +14,45 @@ __all__ = ["PreparedGrid"]
 
 
 class PreparedGrid:
-    """``basis.prepare(grid)`` of the last grid seen. A copy and a pickle of this start empty."""
+    """``basis.prepare(grid)`` of the last grid seen. A copy and a pickle of this start empty.
 
-    def __init__(self) -> None:
+    Args:
+        features: how many rows the grid is to have.
+    """
+
+    def __init__(self, features: int) -> None:
+        self._features = features
         self._grid: Tensor | None = None
         self._copy: Tensor | None = None
         self._version = -1
         self._prepared: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreparedGrid:
-        return PreparedGrid()
+        return PreparedGrid(self._features)
 
-    def __reduce__(self) -> tuple[type[PreparedGrid], tuple[()]]:
-        return PreparedGrid, ()
+    def __reduce__(self) -> tuple[type[PreparedGrid], tuple[int]]:
+        return PreparedGrid, (self._features,)
 
     def of(self, grid: Tensor, basis: Basis) -> Any:
-        """``basis.prepare(grid)``, with grids of two bytes a number widened to float32 first."""
+        """``basis.prepare(grid)``, with grids of two bytes a number widened to float32 first.
+
+        Raises:
+            ValueError: if `grid` is not one row of numbers for every input, or not a grid of the basis.
+        """
         if torch.compiler.is_compiling():
-            return basis.prepare(_widened(grid))  # what is known may be of an older grid, and versions cannot be traced
+            return self._prepare(grid, basis)  # what is known may be of an older grid, and versions cannot be traced
         if composed():  # another tensor, perhaps one that is batched, may stand for the grid
-            return self._prepared if self._grid is grid and self._version == grid._version else basis.prepare(_widened(grid))
+            return self._prepared if self._grid is grid and self._version == grid._version else self._prepare(grid, basis)
         if not self._is_known(grid):
             with torch.inference_mode(False), torch.no_grad():  # to be of use outside of that mode, too
-                self._prepared = basis.prepare(_widened(grid))
+                self._prepared = self._prepare(grid, basis)
                 self._grid, self._version, self._copy = grid, grid._version, grid.detach().clone()
         return self._prepared
+
+    def _prepare(self, grid: Tensor, basis: Basis) -> Any:
+        if grid.dim() != 2 or len(grid) != self._features:  # a single row would pass for all of them
+            raise ValueError(f"the grid must have one row for each of the {self._features} inputs; got the shape {tuple(grid.shape)}.")
+        return basis.prepare(grid.float() if grid.dtype in (torch.float16, torch.bfloat16) else grid)
 
     def _is_known(self, grid: Tensor) -> bool:
         if self._copy is None or self._copy.dtype != grid.dtype or self._copy.device != grid.device:
@@ -46,7 +60,3 @@ class PreparedGrid:
         if grid.is_cuda:  # to compare values would wait for the device
             return self._grid is grid and self._version == grid._version
         return torch.equal(self._copy, grid)
-
-
-def _widened(grid: Tensor) -> Tensor:
-    return grid.float() if grid.dtype in (torch.float16, torch.bfloat16) else grid
