@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -21,8 +20,8 @@ matplotlib.use("Agg")
 
 import sympy
 import torch
+from environments import HERE, surroundings, write
 from hello_story import story
-from hellokan import environment
 
 TRUTH = "exp(x_2**2 + sin(pi*x_1))"
 
@@ -46,7 +45,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "results" / "hello_seeds.json")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "hello_seeds.json")
     arguments = parser.parse_args()
     torch.set_default_dtype(torch.float64)
 
@@ -62,9 +61,7 @@ def main() -> None:
         rows.append({"seed": seed, "solved": solved, "deviation": deviation, **result, "seconds": seconds})
         print(f"{seed:4d} {result['test_rmse']:10.1e} {deviation:10.1e} {seconds:8.2f}  {result['formula']}", flush=True)
     print(f"{sum(row['solved'] for row in rows)} of {len(rows)} seeds end in {TRUTH}")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"environment": environment(torch.get_num_threads()), "rows": rows}, indent=1) + "\n")
-    print(f"written to {arguments.output}")
+    write({"environment": surroundings(torch.get_num_threads()), "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -8,23 +8,16 @@ of every stage with the ratio, and writes everything with the environment to ``b
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import venv
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-PYKAN = "0.2.8"
-NEEDS = ["torch", "numpy", "sympy", "matplotlib", "scikit-learn", "tqdm", "pyyaml", "pandas", "setuptools"]  # pykan declares none of them
+from environments import HERE, PYKAN, ROOT, python_of, surroundings, write
 
 
 def main() -> None:
@@ -37,7 +30,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "hellokan.json")
     arguments = parser.parse_args()
 
-    pythons = {"kanonical": sys.executable, "pykan": pykan_environment(arguments.environment)}
+    pythons = {"kanonical": sys.executable, "pykan": python_of(PYKAN, arguments.environment)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
     for repeat in range(arguments.repeats):
         for name, python in pythons.items():
@@ -55,22 +48,9 @@ def main() -> None:
     for name, results in runs.items():
         print(f"{name}: test RMSE {results[-1]['test_rmse']:.1e}, {results[-1]['formula']}")
 
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    record = {"environment": environment(arguments.threads), "seed": arguments.seed, "medians": medians, "ratios": ratios, "runs": runs}
-    arguments.output.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"written to {arguments.output}")
-
-
-def pykan_environment(folder: Path) -> str:
-    """The interpreter of a virtual environment with pykan, made if needed."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    probe = [str(python), "-c", "import kan, pandas"]
-    if not python.exists() or subprocess.run(probe, capture_output=True, cwd=tempfile.gettempdir()).returncode:
-        print(f"installing pykan {PYKAN} into {folder} (some minutes)", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *constraints, f"pykan=={PYKAN}", *NEEDS], check=True)
-    return str(python)
+    where = {**surroundings(arguments.threads), "pykan": PYKAN.version}
+    record = {"environment": where, "seed": arguments.seed, "medians": medians, "ratios": ratios, "runs": runs}
+    write(record, arguments.output)
 
 
 def run(name: str, python: str, seed: int, threads: int) -> dict[str, Any]:
@@ -83,26 +63,6 @@ def run(name: str, python: str, seed: int, threads: int) -> dict[str, Any]:
         raise RuntimeError(f"the story failed with {name}:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
-
-
-def environment(threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    cpu = ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu or platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "torch": importlib.metadata.version("torch"),
-        "pykan": PYKAN,
-    }
 
 
 if __name__ == "__main__":

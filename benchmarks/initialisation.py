@@ -20,7 +20,6 @@ Training
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -31,13 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hellokan import environment
+from environments import HERE, surroundings, write
 from torch import Tensor
 
 from kan.layers import initialisation
 from kan.layers.kan_linear import KANStack
 
-HERE = Path(__file__).resolve().parent
 EQUAL_PARTS = "glorot, equal parts"
 CONTENDERS = [*initialisation.INITIALISATIONS, EQUAL_PARTS]
 
@@ -177,11 +175,8 @@ def main() -> None:
 
     depth = [measure_depth(stack, arguments.seeds) for stack in DEPTHS]
     training = [measure_training(task, arguments.seeds) for task in TASKS]
-    where = {key: value for key, value in environment(arguments.threads).items() if key != "pykan"}
-    record = {"environment": where, "seeds": arguments.seeds, "depth": depth, "training": training}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"written to {arguments.output}")
+    record = {"environment": surroundings(arguments.threads), "seeds": arguments.seeds, "depth": depth, "training": training}
+    write(record, arguments.output)
 
 
 if __name__ == "__main__":

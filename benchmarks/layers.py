@@ -44,20 +44,16 @@ import sys
 import tempfile
 import threading
 import time
-import venv
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from hellokan import NEEDS, PYKAN, environment
+from environments import HERE, PYKAN, ROOT, TORCHCURVES, Library, python_of, surroundings, write
 from torch import Tensor, nn
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 DEGREE = 3
-TORCHCURVES = "0.3.3"
 TURNS = 3
 """How often the rounds in this process and those in the others take turns."""
 PAUSE = 0.05
@@ -213,19 +209,14 @@ OURS = ["ours, equidistant", "ours, adapted"]
 """Those that the bars are for."""
 
 
-@dataclass(frozen=True)
-class Library:
-    """Another library: how to make its layers, what to install, and an import that tells whether that has been done."""
+class Contender(NamedTuple):
+    """Another library, and how to make its layers."""
 
+    library: Library
     make: Factory
-    packages: list[str]
-    probe: str
 
 
-LIBRARIES = {
-    "pykan": Library(kan_layer, [f"pykan=={PYKAN}", *NEEDS], "import kan, pandas"),
-    "torchcurves": Library(torchcurves, [f"torchcurves=={TORCHCURVES}", "torch", "numpy"], "import torchcurves"),
-}
+LIBRARIES = {"pykan": Contender(PYKAN, kan_layer), "torchcurves": Contender(TORCHCURVES, torchcurves)}
 
 
 def made(make: Factory, workload: Workload, device: str = "cpu") -> Case:
@@ -319,18 +310,6 @@ def serve(name: str, memory: float) -> None:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         print(json.dumps({"failure": f"more than {memory:g} GiB of memory"}), file=answers, flush=True)
-
-
-def library_environment(name: str, folder: Path) -> str:
-    """The interpreter of a virtual environment with the library, made if needed."""
-    python, library = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"), LIBRARIES[name]
-    probe = [str(python), "-c", library.probe]
-    if not python.exists() or subprocess.run(probe, capture_output=True, cwd=tempfile.gettempdir()).returncode:
-        print(f"installing {library.packages[0]} into {folder} (some minutes)", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *constraints, *library.packages], check=True)
-    return str(python)
 
 
 def measure(workload: Workload, pythons: dict[str, str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -429,7 +408,7 @@ def main() -> None:
 
     sys.path.insert(0, str(ROOT))  # the dense layer is among the tests, which are not installed
     wanted = [] if arguments.skip_others or arguments.device != "cpu" else list(LIBRARIES)
-    pythons = {name: library_environment(name, arguments.environments / f"{name}-environment") for name in wanted}
+    pythons = {name: python_of(LIBRARIES[name].library, arguments.environments / f"{name}-environment") for name in wanted}
     records = []
     for workload in WORKLOADS:
         if arguments.only is None or workload.name in arguments.only:
@@ -445,12 +424,10 @@ def main() -> None:
         print(f"{case} {bar['measured']:9.3f} {bar['at most']:8g}  {'yes' if bar['holds'] else 'NO'}")
 
     device = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else "cpu"
-    where = {**environment(arguments.threads), "torchcurves": TORCHCURVES, "device": device}
+    where = {**surroundings(arguments.threads), "pykan": PYKAN.version, "torchcurves": TORCHCURVES.version, "device": device}
     limits = {"GiB of memory": arguments.memory, "seconds for an answer": arguments.limit}
     settings = {"seconds": arguments.seconds, "other libraries": wanted, "their limits": limits}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"environment": where, "settings": settings, "bars": bars, "records": records}, indent=1) + "\n")
-    print(f"written to {arguments.output}")
+    write({"environment": where, "settings": settings, "bars": bars, "records": records}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@
 
 ``from kan import *`` gives the names of ``__all__``: the model, the layers, the tools, and the modules and sympy functions that notebooks
 of this field take for granted.
-sympy and matplotlib are imported when a name of theirs is first used.
+sympy, matplotlib and pandas are imported when a name of theirs is first used.
 """
 
 import copy
 import os
 import random
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,19 @@ from torch import nn
 from tqdm import tqdm
 
 # pykan's import paths come first, as modules; the classes of the same names then take their places as attributes.
-from kan import LBFGS, KANLayer, MultKAN, Symbolic_KANLayer, utils
+from kan import LBFGS, KANLayer, MultKAN, Symbolic_KANLayer, spline, utils
 from kan._version import __version__ as __version__
+from kan.analysis.derivatives import batch_hessian, batch_jacobian, get_derivative, model2param
+from kan.datasets.arrays import create_dataset_from_data
 from kan.datasets.synthetic import create_dataset
 from kan.discovery.formula import ex_round
 from kan.layers.kan_conv import KANConv1d, KANConv2d, KANConv3d
 from kan.layers.kan_layer import sparse_mask
 from kan.layers.kan_linear import KANLinear, KANStack
 from kan.model import KAN
+from kan.spline import curve2coef
 from kan.symbolic.affine_fit import fit_params
+from kan.symbolic.augmentation import augment_input
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
 
 KANLayer = KANLayer.KANLayer  # type: ignore[assignment]
@@ -36,30 +41,58 @@ LBFGS = LBFGS.LBFGS  # type: ignore[assignment]
 MultKAN = MultKAN.MultKAN  # type: ignore[assignment]
 Symbolic_KANLayer = Symbolic_KANLayer.Symbolic_KANLayer  # type: ignore[assignment]
 
+_MODULES_LATER = {
+    "plt": "matplotlib.pyplot", "sympy": "sympy",
+    **{name: f"kan.{name}" for name in ("MLP", "compiler", "experiment", "feynman", "hypothesis")},
+}  # fmt: skip
+"""Modules that are imported when they are first used."""
+
 _LATER = {
-    "plt": "matplotlib.pyplot",
-    "sympy": "sympy",
     **dict.fromkeys(["Symbol", "cos", "exp", "expand", "lambdify", "latex", "log", "nsimplify", "pi", "simplify", "sin", "sqrt"], "sympy"),
     "symbols": "sympy",
+    "plot_tree": "kan.hypothesis",
+    **dict.fromkeys([name for name in utils.__all__ if name.startswith("f_")], "kan.utils"),
 }
-"""Names that are imported when they are first used, and where they come from."""
+"""Names that are looked up when they are first used, and where."""
+
+
+class _Pandas(ModuleType):
+    """pandas, imported when something of it is first used: it is no dependency, and ``from kan import *`` must work without it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked of every object that Python's own tools look at
+            raise AttributeError(f"module 'pandas' has not been imported, so that it has no attribute {name!r}")
+        try:
+            return getattr(import_module("pandas"), name)
+        except ModuleNotFoundError as error:
+            message = f"pd.{name} needs pandas, which cannot be imported ({error}). Install it: pip install pandas."
+            raise ModuleNotFoundError(message) from error
+
+    def __dir__(self) -> list[str]:
+        return dir(import_module("pandas"))
+
+
+pd = _Pandas("pandas")
 
 __all__ = [
-    "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN",
-    "SYMBOLIC_LIB", "Symbol", "Symbolic_KANLayer", "add_symbolic", "copy", "cos",
-    "create_dataset", "ex_round", "exp", "expand", "fit_params", "lambdify", "latex", "log", "nn", "np", "nsimplify", "os", "pi",
-    "plt", "random", "simplify", "sin", "sparse_mask", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
+    "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol",
+    "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
+    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "get_derivative", "hypothesis", "lambdify",
+    "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random", "simplify", "sin",
+    "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name in _MODULES_LATER:
+        value: Any = import_module(_MODULES_LATER[name])
+    elif name in _LATER:
+        value = getattr(import_module(_LATER[name]), name)
+    else:
         raise AttributeError(f"module 'kan' has no attribute {name!r}")
-    module = import_module(_LATER[name])
-    value = module if name in ("plt", "sympy") else getattr(module, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_MODULES_LATER, *_LATER})

@@ -10,22 +10,26 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kan.analysis import attribution
 from kan.analysis.attribution import Attribution
+from kan.analysis.connection import connection_cost
+from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint import format as files
 from kan.checkpoint.store import Store, version_of
 from kan.discovery import auto, formula, suggest
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.trace import Trace
-from kan.surgery import edges, prune, refine
+from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.training import fit as training
 from kan.training.grid_schedule import GridSchedule
 from kan.training.objective import Penalty, regularization
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["KAN", "MultKAN"]
@@ -90,6 +94,7 @@ class KAN(Network):
         self.state_id, self.round = state_id, round
         self.store = Store(self.ckpt_path)
         self.attribution: Attribution | None = None
+        self._node_attribution: list[Tensor] | None = None
         self._pruned: set[tuple[int, int]] = set()
         if auto_save and first_init:
             self.store.begin(self, self._saved())
@@ -206,7 +211,57 @@ class KAN(Network):
         """The penalty ``R`` on the last input, see `kan.training.objective`."""
         return regularization(self, self.trace(), Penalty(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff))
 
-    get_reg = reg
+    def get_reg(
+        self,
+        reg_metric: str = "edge_forward_spline_n",
+        lamb_l1: float = 1.0,
+        lamb_entropy: float = 2.0,
+        lamb_coef: float = 0.0,
+        lamb_coefdiff: float = 0.0,
+    ) -> Tensor:
+        """As `reg`."""
+        return self.reg(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff)
+
+    def update_grid(self, x: Tensor) -> None:
+        """`update_grid_from_samples`; `fit` calls this one."""
+        self.update_grid_from_samples(x)
+
+    def update_grid_from_samples(self, x: Tensor) -> None:
+        """Let every layer's grid follow its inputs for the samples `x` ``(B, inputs)``, from the first layer on."""
+        super().update_grid(x)
+
+    def initialize_grid_from_another_model(self, model: Network, x: Tensor | None = None) -> None:
+        """Take over the grids and splines of `model` at its activations for `x`; see `kan.surgery.refine.initialize_grids_from_`."""
+        refine.initialize_grids_from_(self, model, x)
+
+    def initialize_from_another_model(self, another_model: Network, x: Tensor | None = None) -> KAN:
+        """Compute what `another_model` does, on this model's grids; see `kan.surgery.refine.initialize_from_`. Returns this model."""
+        refine.initialize_from_(self, another_model, x)
+        return self
+
+    def disable_symbolic_in_fit(self, lamb: float) -> tuple[bool, bool]:
+        """Turn off what a fit with the weight `lamb` of the penalty does without; `fit` itself has no need of it.
+
+        Returns:
+            `save_act` and `symbolic_enabled` as they were: the first is False now if `lamb` is 0, the second if no edge is symbolic.
+        """
+        before = self.save_act, self.symbolic_enabled
+        self.save_act = self.save_act and lamb != 0
+        self.symbolic_enabled = self.symbolic_enabled and self._any_symbolic()
+        return before
+
+    def speed(self, compile: bool = False) -> Any:
+        """Turn off saving, and the symbolic branch if no edge is symbolic, so that the function stays the same.
+
+        Args:
+            compile: return ``torch.compile(model)`` instead of the model.
+        """
+        self.symbolic_enabled = self.symbolic_enabled and self._any_symbolic()
+        self.save_act = self.auto_save = False
+        return torch.compile(self) if compile else self
+
+    def _any_symbolic(self) -> bool:
+        return any(bool(layer.mask.any()) for layer in self.symbolic_layers)
 
     def evaluate(self, dataset: Mapping[str, Tensor]) -> dict[str, Any]:
         """Root mean squared test error, number of numeric edges and grid."""
@@ -295,6 +350,32 @@ class KAN(Network):
         if log_history:
             self.log_history("unfix_symbolic")
 
+    def unfix_symbolic_all(self, log_history: bool = True) -> None:
+        """Make all symbolic edges numeric again; edges that are off stay off."""
+        edges.unfix_symbolic_all_(self)
+        if log_history:
+            self.log_history("unfix_symbolic")
+
+    def swap(self, l: int, i1: int, i2: int, log_history: bool = True) -> None:
+        """Exchange the nodes `i1` and `i2` of the hidden layer `l`; the function stays the same. See `kan.surgery.swap`."""
+        self._reordered({layer_index(self.structure, l): swap.swap_(self, l, i1, i2)})
+        if log_history:
+            self.log_history("swap")
+
+    def auto_swap_l(self, l: int) -> None:
+        """Exchange nodes of the hidden layer `l` so that `connection_cost` becomes less; see `kan.surgery.swap.auto_swap_layer_`."""
+        self._reordered({layer_index(self.structure, l): swap.auto_swap_layer_(self, l)})
+
+    def auto_swap(self) -> None:
+        """`auto_swap_l` for all hidden layers, from the first on."""
+        self._reordered(swap.auto_swap_(self))
+        self.log_history("auto_swap")
+
+    def _reordered(self, orders: Mapping[int, Sequence[int]]) -> None:
+        """What is known of single nodes, after node ``orders[l][p]`` of layer ``l`` has come to place ``p``."""
+        self.attribution = self._node_attribution = None
+        self._pruned = {(l, orders[l].index(i) if l in orders else i) for l, i in self._pruned}
+
     def remove_edge(self, l: int, i: int, j: int, log_history: bool = True) -> None:
         """Switch edge ``(l, i, j)`` off."""
         edges.remove_edge_(self, l, i, j)
@@ -306,6 +387,37 @@ class KAN(Network):
         edges.remove_node_(self, l, i, mode)
         if log_history:
             self.log_history("remove_node")
+
+    def expand_depth(self) -> None:
+        """Add a layer that passes the outputs on, in place; see `kan.surgery.expand`."""
+        expand.expand_depth_(self)
+        self.attribution = self._node_attribution = None
+
+    def expand_width(
+        self, layer_id: int, n_added_nodes: int, sum_bool: bool = True, mult_arity: int | Sequence[int] = 2, perturb: bool = False
+    ) -> None:
+        """Add nodes that contribute nothing yet, in place; see `kan.surgery.expand`.
+
+        Args:
+            layer_id: layer of nodes; 0 adds inputs, which are columns in front of the others.
+            n_added_nodes: how many.
+            sum_bool: sum nodes, in front of the others; multiplication nodes behind them otherwise.
+            mult_arity: of the multiplication nodes, one number or one per node.
+            perturb: switch the splines of the new edges on; those that lead away from the new nodes have scales of zero.
+        """
+        expand.expand_width_(self, layer_id, n_added_nodes, None if sum_bool else mult_arity, connected=perturb)
+        self.attribution = self._node_attribution = None
+        self._pruned = set()
+
+    def perturb(self, mag: float = 1.0, mode: str = "non-intrusive") -> None:
+        """Switch splines on beside symbolic edges, in place; see `kan.surgery.perturb`."""
+        perturb.perturb_(self, mag, mode)
+        self.log_history("perturb")
+
+    def module(self, start_layer: int, chain: str) -> None:
+        """Cut a module such as ``'[0,1]->[0]->[0]->[1,2]'`` off from the rest, in place; see `kan.surgery.modules`."""
+        modules.isolate_module_(self, start_layer, chain)
+        self.log_history("module")
 
     # Discovery
 
@@ -381,14 +493,25 @@ class KAN(Network):
     def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
         """Attribution scores on the last input; see `kan.analysis.attribution`.
 
-        Without `l` the scores become the attributes ``node_scores``, ``edge_scores`` and ``subnode_scores``. With `l`, the scores ``(n_l,
-        n_0)`` of the inputs
-        for the nodes of layer `l` are returned, with `i` those ``(n_0,)`` for its node `i`, and a bar chart of them is drawn if `plot`.
+        Without `l` the scores become the attributes ``node_scores``, ``edge_scores`` and ``subnode_scores``, and those with ``_all``. With
+        `l`, these are left alone and the scores ``(n_l, n_0)`` of the inputs for the nodes of layer `l` are returned, with `i` those
+        ``(n_0,)`` for its node `i`, and a bar chart of them is drawn if `plot`.
+
+        Args:
+            l: layer of nodes.
+            i: node of this layer.
+            out_score: initial scores of the outputs, or of the nodes of layer `l`, which has ``(n_l,)`` of them. Ones for the outputs when
+                not given, and what a node contributes to the outputs for the others.
+            plot: see above.
         """
-        trace = self.trace()
         if l is None:
-            self.attribution = attribution.attribute(trace)
+            if i is not None:
+                raise ValueError(f"attribute needs the layer of the node as well: attribute(l, {i}).")
+            self.attribution = attribution.attribute(self.trace(), None, out_score)
             return None
+        l = layer_index(self.structure, l)
+        i = None if i is None else node_index(self.structure, l, i)
+        trace = self.trace()
         if out_score is None:
             out_score = attribution.attribute(trace).node_scores[l]
         scores = attribution.attribute(trace, l, out_score).node_scores_all[0]
@@ -399,6 +522,32 @@ class KAN(Network):
 
             bar_chart(scores[i].detach().cpu().numpy())
         return scores[i]
+
+    def node_attribute(self) -> None:
+        """Set ``node_attribute_scores``: the scores ``attribute(l)`` for ``l = 1 ... L``, ``(n_l, n_0)`` each."""
+        self._node_attribution = attribution.node_attribution(self.trace())
+
+    def feature_interaction(self, l: int, neuron_th: float = 1e-2, feature_th: float = 1e-2) -> dict[tuple[int, ...], int]:
+        """Which inputs occur together in the nodes of layer `l`, and in how many; see `kan.analysis.attribution.feature_interaction`."""
+        with torch.no_grad():
+            scores = self.attribute(l)
+        assert scores is not None
+        return attribution.feature_interaction(scores, neuron_th, feature_th)
+
+    def tree(
+        self,
+        x: Tensor | None = None,
+        in_var: Sequence[Any] | None = None,
+        style: str = "tree",
+        sym_th: float = 1e-3,
+        sep_th: float = 1e-1,
+        skip_sep_test: bool = False,
+        verbose: bool = False,
+    ) -> Axes:
+        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
+        from kan.plotting.tree import plot_tree
+
+        return plot_tree(self, self.remembered_input() if x is None else x, in_var, style, sym_th, sep_th, skip_sep_test, verbose)
 
     def _scores(self) -> Attribution:
         if self.attribution is None:
@@ -422,6 +571,34 @@ class KAN(Network):
         return self._scores().subnode_scores
 
     @property
+    def node_scores_all(self) -> list[Tensor]:
+        """As `node_scores` for each of the ``K`` outputs, ``(K, n_l)`` per layer of nodes."""
+        return self._scores().node_scores_all
+
+    @property
+    def edge_scores_all(self) -> list[Tensor]:
+        """As `edge_scores` for each of the ``K`` outputs, ``(K, m_{l+1}, n_l)`` per layer."""
+        return self._scores().edge_scores_all
+
+    @property
+    def subnode_scores_all(self) -> list[Tensor]:
+        """As `subnode_scores` for each of the ``K`` outputs, ``(K, m_l)`` per layer of nodes but the first."""
+        return self._scores().subnode_scores_all
+
+    @property
+    def node_attribute_scores(self) -> list[Tensor]:
+        """Scores of the inputs for the nodes of layers ``1 ... L``, ``(n_l, n_0)`` each, of the last call of `node_attribute`."""
+        if self._node_attribution is None:
+            self.node_attribute()
+        assert self._node_attribution is not None
+        return self._node_attribution
+
+    @property
+    def connection_cost(self) -> Tensor:
+        """Length of the connections, weighted by their scores on the last input, 0-dim, differentiable; see `kan.analysis.connection`."""
+        return connection_cost(self.trace())
+
+    @property
     def feature_score(self) -> Tensor:
         """Attribution of the inputs on the last input."""
         self.attribute()
@@ -433,12 +610,44 @@ class KAN(Network):
         return sum(int((layer.mask > 0).sum()) for layer in self.numeric_layers)
 
     def get_act(self, x: Tensor | Mapping[str, Tensor] | None = None) -> None:
-        """Take `x`, or the training inputs of a dataset, as the input that activations are read on."""
+        """Take `x`, or the training inputs of a dataset, as the input that activations are read on.
+
+        Raises:
+            ValueError: without `x` on a model that has seen no data, for a dataset without ``train_input``, or a wrong shape.
+        """
+        if isinstance(x, Mapping):
+            if "train_input" not in x:
+                raise ValueError(f"the dataset must have the key 'train_input', as create_dataset gives it; it has {sorted(map(str, x))}.")
+            x = x["train_input"]
         if x is not None:
-            x = x["train_input"] if isinstance(x, Mapping) else x
             self.checked_input(x)
             self.remember_input(x)
         self.remembered_input()
+
+    def get_fun(self, l: int, i: int, j: int, plot: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """The curve of edge ``(l, i, j)`` on the last input: inputs and outputs ``(B,)``, ordered by input; also drawn if `plot`."""
+        x, y = self._curve(l, i, j)
+        order = np.argsort(x)
+        x, y = x[order], y[order]
+        if plot:
+            from kan.plotting.edge import edge_curve
+
+            edge_curve(x, y)
+        return x, y
+
+    def get_range(self, l: int, i: int, j: int, verbose: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Least and largest input, least and largest output of edge ``(l, i, j)`` on the last input, 0-dim; also printed if `verbose`."""
+        x, y = self._curve(l, i, j)
+        x_min, x_max, y_min, y_max = (np.asarray(end) for end in (x.min(), x.max(), y.min(), y.max()))
+        if verbose:
+            print(f"x range: [{x_min:.2f} , {x_max:.2f} ]")
+            print(f"y range: [{y_min:.2f} , {y_max:.2f} ]")
+        return x_min, x_max, y_min, y_max
+
+    def _curve(self, l: int, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        l, i, j = edges.edge_index(self, l, i, j)
+        layer = self._seen().layers[l]
+        return layer.inputs[:, i].cpu().numpy(), layer.edge(i, j).cpu().numpy()
 
     def _seen(self) -> Trace:
         with torch.no_grad():
@@ -559,7 +768,7 @@ class KAN(Network):
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
-        return {**self.__dict__, "attribution": None}
+        return {**self.__dict__, "attribution": None, "_node_attribution": None}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""

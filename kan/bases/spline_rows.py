@@ -226,7 +226,10 @@ def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     if count <= COUNTED and not x.is_cuda and not composed():
         position = _reached(x, knots).sum(1).long()
     else:
-        position = torch.searchsorted(knots, x.contiguous(), right=True)
+        points = x.contiguous()
+        if composed():  # where one of the two has a batch of `vmap`, give the other one as well, or torch warns of strides
+            knots, points = knots + torch.zeros_like(points).sum(1, keepdim=True), points + torch.zeros_like(knots[:, :1])
+        position = torch.searchsorted(knots, points, right=True)
     if degree == 0:
         position = torch.where(x == knots[:, -1:], count - 1, position)
     return position

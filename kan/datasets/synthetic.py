@@ -55,7 +55,7 @@ def create_dataset(
     data = {name: x.to(device) for name, x in inputs.items()}
     for part in ("train", "test"):
         x = data[f"{part}_input"]
-        y = f(x if f_mode == "col" else x.T)
+        y = f(x if f_mode == "col" else x.T).detach()  # f may be a model, whose graph no data set should hold
         y = y[:, None] if y.dim() == 1 else y
         if y.dim() != 2 or len(y) != len(x):
             raise ValueError(f"f must return one row per sample, ({len(x)},) or ({len(x)}, outputs); got {tuple(y.shape)}. See f_mode.")

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.analysis.indices import checked_index, layer_index, node_index
 from kan.network.network import Network
 from kan.symbolic.affine_fit import fit_affine
 from kan.symbolic.library import SymbolicFunction, lookup
 
-__all__ = ["edge_index", "fix_symbolic_", "remove_edge_", "remove_node_", "set_mode_", "unfix_symbolic_"]
+__all__ = ["edge_index", "fix_symbolic_", "remove_edge_", "remove_node_", "set_mode_", "unfix_symbolic_", "unfix_symbolic_all_"]
 
 ANONYMOUS = "anonymous"
 
@@ -25,16 +26,15 @@ def edge_index(network: Network, l: int, i: int, j: int) -> tuple[int, int, int]
     """The indices of an edge, none negative.
 
     Raises:
+        TypeError: if one is no integer.
         IndexError: if one is out of range.
     """
-    l = _index("layer", l, network.depth)
-    return l, _index(f"node of layer {l}", i, network.width_in[l]), _index(f"sub-node of layer {l + 1}", j, network.width_out[l + 1])
-
-
-def _index(what: str, value: int, size: int) -> int:
-    if not -size <= value < size:
-        raise IndexError(f"{what} must be between 0 and {size - 1} (or {-size} and -1, from the end); got {value}.")
-    return value % size
+    l = checked_index("layer", l, network.depth)
+    return (
+        l,
+        node_index(network.structure, l, i),
+        checked_index(f"sub-node of layer {l + 1}", j, network.width_out[l + 1]),
+    )
 
 
 @torch.no_grad()
@@ -127,6 +127,13 @@ def unfix_symbolic_(network: Network, l: int, i: int, j: int) -> None:
     network.symbolic_layers[l].set_function(i, j, "0")
 
 
+def unfix_symbolic_all_(network: Network) -> None:
+    """Make all symbolic edges numeric again, in place; edges that are off stay off."""
+    for l, layer in enumerate(network.symbolic_layers):
+        for j, i in layer.mask.nonzero().tolist():
+            unfix_symbolic_(network, l, i, j)
+
+
 def remove_edge_(network: Network, l: int, i: int, j: int) -> None:
     """Switch an edge off, numeric and symbolic branch, in place."""
     set_mode_(network, *edge_index(network, l, i, j), "none")
@@ -142,8 +149,8 @@ def remove_node_(network: Network, l: int, i: int, mode: str = "all") -> None:
     """
     if mode not in ("all", "up", "down"):
         raise ValueError(f"mode must be 'all', 'up' or 'down'; got {mode!r}.")
-    l = _index("layer of nodes", l, network.depth + 1)
-    i = _index(f"node of layer {l}", i, network.width_in[l])
+    l = layer_index(network.structure, l)
+    i = node_index(network.structure, l, i)
     if mode in ("all", "down") and l > 0:
         subnodes = network.structure.subnodes(l, i)
         network.numeric_layers[l - 1].mask[:, subnodes] = 0.0

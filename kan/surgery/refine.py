@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from kan.network.network import Network
 from kan.surgery.select import inherit
 
-__all__ = ["refine"]
+__all__ = ["initialize_from_", "initialize_grids_from_", "refine"]
 
 N = TypeVar("N", bound=Network)
 
@@ -28,17 +29,73 @@ def refine(network: N, new_grid: int | Sequence[int]) -> N:
         ValueError: if `new_grid` is no positive integer or list of them.
     """
     new = network.replace(grid=new_grid)
-    acts = None if network.last_input is None else network.trace().acts
-    for l in range(network.depth):
-        old_layer, layer = network.numeric_layers[l], new.numeric_layers[l]
-        layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
-        for name in ("mask", "scale_base", "scale_sp"):
-            getattr(layer, name).copy_(getattr(old_layer, name))
-        new.symbolic_fun[l] = network.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
+    _take_over_(new, network, None if network.last_input is None else network.trace().acts)
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(known[name].requires_grad)
-        if name.startswith(("node_", "subnode_")):
-            parameter.copy_(known[name])
     inherit(new, network)
     return new
+
+
+@torch.no_grad()
+def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None = None) -> None:
+    """Give `network` the grids of `parent`, read at its own numbers of intervals, and its splines on them, in place.
+
+    Args:
+        network: changed in place; scales, masks, affines and symbolic edges stay as they are.
+        parent: of the same width and degree; left alone.
+        x: ``(B, inputs)`` samples for `parent`; its last input when not given.
+
+    Raises:
+        ValueError: if the widths or degrees differ, or there are no samples.
+    """
+    acts = _acts(network, parent, x)
+    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, acts, strict=False):
+        layer.initialize_grid_from_parent(old, inputs)
+
+
+@torch.no_grad()
+def initialize_from_(network: Network, parent: Network, x: Tensor | None = None) -> None:
+    """Let `network` compute what `parent` does, on its own numbers of grid intervals, in place; see `refine`.
+
+    All that is taken over is copied: the two share nothing.
+
+    Args:
+        network: changed in place.
+        parent: of the same width and degree; left alone.
+        x: ``(B, inputs)`` samples for `parent`; its last input when not given.
+
+    Raises:
+        ValueError: if the widths or degrees differ, or there are no samples.
+    """
+    _take_over_(network, parent, _acts(network, parent, x))
+
+
+def _acts(network: Network, parent: Network, x: Tensor | None) -> list[Tensor]:
+    """Node values of `parent`, once it is clear that `network` can take it over."""
+    if network.structure != parent.structure:
+        raise ValueError(
+            f"a network can be initialised from one of the same width and arities; this one has width {network.width} and arities "
+            f"{network.structure.arities}, the other {parent.width} and {parent.structure.arities}."
+        )
+    degrees = [[layer.k for layer in one.numeric_layers] for one in (network, parent)]
+    if degrees[0] != degrees[1]:
+        raise ValueError(
+            f"a network can be initialised from one with splines of the same degrees; k is {degrees[0]} here and {degrees[1]} there."
+        )
+    return parent.trace(x).acts
+
+
+def _take_over_(network: Network, parent: Network, acts: Sequence[Tensor] | None) -> None:
+    """Splines, scales, masks, symbolic edges and affines of `parent`, copied."""
+    for l in range(parent.depth):
+        old_layer, layer = parent.numeric_layers[l], network.numeric_layers[l]
+        layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
+        for name in ("mask", "scale_base", "scale_sp"):
+            getattr(layer, name).copy_(getattr(old_layer, name))
+        subset = parent.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
+        network.symbolic_fun[l] = subset.to(layer.coef)
+    known = dict(parent.named_parameters())
+    for name, parameter in network.named_parameters():
+        if name.startswith(("node_", "subnode_")):
+            parameter.copy_(known[name])

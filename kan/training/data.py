@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.network.mlp import Perceptron
 from kan.network.network import Network
 
 __all__ = ["Data", "check_dataset"]
@@ -26,7 +27,7 @@ class Data:
     test_label: Tensor
 
 
-def check_dataset(network: Network, dataset: Any, *, same_shape: bool) -> Data:
+def check_dataset(network: Network | Perceptron, dataset: Any, *, same_shape: bool) -> Data:
     """The four entries of `dataset`, after checking them against `network`.
 
     Args:
@@ -52,7 +53,7 @@ def check_dataset(network: Network, dataset: Any, *, same_shape: bool) -> Data:
     return Data(*(_in_dtype(dataset[name], network.dtype) for name in ENTRIES))
 
 
-def _check_part(network: Network, part: str, x: Tensor, y: Tensor, same_shape: bool) -> None:
+def _check_part(network: Network | Perceptron, part: str, x: Tensor, y: Tensor, same_shape: bool) -> None:
     inputs, outputs = network.input_width, network.width_in[-1]
     if x.dim() != 2 or x.shape[1] != inputs:
         raise ValueError(

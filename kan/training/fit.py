@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kan.errors import unknown_name
+from kan.network.mlp import Perceptron
 from kan.network.network import Network
 from kan.network.trace import FirstLayer
 from kan.training.data import Data, check_dataset
 from kan.training.grid_schedule import GridSchedule
 from kan.training.lbfgs import LBFGS
+from kan.training.mlp import PerceptronObjective, PerceptronPenalty
 from kan.training.objective import Objective, Penalty
 from kan.training.optimizers import make_optimizer
 
@@ -38,13 +40,13 @@ CACHE_LIMIT = 2**26
 
 
 def fit(
-    network: Network,
+    network: Network | Perceptron,
     dataset: Any,
     opt: str = "LBFGS",
     steps: int = 100,
     log: int = 1,
     lamb: float = 0.0,
-    penalty: Penalty | None = None,
+    penalty: Penalty | PerceptronPenalty | None = None,
     grid_schedule: GridSchedule | None = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     lr: float = 1.0,
@@ -64,7 +66,7 @@ def fit(
         steps: number of optimiser steps; a step of L-BFGS is up to 20 iterations.
         log: the progress bar's numbers are renewed every `log` steps.
         lamb: weight of the penalty.
-        penalty: what the penalty is; pykan's default when not given.
+        penalty: what the penalty is, of the network's kind; pykan's default when not given.
         grid_schedule: when the grids are updated; never when not given.
         loss_fn: of prediction and label; the mean squared error when not given.
         lr: learning rate.
@@ -94,13 +96,13 @@ def fit(
         if key not in results:
             raise unknown_name("metric in display_metrics", key, results)
 
-    objective = Objective(network, loss_fn or nn.functional.mse_loss, lamb, penalty or Penalty(), singularity_avoiding, y_th)
-    smooth = replace(objective, corner=CORNER)
+    objective = _objective(network, loss_fn or nn.functional.mse_loss, lamb, penalty, singularity_avoiding, y_th)
+    smooth = replace(objective, corner=CORNER) if isinstance(objective, Objective) else objective
     optimizer = make_optimizer(opt, trainable_parameters(network), lr)
     batches = _Batches(network, data, batch)
     if isinstance(optimizer, LBFGS):
         optimizer.deterministic = batches.size is None and loss_fn is None  # a loss of the user's may do as it likes
-    if not any(bool(layer.mask.any()) for layer in network.numeric_layers):
+    if not isinstance(network, Network) or not any(bool(layer.mask.any()) for layer in network.numeric_layers):
         grid_schedule = None  # no spline is left whose grid could matter
     network.remember_input(data.train_input)
     _keep_freed_memory()
@@ -113,6 +115,7 @@ def fit(
     with _threads(1 if batches.features() <= LITTLE else torch.get_num_threads()):
         for step in progress:
             if grid_schedule is not None and grid_schedule.due(step):
+                assert isinstance(network, Network)
                 network.update_grid(batches.draw()[0])
                 batches.forget()
                 if isinstance(optimizer, LBFGS):
@@ -130,8 +133,7 @@ def fit(
             with torch.no_grad():
                 known = optimizer.known_loss if lamb == 0 and isinstance(optimizer, LBFGS) else None
                 total, loss, reg = (float(value) for value in objective(x, y, first)) if known is None else (known, known, 0.0)
-                output = network.trace(data.test_input, singularity_avoiding=singularity_avoiding, y_th=y_th).output
-                test = float(objective.loss_fn(output, data.test_label))
+                test = float(objective.loss_fn(objective.predict(data.test_input), data.test_label))
             if not math.isfinite(total):
                 _restore(optimizer, before)
                 warnings.warn(
@@ -145,7 +147,8 @@ def fit(
             results["test_loss"].append(shown(test))
             results["reg"].append(reg)
             for name, metric in zip(names, metrics or (), strict=True):
-                results[name].append(float(metric()))
+                value = metric()
+                results[name].append(float(value.detach() if isinstance(value, Tensor) else value))
             if log > 0 and step % log == 0:
                 progress.set_description(_describe(results, display_metrics))
             if on_step is not None:
@@ -155,10 +158,26 @@ def fit(
     return results
 
 
-def trainable_parameters(network: Network) -> list[nn.Parameter]:
+def _objective(
+    network: Network | Perceptron,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    lamb: float,
+    penalty: Penalty | PerceptronPenalty | None,
+    singularity_avoiding: bool,
+    y_th: float,
+) -> Objective | PerceptronObjective:
+    if isinstance(network, Network):
+        assert not isinstance(penalty, PerceptronPenalty)
+        return Objective(network, loss_fn, lamb, penalty or Penalty(), singularity_avoiding, y_th)
+    assert not isinstance(penalty, Penalty)
+    return PerceptronObjective(network, loss_fn, lamb, penalty or PerceptronPenalty())
+
+
+def trainable_parameters(network: Network | Perceptron) -> list[nn.Parameter]:
     """The parameters that a fit can change: those that require gradients, but for layers without any numeric or any symbolic edge."""
     useless = set()
-    for numeric, symbolic in zip(network.numeric_layers, network.symbolic_layers, strict=True):
+    layers = zip(network.numeric_layers, network.symbolic_layers, strict=True) if isinstance(network, Network) else ()
+    for numeric, symbolic in layers:
         if not symbolic.active():
             useless.add(symbolic.affine)
         if not bool(numeric.mask.any()):
@@ -172,7 +191,7 @@ def trainable_parameters(network: Network) -> list[nn.Parameter]:
 class _Batches:
     """The samples of each step, with the first layer's features when all samples are used."""
 
-    def __init__(self, network: Network, data: Data, size: int) -> None:
+    def __init__(self, network: Network | Perceptron, data: Data, size: int) -> None:
         self.network, self.data = network, data
         count = len(data.train_input)
         self.size = None if size == -1 or size >= count else size
@@ -182,6 +201,8 @@ class _Batches:
     def features(self) -> int:
         """Number of features of the widest layer in one evaluation."""
         samples = len(self.data.train_input) if self.size is None else self.size
+        if isinstance(self.network, Perceptron):
+            return samples * max(self.network.width)
         return samples * max(layer.in_dim * (layer.num + layer.k + 1) for layer in self.network.numeric_layers)
 
     def forget(self) -> None:
@@ -193,6 +214,8 @@ class _Batches:
         if self.size is not None:
             chosen = torch.randperm(len(x), generator=self.generator)[: self.size].to(x.device)
             return x[chosen], y[chosen], None
+        if isinstance(self.network, Perceptron):
+            return x, y, None
         layer = self.network.numeric_layers[0]
         if self.first is None and len(x) * layer.in_dim * (layer.num + layer.k + 1) <= CACHE_LIMIT:
             self.first = self.network.first_layer(x)

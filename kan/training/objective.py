@@ -20,7 +20,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kan.analysis.attribution import attribute
+from kan.analysis.attribution import attribute, node_attribution
 from kan.errors import unknown_name
 from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
@@ -30,18 +30,12 @@ from kan.training.sparsity import sparsity
 __all__ = ["METRICS", "Objective", "Penalty", "regularization"]
 
 
-def _node_backward(trace: Trace) -> list[Tensor]:
-    """Score of every input for every node, ``(n_l, n_0)`` for ``l = 1 ... L``, scaled by the node's own score."""
-    nodes = attribute(trace).node_scores
-    return [attribute(trace, l, nodes[l]).node_scores_all[0] for l in range(1, trace.structure.depth + 1)]
-
-
 METRICS: dict[str, Callable[[Trace], list[Tensor]]] = {
     "edge_forward_spline_n": lambda trace: trace.acts_scale_spline,
     "edge_forward_sum": lambda trace: trace.acts_scale,
     "edge_forward_spline_u": lambda trace: trace.edge_actscale,
     "edge_backward": lambda trace: attribute(trace).edge_scores,
-    "node_backward": _node_backward,
+    "node_backward": node_attribution,
 }
 """The score matrices that a penalty can be taken of, by name."""
 
@@ -98,6 +92,10 @@ class Objective:
         if plain is not None and plain.holds():
             return evaluate_plain(self, plain, x, y, first)
         return self.composed(x, y, first)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The network's output."""
+        return self.network.trace(x, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th).output
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""

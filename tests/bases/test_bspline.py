@@ -406,8 +406,6 @@ def test_gradients_beyond_the_core(extrapolation: Extrapolation, degree: int) ->
 # Transforms of programs, and tables
 
 
-# torch's own remark on how vmap lays out what it hands to searchsorted.
-@pytest.mark.filterwarnings("ignore:torch.searchsorted.*non-contiguous:UserWarning")
 @pytest.mark.parametrize("extrapolation", ["own", "constant", "linear"])
 @pytest.mark.parametrize("uniform", [False, True])
 def test_transforms_of_torch_func(uniform: bool, extrapolation: Extrapolation) -> None:

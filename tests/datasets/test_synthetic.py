@@ -72,6 +72,22 @@ def test_columns_or_rows_and_one_dimensional_values() -> None:
     assert several["test_label"].shape == (1000, 4)
 
 
+def test_pykans_numbers_of_other_ranges_and_seeds() -> None:
+    ranges = [[0, 1], [-2, 3], [5, 6]]
+    data = create_dataset(lambda x: x[:, [0]], 3, ranges=ranges, train_num=3, test_num=2, seed=7, normalize_input=True)
+    expected = [[0.29644731, 0.02097593, 1.02257788], [-1.11470652, -1.01032293, -0.04679714], [0.81825930, 0.98934698, -0.97577900]]
+    torch.testing.assert_close(data["train_input"], torch.tensor(expected), rtol=0, atol=1e-5)
+    expected = [[0.80851310, -0.26169464, -1.25901413], [-0.97213662, 2.03747320, -0.41911617]]
+    torch.testing.assert_close(data["test_input"], torch.tensor(expected), rtol=0, atol=1e-5)
+    # The labels are those of the inputs before they were normalised.
+    torch.testing.assert_close(data["train_label"], torch.tensor([[0.53492254], [0.19880319], [0.65921170]]), rtol=0, atol=1e-6)
+
+
+def test_labels_of_a_model_hold_no_graph() -> None:
+    data = create_dataset(torch.nn.Linear(2, 1))
+    assert not data["train_label"].requires_grad and not data["test_label"].requires_grad
+
+
 def test_seeds() -> None:
     one, again, other = (create_dataset(product, seed=seed)["train_input"] for seed in (3, 3, 4))
     assert torch.equal(one, again) and not torch.equal(one, other)

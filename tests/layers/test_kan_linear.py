@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.usefixtures("float64"),
     # Some versions of torch warn of themselves: at the first use of forward mode, and of how vmap turns the points for a search.
     pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:torch.searchsorted.*non-contiguous:UserWarning"),
 ]
 
 
@@ -241,7 +240,7 @@ def test_no_points_give_no_values_and_zero_gradients(shape: tuple[int, ...], sca
 @pytest.mark.parametrize(
     "options",
     [{}, {"grid_size": 60}, {"spline_order": 0}, {"spline_order": 1}, {"extrapolation": "linear"}, {"base_activation": torch.zeros_like}],
-    ids=str,
+    ids=["default", "many intervals", "degree 0", "degree 1", "linear", "no base"],
 )
 def test_what_is_not_a_number_stays_in_its_row(options: dict[str, Any]) -> None:
     layer, x = wild(3, 2, **options), uniform(40, 3)

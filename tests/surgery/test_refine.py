@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -238,3 +239,75 @@ def test_bad_grids(grid: object) -> None:
 def test_no_grid() -> None:
     with pytest.raises(ValueError, match=r"refine needs the new number of grid intervals: refine\(10\)"):
         KAN([2, 1], auto_save=False).refine()
+
+
+# From another network
+
+
+@torch.no_grad()
+def stirred(width: list[Any], seed: int = 0, **settings: Any) -> KAN:
+    """A model whose every parameter differs, with a symbolic edge, one of both kinds and one that is off."""
+    model, generator = KAN(width, seed=seed, auto_save=False, **settings), torch.Generator().manual_seed(seed)
+    model(data(inputs=model.width_in[0]))
+    for name, parameter in model.named_parameters():
+        if name.startswith(("node_", "subnode_")) or name.endswith(("scale_sp", "scale_base")):
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
+    model.update_grid(data(inputs=model.width_in[0]))
+    model.fix_symbolic(0, 0, 0, "sin", fit_params_bool=False, random=True)
+    model.fix_symbolic(0, 1, 1, "x^2", fit_params_bool=False)
+    model.set_mode(0, 1, 1, "sn", 0.3)
+    model.remove_edge(0, 1, 0)
+    return model
+
+
+@pytest.mark.parametrize(("grid", "exact"), [(5, True), (10, True), (20, True), (13, False)])
+@pytest.mark.parametrize(("width", "arity"), [([2, 3, 1], 2), ([2, [1, 2], 2], [[], [2, 3], []])])
+def test_initialised_from_another_model(width: list[Any], arity: Any, grid: int, exact: bool) -> None:
+    parent, x = stirred(width, grid=5, mult_arity=arity), data(seed=4)
+    before = {name: value.clone() for name, value in parent.state_dict().items()}
+    child = KAN(width, grid=grid, mult_arity=arity, seed=7, auto_save=False)
+    seen = parent.last_input
+    assert child.initialize_from_another_model(parent, x) is child
+    assert parent.last_input is seen
+    torch.testing.assert_close(child(x), parent(x), rtol=0, atol=1e-12 if exact else 5e-3)
+    assert [layer.funs_name for layer in child.symbolic_fun] == [layer.funs_name for layer in parent.symbolic_fun]
+    # pykan's defect 1: the two share their scales, masks, affines and symbolic edges.
+    with torch.no_grad():
+        for parameter in child.parameters():
+            parameter.add_(1.0)
+    child.fix_symbolic(0, 0, 0, "exp", fit_params_bool=False)
+    assert all(torch.equal(before[name], value) for name, value in parent.state_dict().items())
+    assert parent.symbolic_fun[0].funs_name[0][0] == "sin"
+
+
+def test_grids_alone_from_another_model() -> None:
+    parent, x = stirred([2, 3, 1], grid=5), data(seed=4)
+    child = KAN([2, 3, 1], grid=10, seed=7, auto_save=False)
+    scales = child.act_fun[0].scale_base.clone()
+    child.initialize_grid_from_another_model(parent, x)
+    for new, old in zip(child.act_fun, parent.act_fun, strict=True):
+        k = old.k
+        torch.testing.assert_close(new.grid[:, k:-k][:, ::2], old.grid[:, k:-k])
+    torch.testing.assert_close(child.act_fun[0](x)[3], parent.act_fun[0](x)[3], rtol=0, atol=1e-12)
+    assert torch.equal(child.act_fun[0].scale_base, scales) and bool((child.act_fun[0].mask == 1).all())
+    assert child.symbolic_fun[0].funs_name == [["0", "0"]] * 3
+
+
+def test_the_last_input_of_the_other_model_serves() -> None:
+    parent = stirred([2, 3, 1], grid=5)
+    child = KAN([2, 3, 1], grid=10, auto_save=False).initialize_from_another_model(parent)
+    torch.testing.assert_close(child(data()), parent(data()), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"hasn't seen any data yet: call model\(x\)"):
+        child.initialize_from_another_model(KAN([2, 3, 1], auto_save=False))
+
+
+def test_models_that_do_not_match() -> None:
+    child = KAN([2, 3, 1], auto_save=False)
+    before = {name: value.clone() for name, value in child.state_dict().items()}
+    for other in ([2, 4, 1], [2, [3, 1], 1], [2, 3, 1, 1]):
+        for call in (child.initialize_from_another_model, child.initialize_grid_from_another_model):
+            with pytest.raises(ValueError, match="a network can be initialised from one of the same width and arities; this one has width"):
+                call(KAN(other, auto_save=False), data())
+    with pytest.raises(ValueError, match=r"splines of the same degrees; k is \[3, 3\] here and \[3, 2\] there"):
+        child.initialize_from_another_model(KAN([2, 3, 1], k=[3, 2], auto_save=False), data())
+    assert all(torch.equal(before[name], value) for name, value in child.state_dict().items())

@@ -196,9 +196,9 @@ def test_add_symbolic_refuses(
 
 def test_lookup() -> None:
     assert lookup("sin") is SYMBOLIC_LIB["sin"]
-    with pytest.raises(ValueError, match="Unknown symbolic function 'arcsn'. Did you mean 'arcsin'"):
+    with pytest.raises(ValueError, match="unknown symbolic function 'arcsn'; did you mean 'arcsin'"):
         lookup("arcsn")
-    with pytest.raises(ValueError, match="Unknown symbolic function 'qqq'. SYMBOLIC_LIB lists all names"):
+    with pytest.raises(ValueError, match=r"unknown symbolic function 'qqq'\. Valid are: 'x', .* add_symbolic registers a function of"):
         lookup("qqq")
 
 
@@ -212,7 +212,7 @@ def test_resolve_library(table: dict[str, SymbolicFunction]) -> None:
     assert isinstance(lookup("by hand"), SymbolicFunction)
     with pytest.raises(ValueError, match="lib is empty"):
         resolve_library([])
-    with pytest.raises(ValueError, match="Unknown symbolic function 'sine'"):
+    with pytest.raises(ValueError, match="unknown symbolic function 'sine'"):
         resolve_library(["x", "sine"])
     with pytest.raises(TypeError, match=r"write \['sin'\]"):
         resolve_library("sin")

@@ -1,5 +1,6 @@
 """L-BFGS: the dense formula, hard functions to the last digit, values that are not finite, ends that are ends."""
 
+import inspect
 import math
 import re
 from collections.abc import Callable
@@ -210,3 +211,59 @@ def test_bad_arguments(options: dict, message: str) -> None:
         LBFGS([torch.zeros(1, requires_grad=True)], **options)
     with pytest.raises(ValueError, match=re.escape("LBFGS works on a single group of parameters; pass them in one list.")):
         LBFGS([{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)]}])
+
+
+def test_pykans_arguments_in_pykans_order() -> None:
+    names = list(inspect.signature(LBFGS.__init__).parameters)[1:10]
+    assert names == [
+        "params", "lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "tolerance_ys", "history_size", "line_search_fn"
+    ]  # fmt: skip
+    defaults = LBFGS([torch.zeros(1, requires_grad=True)]).defaults
+    assert defaults == {
+        "lr": 1.0, "max_iter": 20, "max_eval": 25, "tolerance_grad": 1e-7, "tolerance_change": 1e-9, "tolerance_ys": 1e-32,
+        "history_size": 100, "line_search_fn": None,
+    }  # fmt: skip
+
+
+def test_pairs_of_too_little_curvature_are_dropped() -> None:
+    start = torch.tensor([1.0, -1.0])
+    kept, dropped = (run(lambda x: 1e-8 * (x**2).sum(), start, 1, tolerance_ys=least, max_iter=2)[2] for least in (1e-32, 1.0))
+    assert [optimizer.state[optimizer._params[0]]["memory"].count for optimizer in (kept, dropped)] == [1, 0]
+
+
+def test_no_global_generator_is_touched_and_the_first_loss_is_returned() -> None:
+    x = torch.tensor([-1.2, 1.0], requires_grad=True)
+    optimizer = LBFGS([x], **TO_THE_END)
+    losses: list[float] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = rosenbrock(x) + 0 * torch.rand(1).sum()
+        value.backward()
+        losses.append(value.item())
+        return value
+
+    torch.manual_seed(3)
+    for _ in range(3):
+        start = len(losses)
+        assert optimizer.step(closure).item() == losses[start]
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    torch.rand(len(losses))  # the closure's own draws, and no others
+    assert torch.equal(after, torch.rand(1))
+
+
+def test_frozen_parameters_stay() -> None:
+    free, frozen = torch.ones(2, requires_grad=True), torch.ones(2)
+    optimizer = LBFGS([free, frozen], **TO_THE_END)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = ((free - frozen * 3) ** 2).sum()
+        value.backward()
+        return value
+
+    for _ in range(3):
+        optimizer.step(closure)
+    torch.testing.assert_close(free.detach(), torch.full((2,), 3.0))
+    assert torch.equal(frozen, torch.ones(2))

@@ -1,0 +1,205 @@
+"""pykan's import path of the multilayer perceptron: a `Perceptron` with what one does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kan.analysis import mlp as analysis
+from kan.analysis.mlp import PerceptronAttribution
+from kan.errors import unknown_name
+from kan.network.mlp import Perceptron
+from kan.surgery.mlp import auto_swap_, swap_
+from kan.training import fit as training
+from kan.training.mlp import PerceptronPenalty, penalise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MLP"]
+
+
+class MLP(Perceptron):
+    """Multilayer perceptron with the methods of pykan's, see `Perceptron` for its arguments.
+
+    Example:
+        >>> model = MLP(width=[2, 5, 1], act="tanh", seed=0)
+        >>> model(torch.zeros(4, 2)).shape
+        torch.Size([4, 1])
+    """
+
+    def fit(
+        self,
+        dataset: Mapping[str, Tensor],
+        opt: str = "LBFGS",
+        steps: int = 100,
+        log: int = 1,
+        lamb: float = 0.0,
+        lamb_l1: float = 1.0,
+        lamb_entropy: float = 2.0,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+        lr: float = 1.0,
+        batch: int = -1,
+        metrics: Sequence[Callable[[], Any]] | None = None,
+        in_vars: Iterable[Any] | None = None,
+        out_vars: Iterable[Any] | None = None,
+        beta: float = 3,
+        device: torch.device | str | None = None,
+        reg_metric: str = "w",
+        display_metrics: Sequence[str] | None = None,
+    ) -> dict[str, list[float]]:
+        """Train the model in place, as `kan.KAN.fit` does; the data are moved to where the model is.
+
+        Args:
+            dataset: dictionary with ``train_input``, ``train_label``, ``test_input``, ``test_label``.
+            opt: ``'LBFGS'`` or ``'Adam'``.
+            steps: optimiser steps; one of L-BFGS is up to 20 iterations.
+            log: the progress bar is renewed every `log` steps.
+            lamb: weight of the penalty.
+            lamb_l1, lamb_entropy: weights inside the penalty.
+            loss_fn: of prediction and label; the mean squared error when not given.
+            lr: learning rate.
+            batch: samples per step, -1 for all.
+            metrics: functions without arguments, evaluated after every step.
+            in_vars, out_vars, beta, device: not used, as in pykan.
+            reg_metric: what the penalty is taken of, see `kan.training.mlp.PERCEPTRON_METRICS`.
+            display_metrics: keys of the result that the progress bar shows.
+
+        Returns:
+            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each.
+
+        Raises:
+            TypeError, ValueError: for bad input, before anything is changed.
+        """
+        penalty = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy)
+        if isinstance(dataset, Mapping):
+            dataset = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in dataset.items()}
+        return training.fit(
+            self, dataset, opt, steps, log, lamb, penalty, None, loss_fn, lr, batch, metrics, display_metrics=display_metrics
+        )
+
+    def reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:
+        """The penalty ``R`` on the last input, see `kan.training.mlp`."""
+        return penalise(self.trace(), PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy))
+
+    def get_reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:
+        """As `reg`; what a subclass overrides."""
+        return self.reg(reg_metric, lamb_l1, lamb_entropy)
+
+    def get_params(self) -> Iterable[nn.Parameter]:
+        """The parameters."""
+        return self.parameters()
+
+    def get_act(self, x: Tensor | Mapping[str, Tensor] | None = None) -> None:
+        """Take `x`, or the training inputs of a dataset, as the input that activations are read on."""
+        if x is not None:
+            x = x["train_input"] if isinstance(x, Mapping) else x
+            self.checked_input(x)
+            self.remember_input(x)
+        self.remembered_input()
+
+    # Scores on the last input, differentiable
+
+    def attribute(self) -> None:
+        """Check that there is data to read scores on; they are computed when read, see `kan.analysis.mlp`."""
+        self.remembered_input()
+
+    def _attribution(self) -> PerceptronAttribution:
+        return analysis.attribute_perceptron(self.trace())
+
+    @property
+    def node_scores(self) -> list[Tensor]:
+        """Attribution of the nodes, ``(n_l,)`` per layer."""
+        return self._attribution().node_scores
+
+    @property
+    def edge_scores(self) -> list[Tensor]:
+        """Attribution of the edges, ``(n_{l+1}, n_l)`` per linear layer."""
+        return self._attribution().edge_scores
+
+    @property
+    def wa_backward(self) -> list[Tensor]:
+        """As `edge_scores`."""
+        return self.edge_scores
+
+    @property
+    def cache_data(self) -> Tensor | None:
+        """The last input."""
+        return self.last_input
+
+    @property
+    def acts(self) -> list[Tensor] | None:
+        """Inputs of the linear layers on the last input, ``(B, n_l)`` each; None before there is one."""
+        return None if self.last_input is None else self.trace().acts
+
+    @property
+    def acts_scale(self) -> list[Tensor]:
+        """Standard deviations of the hidden and output nodes."""
+        return self.trace().acts_scale
+
+    @property
+    def wa_forward(self) -> list[Tensor]:
+        """Weights times the standard deviations of their inputs."""
+        return self.trace().wa_forward
+
+    # Order of the nodes
+
+    @property
+    def connection_cost(self) -> Tensor:
+        """Sizes of the weights times the distances of their nodes, see `kan.analysis.mlp.connection_cost`."""
+        return analysis.connection_cost(self.w)
+
+    def swap(self, l: int, i1: int, i2: int) -> None:
+        """Exchange the nodes `i1` and `i2` of hidden layer `l`; the function stays."""
+        swap_(self, l, i1, i2)
+
+    def auto_swap_l(self, l: int) -> None:
+        """Order the nodes of hidden layer `l` for short connections; the function stays."""
+        auto_swap_(self, l)
+
+    def auto_swap(self) -> None:
+        """Order the nodes of all hidden layers for short connections, from the first layer on; the function stays."""
+        for l in range(1, self.depth):
+            auto_swap_(self, l)
+
+    # Pictures
+
+    def plot(self, beta: float = 3, scale: float = 1.0, metric: str = "w") -> Figure:
+        """Draw the weights (``'w'``), the weights times the deviations of their inputs (``'act'``) or the attributions (``'fa'``).
+
+        Args:
+            beta: a line is drawn with opacity ``tanh(beta |v|)``.
+            scale: size of the figure.
+            metric: what the lines show.
+
+        Raises:
+            ValueError: for an unknown metric, or a scale that is not positive.
+        """
+        from kan.plotting.mlp import plot_perceptron
+
+        choices: dict[str, Callable[[], Sequence[Tensor]]] = {
+            "w": lambda: self.w, "act": lambda: self.wa_forward, "fa": lambda: self.edge_scores
+        }  # fmt: skip
+        if metric not in choices:
+            raise unknown_name("metric", metric, choices)
+        values = [value.detach().double().cpu().numpy() for value in choices[metric]()]
+        return plot_perceptron(self, values, beta=beta, scale=scale)
+
+    def tree(
+        self,
+        x: Tensor | None = None,
+        in_var: Sequence[Any] | None = None,
+        style: str = "tree",
+        sym_th: float = 1e-3,
+        sep_th: float = 1e-1,
+        skip_sep_test: bool = False,
+        verbose: bool = False,
+    ) -> Axes:
+        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
+        from kan.plotting.tree import plot_tree
+
+        return plot_tree(self, self.remembered_input() if x is None else x, in_var, style, sym_th, sep_th, skip_sep_test, verbose)

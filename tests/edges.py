@@ -1,0 +1,23 @@
+"""Samples, and numeric edges with given curves, for the tests of several rooms."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kan import KAN
+
+
+def data(samples: int = 300, inputs: int = 2, seed: int = 0) -> Tensor:
+    """Uniform on ``[-1, 1]``, ``(samples, inputs)``."""
+    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@torch.no_grad()
+def put(model: KAN, l: int, i: int, j: int, curve: Callable[[Tensor], Tensor]) -> None:
+    """Let the numeric edge compute `curve` between -1 and 1, as nearly as its splines can."""
+    layer = model.act_fun[l]
+    x = torch.linspace(-1, 1, 400)
+    features = layer.features(x[:, None].expand(-1, layer.in_dim))[:, i, 1:]
+    layer.coef[i, j] = torch.linalg.lstsq(features, curve(x)[:, None]).solution[:, 0]
+    layer.scale_base[i, j], layer.scale_sp[i, j] = 0.0, 1.0
