@@ -20,9 +20,10 @@ def checked_index(what: str, value: Any, size: int) -> int:
     >>> checked_index("layer", -1, 3)
     2
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be an integer; got {value!r}.")
-    index = operator.index(value)
+    try:
+        index = operator.index("no integer" if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{what} must be an integer; got {value!r}.") from None
     if not -size <= index < size:
         raise IndexError(f"{what} must be between 0 and {size - 1} (or {-size} and -1, from the end); got {index}.")
     return index % size
