@@ -4,8 +4,8 @@
 
 # The interpreter that .venv is made with, 3.10 or newer. Unset, the first that fits is taken.
 PYTHON ?=
-# Further arguments, e.g. `make test PYTEST_FLAGS="-x tests/bases"`.
-PYTEST_FLAGS ?=
+# Arguments of the tests, e.g. `make test PYTEST_FLAGS="-x tests/bases"`; as it is, one process for every core.
+PYTEST_FLAGS ?= -n auto
 BENCH_FLAGS ?=
 
 VENV := .venv

@@ -1,10 +1,14 @@
 """Every test runs in a folder of its own, so that models may save where they do by default."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores already
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

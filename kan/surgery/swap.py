@@ -89,8 +89,7 @@ def _auto_swap_(network: Network, layers: Sequence[int]) -> dict[int, list[int]]
     for l in layers:
         structure = network.structure
         order = _greedy(_placement_costs(structure, l, scores[l - 1], scores[l]), _peers(structure, l))
-        # Scores belong to nodes and move along with them; no further pass is needed for the next layer.
-        scores[l - 1] = scores[l - 1][_subnodes(structure, l, order)]
+        # Scores belong to nodes and move along with them; the next layer needs no further pass.
         scores[l] = scores[l][:, order]
         _reorder_(network, l, order)
         orders[l] = order

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def mixed(width: list[Any], seed: int = 0, **arguments: Any) -> KAN:
-    """A network of splines with some symbolic edges and random affines."""
+    """A network of splines on grids that have moved, with some symbolic edges and random affines."""
     model = KAN(width, seed=seed, auto_save=False, noise_scale=1.0, **arguments)
+    model.update_grid(0.7 * data(inputs=model.width_in[0], seed=seed + 1))
     model(data(inputs=model.width_in[0]))
     model.fix_symbolic(0, 0, 0, "sin", fit_params_bool=False)
     model.fix_symbolic(model.depth - 1, 0, 0, "tanh", fit_params_bool=False)
