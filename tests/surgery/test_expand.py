@@ -123,13 +123,13 @@ def test_identities_need_symbolic_edges() -> None:
     perturb=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=20, derandomize=True)
 def test_expand_width_leaves_the_function(
     hidden: list[tuple[int, int]], arity: Any, layer: int, n: int, sum_bool: bool, new_arity: int, perturb: bool, seed: int
 ) -> None:
     width = [2, *hidden, 2]
     arities = [[], *([1 + (seed + i) % 3 for i in range(mult)] for _, mult in hidden), []] if arity == "mixed" else arity
-    model, x = mixed(width, seed, mult_arity=arities), data()
+    model, x = mixed(width, seed, mult_arity=arities), data(50)
     l = min(layer, len(hidden))
     before, sizes = output(model, x), model.width
     model.expand_width(l, n, sum_bool, new_arity, perturb)
