@@ -465,3 +465,16 @@ def test_plot_mask_hides_what_prune_would_drop(l: int, i: int) -> None:
     model(x)
     model.prune(node_th=1e-12, edge_th=0.0)
     assert (l, i) in model._pruned
+
+
+def test_symbolic_edges_of_every_layer_outlive_pruned_inputs() -> None:
+    model, x = lively(KAN([3, 2, 1], auto_save=False)), data(inputs=3)
+    model(x)
+    for edge, name in (((0, 2, 1), "sin"), ((1, 1, 0), "exp")):
+        model.fix_symbolic(*edge, name, fit_params_bool=False)
+    pruned = model.prune_input(active_inputs=[0, 2])
+    assert [layer.funs_name for layer in pruned.symbolic_fun] == [
+        [[row[0], row[2]] for row in model.symbolic_fun[0].funs_name],
+        model.symbolic_fun[1].funs_name,
+    ]
+    assert pruned.symbolic_fun[1].funs_name[0][1] == "exp"
