@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kan.errors import unknown_name
 from kan.layers.deviation import deviation
+from kan.network.last_input import LastInput
 
 __all__ = ["ACTIVATIONS", "Perceptron", "PerceptronTrace"]
 
@@ -53,7 +54,7 @@ class PerceptronTrace:
         return [weight * deviation(values) for weight, values in zip(self.weights, self.acts, strict=True)]
 
 
-class Perceptron(nn.Module):
+class Perceptron(LastInput):
     """A multilayer perceptron: structure, parameters, forward pass.
 
     Args:
@@ -93,7 +94,7 @@ class Perceptron(nn.Module):
         for linear, n in zip(self.linear_layers, self.width, strict=False):
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5, generator=generator)
             nn.init.uniform_(linear.bias, -(n**-0.5), n**-0.5, generator=generator)
-        self.last_input: Tensor | None = None
+        self.input_width = self.width[0]
         self.to(device)
 
     @property
@@ -112,11 +113,6 @@ class Perceptron(nn.Module):
         return [linear.weight for linear in self.linear_layers]
 
     @property
-    def input_width(self) -> int:
-        """Number of inputs."""
-        return self.width[0]
-
-    @property
     def width_in(self) -> list[int]:
         """Nodes per layer."""
         return self.width
@@ -130,39 +126,6 @@ class Perceptron(nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
         return self.w[0].dtype
-
-    def checked_input(self, x: Tensor) -> Tensor:
-        """`x` in the perceptron's dtype.
-
-        Raises:
-            TypeError: if `x` is no tensor of floating-point numbers.
-            ValueError: if its shape is not ``(number of samples, number of inputs)``.
-        """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(
-                f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype)."
-            )
-        if x.dim() != 2 or x.shape[1] != self.input_width:
-            raise ValueError(
-                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
-                f"got {tuple(x.shape)}."
-            )
-        return x.to(self.dtype)
-
-    def remember_input(self, x: Tensor | None) -> None:
-        """Keep a reference to `x` as the input that later calls without data refer to."""
-        self.last_input = None if x is None else x.detach()
-
-    def remembered_input(self) -> Tensor:
-        """The last input, for calls without data.
-
-        Raises:
-            ValueError: if there is none.
-        """
-        if self.last_input is None:
-            raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
-        return self.last_input
 
     def forward(self, x: Tensor) -> Tensor:
         """The output, ``(B, n_L)``, for `x` ``(B, n_0)``."""

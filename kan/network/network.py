@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.last_input import LastInput
 from kan.network.structure import Structure
 from kan.network.trace import FirstLayer, LayerRecord, Trace
 
@@ -45,7 +46,7 @@ BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "ide
 """Base functions by name."""
 
 
-class Network(nn.Module):
+class Network(LastInput):
     """What a KAN is: structure, parameters, forward pass.
 
     Args:
@@ -131,7 +132,6 @@ class Network(nn.Module):
         self.symbolic_fun = nn.ModuleList(symbolic)
         self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
         self.input_width = n[0]
-        self.last_input: Tensor | None = None
         self.to(device)
 
     @property
@@ -215,39 +215,9 @@ class Network(nn.Module):
         return new
 
     def checked_input(self, x: Tensor) -> Tensor:
-        """`x` in the network's dtype with the unused columns dropped.
-
-        Raises:
-            TypeError: if `x` is no tensor of floating-point numbers.
-            ValueError: if its shape is not ``(number of samples, number of inputs)``.
-        """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(
-                f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype)."
-            )
-        if x.dim() != 2 or x.shape[1] != self.input_width:
-            raise ValueError(
-                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
-                f"got {tuple(x.shape)}."
-            )
-        if len(self.input_id) != self.input_width:
-            x = x[:, self.input_id]
-        return x.to(self.dtype)
-
-    def remember_input(self, x: Tensor | None) -> None:
-        """Keep a reference to `x` as the input that later calls without data refer to."""
-        self.last_input = None if x is None else x.detach()
-
-    def remembered_input(self) -> Tensor:
-        """The last input, for calls without data.
-
-        Raises:
-            ValueError: if the network has seen none.
-        """
-        if self.last_input is None:
-            raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
-        return self.last_input
+        """`x` in the network's dtype with the unused columns dropped; errors as in `LastInput.checked_input`."""
+        x = super().checked_input(x)
+        return x if len(self.input_id) == self.input_width else x[:, self.input_id]
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
         """The network's output, ``(B, outputs)``.

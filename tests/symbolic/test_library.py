@@ -13,20 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kan.symbolic import (
-    SYMBOLIC_LIB,
-    SymbolicFunction,
-    add_symbolic,
-    f_arctanh,
-    f_inv,
-    f_log,
-    f_power1d5,
-    f_sqrt,
-    f_tan,
-    library,
-    lookup,
-    resolve_library,
-)
+from kan.symbolic import SYMBOLIC_LIB, SymbolicFunction, add_symbolic, library, lookup, resolve_library
+from kan.symbolic.library import f_arctanh, f_inv, f_log, f_power1d5, f_sqrt, f_tan
 
 pytestmark = pytest.mark.filterwarnings("error")
 

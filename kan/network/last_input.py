@@ -1,0 +1,63 @@
+"""What networks say about their input, and the last one, which calls without data refer to."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LastInput"]
+
+
+class LastInput(nn.Module):
+    """A module that checks its input and keeps a reference to the last one.
+
+    Attributes:
+        input_width: columns of the input.
+        last_input: as the user gave it, or None.
+    """
+
+    input_width: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_input: Tensor | None = None
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+
+    def checked_input(self, x: Tensor) -> Tensor:
+        """`x` in the parameters' dtype.
+
+        Raises:
+            TypeError: if `x` is no tensor of floating-point numbers.
+            ValueError: if its shape is not ``(number of samples, number of inputs)``.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(
+                f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype)."
+            )
+        if x.dim() != 2 or x.shape[1] != self.input_width:
+            raise ValueError(
+                f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
+                f"got {tuple(x.shape)}."
+            )
+        return x.to(self.dtype)
+
+    def remember_input(self, x: Tensor | None) -> None:
+        """Keep a reference to `x` as the input that later calls without data refer to."""
+        self.last_input = None if x is None else x.detach()
+
+    def remembered_input(self) -> Tensor:
+        """The last input, for calls without data.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.last_input is None:
+            raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+        return self.last_input
