@@ -6,13 +6,12 @@ from kan.analysis.hypothesis import (
     batch_grad_normgrad,
     detect_separability,
     get_dependence,
-    get_molecule,
-    get_tree_node,
     test_general_separability,
     test_separability,
     test_symmetry,
     test_symmetry_var,
 )
+from kan.analysis.symmetry_tree import get_molecule, get_tree_node
 
 if TYPE_CHECKING:
     from kan.plotting.tree import plot_tree

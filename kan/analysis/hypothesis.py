@@ -18,7 +18,6 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -31,13 +30,12 @@ from kan.analysis.indices import checked_index
 from kan.errors import unknown_name
 
 __all__ = [
-    "Tree",
+    "Group",
+    "Model",
+    "Probe",
     "batch_grad_normgrad",
     "detect_separability",
     "get_dependence",
-    "get_molecule",
-    "get_tree_node",
-    "symmetry_tree",
     "test_general_separability",
     "test_separability",
     "test_symmetry",
@@ -60,23 +58,7 @@ def _no_test(function: F) -> F:
     return function
 
 
-@dataclass(frozen=True)
-class Tree:
-    """Which variables act together, level by level.
-
-    Attributes:
-        levels: groups of variables per level, from single variables to the group of all.
-        arities: per level from the second on, the number of groups of the level below in each group.
-        properties: likewise, what is known of the group as a function of those: ``'Id'`` for a single one, ``'GS'`` for generally,
-            ``'Add'`` and ``'Mul'`` for additively and multiplicatively separable (the last two at the top only), ``''`` for nothing.
-    """
-
-    levels: list[list[list[int]]]
-    arities: list[list[int]]
-    properties: list[list[str]]
-
-
-class _Probe:
+class Probe:
     """The derivatives of a model at samples, each computed once.
 
     Args:
@@ -246,7 +228,7 @@ def detect_separability(
     Raises:
         ValueError: for an unknown mode, numbers of groups that there cannot be, or bad samples.
     """
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     tried = _numbers(n_clusters, probe.size)
     score = probe.interactions(mode, bias)
     matrix = score.double().cpu().numpy()
@@ -309,7 +291,7 @@ def test_separability(
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, an unknown mode, or bad samples.
     """
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     return probe.separable(probe.groups(groups), mode, threshold, bias)
 
 
@@ -328,7 +310,7 @@ def test_general_separability(model: Model, x: Tensor, groups: Sequence[Group], 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
     """
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     return probe.generally_separable(probe.groups(groups), threshold)
 
 
@@ -349,7 +331,7 @@ def batch_grad_normgrad(model: Model, x: Tensor, group: Group, create_graph: boo
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
     """
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     (group,) = probe.groups([group])
     if not create_graph:
         return _direction_change(probe.gradient, probe.hessian, group, _rest(group, probe.size))
@@ -360,7 +342,7 @@ def batch_grad_normgrad(model: Model, x: Tensor, group: Group, create_graph: boo
 
 def get_dependence(model: Model, x: Tensor, group: Group) -> Tensor:
     """Median size of `batch_grad_normgrad`, times the standard deviations of both variables, ``(|A|, n - |A|)``."""
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     return probe.dependence(probe.groups([group])[0])
 
 
@@ -379,7 +361,7 @@ def test_symmetry(model: Model, x: Tensor, group: Group, dependence_th: float = 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
     """
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     return probe.symmetric(probe.groups([group])[0], dependence_th)
 
 
@@ -401,7 +383,7 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
     """
     import sympy
 
-    probe = _Probe(model, x)
+    probe = Probe(model, x)
     symbols, expression = list(input_vars), sympy.sympify(symmetry_var)
     if len(symbols) != probe.size:
         raise ValueError(f"input_vars must have one symbol for each of the {probe.size} columns of x; got {len(symbols)}.")
@@ -417,118 +399,3 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
     print(f"{100 * ratio}% data have more than {SIMILAR} cosine similarity")
     print("suggesting symmetry" if ratio > SIMILAR else "not suggesting symmetry")
     return cosine
-
-
-# Trees
-
-
-def get_molecule(model: Model, x: Tensor, sym_th: float = 1e-3, verbose: bool = True) -> list[list[list[int]]]:
-    """Groups of variables that act together, of these groups those that act together, and so on up to all variables.
-
-    Each pass walks through the groups of the level below. It opens a group with the first one that is left and adds every following one
-    with which the group is still a symmetry (see `test_symmetry`). Since all variables together always are one, a group that has several
-    members already is closed before it takes in everything, once.
-
-    Args:
-        model, x: see the module.
-        sym_th: threshold of the symmetries.
-        verbose: print every group in the making and the next candidate.
-
-    Returns:
-        Levels of groups, from single variables, in the order in which a tree without crossings has them, to the group of all.
-
-    Raises:
-        TypeError, ValueError: for bad samples.
-    """
-    return _molecule(_Probe(model, x), sym_th, verbose)
-
-
-def get_tree_node(
-    model: Model, x: Tensor, moleculess: Sequence[Sequence[Group]], sep_th: float = 1e-2, skip_test: bool = True
-) -> tuple[list[list[int]], list[list[str]]]:
-    """What the groups of `get_molecule` are as functions of the groups below them.
-
-    Args:
-        model, x: see the module.
-        moleculess: the levels.
-        sep_th: threshold of the separabilities.
-        skip_test: test no separability.
-
-    Returns:
-        ``arities`` and ``properties``, see `Tree`.
-
-    Raises:
-        TypeError, ValueError: for bad samples.
-    """
-    return _nodes(_Probe(model, x), moleculess, sep_th, skip_test)
-
-
-def symmetry_tree(
-    model: Model, x: Tensor, sym_th: float = 1e-3, sep_th: float = 1e-1, skip_sep_test: bool = False, verbose: bool = False
-) -> Tree:
-    """`get_molecule` and `get_tree_node` in one.
-
-    Raises:
-        TypeError, ValueError: for bad samples.
-
-    >>> x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
-    >>> symmetry_tree(lambda x: (x[:, 0] * x[:, 1]).exp() + x[:, 2] * x[:, 3], x, sep_th=1e-2).levels
-    [[[0], [1], [2], [3]], [[0, 1], [2, 3]], [[0, 1, 2, 3]]]
-    """
-    probe = _Probe(model, x)
-    levels = _molecule(probe, sym_th, verbose)
-    return Tree(levels, *_nodes(probe, levels, sep_th, skip_sep_test))
-
-
-def _molecule(probe: _Probe, sym_th: float, verbose: bool) -> list[list[list[int]]]:
-    levels = [[[i] for i in range(probe.size)]]
-    closed_once = False
-    while len(levels[-1]) > 1:
-        atoms, groups = list(levels[-1]), list[list[int]]()
-        while atoms:
-            group, members, left = list[int](), 0, list[list[int]]()
-            for atom in atoms:
-                if verbose:
-                    print(group)
-                    print(atom)
-                everything = len(levels) > 1 and members > 1 and len(group) + len(atom) == probe.size
-                if everything and not closed_once:
-                    closed_once = True
-                    groups.append(group)
-                    group = atom
-                elif not group or bool(probe.symmetric(group + atom, sym_th)):
-                    group, members = group + atom, members + 1
-                else:
-                    left.append(atom)
-            groups.append(group)
-            atoms = left
-        if len(groups) == len(levels[-1]):
-            groups = [[i for group in groups for i in group]]
-        levels.append(groups)
-    for l in range(len(levels) - 1, 0, -1):
-        place = {i: p for p, group in enumerate(levels[l]) for i in group}
-        levels[l - 1].sort(key=lambda group: place[group[0]])  # noqa: B023 (used at once)
-    return levels
-
-
-def _nodes(
-    probe: _Probe, levels: Sequence[Sequence[Group]], sep_th: float, skip_test: bool
-) -> tuple[list[list[int]], list[list[str]]]:
-    arities, properties = [], []
-    for l in range(1, len(levels)):
-        children = [[list(child) for child in levels[l - 1] if set(child) <= set(group)] for group in levels[l]]
-        arities.append([len(below) for below in children])
-        properties.append([_property(probe, below, sep_th, skip_test, l == len(levels) - 1) for below in children])
-    return arities, properties
-
-
-def _property(probe: _Probe, children: list[list[int]], sep_th: float, skip_test: bool, top: bool) -> str:
-    if len(children) == 1:
-        return "Id"
-    if skip_test:
-        return ""
-    if top and probe.separable(children, "mul", sep_th):
-        return "Mul"
-    if top and probe.separable(children, "add", sep_th):
-        return "Add"
-    return "GS" if probe.generally_separable(children, sep_th) else ""

@@ -16,7 +16,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from kan.analysis.hypothesis import Tree, symmetry_tree
+from kan.analysis.symmetry_tree import Tree, symmetry_tree
 from kan.errors import unknown_name
 from kan.plotting.labels import variable_label
 

@@ -15,15 +15,8 @@ import kan.hypothesis
 from kan import KAN
 from kan.analysis import hypothesis
 from kan.analysis.derivatives import batch_hessian, batch_jacobian
-from kan.analysis.hypothesis import (
-    Tree,
-    batch_grad_normgrad,
-    detect_separability,
-    get_dependence,
-    get_molecule,
-    get_tree_node,
-    symmetry_tree,
-)
+from kan.analysis.hypothesis import batch_grad_normgrad, detect_separability, get_dependence
+from kan.analysis.symmetry_tree import Tree, get_molecule, get_tree_node, symmetry_tree
 from tests.edges import data
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba
 from torch import Tensor
 
 from kan import KAN
-from kan.analysis.hypothesis import Tree
+from kan.analysis.symmetry_tree import Tree
 from kan.plotting.tree import draw_tree, plot_tree
 from tests.edges import data
 
