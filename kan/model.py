@@ -281,8 +281,7 @@ class KAN(Network):
         Raises:
             ValueError: if nothing would be left, naming a threshold that leaves something.
         """
-        kept = prune.active_nodes(self, node_th)
-        new = prune.prune(self, node_th, edge_th)
+        new, kept = prune.prune(self, node_th, edge_th)
         self._pruned = {(l, i) for l, ids in enumerate(kept, start=1) for i in range(self.width_in[l]) if i not in ids}
         return self._child(new, "prune")
 

@@ -7,6 +7,7 @@ coefficients depend on the knots alone. Symbols as in `kan.bases.bspline`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,8 +51,8 @@ class Equidistant(NamedTuple):
         found = (start, inverse, root * inverse, -degree * root * inverse, centres, reach)
         return cls(*(tensor.to(dtype) for tensor in found))
 
-    def inputs(self, part: slice) -> Equidistant:
-        """Those of some inputs, as views."""
+    def inputs(self, part: slice | Tensor) -> Equidistant:
+        """Those of some inputs; views of a slice."""
         return self._replace(start=self.start[part], inverse=self.inverse[part], scaled=self.scaled[part], steepness=self.steepness[part])
 
 
@@ -98,6 +99,18 @@ class SplineTable(NamedTuple):
             None if self.spans is None else self.spans[part],
             None if self.powers is None else tuple(power[part] for power in self.powers),
             None if self.uniform is None else self.uniform.inputs(part),
+        )
+
+    def taken(self, inputs: Sequence[int]) -> SplineTable:
+        """The table of some inputs, as copies."""
+        ids = torch.as_tensor(inputs, device=self.knots.device)
+        return SplineTable(
+            self.knots[ids],
+            self.columns.unflatten(1, (len(self.knots), -1))[:, ids].flatten(1),
+            self.degree,
+            None if self.spans is None else self.spans[ids],
+            None if self.powers is None else tuple(power[ids] for power in self.powers),
+            None if self.uniform is None else self.uniform.inputs(ids),
         )
 
 

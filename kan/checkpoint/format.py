@@ -29,6 +29,8 @@ FORMAT = 1
 SETTINGS = (
     "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
 )  # fmt: skip
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The one in C where PyYAML was built with it, which is ten times as fast."""
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
 
 
@@ -53,7 +55,7 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
         **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
-    text = yaml.safe_dump(_plain(config), default_flow_style=False)
+    text = yaml.dump(_plain(config), Dumper=DUMPER, default_flow_style=False)
     # Copies: of a view, torch.save would write the whole tensor behind it.
     state = {name: value.detach().clone() for name, value in network.state_dict().items()}
     data = None if network.last_input is None else network.last_input.clone()

@@ -96,7 +96,9 @@ class KANLayer(nn.Module):
 
         grid = uniform_knots(low, high, num, self.k, in_dim)
         noise = (torch.rand(num + 1, in_dim, out_dim, generator=generator) - 0.5) * noise_scale / num
-        coef = least_squares(core(grid, self.k).t(), noise, tabulate(grid, self.k))
+        coef = torch.zeros(in_dim, out_dim, num + self.k)
+        if noise_scale:
+            coef = least_squares(core(grid, self.k).t(), noise, tabulate(grid, self.k))
         mask = sparse_mask(in_dim, out_dim) if sparse_init else torch.ones(in_dim, out_dim)
         uniform = torch.rand(in_dim, out_dim, generator=generator) * 2 - 1
         base = (scale_base_mu + scale_base_sigma * uniform) / in_dim**0.5
@@ -268,6 +270,7 @@ class KANLayer(nn.Module):
             old = getattr(self, name)
             setattr(subset, name, nn.Parameter(old.detach()[list(in_id)][:, list(out_id)].clone(), old.requires_grad))
         subset.grid = nn.Parameter(self.grid[list(in_id)].clone(), requires_grad=False)
+        subset._table = None if self._table is None else self._table.taken(list(in_id))
         return subset
 
     @torch.no_grad()

@@ -114,28 +114,41 @@ class SymbolicLayer(nn.Module):
         groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
         return sorted(edges, key=lambda edge: groups.setdefault(id(self._named[edge][1]), len(groups)))
 
-    def edges(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> SymbolicEdges | None:
+    def edges(
+        self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0, affine: Tensor | None = None
+    ) -> SymbolicEdges | None:
         """Outputs of the edges that have a function; None if none has.
 
         Args:
             x: ``(B, in)``.
             singularity_avoiding: use the versions of the functions that stay finite at their singular points.
             y_th: their bound on ``|f|``.
+            affine: ``(B, E, 4)``, numbers ``(a, b, c, d)`` of their own for every sample, edges in the order of `active`.
         """
         active = self.active()
         if not active:
             return None
         outputs, inputs = torch.tensor(active, device=x.device).unbind(1)
-        a, b, c, d = self.affine[outputs, inputs].unbind(-1)
+        a, b, c, d = (self.affine[outputs, inputs] if affine is None else affine).unbind(-1)
         values = []
         for (_, function), group in _runs([self._named[edge] for edge in active]):
-            u = a[group] * x[:, inputs[group]] + b[group]
+            u = a[..., group] * x[:, inputs[group]] + b[..., group]
             if singularity_avoiding:
                 values.append(function.singularity_fun(u, torch.as_tensor(y_th, dtype=x.dtype, device=x.device))[1])
             else:
                 values.append(function.torch_fun(u))
         f = torch.cat(values, dim=1) if len(values) > 1 else values[0]
         return SymbolicEdges(inputs, outputs, self.mask[outputs, inputs] * (c * f + d))
+
+    def affine_slopes(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
+        """Derivatives of the active edges' outputs with respect to their ``(a, b, c, d)``, ``(E, 4, B)``; arguments as in `edges`."""
+        outputs, inputs = torch.tensor(self.active(), device=x.device).unbind(1)
+        with torch.enable_grad():
+            own = self.affine.detach()[outputs, inputs].expand(len(x), -1, -1).clone().requires_grad_()
+            edges = self.edges(x.detach(), singularity_avoiding, y_th, own)
+            assert edges is not None
+            (slopes,) = torch.autograd.grad(edges.values.sum(), own)
+        return slopes.permute(1, 2, 0)
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
         """Output ``(B, out)`` and edge activations ``(B, out, in)``."""

@@ -214,6 +214,12 @@ class Network(LastInput):
         new.remember_input(self.last_input)
         return new
 
+    def blank(self: Self, **changes: Any) -> Self:
+        """As `replace`, with splines that are zero: quicker, for callers that overwrite them."""
+        new = self.replace(**changes, noise_scale=0.0)
+        new.noise_scale = self.noise_scale
+        return new
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the network's dtype with the unused columns dropped; errors as in `LastInput.checked_input`."""
         x = super().checked_input(x)
@@ -298,7 +304,7 @@ class Network(LastInput):
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
         premult = self._transform("subnode", l, sums)
-        nodes = self._transform("node", l, self._multiply(l + 1, premult))
+        nodes = self._transform("node", l, self.multiplied(l + 1, premult))
         return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, first)
 
     def _transform(self, name: str, l: int, x: Tensor) -> Tensor:
@@ -310,7 +316,7 @@ class Network(LastInput):
             return x
         return torch.addcmul(bias, scale, x)
 
-    def _multiply(self, l: int, premult: Tensor) -> Tensor:
+    def multiplied(self, l: int, premult: Tensor) -> Tensor:
         """Nodes of layer `l` from their sub-nodes: sum nodes as they are, then the products of the multiplication nodes."""
         arities = self.structure.arities[l]
         if not arities:

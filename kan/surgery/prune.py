@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kan.analysis.attribution import attribute
 from kan.network.network import Network
+from kan.network.trace import Trace
 from kan.surgery.select import select_nodes
 
 __all__ = ["active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes"]
@@ -21,8 +22,8 @@ __all__ = ["active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes
 N = TypeVar("N", bound=Network)
 
 
-def prune(network: N, node_th: float = 1e-2, edge_th: float = 3e-2) -> N:
-    """A new network without the hidden nodes and edges whose score is not above a threshold.
+def prune(network: N, node_th: float = 1e-2, edge_th: float = 3e-2) -> tuple[N, list[list[int]]]:
+    """A new network without the hidden nodes and edges whose score is not above a threshold, and the nodes kept of every hidden layer.
 
     Args:
         network: left alone; it must have seen data, on which the scores are computed.
@@ -32,9 +33,12 @@ def prune(network: N, node_th: float = 1e-2, edge_th: float = 3e-2) -> N:
     Raises:
         ValueError: if nothing would be left between inputs and outputs; the message names a threshold that leaves something.
     """
-    new = prune_nodes(network, node_th)
+    with torch.no_grad():
+        trace = network.trace()
+    kept = active_nodes(network, node_th, trace)
+    new = _selected(network, _all_but_hidden(network, kept), trace)
     prune_edges_(new, edge_th)
-    return new
+    return new, kept
 
 
 def prune_nodes(network: N, threshold: float = 1e-2, active: Sequence[Sequence[int]] | None = None) -> N:
@@ -49,7 +53,7 @@ def prune_nodes(network: N, threshold: float = 1e-2, active: Sequence[Sequence[i
         ValueError: if a hidden layer would lose all its nodes, or `active` does not fit.
     """
     hidden = active_nodes(network, threshold) if active is None else _checked(network, active)
-    return _selected(network, [list(range(network.width_in[0])), *hidden, list(range(network.width_in[-1]))])
+    return _selected(network, _all_but_hidden(network, hidden))
 
 
 def prune_inputs(network: N, threshold: float = 1e-2, active: Sequence[int] | None = None) -> N:
@@ -75,13 +79,20 @@ def prune_inputs(network: N, threshold: float = 1e-2, active: Sequence[int] | No
     return _selected(network, [inputs, *([*range(n)] for n in network.width_in[1:])])
 
 
+def _all_but_hidden(network: Network, hidden: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """The nodes `hidden` of the hidden layers with all inputs and outputs."""
+    return [range(network.width_in[0]), *hidden, range(network.width_in[-1])]
+
+
 @torch.no_grad()
-def _selected(network: N, keep: Sequence[Sequence[int]]) -> N:
-    """`select_nodes`, with what the dropped nodes contributed on average held by the biases."""
+def _selected(network: N, keep: Sequence[Sequence[int]], trace: Trace | None = None) -> N:
+    """`select_nodes`, with what the dropped nodes contributed on average held by the biases; `trace` if there is one already."""
     new = select_nodes(network, keep)
     if network.last_input is not None:
-        for l, layer in enumerate(network.trace().layers):
+        for l, layer in enumerate((trace or network.trace()).layers):
             dropped = [i for i in range(network.width_in[l]) if i not in set(keep[l])]
+            if not dropped:
+                continue
             subnodes = [s for i in keep[l + 1] for s in network.structure.subnodes(l + 1, i)]
             _hold_(new, l, layer.edge_mean()[subnodes][:, dropped].sum(dim=1))
     return new
@@ -93,14 +104,14 @@ def _hold_(network: Network, l: int, mean: Tensor) -> None:
 
 
 @torch.no_grad()
-def active_nodes(network: Network, threshold: float = 1e-2) -> list[list[int]]:
-    """For every hidden layer the indices of the nodes whose attribution score is above `threshold`.
+def active_nodes(network: Network, threshold: float = 1e-2, trace: Trace | None = None) -> list[list[int]]:
+    """For every hidden layer the indices of the nodes whose attribution score, by `trace` if there is one already, is above `threshold`.
 
     Raises:
         ValueError: if a layer has none.
     """
     hidden = []
-    for l, score in enumerate(attribute(network.trace()).node_scores[1:-1], start=1):
+    for l, score in enumerate(attribute(trace or network.trace()).node_scores[1:-1], start=1):
         kept = [int(i) for i in (score > threshold).nonzero()[:, 0]]
         if not kept:
             raise ValueError(

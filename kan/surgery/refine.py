@@ -28,7 +28,7 @@ def refine(network: N, new_grid: int | Sequence[int]) -> N:
     Raises:
         ValueError: if `new_grid` is no positive integer or list of them.
     """
-    new = network.replace(grid=new_grid)
+    new = network.blank(grid=new_grid)
     _take_over_(new, network, None if network.last_input is None else network.trace().acts)
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():

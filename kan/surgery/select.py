@@ -24,7 +24,7 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
     """
     old, structure = network.structure, network.structure.keep(keep)
     arity = network.mult_arity if isinstance(network.mult_arity, int) else structure.arities
-    new = network.replace(width=structure.width, mult_arity=arity)
+    new = network.blank(width=structure.width, mult_arity=arity)
     subnodes = [[s for i in kept for s in old.subnodes(l, i)] for l, kept in enumerate(keep)]
     for l in range(network.depth):
         new.act_fun[l] = network.numeric_layers[l].get_subset(keep[l], subnodes[l + 1])

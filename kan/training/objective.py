@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute, node_attribution
 from kan.errors import unknown_name
@@ -71,7 +71,7 @@ class Objective:
 
     Attributes:
         network: the network.
-        loss_fn: of prediction and label.
+        loss_fn: of prediction and label, and of the samples' weights if there are any.
         lamb: weight of the penalty; with 0 the penalty is not computed.
         penalty: its definition.
         singularity_avoiding, y_th: how symbolic edges are evaluated.
@@ -79,32 +79,53 @@ class Objective:
     """
 
     network: Network
-    loss_fn: Callable[[Tensor, Tensor], Tensor]
+    loss_fn: Callable[..., Tensor]
     lamb: float
     penalty: Penalty
     singularity_avoiding: bool = False
     y_th: float = 1000.0
     corner: float = 0.0
 
-    def __call__(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective, loss and penalty, 0-dim each."""
+    def __call__(
+        self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective, loss and penalty, 0-dim each.
+
+        Args:
+            x, y: the samples.
+            first: the first layer's features for this `x`, if they are known.
+            weight: how much each sample counts, ``(B,)``; see `loss`.
+        """
         plain = self._plain
         if plain is not None and plain.holds():
-            return evaluate_plain(self, plain, x, y, first)
-        return self.composed(x, y, first)
+            return evaluate_plain(self, plain, x, y, first, weight)
+        return self.composed(x, y, first, weight)
+
+    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss, 0-dim: the weighted mean of the squared errors, or ``loss_fn(output, y, weight)``; without weights as it is."""
+        if weight is None:
+            return self.loss_fn(output, y)
+        if self.squares:
+            return weight @ (output - y).square().mean(1) / weight.sum()
+        return self.loss_fn(output, y, weight)
+
+    @property
+    def squares(self) -> bool:
+        """Whether the loss is the mean squared error."""
+        return self.loss_fn is nn.functional.mse_loss
 
     def predict(self, x: Tensor) -> Tensor:
         """The network's output."""
         return self.network.trace(x, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th).output
 
-    def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> Tensor:
+    def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
         plain = self._plain
         if plain is not None and plain.holds():
-            return evaluate_plain_with_gradient(self, plain, x, y, first)
+            return evaluate_plain_with_gradient(self, plain, x, y, first, weight)
         for p in self.network.parameters():
             p.grad = None
-        total = self.composed(x, y, first)[0]
+        total = self.composed(x, y, first, weight)[0]
         total.backward()
         return total.detach()
 
@@ -115,10 +136,12 @@ class Objective:
         easy = self.lamb == 0 or (p.metric == "edge_forward_spline_n" and p.lamb_coef == p.lamb_coefdiff == 0)
         return PlainNetwork.of(self.network) if easy else None
 
-    def composed(self, x: Tensor, y: Tensor, first: FirstLayer | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def composed(
+        self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The same for any network and penalty, differentiable any number of times."""
         trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th, corner=self.corner)
-        loss = self.loss_fn(trace.output, y)
+        loss = self.loss(trace.output, y, weight)
         if self.lamb == 0:
             return loss, loss, loss.new_zeros(())
         penalty = regularization(self.network, trace, self.penalty)

@@ -88,16 +88,18 @@ def _joined(node_scale: Tensor, node_bias: Tensor, subnode_scale: Tensor, subnod
 
 
 def evaluate_plain(
-    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None
+    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
-    total, loss, penalty = _PlainObjective.apply(_Problem(objective, plain, x, y, first), torch.is_grad_enabled(), *plain.parameters)
+    total, loss, penalty = _PlainObjective.apply(_Problem(objective, plain, x, y, first, weight), torch.is_grad_enabled(), *plain.parameters)
     return total, loss, penalty
 
 
-def evaluate_plain_with_gradient(objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None) -> Tensor:
+def evaluate_plain_with_gradient(
+    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
+) -> Tensor:
     """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
-    problem = _Problem(objective, plain, x, y, first)
+    problem = _Problem(objective, plain, x, y, first, weight)
     value, gradients = _value_and_gradients(problem, [p.requires_grad for p in plain.parameters])
     for p, grad in zip(plain.parameters, gradients, strict=True):
         p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
@@ -110,6 +112,7 @@ class _Problem(NamedTuple):
     x: Tensor
     y: Tensor
     first: FirstLayer | None
+    weight: Tensor | None
 
 
 class _Value(NamedTuple):
@@ -131,8 +134,8 @@ class _PlainObjective(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            objective, _, x, y, first = ctx.problem
-            total = objective.composed(x, y, first)[0]
+            objective, _, x, y, first, weight = ctx.problem
+            total = objective.composed(x, y, first, weight)[0]
             wanted = [p for p in ctx.parameters if p.requires_grad]
             found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
             return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)
@@ -169,7 +172,7 @@ class _Layer(NamedTuple):
 @torch.inference_mode()
 def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Value, list[Tensor | None]]:
     """The objective and those gradients of the parameters that are wanted."""
-    objective, plain, x, y, first = problem
+    objective, plain, x, y, first, sample_weight = problem
     backward, penalised = any(wanted), objective.lamb != 0
     h = plain.network.checked_input(x).t()
     layers: list[_Layer] = []
@@ -185,7 +188,7 @@ def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Va
         if (affine := plain.maps[l]) is not None:
             h = torch.addcmul(affine[1], affine[0], h)
 
-    loss, grad = _loss(objective, h, y, backward)
+    loss, grad = _loss(objective, h, y, sample_weight, backward)
     total, penalty, slopes = loss, loss.new_zeros(()), None
     if penalised:
         scores = [layer.statistics.scores.t() for layer in layers if layer.statistics is not None]
@@ -210,14 +213,14 @@ def _statistics(rows: Tensor, weight: Tensor, h: Tensor, known: FirstLayer | Non
     return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, centred, inputs)
 
 
-def _loss(objective: Objective, h: Tensor, y: Tensor, backward: bool) -> tuple[Tensor, Tensor]:
+def _loss(objective: Objective, h: Tensor, y: Tensor, weight: Tensor | None, backward: bool) -> tuple[Tensor, Tensor]:
     """The loss and, if wanted, its gradient with respect to the outputs `h` ``(O, B)``."""
-    if objective.loss_fn is nn.functional.mse_loss and y.shape == h.t().shape:
+    if objective.squares and weight is None and y.shape == h.t().shape:
         difference = h - y.t()
         return torch.vdot(difference.view(-1), difference.view(-1)) / difference.numel(), difference.mul_(2 / difference.numel())
     with torch.inference_mode(False), torch.set_grad_enabled(backward):
         output = h.t().clone().requires_grad_(backward)
-        loss = objective.loss_fn(output, y)
+        loss = objective.loss(output, y, weight)
         return loss.detach(), torch.autograd.grad(loss, output)[0].t() if backward else h
 
 

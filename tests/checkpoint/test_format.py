@@ -272,7 +272,7 @@ def test_an_interrupted_write_leaves_the_old_files(
 
     with monkeypatch.context() as patch, pytest.raises(error):
         if step == "config":
-            patch.setattr(yaml, "safe_dump", fails)
+            patch.setattr(yaml, "dump", fails)
         elif step == "sync":
             patch.setattr(os, "fsync", fails)
         else:
