@@ -102,6 +102,11 @@ class LBFGS(torch.optim.Optimizer):
         self._pieces = [piece.view_as(p) for p, piece in zip(self._params, pieces, strict=True)]
         self.reset()
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch, but for the wrapper there, which imports torch's compiler: a second and 80 MB at the first fit."""
+        wrapped = torch.optim.Optimizer.add_param_group
+        getattr(wrapped, "__wrapped__", wrapped)(self, param_group)
+
     def reset(self) -> None:
         """Forget the curvature: to be called when the objective has changed, as a grid update does."""
         self.state.clear()

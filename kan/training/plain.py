@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PlainNetwork", "evaluate_plain", "evaluate_plain_with_gradient"]
 
+KEPT = 2**21
+"""Most features of a layer that are kept from the forward to the backward pass."""
+PART = 2**19
+"""Features of a layer that are computed at a time where they are not."""
+
 
 @dataclass(frozen=True)
 class PlainNetwork:
@@ -91,7 +96,9 @@ def evaluate_plain(
     objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
-    total, loss, penalty = _PlainObjective.apply(_Problem(objective, plain, x, y, first, weight), torch.is_grad_enabled(), *plain.parameters)
+    total, loss, penalty = _PlainObjective.apply(
+        _Problem(objective, plain, x, y, first, weight), torch.is_grad_enabled(), *plain.parameters
+    )
     return total, loss, penalty
 
 
@@ -142,6 +149,107 @@ class _PlainObjective(torch.autograd.Function):
         return None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
 
 
+class _Layer:
+    """One layer in one evaluation: its features, part by part of the batch.
+
+    A batch of a single part keeps them for the backward pass; of several, each part's are computed anew there, so that memory is bounded
+    by the inputs of the layers and the features of one part.
+
+    Args:
+        layer: the layer.
+        h: its inputs, ``(I, B)``.
+        weight: ``(I, n+1, O)``.
+        known: what is known of the first layer.
+        parts: of the batch.
+        slopes: whether derivatives of the features will be wanted.
+    """
+
+    def __init__(self, layer: KANLayer, h: Tensor, weight: Tensor, known: FirstLayer | None, parts: Sequence[slice], slopes: bool) -> None:
+        self.h, self.weight, self.known, self.parts = h, weight, known, parts
+        self._table = None if known is not None else layer.table
+        self._slopes = slopes
+        self._kept: SiLUFeatures | None = None
+        self.statistics: _Statistics | None = None
+
+    def features(self, part: slice, slopes: bool = False) -> SiLUFeatures:
+        """Of the samples `part`."""
+        if self.known is not None:
+            return SiLUFeatures(self.known.features[part].permute(1, 2, 0), None, None)
+        if self._kept is not None:
+            return self._kept
+        assert self._table is not None
+        single = len(self.parts) == 1
+        found = SiLUFeatures.at(self.h[:, part], self._table, slopes=slopes or (single and self._slopes))
+        if single:
+            self._kept = found
+        return found
+
+    def sums(self, corner: float | None) -> Tensor:
+        """The layer's sums ``(O, B)``; with a `corner` its statistics are found on the way."""
+        flat = self.weight.flatten(0, 1).t()
+        moments = None if corner is None or self.known is not None else _Moments()
+        if len(self.parts) == 1:
+            rows = self.features(self.parts[0]).rows
+            found = flat @ rows.flatten(0, 1)
+            if moments is not None:
+                moments.add(rows)
+        else:
+            found = self.h.new_empty(len(flat), self.h.shape[1])
+            for part in self.parts:
+                rows = self.features(part).rows
+                found[:, part] = flat @ rows.flatten(0, 1)
+                if moments is not None:
+                    moments.add(rows)
+        if corner is not None:
+            self.statistics = self._statistics(moments, corner)
+        return found
+
+    def _statistics(self, moments: _Moments | None, corner: float) -> _Statistics:
+        degrees = max(self.h.shape[1] - 1, 1)
+        if moments is None:
+            assert self.known is not None
+            mean, inputs, input_deviation = None, None, self.known.deviation[:, None]
+            half = torch.bmm(self.known.covariance, self.weight)
+        else:
+            mean, scatter = moments.found()
+            inputs = self.h - self.h.mean(1, keepdim=True)
+            half = torch.bmm(scatter.div_(degrees), self.weight)
+            input_deviation = torch.linalg.vecdot(inputs, inputs)[:, None].div_(degrees).sqrt_()
+        deviation = safe_sqrt((half * self.weight).sum(1), corner)
+        per_input = 1 / (input_deviation + INPUT_OFFSET)
+        return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, mean, inputs)
+
+
+class _Moments:
+    """Means and scatter matrices of rows that come part by part, about the mean of the first part."""
+
+    def __init__(self) -> None:
+        self._shift: Tensor | None = None
+        self._total: Tensor | None = None
+        self._count = 0
+
+    def add(self, rows: Tensor) -> None:
+        """Take up `rows` ``(I, F, B)``."""
+        if self._shift is None:
+            self._shift = rows.mean(2, keepdim=True)
+            centred = rows - self._shift
+            self._scatter, self._count = torch.bmm(centred, centred.mT), rows.shape[2]
+            return
+        centred = rows - self._shift
+        self._scatter.baddbmm_(centred, centred.mT)
+        total = centred.sum(2, keepdim=True)
+        self._total = total if self._total is None else self._total.add_(total)
+        self._count += rows.shape[2]
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """The means ``(I, F, 1)`` and the scatter matrices about them, ``(I, F, F)``."""
+        assert self._shift is not None
+        if self._total is None:
+            return self._shift, self._scatter
+        away = self._total / self._count
+        return self._shift + away, self._scatter.baddbmm_(self._total, away.mT, alpha=-1)
+
+
 class _Statistics(NamedTuple):
     """Statistics of a layer's edges.
 
@@ -151,7 +259,8 @@ class _Statistics(NamedTuple):
         input_deviation: of the inputs, ``(I, 1)``.
         per_input: ``1/(input_deviation + 0.1)``.
         scores: ``(I, O)``.
-        rows, inputs: features and inputs less their means, ``(I, n+1, B)`` and ``(I, B)``; None for the first layer.
+        mean: of the features, ``(I, n+1, 1)``; None for the first layer.
+        inputs: the inputs less their means, ``(I, B)``; None for the first layer.
     """
 
     half: Tensor
@@ -159,14 +268,8 @@ class _Statistics(NamedTuple):
     input_deviation: Tensor
     per_input: Tensor
     scores: Tensor
-    rows: Tensor | None
+    mean: Tensor | None
     inputs: Tensor | None
-
-
-class _Layer(NamedTuple):
-    found: SiLUFeatures
-    weight: Tensor
-    statistics: _Statistics | None
 
 
 @torch.inference_mode()
@@ -175,16 +278,12 @@ def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Va
     objective, plain, x, y, first, sample_weight = problem
     backward, penalised = any(wanted), objective.lamb != 0
     h = plain.network.checked_input(x).t()
+    parts = _parts(plain, h.shape[1])
     layers: list[_Layer] = []
     for l, layer in enumerate(plain.layers):
-        known = first if l == 0 else None
-        if known is None:
-            found = SiLUFeatures.at(h, layer.table, slopes=backward and l > 0)
-        else:
-            found = SiLUFeatures(known.features.permute(1, 2, 0), None, None)
         weight = fold(*plain.parameters[4 * l : 4 * l + 4])
-        layers.append(_Layer(found, weight, _statistics(found.rows, weight, h, known, objective.corner) if penalised else None))
-        h = weight.flatten(0, 1).t() @ found.rows.flatten(0, 1)
+        layers.append(_Layer(layer, h, weight, first if l == 0 else None, parts, slopes=backward and l > 0))
+        h = layers[l].sums(objective.corner if penalised else None)
         if (affine := plain.maps[l]) is not None:
             h = torch.addcmul(affine[1], affine[0], h)
 
@@ -198,19 +297,13 @@ def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Va
     return _Value(total, loss, penalty), _gradients(problem, layers, grad, slopes, wanted) if backward else []
 
 
-def _statistics(rows: Tensor, weight: Tensor, h: Tensor, known: FirstLayer | None, corner: float) -> _Statistics:
-    """Statistics of the edges of a layer with inputs `h` ``(I, B)``."""
-    if known is not None:
-        centred, inputs, input_deviation = None, None, known.deviation[:, None]
-        half = torch.bmm(known.covariance, weight)
-    else:
-        degrees = max(h.shape[1] - 1, 1)
-        centred, inputs = rows - rows.mean(2, keepdim=True), h - h.mean(1, keepdim=True)
-        half = torch.bmm(torch.bmm(centred, centred.mT).div_(degrees), weight)
-        input_deviation = torch.linalg.vecdot(inputs, inputs)[:, None].div_(degrees).sqrt_()
-    deviation = safe_sqrt((half * weight).sum(1), corner)
-    per_input = 1 / (input_deviation + INPUT_OFFSET)
-    return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, centred, inputs)
+def _parts(plain: PlainNetwork, batch: int) -> list[slice]:
+    """The whole batch, or if that has many features parts of it that have few enough for the cache."""
+    widest = max(layer.in_dim * (layer.num + layer.k + 1) for layer in plain.layers)
+    if batch * widest <= KEPT:
+        return [slice(0, batch)]
+    size = max(1, PART // widest)
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
 def _loss(objective: Objective, h: Tensor, y: Tensor, weight: Tensor | None, backward: bool) -> tuple[Tensor, Tensor]:
@@ -232,23 +325,42 @@ def _gradients(
     degrees = max(grad.shape[1] - 1, 1)
     gradients: list[Tensor | None] = []
     for l in reversed(range(len(layers))):
-        (found, weight, known), own = layers[l], slice(4 * l, 4 * l + 4)
+        layer, own = layers[l], slice(4 * l, 4 * l + 4)
+        weight, known = layer.weight, layer.statistics
         if (affine := plain.maps[l]) is not None:
             grad = grad * affine[0]
-        to_weight = (found.rows.flatten(0, 1) @ grad.t()).view_as(weight)
+        to_scores = quadratic = None
         if known is not None and slopes is not None:
             to_scores = slopes[l].t() * objective.lamb
             to_variance = over_deviation(to_scores * known.per_input, known.deviation, objective.corner)[:, None]
+            if l > 0:
+                quadratic = torch.bmm(weight * to_variance, weight.mT).div_(degrees)
+        to_weight, below = None, []
+        for part in layer.parts:
+            found, here = layer.features(part, slopes=l > 0), grad[:, part]
+            piece = found.rows.flatten(0, 1) @ here.t()
+            to_weight = piece if to_weight is None else to_weight.add_(piece)
+            if l > 0:
+                below.append(_pulled_back(found, weight, here, quadratic, known))
+        assert to_weight is not None
+        to_weight = to_weight.view_as(weight)
+        if known is not None and to_scores is not None:
             to_weight.addcmul_(known.half, to_variance)
         gradients[:0] = unfold(to_weight, plain.parameters[own], wanted[own])
         if l == 0:
             break
-        to_rows = (weight.flatten(0, 1) @ grad).view_as(found.rows)
-        if known is None:
-            grad = found.pull_back(to_rows)
-        else:
-            assert known.rows is not None and known.inputs is not None
-            to_rows.baddbmm_(torch.bmm(weight * to_variance, weight.mT), known.rows, alpha=1 / degrees)
+        grad = below[0] if len(below) == 1 else torch.cat(below, 1)
+        if known is not None and to_scores is not None:
+            assert known.inputs is not None
             to_deviation = (to_scores * known.scores).sum(1, keepdim=True) * known.per_input
-            grad = found.pull_back(to_rows).addcmul_(known.inputs, over_deviation(to_deviation, known.input_deviation), value=-1 / degrees)
+            grad.addcmul_(known.inputs, over_deviation(to_deviation, known.input_deviation), value=-1 / degrees)
     return gradients
+
+
+def _pulled_back(found: SiLUFeatures, weight: Tensor, grad: Tensor, quadratic: Tensor | None, known: _Statistics | None) -> Tensor:
+    """Gradient with respect to some samples' inputs, but for the part by way of the inputs' deviation, from `grad` of the sums."""
+    to_rows = (weight.flatten(0, 1) @ grad).view_as(found.rows)
+    if quadratic is not None:
+        assert known is not None and known.mean is not None
+        to_rows.baddbmm_(quadratic, found.rows).sub_(torch.bmm(quadratic, known.mean))
+    return found.pull_back(to_rows)

@@ -3,7 +3,10 @@
 import inspect
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +270,13 @@ def test_frozen_parameters_stay() -> None:
         optimizer.step(closure)
     torch.testing.assert_close(free.detach(), torch.full((2,), 3.0))
     assert torch.equal(frozen, torch.ones(2))
+
+
+def test_it_does_without_torchs_compiler() -> None:
+    """Importing that takes a second and 80 MB."""
+    code = (
+        "import sys, torch; from kan.training.lbfgs import LBFGS\n"
+        "x = torch.ones(2, requires_grad=True); LBFGS([x]).step(lambda: (x.grad is None and (x**2).sum().backward(), (x**2).sum())[1])\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])

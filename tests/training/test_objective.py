@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute
 from kan.datasets.synthetic import create_dataset
+from kan.layers.features import SiLUFeatures
 from kan.network.network import Network
+from kan.training import plain
 from kan.training.objective import METRICS, Objective, Penalty, regularization
 from tests.reference import penalty as by_hand
 
@@ -95,16 +97,16 @@ def test_closed_form_is_the_composition(width: list, lamb: float, corner: float,
     assume(not bool(((deviations > 0) & (deviations < 1e-9)).any()))  # what is constant but for rounding has no direction
     first = network.first_layer(x) if cached else None
     objective = Objective(network, nn.functional.mse_loss, lamb, Penalty(), corner=corner)
-    plain, composed = objective(x, y, first), objective.composed(x, y, first)
+    closed, composed = objective(x, y, first), objective.composed(x, y, first)
     assert objective._plain is not None
-    for one, other in zip(plain, composed, strict=True):
+    for one, other in zip(closed, composed, strict=True):
         assert one.item() == pytest.approx(other.item(), rel=1e-10, abs=1e-12)
     expected = gradients(composed[0], network)
     size = max(float(g.abs().max()) for g in expected)
-    torch.testing.assert_close(gradients(plain[0], network), expected, rtol=1e-8, atol=1e-10 * size)
+    torch.testing.assert_close(gradients(closed[0], network), expected, rtol=1e-8, atol=1e-10 * size)
 
     total = objective.with_gradient(x, y, first)
-    assert total.item() == plain[0].item() and not total.requires_grad
+    assert total.item() == closed[0].item() and not total.requires_grad
     kept = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters() if p.requires_grad]
     torch.testing.assert_close(kept, expected, rtol=1e-8, atol=1e-10 * size)
     assert not any(g.is_inference() for g in kept)
@@ -122,6 +124,49 @@ def test_closed_form_with_any_loss_and_with_maps_that_are_not_trained() -> None:
         torch.testing.assert_close(gradients(plain[0], network), gradients(composed[0], network), rtol=1e-8, atol=1e-8)
         with torch.no_grad():
             torch.testing.assert_close(objective(x, y), composed, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("lamb", [0.0, 0.3])
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("batch", [40, 41, 57])
+def test_a_large_batch_is_taken_in_parts(lamb: float, cached: bool, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, (x, y) = wild([3, 4, 3, 2]), data(3, 2, batch)
+    x[:, 1] += 1e3 * torch.linspace(1, 2, batch)  # a mean far from zero and from that of the first part
+    objective = Objective(network, nn.functional.mse_loss, lamb, Penalty(), corner=1e-2)
+    first = network.first_layer(x) if cached else None
+    whole = objective.with_gradient(x, y, first), [p.grad for p in network.parameters()]
+
+    monkeypatch.setattr(plain, "KEPT", 0)
+    monkeypatch.setattr(plain, "PART", 8 * max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers))
+    widths: list[int] = []
+    at = SiLUFeatures.at.__func__
+    monkeypatch.setattr(
+        plain.SiLUFeatures, "at", classmethod(lambda cls, h, *args, **options: (widths.append(h.shape[1]), at(cls, h, *args, **options))[1])
+    )
+    parts = objective.with_gradient(x, y, first), [p.grad for p in network.parameters()]
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-10)
+    assert max(widths) == 8
+
+
+def test_weights_of_samples_count_as_repetitions() -> None:
+    network, (x, y) = wild([2, 3, 2]), data(outputs=2, batch=6)
+    weight = torch.tensor([1.0, 2.0, 0.0, 3.0, 1.0, 1.0])
+    repeated = torch.repeat_interleave(torch.arange(6), weight.long())
+    objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
+    expected = objective.with_gradient(x[repeated], y[repeated]), [p.grad for p in network.parameters()]
+    assert objective(x, y, None, weight)[0].item() == pytest.approx(expected[0].item())
+    assert objective.composed(x, y, None, weight)[0].item() == pytest.approx(expected[0].item())
+    torch.testing.assert_close((objective.with_gradient(x, y, None, weight), [p.grad for p in network.parameters()]), expected)
+
+
+def test_a_loss_of_the_users_gets_the_weights() -> None:
+    def loss(output: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        return (weight[:, None] * (output - y).abs()).sum()
+
+    network, (x, y) = wild([2, 1]), data(batch=5)
+    objective, weight = Objective(network, loss, 0.0, Penalty()), torch.linspace(0, 1, 5)
+    with torch.no_grad():
+        assert objective(x, y, None, weight)[0].item() == pytest.approx(float(loss(network(x), y, weight)))
 
 
 def test_second_derivatives_of_the_closed_form() -> None:
