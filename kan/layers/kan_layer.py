@@ -257,6 +257,24 @@ class KANLayer(nn.Module):
         self.grid.copy_(knots)
         self.coef.copy_(coef)
 
+    @torch.no_grad()
+    def set_knots_(self, knots: Tensor, ends: Tensor | None = None) -> None:
+        """Take other knots ``(I, G' + 2k + 1)``, in place, with splines that interpolate the present ones.
+
+        Where the new knots contain the present ones the function stays the same to round-off. ``grid`` and ``coef`` are new parameters.
+
+        Args:
+            knots: the new ones.
+            ends: ``(I, 2)``, of the stretch on which the splines interpolate, if it is not the new core; nearly all of that.
+        """
+        check_knots(knots, self.k)
+        grid = core(knots, self.k)
+        low, high = (grid[:, :1], grid[:, -1:]) if ends is None else ends.split(1, dim=1)
+        sites = support_sites(torch.minimum(torch.maximum(knots, low), high), self.k)
+        coef = self._projected(knots, sites, None)
+        self.grid = nn.Parameter(knots, requires_grad=False)
+        self.coef = nn.Parameter(coef, self.coef.requires_grad)
+
     def _projected(self, knots: Tensor, sites: Tensor, points: Tensor | None) -> Tensor:
         """Coefficients ``(I, O, n')`` of this layer's splines on other `knots`: exact through `sites`, least squares at `points`."""
         table = tabulate(knots, self.k)

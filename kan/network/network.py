@@ -220,6 +220,10 @@ class Network(LastInput):
         new.noise_scale = self.noise_scale
         return new
 
+    def per_layer(self, name: str, value: int | Sequence[int]) -> list[int]:
+        """One positive integer per KAN layer from `value`, one for all or a list of them; errors speak of `name`."""
+        return _per_layer(name, value, self.depth, least=1)
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the network's dtype with the unused columns dropped; errors as in `LastInput.checked_input`."""
         x = super().checked_input(x)

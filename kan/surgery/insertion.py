@@ -1,0 +1,134 @@
+r"""Knot insertion: more grid intervals where they count, with the function unchanged.
+
+A spline is a spline on any knots that contain its own, so that intervals can be divided at will. Where to divide: on an interval of
+length h the best spline of degree k misses a function by about ``c |f^(k+1)| h^(k+1)``, and an error of an edge is as bad as the outputs
+are sensitive to it and as there are samples. With the density of samples ``rho`` and ``D^2 = sum_j E[(d out / d phi_ij)^2] (f_ij^(k+1))^2``
+the mean squared error ``int rho D^2 h^(2k+2) dx`` of a given number of intervals is least where
+
+    ``h ~ (rho D^2)^(-1/(2k+3))``.
+
+The derivative ``f^(k+1)`` is read off the jumps of the k-th one at the present knots.
+
+References
+    C. de Boor, "A Practical Guide to Splines", 1978, chapter XII (the distribution of knots).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kan.bases.bspline import basis_rows
+from kan.bases.knots import core, extend_knots
+from kan.layers.kan_layer import KANLayer
+from kan.network.network import Network
+
+__all__ = ["insert_knots_"]
+
+MARGIN = 0.01
+"""How far the grids of hidden nodes reach beyond their samples, as a share of the samples' range: other data reach a little farther."""
+NEAR = 1e-3
+"""A knot nearer than this share of an interval to the end of the samples is no end of an interval of its own."""
+LEAST = 1e-6
+"""Least error density, as a share of the mean."""
+
+
+def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -> None:
+    """Give every spline more intervals, in place; the function is the same at the samples, to round-off.
+
+    The grids of the inputs keep their ends, those of the hidden nodes get the ends of their samples; in between all knots stay. An input
+    with more knots between its samples than it may have intervals gets its old grid read at the new number of points instead, and splines
+    that interpolate the old ones.
+
+    Args:
+        network: changed in place; its ``coef`` and ``grid`` are new parameters.
+        intervals: per spline, one number or one per layer.
+        x: ``(B, inputs)`` samples.
+
+    Raises:
+        ValueError: if `intervals` is no positive integer or list of them.
+    """
+    counts = network.per_layer("grid", intervals)
+    acts, errors = _looked_at(network, x)
+    with torch.no_grad():
+        for l, (layer, count) in enumerate(zip(network.numeric_layers, counts, strict=True)):
+            columns = acts[l].t().double().cpu().contiguous()
+            ends = [_ends(layer, i, samples, keep=l == 0) for i, samples in enumerate(columns)]
+            grids = [_divided(layer, i, samples, errors[l], count, *ends[i]) for i, samples in enumerate(columns)]
+            stretch = torch.stack([inner for inner, _ in ends]).to(layer.grid)
+            layer.set_knots_(extend_knots(torch.stack(grids).to(layer.grid), layer.k), stretch)
+    network.grid = [*counts] if hasattr(network.grid, "__len__") or len(set(counts)) > 1 else counts[0]
+
+
+def _looked_at(network: Network, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Node values per layer ``(B, n_l)`` and squared sensitivities of the outputs to the sub-node sums, ``(B, m_{l+1})``."""
+    with torch.enable_grad():
+        trace = network.trace(x)
+        sums = [record.sums for record in trace.layers]
+        sensitivity = [torch.zeros_like(s) for s in sums]
+        for output in trace.output.unbind(1):
+            found = torch.autograd.grad(output.sum(), sums, retain_graph=True, allow_unused=True)
+            for total, part in zip(sensitivity, found, strict=True):
+                if part is not None:
+                    total.data += part.square()
+    return [values.detach() for values in trace.acts], [s.detach() for s in sensitivity]
+
+
+def _ends(layer: KANLayer, i: int, samples: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    """Where the function has to stay the same, and the ends of the new grid, which reach a little farther, ``(2,)`` each in float64."""
+    grid = core(layer.grid, layer.k)[i, [0, -1]].double().cpu()
+    seen = torch.stack(samples.aminmax())
+    if keep or not float(seen[1] - seen[0]) > NEAR * float(grid[1] - grid[0]) / layer.num:
+        return grid, grid
+    return seen, seen + MARGIN * (seen[1] - seen[0]) * torch.tensor([-1.0, 1.0], dtype=seen.dtype)
+
+
+def _divided(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, count: int, seen: Tensor, ends: Tensor) -> Tensor:
+    """The new grid ``(count + 1,)`` of input `i`: its `ends`, the old knots where it is `seen`, and new ones between them."""
+    knots, near = layer.grid[i].double().cpu(), NEAR * (seen[1] - seen[0]) / count
+    inside = knots[(knots > seen[0] + near) & (knots < seen[1] - near)].unique()
+    points = torch.cat([seen[:1], inside, seen[1:]])
+    if len(points) - 1 > count:
+        old = core(layer.grid, layer.k)[i].double().cpu().numpy()
+        return torch.from_numpy(np.interp(np.linspace(0, len(old) - 1, count + 1), np.arange(len(old)), old))
+    lengths = points.diff()
+    density = _error_density(layer, i, points, samples, sensitivity)
+    shares = _shared_out((lengths * density ** (1 / (2 * layer.k + 3))).tolist(), count)
+    pieces = [start + length * torch.arange(n) / n for start, length, n in zip(points[:-1], lengths, shares, strict=True)]
+    return torch.cat([ends[:1], torch.cat(pieces)[1:], ends[1:]])
+
+
+def _error_density(layer: KANLayer, i: int, points: Tensor, samples: Tensor, sensitivity: Tensor) -> Tensor:
+    """``rho D^2`` on the intervals between `points`, from above zero on."""
+    n = len(points) - 1
+    lengths, middles = points.diff(), (points[1:] + points[:-1]) / 2
+    functions = basis_rows(middles.to(layer.grid)[None], layer.table.taken([i]), layer.k)[0]
+    steps = ((layer.coef[i] * (layer.scale_sp[i] * layer.mask[i])[:, None]) @ functions).double().cpu()
+    derivative = torch.zeros_like(steps)
+    if n > 1:
+        jumps = (steps.diff(dim=1) / ((lengths[1:] + lengths[:-1]) / 2)).abs()
+        derivative[:, :-1] += jumps
+        derivative[:, 1:] += jumps
+        derivative[:, 1:-1] /= 2
+    place = torch.searchsorted(points[1:-1].contiguous(), samples)
+    here = torch.bincount(place, minlength=n).double()
+    sums = torch.zeros(n, sensitivity.shape[1], dtype=torch.float64).index_add_(0, place, sensitivity.double().cpu())
+    mean = torch.where(here[:, None] > 0, sums / here.clamp(min=1)[:, None], sums.sum(0) / len(samples))
+    density = (here + 0.5) / len(samples) / lengths * (mean.t() * derivative.square()).sum(0)
+    return density + LEAST * density.mean() + torch.finfo(torch.float64).tiny
+
+
+def _shared_out(wanted: Sequence[float], count: int) -> list[int]:
+    """`count` pieces shared out among intervals so that the largest of ``wanted / pieces`` is least; every one gets at least one."""
+    shares = [1] * len(wanted)
+    heap = [(-value, j) for j, value in enumerate(wanted)]
+    heapq.heapify(heap)
+    for _ in range(count - len(wanted)):
+        _, j = heap[0]
+        shares[j] += 1
+        heapq.heapreplace(heap, (-wanted[j] / shares[j], j))
+    return shares
