@@ -14,7 +14,10 @@ from kan.errors import unknown_name
 from kan.network.mlp import Perceptron
 from kan.surgery.mlp import auto_swap_, swap_
 from kan.training import fit as training
+from kan.training.callbacks import Callback
+from kan.training.history import History
 from kan.training.mlp import PerceptronPenalty, penalise
+from kan.training.resume import optimizer_state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,10 +35,13 @@ class MLP(Perceptron):
         torch.Size([4, 1])
     """
 
+    optimizer_state: Mapping[str, Any] | None = None
+    """What the last fit's optimiser remembered, for ``fit(..., resume=True)``."""
+
     def fit(
         self,
-        dataset: Mapping[str, Tensor],
-        opt: str = "LBFGS",
+        dataset: Any,
+        opt: Any = "LBFGS",
         steps: int = 100,
         log: int = 1,
         lamb: float = 0.0,
@@ -51,26 +57,51 @@ class MLP(Perceptron):
         device: torch.device | str | None = None,
         reg_metric: str = "w",
         display_metrics: Sequence[str] | None = None,
-    ) -> dict[str, list[float]]:
+        pred_fn: Callable[[Any, Tensor], Tensor] | None = None,
+        validation: Any = None,
+        sample_weight: Any = None,
+        lr_scheduler: Any = None,
+        clip: float | None = None,
+        patience: int | None = None,
+        restore_best: bool | None = None,
+        time_limit: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        resume: bool = False,
+    ) -> History:
         """Train the model in place, as `kan.KAN.fit` does; the data are moved to where the model is.
 
         Args:
-            dataset: dictionary with ``train_input``, ``train_label``, ``test_input``, ``test_label``.
-            opt: ``'LBFGS'`` or ``'Adam'``.
+            dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
+                ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
+            opt: ``'LBFGS'``, ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
+                model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty.
             lamb_l1, lamb_entropy: weights inside the penalty.
-            loss_fn: of prediction and label; the mean squared error when not given.
+            loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
             batch: samples per step, -1 for all.
             metrics: functions without arguments, evaluated after every step.
             in_vars, out_vars, beta, device: not used, as in pykan.
             reg_metric: what the penalty is taken of, see `kan.training.mlp.PERCEPTRON_METRICS`.
             display_metrics: keys of the result that the progress bar shows.
+            pred_fn: the prediction as a function of model and inputs; ``model(x)`` when not given.
+            validation: a fraction of the training samples that is held out, or samples ``(X, y)``; the result has ``val_loss`` then.
+            sample_weight: how much each training sample counts, ``(N,)``.
+            lr_scheduler: function ``optimiser -> scheduler``, or a scheduler of the optimiser `opt`.
+            clip: largest norm of the gradient, for first-order optimisers.
+            patience: the fit ends after so many steps without a lower loss of validation, test or training data, the first there is.
+            restore_best: go back to the step where that loss was lowest; if `patience` or `validation` is given when not given.
+            time_limit: the fit ends after so many seconds.
+            callbacks: told of every step, see `kan.training.callbacks`.
+            progress: whether there is a progress bar; there is none for ``log < 1`` either.
+            resume: go on with moments, curvature and random numbers of the last fit, which are kept as `optimizer_state`.
 
         Returns:
-            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each.
+            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is
+            that of the validation data, and without these that of the training data. Attributes tell why the fit ended, see `History`.
 
         Raises:
             TypeError, ValueError: for bad input, before anything is changed.
@@ -78,9 +109,14 @@ class MLP(Perceptron):
         penalty = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy)
         if isinstance(dataset, Mapping):
             dataset = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in dataset.items()}
-        return training.fit(
-            self, dataset, opt, steps, log, lamb, penalty, None, loss_fn, lr, batch, metrics, display_metrics=display_metrics
-        )
+        results = training.fit(
+            self, dataset, opt, steps, log, lamb, penalty, None, loss_fn, lr, batch, metrics, display_metrics=display_metrics,
+            pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
+            patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
+            resume=optimizer_state(self.optimizer_state) if resume else None,
+        )  # fmt: skip
+        self.optimizer_state = results.optimizer_state
+        return results
 
     def reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:
         """The penalty ``R`` on the last input, see `kan.training.mlp`."""
@@ -145,6 +181,11 @@ class MLP(Perceptron):
     def wa_forward(self) -> list[Tensor]:
         """Weights times the standard deviations of their inputs."""
         return self.trace().wa_forward
+
+    @property
+    def a_forward(self) -> list[Tensor]:
+        """Always empty, as in pykan."""
+        return []
 
     # Order of the nodes
 

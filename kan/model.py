@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,11 @@ from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.training import fit as training
+from kan.training.callbacks import Callback
 from kan.training.grid_schedule import GridSchedule
+from kan.training.history import History
 from kan.training.objective import Penalty, regularization
+from kan.training.resume import optimizer_state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,10 +118,13 @@ class KAN(Network):
 
     # Training
 
+    optimizer_state: Mapping[str, Any] | None = None
+    """What the last fit's optimiser remembered, for ``fit(..., resume=True)``; copies of a model have it, new models do not."""
+
     def fit(
         self,
-        dataset: Mapping[str, Tensor],
-        opt: str = "LBFGS",
+        dataset: Any,
+        opt: Any = "LBFGS",
         steps: int = 100,
         log: int = 1,
         lamb: float = 0.0,
@@ -143,21 +150,35 @@ class KAN(Network):
         y_th: float = 1000.0,
         reg_metric: str = "edge_forward_spline_n",
         display_metrics: Sequence[str] | None = None,
-    ) -> dict[str, list[float]]:
+        pred_fn: Callable[[Any, Tensor], Tensor] | None = None,
+        validation: Any = None,
+        sample_weight: Any = None,
+        lr_scheduler: Any = None,
+        clip: float | None = None,
+        patience: int | None = None,
+        restore_best: bool | None = None,
+        time_limit: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        resume: bool = False,
+    ) -> History:
         """Train the model in place and save it as a new version.
 
-        The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`.
+        The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`. Ctrl-C ends the training: the model is left
+        as the last complete step left it, or at its best state, and saved. An error leaves it there too, and goes on.
 
         Args:
-            dataset: dictionary with ``train_input``, ``train_label``, ``test_input``, ``test_label``.
-            opt: ``'LBFGS'`` or ``'Adam'``.
+            dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
+                ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
+            opt: ``'LBFGS'``, ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
+                model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty.
             lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights inside the penalty.
             update_grid: whether the grids follow the activations,
             grid_update_num, start_grid_update_step, stop_grid_update_step: how often and between which steps.
-            loss_fn: of prediction and label; the mean squared error when not given.
+            loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
             batch: samples per step, -1 for all.
             metrics: functions without arguments, evaluated after every step.
@@ -167,9 +188,21 @@ class KAN(Network):
             singularity_avoiding, y_th: evaluate symbolic functions in the version bounded by `y_th`.
             reg_metric: scores that the penalty is taken of, see `kan.training.objective.METRICS`.
             display_metrics: keys of the result that the progress bar shows.
+            pred_fn: the prediction as a function of model and inputs; ``model(x)`` when not given.
+            validation: a fraction of the training samples that is held out, or samples ``(X, y)``; the result has ``val_loss`` then.
+            sample_weight: how much each training sample counts, ``(N,)``.
+            lr_scheduler: function ``optimiser -> scheduler``, or a scheduler of the optimiser `opt`.
+            clip: largest norm of the gradient, for first-order optimisers.
+            patience: the fit ends after so many steps without a lower loss of validation, test or training data, the first there is.
+            restore_best: go back to the step where that loss was lowest; if `patience` or `validation` is given when not given.
+            time_limit: the fit ends after so many seconds.
+            callbacks: told of every step, see `kan.training.callbacks`.
+            progress: whether there is a progress bar; there is none for ``log < 1`` either.
+            resume: go on with moments, curvature and random numbers of the last fit, which are kept as `optimizer_state`.
 
         Returns:
-            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each.
+            ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is
+            that of the validation data, and without these that of the training data. Attributes tell why the fit ended, see `History`.
 
         Raises:
             TypeError, ValueError: for bad input, before anything is changed.
@@ -183,8 +216,11 @@ class KAN(Network):
             frame = frame_saver(self, img_folder, save_fig_freq, in_vars=in_vars, out_vars=out_vars, beta=beta)
         results = training.fit(
             self, dataset, opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th,
-            display_metrics, frame,
+            display_metrics, frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler,
+            clip=clip, patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
+            resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
+        self.optimizer_state = results.optimizer_state
         self.log_history("fit")
         return results
 
@@ -207,8 +243,18 @@ class KAN(Network):
         lamb_entropy: float = 2.0,
         lamb_coef: float = 0.0,
         lamb_coefdiff: float = 0.0,
+        entropy_offset: float | None = None,
     ) -> Tensor:
-        """The penalty ``R`` on the last input, see `kan.training.objective`."""
+        """The penalty ``R`` on the last input, see `kan.training.objective`.
+
+        Args:
+            reg_metric: the scores that it is taken of. ``'edge_forward_spline_n'``: `acts_scale_spline`, deviations of the numeric parts
+                of the edges over those of their inputs; ``'edge_forward_sum'``: `acts_scale`, likewise of whole edges;
+                ``'edge_forward_spline_u'``: `edge_actscale`, deviations of whole edges as they are, the symbolic part included;
+                ``'edge_backward'``: `edge_scores`; ``'node_backward'``: `node_attribute_scores`.
+            lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights of its terms.
+            entropy_offset: accepted for scripts written for other versions of pykan, without effect.
+        """
         return regularization(self, self.trace(), Penalty(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff))
 
     def get_reg(
@@ -409,7 +455,12 @@ class KAN(Network):
         self._pruned = set()
 
     def perturb(self, mag: float = 1.0, mode: str = "non-intrusive") -> None:
-        """Switch splines on beside symbolic edges, in place; see `kan.surgery.perturb`."""
+        """Switch splines on beside symbolic edges, in place; see `kan.surgery.perturb`.
+
+        Args:
+            mag: the mask that they get.
+            mode: ``'non-intrusive'``, ``'minimal'`` (``'best'`` is an older name of it) or ``'all'``.
+        """
         perturb.perturb_(self, mag, mode)
         self.log_history("perturb")
 
@@ -602,6 +653,21 @@ class KAN(Network):
         """Attribution of the inputs on the last input."""
         self.attribute()
         return self.node_scores[0]
+
+    @property
+    def n_sum(self) -> list[int]:
+        """Sum nodes per hidden layer."""
+        return [n_sum for n_sum, _ in self.width[1:-1]]
+
+    @property
+    def n_mult(self) -> list[int]:
+        """Multiplication nodes per hidden layer."""
+        return [n_mult for _, n_mult in self.width[1:-1]]
+
+    @property
+    def mult_homo(self) -> bool:
+        """Whether `mult_arity` is one number for all multiplication nodes."""
+        return isinstance(self.mult_arity, Integral)
 
     @property
     def n_edge(self) -> int:

@@ -159,10 +159,7 @@ def _fit_calls(source: str) -> list[str]:
     calls = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in FIT_METHODS
-        and node.args
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FIT_METHODS and node.args
     ]
     return [ast.unparse(n) for n in sorted(calls, key=lambda n: (n.lineno, n.col_offset))]
 

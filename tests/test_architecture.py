@@ -146,3 +146,13 @@ def test_no_two_paths_differ_in_case_only() -> None:
     below = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
     assert case_twins([str(path.relative_to(ROOT)) for path in [*below, *ROOT.iterdir()]]) == []
     assert case_twins(["kan/MLP.py", "kan/mlp.py", "kan/model.py"]) == ["kan/MLP.py", "kan/mlp.py"]
+
+
+@pytest.mark.parametrize("module", sorted(package_sources()))
+def test_no_program_is_made_of_strings_and_no_state_is_global(module: str) -> None:
+    # pykan's defects 44, 46 and 49. One exception: what `kan` looks up late becomes an attribute of it.
+    for node in ast.walk(ast.parse(package_sources()[module].read_text(encoding="utf-8"))):
+        assert not isinstance(node, ast.Global), f"{module}:{node.lineno} has a global variable"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            allowed = {"globals"} if module == "kan" else set()
+            assert node.func.id not in {"exec", "eval", "compile", "globals"} - allowed, f"{module}:{node.lineno} calls {node.func.id}"

@@ -1,12 +1,20 @@
 """What the pages of the documentation say is so: their code runs, and they are all there."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import kan
+import kan.compiler
+import kan.experiment
+import kan.feynman
+import kan.hypothesis
+import kan.MLP
 from kan.bases import BASES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,3 +77,61 @@ def test_every_page_is_in_the_menu() -> None:
 def test_the_code_of_the_page_on_layers_runs() -> None:
     page = ROOT / "docs" / "layers.md"
     exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_layers"})
+
+
+def described(doc: str) -> list[str]:
+    """The names that the Args section of a docstring describes."""
+    section = re.search(r"^Args:\n((?: +.*\n|\n)*)", doc + "\n", re.MULTILINE)
+    if section is None:
+        return []
+    entries = re.findall(r"^    (\S(?:[^:\n]|\n {8})*):\s", section.group(1), re.MULTILINE)
+    return [name.strip().lstrip("*") for entry in entries for name in entry.replace("\n", " ").split(",") if name.strip()]
+
+
+def test_described_arguments_are_read_off() -> None:
+    doc = (
+        "Do it.\n\nArgs:\n    a, b: numbers: both\n        of them.\n    first,\n        second: more.\n    **rest: else.\n\n"
+        "Returns:\n    c: no.\n"
+    )
+    assert described(doc) == ["a", "b", "first", "second", "rest"]
+    assert described("Do it.") == []
+
+
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (kan, kan.utils, kan.spline, kan.compiler, kan.hypothesis, kan.experiment, kan.feynman, kan.MLP)
+    for name in (module.__all__ if module is not kan else ["KAN", "KANLayer", "Symbolic_KANLayer", "LBFGS", "KANLinear", "KANStack"])
+    if callable(getattr(module, name)) and not isinstance(getattr(module, name), dict)
+}
+METHODS = {
+    f"{name}.{key}": value
+    for name, owner in PUBLIC.items()
+    if isinstance(owner, type)
+    for key, value in vars(owner).items()
+    if not key.startswith("_") and inspect.isfunction(value)
+}
+
+
+@pytest.mark.parametrize("name", sorted({**PUBLIC, **METHODS}))
+def test_described_arguments_exist(name: str) -> None:
+    # pykan's defect 64: pages and docstrings describe arguments that are not there.
+    thing = {**PUBLIC, **METHODS}[name]
+    doc = inspect.getdoc(thing)
+    assert doc, "what is public is described"
+    arguments = [argument for argument in described(doc) if argument.isidentifier()]
+    assert set(arguments) <= set(inspect.signature(thing).parameters), name
+    assert len(arguments) == len(set(arguments))
+
+
+def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
+    scale, eps = (re.search(rf"^    {name}[^:\n]*:(.*(?:\n {{8}}.*)*)", inspect.getdoc(kan.KANLayer) or "", re.MULTILINE) for name in
+                  ("scale_base_mu", "grid_eps"))  # fmt: skip
+    assert scale is not None and "U(-1, 1)" in scale.group(1)
+    assert eps is not None and "of a uniform grid" in eps.group(1) and "quantiles" in eps.group(1)
+    weights = kan.KANLayer(400, 50, scale_base_sigma=1.0, generator=torch.Generator().manual_seed(0)).scale_base.detach() * 20
+    assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
+
+
+def test_the_code_of_the_page_on_training_runs() -> None:
+    page = ROOT / "docs" / "training.md"
+    exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_training"})

@@ -60,3 +60,14 @@ def test_import_loads_few_modules_beyond_torch() -> None:
 )
 def test_pykans_names_stay_classes(imports: str) -> None:
     run_python(CLASSES.format(imports=imports))
+
+
+def test_imports_draw_and_seed_no_random_numbers() -> None:
+    # pykan's defect 45: importing kan.MLP seeds torch.
+    source = """
+import random, numpy as np, torch
+before = torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
+import kan, kan.MLP, kan.compiler, kan.experiment, kan.feynman, kan.hypothesis
+print((torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()) == before)
+"""
+    assert run_python(source) == "True\n"

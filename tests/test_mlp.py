@@ -338,3 +338,9 @@ def test_other_errors() -> None:
             model.auto_swap_l(l)
     with pytest.raises(IndexError, match=re.escape("layer 1 has the nodes 0 to 2; got 0 and 3.")):
         model.swap(1, 0, 3)
+
+
+def test_attributes_that_pykan_has() -> None:
+    model = seen([2, 3, 1])
+    assert model.a_forward == [] and model.depth == 2 and model.width == [2, 3, 1] and model.save_act
+    assert isinstance(model.act_fun, torch.nn.SiLU) and model.cache_data is not None

@@ -1,5 +1,6 @@
 """The KAN class: what it delegates, what it accepts and refuses, what it leaves alone."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -889,3 +890,144 @@ def test_more_that_needs_data_says_so() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"the model hasn't seen any data yet: call model\(x\) or model.fit\(dataset\) first"):
             call()
+
+
+# Fits, as far as pykan's go wrong
+
+
+def test_after_a_fit_the_activations_are_those_of_the_training_inputs() -> None:
+    # pykan's defect 13: they are those of the test inputs, or of whatever a metric has looked at.
+    model, rows = new(), dataset()
+    model.fit(rows, steps=2, log=-1, metrics=[lambda: model(data(7, seed=5)).sum()])
+    assert model.cache_data is not None and torch.equal(model.cache_data, rows["train_input"])
+    assert model.acts is not None and [len(acts) for acts in model.acts] == [60] * 3
+    scores = [score.clone() for score in model.node_scores]
+    model(rows["train_input"])
+    model.attribute()
+    assert all(torch.equal(a, b) for a, b in zip(scores, model.node_scores, strict=True))
+
+
+def test_the_test_loss_is_taken_as_the_training_loss_is_but_without_a_graph() -> None:
+    # pykan's defect 14: without singularity avoidance, so that it is NaN here, and with a graph.
+    model, x, z = new([1, 1]), torch.linspace(0.1, 1, 20)[:, None], torch.linspace(-1, 1, 20)[:, None]
+    model.fix_symbolic(0, 0, 0, "sqrt", fit_params_bool=False)
+    graphs = []
+
+    def loss(output: Tensor, label: Tensor) -> Tensor:
+        if torch.equal(label, z):
+            graphs.append(output.requires_grad)
+        return (output - label).square().mean()
+
+    rows = {"train_input": x, "train_label": x.sqrt() + 0.1, "test_input": z, "test_label": z}
+    results = model.fit(rows, opt="Adam", lr=0.01, steps=3, log=-1, loss_fn=loss, singularity_avoiding=True)
+    assert graphs and not any(graphs)
+    with torch.no_grad():
+        expected = (model(z, singularity_avoiding=True, y_th=1000.0) - z).square().mean()
+    assert results["test_loss"][-1] == pytest.approx(float(expected))
+    assert bool(torch.isnan(model(z)).any())
+
+
+def test_batches_and_grid_updates_of_any_number() -> None:
+    # pykan's defect 34: a batch that is larger than the test set, and fewer steps with grid updates than updates.
+    rows = {**dataset(), **{f"test_{name}": dataset()[f"test_{name}"][:5] for name in ("input", "label")}}
+    assert len(new().fit(rows, steps=4, log=-1, batch=30, stop_grid_update_step=3)["test_loss"]) == 4
+    assert len(new().fit(rows, steps=4, log=-1, batch=1000, stop_grid_update_step=0)["test_loss"]) == 4
+    model = new()
+    assert model.fit(rows, steps=0, log=-1) == {"train_loss": [], "test_loss": [], "reg": []} and model.save_act
+    with pytest.raises(ValueError, match="unknown optimiser 'SGDM'"):
+        model.fit(rows, opt="SGDM")
+
+
+@pytest.mark.filterwarnings("ignore:fit. interrupted:UserWarning")
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_fit_leaves_the_model_as_usable_as_before(kind: type[BaseException]) -> None:
+    # pykan's defect 35: save_act and symbolic_enabled stay off.
+    model, calls = new(), []
+
+    def interrupt() -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise kind
+        return 0.0
+
+    with contextlib.suppress(kind):
+        model.fit(dataset(), steps=5, log=-1, metrics=[interrupt])
+    assert model.save_act and model.symbolic_enabled and len(calls) == 2
+    assert len(model.spline_postacts) == 2
+    assert len(model.fit(dataset(), steps=2, log=-1)["reg"]) == 2
+
+
+def test_a_fit_within_a_fit_disturbs_nothing() -> None:
+    # pykan's defect 49: both write their losses into the same global variables.
+    alone = new().fit(dataset(), steps=3, lamb=1e-3, log=-1)
+
+    def inner() -> float:
+        return new([2, 2, 1]).fit(dataset(20), steps=2, log=-1)["train_loss"][-1]
+
+    within = new().fit(dataset(), steps=3, lamb=1e-3, log=-1, metrics=[inner])
+    assert within.pop("inner")[0] > 0 and within == alone
+
+
+def test_a_full_batch_is_not_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pykan's defect 58: the data are permuted and copied at every step.
+    model, rows = new(), dataset()
+    seen = set()
+
+    def loss(output: Tensor, label: Tensor) -> Tensor:
+        seen.add(label.data_ptr())
+        return (output - label).square().mean()
+
+    for owner, name in ((torch, "randperm"), (np.random, "choice"), (np.random, "permutation")):
+        monkeypatch.setattr(owner, name, lambda *args, **arguments: pytest.fail("an order was drawn"))
+    model.fit(rows, steps=3, log=-1, loss_fn=loss)
+    assert seen == {rows["train_label"].data_ptr(), rows["test_label"].data_ptr()}
+
+
+@pytest.mark.parametrize("metric", ["edge_forward_sum", "edge_backward", "node_backward"])
+def test_loss_and_penalty_are_read_from_the_same_pass(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pykan's defect 59: attributions in the closure make passes of their own, one per layer of nodes.
+    passes, losses, trace = [], [], KAN.trace
+
+    def loss(output: Tensor, label: Tensor) -> Tensor:
+        losses.append(1)
+        return (output - label).square().mean()
+
+    monkeypatch.setattr(KAN, "trace", lambda self, *args, **arguments: passes.append(1) or trace(self, *args, **arguments))
+    new([2, 3, 3, 1]).fit(dataset(), steps=3, log=-1, lamb=1e-2, reg_metric=metric, loss_fn=loss, update_grid=False)
+    assert 0 < len(passes) <= len(losses)
+
+
+def test_the_metric_without_normalisation_is_of_whole_edges() -> None:
+    # pykan's defect 9: its page says that the metric of this name is of splines alone.
+    model = new([2, 3, 1])
+    x = data()
+    model(x)
+    model.fix_symbolic(0, 0, 0, "sin", verbose=False)
+    model.set_mode(0, 0, 0, "sn", 0.5)
+    whole = [acts.std(dim=0) for acts in model.spline_postacts]
+    splines = [layer(acts)[2].std(dim=0) for layer, acts in zip(model.act_fun, model.acts or [], strict=False)]
+    assert not torch.allclose(whole[0], splines[0])
+    for found, expected in zip(model.edge_actscale, whole, strict=True):
+        torch.testing.assert_close(found, expected)
+    l1 = model.reg("edge_forward_spline_u", 1.0, 0.0, 0.0, 0.0)
+    torch.testing.assert_close(l1, torch.stack([scale.sum() for scale in whole]).sum())
+    assert "symbolic part included" in " ".join((KAN.reg.__doc__ or "").split())
+
+
+def test_older_arguments_of_the_penalty() -> None:
+    model = new()
+    model(data())
+    found = model.reg(lamb_l1=2.0, entropy_offset=0.1, lamb_coef=0.5)
+    torch.testing.assert_close(found, model.reg("edge_forward_spline_n", 2.0, 2.0, 0.5, 0.0))
+
+
+def test_kinds_of_hidden_nodes() -> None:
+    model = new([2, [3, 1], [0, 2], 2])
+    assert model.n_sum == [3, 0] and model.n_mult == [1, 2] and model.mult_homo and new([2, [1, 1], 1], mult_arity=np.int64(3)).mult_homo
+    assert not new([2, [1, 2], 1], mult_arity=[[], [2, 3], []]).mult_homo
+
+
+def test_a_penalty_needs_no_saved_activations(capsys: pytest.CaptureFixture[str]) -> None:
+    # pykan leaves the penalty out, and says so.
+    results = [new(save_act=save_act).fit(dataset(), steps=2, lamb=1e-2, log=-1) for save_act in (True, False)]
+    assert results[0] == results[1] and results[0]["reg"][-1] > 0 and capsys.readouterr().out == ""

@@ -112,9 +112,7 @@ def test_a_notebook_leaves_figures_stages_and_its_result(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_failing_cell_gives_its_traceback_and_a_failing_status(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failing_cell_gives_its_traceback_and_a_failing_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notebook = write_notebook(tmp_path / "broken.ipynb", "x = 1", "x / 0", "x = 2")
 
     assert main([str(notebook), str(tmp_path / "out")]) == 1

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import kan.spline
 from kan.layers.kan_layer import KANLayer
 from kan.spline import B_batch, coef2curve, curve2coef, extend_grid
 from tests.reference import splines
@@ -159,3 +160,30 @@ def test_float32_is_kept() -> None:
 def test_bad_input(call: Callable[[], Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_all_outputs_share_one_design_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pykan's defect 56: a copy for every output.
+    grid = extend_grid(torch.linspace(-1, 1, 6)[None].expand(2, -1), 3)
+    x, solve, shapes = uniform(40, 2, seed=4) * 2 - 1, kan.spline.solve, []
+
+    def seen(design: Tensor, target: Tensor) -> Tensor:
+        shapes.append((tuple(design.shape), tuple(target.shape)))
+        return solve(design, target)
+
+    monkeypatch.setattr(kan.spline, "solve", seen)
+    curve2coef(x, uniform(40, 2, 7), grid, 3)
+    assert shapes == [((2, 40, 8), (2, 40, 7))]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("degree", [0, 3])
+def test_degenerate_samples_on_a_gpu(degree: int) -> None:
+    # pykan's defect 31: a solver that takes full rank for granted.
+    grid = extend_grid(torch.linspace(-1, 1, 5)[None], degree)
+    x = torch.cat([uniform(30, 1), uniform(1, 1).expand(2, 1)])
+    y = (3 * x).cos()[:, :, None]
+    found = curve2coef(x.cuda(), y.cuda(), grid.cuda(), degree)
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), curve2coef(x, y, grid, degree), rtol=0, atol=1e-8)

@@ -121,9 +121,7 @@ def _molecule(probe: Probe, sym_th: float, verbose: bool) -> list[list[list[int]
     return levels
 
 
-def _nodes(
-    probe: Probe, levels: Sequence[Sequence[Group]], sep_th: float, skip_test: bool
-) -> tuple[list[list[int]], list[list[str]]]:
+def _nodes(probe: Probe, levels: Sequence[Sequence[Group]], sep_th: float, skip_test: bool) -> tuple[list[list[int]], list[list[str]]]:
     arities, properties = [], []
     for l in range(1, len(levels)):
         children = [[list(child) for child in levels[l - 1] if set(child) <= set(group)] for group in levels[l]]

@@ -112,9 +112,7 @@ def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: 
     return LocalValues(values, steps, (position - (k + 1)).clamp(0, table.size - k - 1))
 
 
-def _cardinal(
-    x: Tensor, centres: Tensor, knots: Equidistant, steepness: Tensor, degree: int, out: Tensor, slopes: Tensor | None
-) -> None:
+def _cardinal(x: Tensor, centres: Tensor, knots: Equidistant, steepness: Tensor, degree: int, out: Tensor, slopes: Tensor | None) -> None:
     """``N`` at the distances ``x - centres``, all in the units of `Equidistant`, into `out`; its derivatives into `slopes`, if given."""
     k, shape = degree, tuple(out.shape)
     offsets = torch.sub(x, centres, out=scratch("offsets", shape, x))

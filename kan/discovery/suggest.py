@@ -140,11 +140,11 @@ def suggest_symbolic(
 
 
 def table(ranked: Sequence[Candidate]) -> str:
-    """Candidates as a text table."""
-    head = ["", "function", "fitting r2", "r2 loss", "complexity", "complexity loss", "total loss"]
+    """Candidates as a text table, set as pandas sets pykan's: before a column of numbers there is room for a sign."""
+    head = ["", "function", " fitting r2", " r2 loss", " complexity", " complexity loss", " total loss"]
     rows = [
-        [str(n), c.name, f"{c.r2:.6f}", f"{c.r2_loss:.6f}", f"{c.complexity:g}", f"{c.complexity_loss:g}", f"{c.total:.6f}"]
+        [str(n), c.name, f"{c.r2: .6f}", f"{c.r2_loss: .6f}", f"{c.complexity: g}", f"{c.complexity_loss: g}", f"{c.total: .6f}"]
         for n, c in enumerate(ranked)
     ]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows])
+    return "\n".join(" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows])

@@ -87,7 +87,5 @@ class _SplineSum(torch.autograd.Function):
             wanted = [of for of, need in zip((x, weight, scaler), ctx.needs_input_grad, strict=False) if need]
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
             return next(found) if to_x else None, next(found) if to_weight else None, next(found) if to_scaler else None, None
-        gradients = spline_product_gradients(
-            grad, x, weight, scaler, ctx.table, to_x=to_x, to_weight=to_weight, to_scaler=to_scaler
-        )
+        gradients = spline_product_gradients(grad, x, weight, scaler, ctx.table, to_x=to_x, to_weight=to_weight, to_scaler=to_scaler)
         return *gradients, None

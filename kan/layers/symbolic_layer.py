@@ -7,14 +7,15 @@ Edges are evaluated in groups that share a function, as tensors; edges without o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction, lookup
+from kan.symbolic.affine_fit import fit_params
+from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
 
 __all__ = ["SymbolicEdges", "SymbolicLayer"]
 
@@ -105,6 +106,73 @@ class SymbolicLayer(nn.Module):
             self._named[(j, i)] = (name, lookup(name) if function is None else function)
         self.affine[j, i] = torch.tensor([1.0, 0.0, 1.0, 0.0]).to(self.affine) if affine is None else affine.to(self.affine)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.mask.device
+
+    @property
+    def funs(self) -> list[list[Any]]:
+        """All edges' functions of a tensor, nested ``[out][in]``."""
+        return self._functions(lambda function: function.torch_fun)
+
+    @property
+    def funs_sympy(self) -> list[list[Any]]:
+        """All edges' functions of a sympy expression, nested ``[out][in]``."""
+        return self._functions(lambda function: function.sympy_fun)
+
+    @property
+    def funs_avoid_singularity(self) -> list[list[Any]]:
+        """All edges' functions ``(u, y_th) -> (threshold, value)`` that stay finite, nested ``[out][in]``."""
+        return self._functions(lambda function: function.singularity_fun)
+
+    def _functions(self, pick: Callable[[SymbolicFunction], Any]) -> list[list[Any]]:
+        return [[pick(self.function(i, j)[1]) for i in range(self.in_dim)] for j in range(self.out_dim)]
+
+    def fix_symbolic(
+        self,
+        i: int,
+        j: int,
+        fun_name: str | Callable[[Any], Any],
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        random: bool = False,
+        a_range: tuple[float, float] = (-10, 10),
+        b_range: tuple[float, float] = (-10, 10),
+        verbose: bool = True,
+    ) -> Tensor | None:
+        """Put a function on the edge from input `i` to output `j`, in place; the mask is left alone.
+
+        Args:
+            i, j: the edge.
+            fun_name: a name of the library, or a function of a tensor (then `x` and `y` are not looked at).
+            x, y: ``(N,)`` each, a curve that ``c f(a x + b) + d`` is fitted to; ``(1, 0, 1, 0)`` when not given.
+            random: without a curve, draw ``(a, b, c, d)`` uniformly from ``[-1, 1]``; torch's global generator is used.
+            a_range, b_range: where the search for ``a`` and ``b`` starts.
+            verbose: print the r2 of the fit.
+
+        Returns:
+            r2 of the fit, 0-dim; None without one.
+
+        Raises:
+            IndexError: for an edge that does not exist.
+            ValueError: for an unknown name, or a bad curve.
+        """
+        for what, index, size in (("input", i, self.in_dim), ("output", j, self.out_dim)):
+            if not -size <= index < size:
+                raise IndexError(f"the layer has {size} {what}s, numbered 0 to {size - 1}; got {index}.")
+        i, j = i % self.in_dim, j % self.out_dim
+        if callable(fun_name):
+            function, name = anonymous(fun_name), ANONYMOUS
+        else:
+            function, name = lookup(fun_name), fun_name
+            if x is not None and y is not None:
+                affine, r2 = fit_params(x, y, function.torch_fun, a_range, b_range, verbose=verbose, device=self.device)
+                self.set_function(i, j, name, function, affine)
+                return r2
+        self.set_function(i, j, name, function, torch.rand(4) * 2 - 1 if random else None)
+        return None
+
     def active(self) -> list[tuple[int, int]]:
         """The edges ``(out, in)`` that have a function and are not masked, grouped by function."""
         if not self._named:
@@ -178,9 +246,7 @@ class SymbolicLayer(nn.Module):
             order[[i1, i2]] = order[[i2, i1]]
             parameter.copy_(parameter.index_select(axis, order))
         other = {i1: i2, i2: i1}
-        self._named = {
-            (j, other.get(i, i)) if mode == "in" else (other.get(j, j), i): named for (j, i), named in self._named.items()
-        }
+        self._named = {(j, other.get(i, i)) if mode == "in" else (other.get(j, j), i): named for (j, i), named in self._named.items()}
 
 
 def _runs(named: list[tuple[str, SymbolicFunction]]) -> Iterator[tuple[tuple[str, SymbolicFunction], slice]]:

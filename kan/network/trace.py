@@ -6,6 +6,7 @@ No tensor of shape ``(B, O, I)`` is made unless edge activations are asked for; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from kan.layers.deviation import covariance, deviation, edge_deviation, safe_sqr
 from kan.layers.symbolic_layer import SymbolicEdges
 from kan.network.structure import Structure
 
-__all__ = ["FirstLayer", "LayerRecord", "Trace", "covariance", "deviation", "safe_sqrt"]
+__all__ = ["FirstLayer", "LayerRecord", "Trace", "covariance", "deviation", "safe_sqrt", "slopes_of"]
 
 INPUT_OFFSET = 0.1
 """Added to the deviation of an edge's input before an edge's deviation is divided by it (pykan's ``acts_scale``)."""
@@ -39,6 +40,14 @@ class FirstLayer(NamedTuple):
     def of(cls, features: Tensor, inputs: Tensor) -> FirstLayer:
         """With the covariance of `features` and the deviation of `inputs` ``(B, I)``."""
         return cls(features, covariance(features), deviation(inputs))
+
+
+def slopes_of(output: Tensor, values: Sequence[Tensor], retain: bool) -> list[Tensor]:
+    """Derivatives of the sum of `output` with respect to each of `values` in its graph; zeros for what it does not depend on."""
+    known = [value for value in values if value.requires_grad]
+    found = iter(torch.autograd.grad(output.sum(), known, retain_graph=retain, allow_unused=True) if known else ())
+    slopes = (next(found) if value.requires_grad else None for value in values)
+    return [torch.zeros_like(value) if slope is None else slope for value, slope in zip(values, slopes, strict=True)]
 
 
 @dataclass

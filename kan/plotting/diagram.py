@@ -136,9 +136,7 @@ class Diagram:
             ("out_vars", self.out_vars, self.widths_in[-1], "outputs"),
         ):
             if labels is not None and len(labels) != count:
-                raise ValueError(
-                    f"{argument} has {len(labels)} names, but the network has {count} {ends}; give one name for each."
-                )
+                raise ValueError(f"{argument} has {len(labels)} names, but the network has {count} {ends}; give one name for each.")
 
     @property
     def depth(self) -> int:

@@ -143,10 +143,7 @@ def _row(axes: Axes, labels: Sequence[str], size: float, distance: float, unit_x
     upright.
     """
     place = unit_x / len(labels)
-    texts = [
-        axes.text((i + 0.5) / len(labels), 0.0, label, fontsize=size, ha="center", va="center")
-        for i, label in enumerate(labels)
-    ]
+    texts = [axes.text((i + 0.5) / len(labels), 0.0, label, fontsize=size, ha="center", va="center") for i, label in enumerate(labels)]
     extents = [_inches(text) for text in texts]
     longest, tallest = max(width for width, _ in extents), max(height for _, height in extents)
     near = min(NEAR, distance / 2)

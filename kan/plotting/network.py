@@ -72,9 +72,7 @@ def plot(
         ValueError: for an unknown metric, a wrong number of names, a scale that is not positive, or a network that has
             not seen data.
     """
-    diagram = diagram_of(
-        network, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden
-    )
+    diagram = diagram_of(network, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden)
     figure = draw(diagram, scale=scale, tick=tick, sample=sample, varscale=varscale, out_vars_offset=out_vars_offset)
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)

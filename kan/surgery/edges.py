@@ -6,20 +6,16 @@ An edge ``(l, i, j)`` leads from node `i` of layer `l` to sub-node `j` of the ne
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kan.analysis.indices import checked_index, layer_index, node_index
 from kan.network.network import Network
-from kan.symbolic.affine_fit import fit_affine
-from kan.symbolic.library import SymbolicFunction, lookup
+from kan.symbolic.affine_fit import fit_affine, report
+from kan.symbolic.library import ANONYMOUS, anonymous, lookup
 
 __all__ = ["edge_index", "fix_symbolic_", "remove_edge_", "remove_node_", "set_mode_", "unfix_symbolic_", "unfix_symbolic_all_"]
-
-ANONYMOUS = "anonymous"
 
 
 def edge_index(network: Network, l: int, i: int, j: int) -> tuple[int, int, int]:
@@ -87,7 +83,7 @@ def fix_symbolic_(
     l, i, j = edge_index(network, l, i, j)
     r2 = None
     if callable(fun_name):
-        function, name, affine = _anonymous(fun_name), ANONYMOUS, _start(network, random)
+        function, name, affine = anonymous(fun_name), ANONYMOUS, _start(network, random)
     else:
         function, name = lookup(fun_name), fun_name
         if fit_params_bool:
@@ -95,23 +91,12 @@ def fix_symbolic_(
             fitted = fit_affine(layer.inputs[:, [i]], layer.edge(i, j)[:, None], [function], a_range=a_range, b_range=b_range)
             affine, r2 = fitted.affine[0, 0], fitted.r2[0, 0].to(network.dtype)
             if verbose:
-                print(f"r2 is {float(r2)}")
-                if r2 < 0.9:
-                    print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
+                report(r2, fitted.at_boundary[0, 0])
         else:
             affine = _start(network, random)
     network.symbolic_layers[l].set_function(i, j, name, function, affine)
     set_mode_(network, l, i, j, "s")
     return r2
-
-
-def _anonymous(fun: Callable[[Any], Any]) -> SymbolicFunction:
-    """A function without a name: the callable serves tensors and sympy expressions alike, with or without singularity avoidance."""
-    return SymbolicFunction(ANONYMOUS, fun, fun, 1, partial(_unguarded, fun))
-
-
-def _unguarded(fun: Callable[[Any], Any], u: Tensor, y_th: Any) -> tuple[tuple[()], Tensor]:
-    return (), fun(u)
 
 
 def _start(network: Network, random: bool) -> Tensor:
@@ -121,9 +106,15 @@ def _start(network: Network, random: bool) -> Tensor:
 
 
 def unfix_symbolic_(network: Network, l: int, i: int, j: int) -> None:
-    """Make an edge numeric again, in place; its symbolic function is taken away."""
+    """Make an edge numeric again, in place; its symbolic function is taken away.
+
+    A spline that is on keeps its mask, one that is off gets 1.
+    """
     l, i, j = edge_index(network, l, i, j)
-    set_mode_(network, l, i, j, "n")
+    mask = float(network.numeric_layers[l].mask[i, j])
+    set_mode_(network, l, i, j, "sn", mask or 1.0)
+    with torch.no_grad():
+        network.symbolic_layers[l].mask[j, i] = 0.0
     network.symbolic_layers[l].set_function(i, j, "0")
 
 

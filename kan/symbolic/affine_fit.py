@@ -101,6 +101,10 @@ def fit_affine(
     """
     _check_curves(x, y)
     _check_search(a_range, b_range, grid_number, starts, iterations, samples)
+    # the table has functions under two names: each is fitted once
+    place: dict[tuple[int, Symmetries], int] = {}
+    rows = [place.setdefault((id(function.torch_fun), function.symmetries), len(place)) for function in functions]
+    functions = [functions[rows.index(k)] for k in range(len(place))]
     shape = (len(functions), x.shape[1])
     width = max(1, POLISH_ELEMENTS // (max(1, len(functions)) * starts * samples))
 
@@ -113,12 +117,10 @@ def fit_affine(
             curves = slice(first, first + width)
             xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
             ys = y[:, curves].detach().to(torch.float64).mT.contiguous()
-            a, b, at_boundary[:, curves] = search(
-                xs, ys, functions, (a_range, b_range), grid_number, starts, iterations, samples
-            )
+            a, b, at_boundary[:, curves] = search(xs, ys, functions, (a_range, b_range), grid_number, starts, iterations, samples)
             for k, function in enumerate(functions):
                 affine[k, curves], r2[k, curves] = _finish(function, xs, ys, a[k], b[k])
-    return SymbolicFit(affine, r2, at_boundary)
+    return SymbolicFit(affine[rows], r2[rows], at_boundary[rows])
 
 
 def fit_params(
@@ -159,21 +161,24 @@ def fit_params(
     """
     x, y = (torch.as_tensor(values, device=device) for values in (x, y))
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(
-            f"x and y must be one-dimensional and of one length, got {tuple(x.shape)} and {tuple(y.shape)}."
-        )
+        raise ValueError(f"x and y must be one-dimensional and of one length, got {tuple(x.shape)} and {tuple(y.shape)}.")
     row = next((row for row in SYMBOLIC_LIB.values() if row[0] is fun), None)
     row = row if isinstance(row, SymbolicFunction) else _unnamed(fun)
     fit = fit_affine(x[:, None], y[:, None], [row], a_range=a_range, b_range=b_range, grid_number=grid_number)
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     r2 = fit.r2[0, 0].to(dtype)
     if verbose:
-        if fit.at_boundary[0, 0]:
-            print("Best value at boundary.")
-        print(f"r2 is {r2}")
-        if r2 < 0.9:
-            print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
+        report(r2, fit.at_boundary[0, 0])
     return fit.affine[0, 0].to(dtype), r2
+
+
+def report(r2: Tensor, at_boundary: Tensor) -> None:
+    """Print what pykan prints of the fit of one curve with one function, given its 0-dim `r2` and whether the search met its boundary."""
+    if at_boundary:
+        print("Best value at boundary.")
+    print(f"r2 is {float(r2)}")
+    if r2 < 0.9:
+        print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
 
 
 def canonicalise(affine: Tensor, symmetries: Symmetries) -> Tensor:
@@ -267,17 +272,14 @@ def _unnamed(fun: TorchFun) -> SymbolicFunction:
 def _check_curves(x: Tensor, y: Tensor) -> None:
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(
-            f"x and y must both have shape (samples, curves), got {tuple(x.shape)} and {tuple(y.shape)}; "
-            "give one column per curve."
+            f"x and y must both have shape (samples, curves), got {tuple(x.shape)} and {tuple(y.shape)}; give one column per curve."
         )
     if x.shape[0] < 2:
         raise ValueError(f"A fit needs at least two samples per curve, got {x.shape[0]}.")
     for name, values in (("x", x), ("y", y)):
         bad = (~values.isfinite()).any(0).nonzero()[:, 0].tolist()
         if bad:
-            raise ValueError(
-                f"{name} must be finite, but has NaN or infinity in column(s) {bad}; remove those samples."
-            )
+            raise ValueError(f"{name} must be finite, but has NaN or infinity in column(s) {bad}; remove those samples.")
 
 
 def _check_search(

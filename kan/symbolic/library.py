@@ -114,6 +114,19 @@ class SymbolicFunction:
         return tuple(self)[index]
 
 
+ANONYMOUS = "anonymous"
+"""The name of functions without one."""
+
+
+def anonymous(fun: Callable[[Any], Any]) -> SymbolicFunction:
+    """A function without a name: the callable serves tensors and sympy expressions alike, with or without singularity avoidance."""
+    return SymbolicFunction(ANONYMOUS, fun, fun, 1, partial(_unguarded, fun))
+
+
+def _unguarded(fun: Callable[[Any], Any], u: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
+    return (), fun(u)
+
+
 # Singularity-safe versions, by pykan's names.
 
 
@@ -276,9 +289,7 @@ def _power(name: str, n: int, complexity: int, singular: SingularityFun | None =
     """Row of the integer power ``u^n``, odd or even, homogeneous of degree n."""
     fun = partial(torch.pow, exponent=n)
     symmetries = Symmetries(reflection=(-1.0 if n % 2 else 1.0, 0.0), scaling=(float(n), 0.0))
-    return SymbolicFunction(
-        name, fun, partial(_sympy_power, numerator=n), complexity, singular or partial(_regular, fun), symmetries
-    )
+    return SymbolicFunction(name, fun, partial(_sympy_power, numerator=n), complexity, singular or partial(_regular, fun), symmetries)
 
 
 def _root(name: str, fun: TorchFun, p: int, complexity: int, singular: SingularityFun) -> SymbolicFunction:
@@ -370,16 +381,12 @@ def add_symbolic(name: str, fun: TorchFun, c: float = 1, fun_singularity: Singul
     if not callable(fun):
         raise TypeError(f"fun must be a callable that maps a tensor to a tensor, got {type(fun).__name__}.")
     if fun_singularity is not None and not callable(fun_singularity):
-        raise TypeError(
-            f"fun_singularity must be a callable (u, y_th) -> (t, value) or None, got {type(fun_singularity).__name__}."
-        )
+        raise TypeError(f"fun_singularity must be a callable (u, y_th) -> (t, value) or None, got {type(fun_singularity).__name__}.")
     if isinstance(c, bool) or not isinstance(c, Real):
         raise TypeError(f"c, the complexity, must be a number, got {type(c).__name__}.")
     if not math.isfinite(c):
         raise ValueError(f"c, the complexity, must be finite, got {c}.")
-    SYMBOLIC_LIB[name] = SymbolicFunction(
-        name, fun, partial(_sympy_undefined, name), c, fun_singularity or partial(_regular, fun)
-    )
+    SYMBOLIC_LIB[name] = SymbolicFunction(name, fun, partial(_sympy_undefined, name), c, fun_singularity or partial(_regular, fun))
 
 
 def lookup(name: str) -> SymbolicFunction:

@@ -221,9 +221,7 @@ def _score(family: _Family, z: Tensor, y: Tensor, lattice: _Lattice) -> Tensor:
     return torch.cat(parts, dim=1).view(lattice.beta.shape)
 
 
-def _polish(
-    family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float
-) -> tuple[Tensor, Tensor]:
+def _polish(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """Levenberg-Marquardt on ``(alpha, beta)`` for all starts of all curves and functions together.
 
     Args:

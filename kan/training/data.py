@@ -1,16 +1,23 @@
-"""The data of a fit, checked before the first step."""
+"""The data of a fit, checked before the first step.
+
+What a dataset may be, with arrays standing for tensors, numpy arrays and pandas frames:
+
+- a dictionary with ``train_input`` and ``train_label``, and perhaps ``test_input`` and ``test_label``: arrays;
+- a pair ``(X, y)`` of arrays;
+- a ``DataLoader``, or another iterable of batches ``(x, y)`` that can be iterated again and again;
+- a pair ``(training, test)``, each a pair of arrays or a loader.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from kan.network.mlp import Perceptron
-from kan.network.network import Network
+from kan.training.loaders import Loader
+from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight, is_array
 
 __all__ = ["Data", "check_dataset"]
 
@@ -19,69 +26,105 @@ ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
 @dataclass(frozen=True)
 class Data:
-    """Training and test data, inputs ``(N, n)`` and labels ``(N, ...)``."""
+    """What is trained on, and what is looked at besides."""
 
-    train_input: Tensor
-    train_label: Tensor
-    test_input: Tensor
-    test_label: Tensor
+    train: Samples | Loader
+    validation: Samples | None = None
+    test: Samples | None = None
+
+    @property
+    def first(self) -> Samples:
+        """The training samples, or the first batch of them."""
+        return self.train.first if isinstance(self.train, Loader) else self.train
 
 
-def check_dataset(network: Network | Perceptron, dataset: Any, *, same_shape: bool) -> Data:
-    """The four entries of `dataset`, after checking them against `network`.
+def check_dataset(
+    network: Model,
+    dataset: Any,
+    *,
+    same_shape: bool,
+    floating: bool | None = None,
+    validation: Any = None,
+    sample_weight: Any = None,
+) -> Data:
+    """What `dataset` holds, after checking it against `network`.
 
     Args:
         network: that will be trained.
-        dataset: mapping with ``train_input``, ``train_label``, ``test_input``, ``test_label``.
+        dataset: in one of the forms above.
         same_shape: whether labels must have the shape of the outputs (as for the mean squared error).
+        floating: whether labels become floating-point numbers; if `same_shape` when not given.
+        validation: fraction of the training samples that is held out, drawn with the network's seed; or samples of their own, a pair of
+            arrays or a loader.
+        sample_weight: how much each training sample counts, ``(N,)``.
 
     Raises:
-        TypeError: if `dataset` is no mapping or holds something else than tensors.
-        ValueError: if an entry is missing, empty, of the wrong shape or device, or not finite; nothing has been changed then.
+        TypeError: if something is of the wrong kind.
+        ValueError: if something is missing, empty, of the wrong shape or device, or not finite; nothing has been changed then.
     """
-    if not isinstance(dataset, Mapping):
-        raise TypeError(f"the dataset must be a dictionary with the entries {list(ENTRIES)}; got {type(dataset).__name__}.")
-    missing = [name for name in ENTRIES if name not in dataset]
+    wanted = Wanted(network, same_shape, same_shape if floating is None else floating)
+    train: Samples | Loader
+    if isinstance(dataset, Mapping):
+        train, test = _entries(dataset, wanted)
+    elif isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_array, dataset)):
+        train = _part(dataset[0], "training", wanted)
+        test = None if dataset[1] is None else _all_of(_part(dataset[1], "test", wanted))
+    else:
+        train, test = _part(dataset, "training", wanted), None
+    if sample_weight is not None:
+        if isinstance(train, Loader):
+            raise ValueError("sample_weight needs training data in arrays, whose rows it belongs to; got a loader.")
+        train = replace(train, weight=checked_weight(network, sample_weight, len(train)))
+    if validation is None:
+        return Data(train, None, test)
+    if isinstance(validation, (bool, int, float)):
+        return Data(*_split(network, train, validation), test)
+    return Data(train, _all_of(_part(validation, "validation", wanted)), test)
+
+
+def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Samples | None]:
+    tested = any(name in dataset for name in ENTRIES[2:])
+    missing = [name for name in (ENTRIES if tested else ENTRIES[:2]) if name not in dataset]
     if missing:
-        raise ValueError(f"the dataset must have the entries {list(ENTRIES)}; missing: {missing}, present: {sorted(map(str, dataset))}.")
-    for name in ENTRIES:
-        if not isinstance(dataset[name], Tensor):
-            kind = type(dataset[name]).__name__
-            raise TypeError(f"dataset[{name!r}] must be a torch tensor; got {kind}. Convert it with torch.as_tensor.")
-    for part in ("train", "test"):
-        _check_part(network, part, dataset[f"{part}_input"], dataset[f"{part}_label"], same_shape)
-    return Data(*(_in_dtype(dataset[name], network.dtype) for name in ENTRIES))
-
-
-def _check_part(network: Network | Perceptron, part: str, x: Tensor, y: Tensor, same_shape: bool) -> None:
-    inputs, outputs = network.input_width, network.width_in[-1]
-    if x.dim() != 2 or x.shape[1] != inputs:
         raise ValueError(
-            f"dataset['{part}_input'] must have the shape (number of samples, {inputs}), one column per input of the network; "
-            f"got {tuple(x.shape)}."
+            f"the dataset must have the entries {list(ENTRIES)}, or the first two of them; "
+            f"missing: {missing}, present: {sorted(map(str, dataset))}."
         )
-    if x.shape[0] == 0:
-        raise ValueError(f"dataset['{part}_input'] has no samples.")
-    if not x.is_floating_point():
-        raise ValueError(f"dataset['{part}_input'] must hold floating-point numbers; got {x.dtype}. Convert it with .to(model.dtype).")
-    if same_shape and tuple(y.shape) != (x.shape[0], outputs):
-        hint = " Use label[:, None] to make a column of it." if tuple(y.shape) == (x.shape[0],) and outputs == 1 else ""
-        raise ValueError(
-            f"dataset['{part}_label'] must have the shape of the network's output, ({x.shape[0]}, {outputs}); got {tuple(y.shape)}.{hint}"
-        )
-    if y.dim() == 0 or y.shape[0] != x.shape[0]:
-        raise ValueError(f"dataset['{part}_label'] must have one row per sample, {x.shape[0]}; got the shape {tuple(y.shape)}.")
-    for name, values in ((f"{part}_input", x), (f"{part}_label", y)):
-        if values.device.type != network.device.type:
-            raise ValueError(f"dataset['{name}'] is on {values.device} but the network is on {network.device}; move one with .to(device).")
-        bad = ~torch.isfinite(values).reshape(len(values), -1)
-        if bool(bad.any()):
-            columns = bad.any(dim=0).nonzero()[:, 0].tolist()
-            raise ValueError(
-                f"dataset['{name}'] must be finite; it holds NaN or infinity in column(s) {columns} "
-                f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
-            )
+    parts = [
+        checked_samples(wanted, (f"dataset[{name!r}]", f"dataset[{label!r}]"), dataset[name], dataset[label])
+        for name, label in ((ENTRIES[:2], ENTRIES[2:]) if tested else (ENTRIES[:2],))
+    ]
+    return parts[0], parts[1] if tested else None
 
 
-def _in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return values.to(dtype) if values.is_floating_point() else values
+def _part(value: Any, name: str, wanted: Wanted) -> Samples | Loader:
+    if isinstance(value, (tuple, list)) and len(value) == 2 and any(map(is_array, value)):
+        return checked_samples(wanted, (f"the {name} input X", f"the {name} label y"), *value)
+    if not isinstance(value, Iterable) or is_array(value) or isinstance(value, (str, bytes)):
+        raise TypeError(
+            f"the dataset must be a dictionary with the entries {list(ENTRIES)}, a pair (X, y) of arrays, or a DataLoader; "
+            f"got {type(value).__name__} for the {name} data."
+        )
+    return Loader(value, f"{name} loader", wanted)
+
+
+def _all_of(part: Samples | Loader) -> Samples:
+    return part.everything() if isinstance(part, Loader) else part
+
+
+def _split(network: Model, train: Samples | Loader, fraction: float) -> tuple[Samples, Samples]:
+    """The samples that remain, and a random `fraction` of them for validation."""
+    if isinstance(train, Loader):
+        raise ValueError("validation can be a fraction of arrays only; for a loader give the samples, validation=(X, y).")
+    if not isinstance(fraction, float) or not 0 < fraction < 1:
+        raise ValueError(f"validation must be a fraction between 0 and 1, or samples (X, y); got {fraction}.")
+    count = len(train)
+    if count < 2:
+        raise ValueError(f"validation={fraction} needs two samples at least, one to train on and one to hold out; got {count}.")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(int(network.seed)))
+    held = min(max(round(fraction * count), 1), count - 1)
+    kept, out = train.at(order[held:].sort().values), train.at(order[:held].sort().values)
+    for part, whose in ((kept, "sample that remains for training"), (out, "sample that is held out")):
+        if part.weight is not None:
+            checked_weight(network, part.weight, len(part), whose)
+    return kept, out

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
-from kan.network.trace import LayerRecord, Trace
+from kan.network.trace import LayerRecord, Trace, slopes_of
 
 __all__ = ["Columns"]
 
@@ -39,6 +40,9 @@ class Sensitivity:
     sums: Tensor
     premult: Tensor
     outputs: Tensor
+
+
+Pick = Callable[[Sensitivity], Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class Block:
     scale: Tensor
     layer: int
     write: Writer
+
+    @cached_property
+    def where(self) -> tuple[Tensor, ...]:
+        """`index` for each axis of the parameter, whose memory may be in any order."""
+        return torch.unravel_index(self.index, self.parameter.shape)
 
 
 class Edges(NamedTuple):
@@ -113,18 +122,23 @@ class Columns:
     def move_(self, step: Tensor) -> None:
         """Add `step` ``(P,)``, in coordinates, to the parameters."""
         for block, part in zip(self.blocks, step.split(self.sizes), strict=True):
-            block.parameter.view(-1).index_add_(0, block.index, part / block.scale)
+            block.parameter.index_put_(block.where, part / block.scale, accumulate=True)
+
+    @torch.no_grad()
+    def coordinates(self) -> Tensor:
+        """``q`` ``(P,)``."""
+        return torch.cat([block.parameter[block.where] * block.scale for block in self.blocks])
 
     @torch.no_grad()
     def save(self) -> list[Tensor]:
         """The entries as they are."""
-        return [block.parameter.view(-1)[block.index] for block in self.blocks]
+        return [block.parameter[block.where] for block in self.blocks]
 
     @torch.no_grad()
     def restore_(self, saved: list[Tensor]) -> None:
         """Back to what `save` returned."""
         for block, values in zip(self.blocks, saved, strict=True):
-            block.parameter.view(-1)[block.index] = values
+            block.parameter.index_put_(block.where, values)
 
     @torch.no_grad()
     def gradient(self) -> Tensor:
@@ -132,7 +146,7 @@ class Columns:
         parts = []
         for block in self.blocks:
             grad = block.parameter.grad
-            parts.append(torch.zeros_like(block.scale) if grad is None else grad.reshape(-1)[block.index] / block.scale)
+            parts.append(torch.zeros_like(block.scale) if grad is None else grad[block.where] / block.scale)
         return torch.cat(parts)
 
     def rows(self, trace: Trace, output: Tensor, *, last: bool) -> Tensor:
@@ -144,8 +158,7 @@ class Columns:
             last: whether the graph is not needed afterwards.
         """
         leaves = [leaf for record in trace.layers for leaf in (record.sums, record.premult, record.outputs)]
-        found = torch.autograd.grad(output.sum(), leaves, retain_graph=not last, allow_unused=True)
-        parts = [torch.zeros_like(leaf).t() if grad is None else grad.t() for leaf, grad in zip(leaves, found, strict=True)]
+        parts = [slopes.t() for slopes in slopes_of(output, leaves, retain=not last)]
         with torch.no_grad():
             rows = output.new_empty(self.count, len(output))
             for block, target in zip(self.blocks, rows.split(self.sizes), strict=True):
@@ -160,7 +173,7 @@ class Columns:
             return
         size, edge = layer.coef.shape[2], i * layer.out_dim + j
         mask, scale_sp = layer.mask[i, j].detach(), layer.scale_sp[i, j].detach()
-        where, sign = torch.full((len(i), size + 1), -1, device=i.device), torch.ones(len(i), size + 1).to(mask)
+        where, sign = torch.full((len(i), size + 1), -1, device=i.device), mask.new_ones(len(i), size + 1)
         scale = torch.where(scale_sp != 0, (mask * scale_sp).abs(), 1.0)
         self.edges.append(Edges(i, j, where, sign, scale[:, None]))
 
@@ -179,10 +192,10 @@ class Columns:
             torch.mul(splines, sensitivity.sums[j] * mask[:, None], out=out)
 
         if layer.scale_base in trained:
-            where[:, 0], sign[:, 0] = self.count + torch.arange(len(i)), mask.sign()
+            where[:, 0], sign[:, 0] = self.count + torch.arange(len(i), device=i.device), mask.sign()
             self.blocks.append(Block(layer.scale_base, edge, mask.abs(), l, base))
         if layer.coef in trained:
-            where[:, 1:] = self.count + torch.arange(len(i) * size).view(-1, size)
+            where[:, 1:] = self.count + torch.arange(len(i) * size, device=i.device).view(-1, size)
             sign[:, 1:] = (mask * scale_sp).sign()[:, None]
             entries = edge[:, None] * size + torch.arange(size, device=edge.device)
             self.blocks.append(Block(layer.coef, entries.reshape(-1), scale.repeat_interleave(size), l, spline))
@@ -201,16 +214,22 @@ class Columns:
             slopes = layer.affine_slopes(record.inputs, self.singularity_avoiding, self.y_th)
             torch.mul(slopes, sensitivity.sums[j][:, None], out=out.unflatten(0, (len(active), 4)))
 
-        self.blocks.append(Block(layer.affine, entries, torch.ones_like(layer.affine.detach().view(-1)[entries]), l, affine))
+        self.blocks.append(Block(layer.affine, entries, layer.affine.detach().new_ones(len(entries)), l, affine))
 
     def _add_affine(self, l: int, trained: set[nn.Parameter]) -> None:
         network = self.network
 
-        def bias(pick: Callable[[Sensitivity], Tensor]) -> Writer:
-            return lambda record, sensitivity, out: out.copy_(pick(sensitivity)) and None
+        def bias(pick: Pick) -> Writer:
+            def write(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
+                out.copy_(pick(sensitivity))
 
-        def scale(pick: Callable[[Sensitivity], Tensor], value: Callable[[LayerRecord], Tensor]) -> Writer:
-            return lambda record, sensitivity, out: torch.mul(pick(sensitivity), value(record).t(), out=out) and None
+            return write
+
+        def scale(pick: Pick, value: Callable[[LayerRecord], Tensor]) -> Writer:
+            def write(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
+                torch.mul(pick(sensitivity), value(record).t(), out=out)
+
+            return write
 
         kinds = (
             (network.subnode_scale[l], scale(lambda s: s.premult, lambda record: record.sums)),

@@ -20,6 +20,8 @@ Penalty: ``R`` is a function of deviations ``sigma_ij = sqrt(w_ij' C_i w_ij)`` o
 ``rho_ij``, it lies below the parabola ``rho_ij w_ij' C_i w_ij / (2 sigma_ij)`` that touches it (iteratively reweighted least squares):
 ``P_ij = rho_ij C_i / sigma_ij``. The gradient is exact.
 
+Anchor: ``F + eps |q - q_0|^2`` keeps coordinates that the samples hardly determine near ``q_0``.
+
 Samples are taken in chunks, so that memory is bounded whatever their number; parameters need ``O(P^2)``. Everything is computed in
 float64, on a copy of the network if that is in another format.
 
@@ -34,12 +36,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["Chunk", "Damping", "Linearisation", "Problem", "improve_"]
 
@@ -62,6 +64,7 @@ class Linearisation:
         rows: number of rows in all.
         gradient: ``g`` ``(P,)``, where it is not ``2 J'r``; residuals are not looked at then.
         penalty: ``P`` ``(P, P)``.
+        anchor: ``eps`` and ``q - q_0`` ``(P,)``.
     """
 
     def __init__(
@@ -71,11 +74,12 @@ class Linearisation:
         rows: int,
         gradient: Tensor | None = None,
         penalty: Tensor | None = None,
+        anchor: tuple[float, Tensor] | None = None,
     ) -> None:
-        self._chunks, self._size = chunks, size
+        self._chunks, self._size, self._anchor = chunks, size, anchor
         self._orthogonal = gradient is None and penalty is None
         self._gram = self._rows = None
-        if self._orthogonal and rows < size:
+        if self._orthogonal and rows < size and anchor is None:
             parts = list(chunks())
             self._rows = torch.cat([part for part, _ in parts], 1), torch.cat([residual for _, residual in parts])
             self.gradient = 2 * (self._rows[0] @ self._rows[1])
@@ -91,6 +95,9 @@ class Linearisation:
         self.gradient = 2 * total if gradient is None else gradient
         if penalty is not None:
             self._gram += penalty
+        if anchor is not None:
+            self._gram.diagonal().add_(2 * anchor[0])
+            self.gradient = self.gradient + 2 * anchor[0] * anchor[1]
         self.largest = float(self._gram.diagonal().amax())
 
     def step(self, mu: float) -> Tensor:
@@ -106,22 +113,28 @@ class Linearisation:
                 return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
         if not self._orthogonal:
             return torch.full_like(self.gradient, math.nan)  # more damping is needed
-        damped = math.sqrt(mu / 2) * torch.eye(self._size, self._size + 1, dtype=self.gradient.dtype, device=self.gradient.device)
-        triangle = torch.linalg.qr(torch.cat([self._triangle, damped]), mode="r").R
+        triangle = torch.linalg.qr(torch.cat([self._triangle, math.sqrt(mu / 2) * self._identity]), mode="r").R
         return -torch.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1:], upper=True)[:, 0]
 
     def foretold(self, step: Tensor, mu: float) -> float:
         """Decrease of the objective that the model expects of ``step(mu)``."""
         return 0.5 * float(mu * step.dot(step) - self.gradient.dot(step))
 
+    @property
+    def _identity(self) -> Tensor:
+        return torch.eye(self._size, self._size + 1, dtype=self.gradient.dtype, device=self.gradient.device)
+
     @cached_property
     def _triangle(self) -> Tensor:
         """Triangular factor of ``[J r]``, found chunk by chunk."""
         triangle = self.gradient.new_zeros(0, self._size + 1)
+        if self._anchor is not None:
+            share, away = self._anchor
+            triangle = math.sqrt(share) * (self._identity + nn.functional.pad(away[:, None], (self._size, 0)))
         for part, residual in self._chunks():
             triangle = torch.linalg.qr(torch.cat([triangle, torch.cat([part.t(), residual[:, None]], 1)]), mode="r").R
         missing = self._size + 1 - len(triangle)
-        return torch.nn.functional.pad(triangle, (0, 0, 0, max(missing, 0)))
+        return nn.functional.pad(triangle, (0, 0, 0, max(missing, 0)))
 
 
 class Problem(Protocol):
@@ -179,7 +192,7 @@ def improve_(problem: Problem, damping: Damping, value: float | None = None) -> 
     if damping.mu is None:
         damping.mu = FIRST_DAMPING * model.largest
     least = 1e-3 * torch.finfo(model.gradient.dtype).eps ** 2 * model.largest
-    saved = problem.save()
+    saved, before = problem.save(), replace(damping)
     for _ in range(TRIALS):
         damping.mu = max(damping.mu, least)
         step = model.step(damping.mu)
@@ -196,6 +209,7 @@ def improve_(problem: Problem, damping: Damping, value: float | None = None) -> 
             break
         else:
             damping.after(-1.0)
+    damping.mu, damping.growth = before.mu, before.growth
     return None
 
 

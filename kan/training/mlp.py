@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan.analysis.mlp import attribute_perceptron
 from kan.errors import unknown_name
@@ -60,29 +60,43 @@ class PerceptronObjective:
 
     Attributes:
         network: the perceptron.
-        loss_fn: of prediction and label.
+        loss_fn: of prediction and label, and of the samples' weights if there are any.
         lamb: weight of the penalty; with 0 the penalty is not computed.
         penalty: its definition.
     """
 
     network: Perceptron
-    loss_fn: Callable[[Tensor, Tensor], Tensor]
+    loss_fn: Callable[..., Tensor]
     lamb: float
     penalty: PerceptronPenalty
 
-    def __call__(self, x: Tensor, y: Tensor, first: object = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective, loss and penalty, 0-dim each; `first` is of use to KANs only."""
+    def __call__(self, x: Tensor, y: Tensor, first: object = None, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective, loss and penalty, 0-dim each.
+
+        Args:
+            x, y: the samples.
+            first: of use to KANs only.
+            weight: how much each sample counts, ``(B,)``; see `loss`.
+        """
         trace = self.network.trace(x)
-        loss = self.loss_fn(trace.output, y)
+        loss = self.loss(trace.output, y, weight)
         if self.lamb == 0:
             return loss, loss, loss.new_zeros(())
         penalty = penalise(trace, self.penalty)
         return loss + self.lamb * penalty, loss, penalty
 
-    def with_gradient(self, x: Tensor, y: Tensor, first: object = None) -> Tensor:
+    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss, 0-dim: the weighted mean of the squared errors, or ``loss_fn(output, y, weight)``; without weights as it is."""
+        if weight is None:
+            return self.loss_fn(output, y)
+        if self.loss_fn is nn.functional.mse_loss:
+            return weight @ (output - y).square().mean(1) / weight.sum()
+        return self.loss_fn(output, y, weight)
+
+    def with_gradient(self, x: Tensor, y: Tensor, first: object = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
         self.network.zero_grad()
-        total = self(x, y)[0]
+        total = self(x, y, first, weight)[0]
         total.backward()
         return total.detach()
 

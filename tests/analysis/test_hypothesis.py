@@ -133,6 +133,7 @@ def test_general_separability_is_that_of_the_ratios_of_slopes() -> None:
             for second in groups[a + 1 :]:
                 for p in first:
                     for q in second:
+
                         def ratio(x: Tensor, p: int = p, q: int = q) -> Tensor:
                             slopes = batch_jacobian(model, x, create_graph=True)
                             return slopes[:, q] / slopes[:, p]

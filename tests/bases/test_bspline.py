@@ -1,6 +1,7 @@
 """B-splines against scipy and against their definition; every derivative; both ways of evaluation."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kan.bases import spline_rows
 from kan.bases.base import Extrapolation
 from kan.bases.bspline import bspline_basis, tabulate
 from kan.bases.knots import check_knots, core, extend_knots, uniform_knots
+from kan.bases.spline_rows import local_values
 from tests.reference import splines
 
 pytestmark = [
@@ -471,3 +474,35 @@ def test_the_table_of_some_inputs_is_a_part_of_the_table(kind: str, extrapolatio
 def test_bad_knots(knots: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         check_knots(knots, 1)
+
+
+class Operations(TorchDispatchMode):
+    """Counts torch's operations, and the numbers in their largest result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += 1
+        if isinstance(result, Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_point_costs_its_own_functions_only(degree: int, kind: int) -> None:
+    # pykan's defect 57: all functions at every level of the recursion.
+    counts = []
+    for intervals in (100, 1000):
+        knots = uniform_knots(-1.0, 1.0, intervals, degree, features=2) if kind else random_knots(2, intervals, degree, seed=1)
+        table, x = tabulate(knots, degree), torch.linspace(-0.9, 0.9, 50).double()[None].expand(2, -1)
+        local_values(x, table)  # whatever is made once
+        with Operations() as operations:
+            values = local_values(x, table).values
+        assert values.shape == (degree + 1, 2, 50)
+        counts.append((operations.count, operations.largest))
+    (few, small), (many, large) = counts
+    assert many <= few and large <= small, "neither operations nor temporaries grow with the grid"

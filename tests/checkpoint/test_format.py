@@ -313,3 +313,28 @@ def test_a_full_disk_costs_a_warning_and_no_training(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "1"
     assert {path.name for path in Path("model").iterdir()} == {"history.txt", "0.0_config.yml", "0.0_state", "0.0_cache_data"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_what_was_saved_on_a_gpu_opens_without_one() -> None:
+    # pykan's defect 39: its device is looked for.
+    model = example()
+    model.saveckpt("v")
+    file = Path("v_config.yml")
+    file.write_text(file.read_text().replace("device: cpu", "device: cuda"))
+    assert yaml.safe_load(file.read_text())["device"] == "cuda"
+    loaded = KAN.loadckpt("v")
+    assert loaded.device.type == "cpu"
+    assert_identical(model, loaded)
+
+
+def test_files_as_pykan_writes_them_open() -> None:
+    model = example(seed=1)  # the seed is no part of those
+    model.saveckpt("v")
+    file = Path("v_config.yml")
+    config = yaml.safe_load(file.read_text())
+    for name in (*files.OWN_SETTINGS, "format", "dtype", "input_id", "input_width"):
+        del config[name]
+    file.write_text(yaml.safe_dump({**config, "grid_range": [-1, 1], "state_id": "0", "device": 0}))
+    torch.save({name: torch.nn.Parameter(value) for name, value in torch.load("v_state", weights_only=True).items()}, "v_state")
+    assert_identical(model, KAN.loadckpt("v"))

@@ -371,3 +371,15 @@ def test_a_store_of_an_existing_folder_knows_its_versions() -> None:
 def test_copies_share_the_store() -> None:
     model = KAN([2, 2, 1])
     assert copy.deepcopy(model).store is model.store
+
+
+def test_a_model_without_some_inputs_is_saved_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([2, 3, 1])
+    x = dataset()["train_input"]
+    model(x)
+    out(capsys)
+    smaller = model.prune_input(active_inputs=[1])
+    assert out(capsys) == ["keep: [False, True]", "saving model version 0.1"]
+    loaded = KAN.loadckpt("model/0.1")
+    assert same(loaded, smaller) and loaded.width == [[1, 0], [3, 0], [1, 0]] and loaded.input_id.tolist() == [1]
+    assert torch.equal(loaded(x), smaller(x))

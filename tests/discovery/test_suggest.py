@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kan import KAN, SYMBOLIC_LIB
-from kan.discovery.suggest import Scoring, candidates, suggest_symbolic, table
+from kan.discovery.suggest import Candidate, Scoring, candidates, suggest_symbolic, table
 from tests.edges import data, put
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -146,3 +146,19 @@ def test_unknown_function_in_the_library() -> None:
 def test_needs_data() -> None:
     with pytest.raises(ValueError, match="hasn't seen any data yet"):
         KAN([2, 1], auto_save=False).suggest_symbolic(0, 0, 0)
+
+
+def test_the_table_is_set_as_pykans() -> None:
+    # What pykan 0.2.8 printed of these numbers.
+    numbers = [
+        ("exp", 0.999984, -15.225964, 2, -1.445193), ("x^2", 0.999963, -14.367419, 2, -1.273484),
+        ("sin", 0.999949, -14.008801, 2, -1.201760), ("x", 0.995983, -7.955995, 1, -0.791199),
+    ]  # fmt: skip
+    rows = [Candidate(name, SYMBOLIC_LIB[name], torch.zeros(4), r2, loss, c, c, total) for name, r2, loss, c, total in numbers]
+    assert table(rows) == (
+        "  function  fitting r2    r2 loss  complexity  complexity loss  total loss\n"
+        "0      exp    0.999984 -15.225964           2                2   -1.445193\n"
+        "1      x^2    0.999963 -14.367419           2                2   -1.273484\n"
+        "2      sin    0.999949 -14.008801           2                2   -1.201760\n"
+        "3        x    0.995983  -7.955995           1                1   -0.791199"
+    )

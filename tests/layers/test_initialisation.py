@@ -127,9 +127,7 @@ def test_moments_are_those_of_the_layers_own_functions(basis: str, size: int) ->
 @every_basis
 @pytest.mark.parametrize("init", NORMAL)
 @pytest.mark.parametrize("share", [initialisation.SPLINE_SHARE, 0.5])
-def test_mean_squares_of_values_and_gradients_are_as_derived(
-    monkeypatch: pytest.MonkeyPatch, basis: str, init: str, share: float
-) -> None:
+def test_mean_squares_of_values_and_gradients_are_as_derived(monkeypatch: pytest.MonkeyPatch, basis: str, init: str, share: float) -> None:
     monkeypatch.setattr(initialisation, "SPLINE_SHARE", share)
     ins, outs = 40, 1000
     layer = KANLinear(ins, outs, 8, basis=basis, init=init, generator=source(1))

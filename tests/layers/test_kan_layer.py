@@ -300,3 +300,13 @@ def test_sparse_mask_joins_every_node(inputs: int, outputs: int) -> None:
     assert bool(mask.any(0).all()) and bool(mask.any(1).all())
     assert float(mask.sum()) < inputs * outputs or min(inputs, outputs) == 1
     assert torch.equal(KANLayer(inputs, outputs, sparse_init=True, generator=source()).mask.detach(), mask)
+
+
+def test_a_part_keeps_the_settings() -> None:
+    # pykan's defect 25: grid_eps, trainability and the device are those of a new layer.
+    layer = KANLayer(3, 4, 6, 2, grid_eps=0.4, sp_trainable=False, sb_trainable=False, base_fun=torch.tanh)
+    part = layer.get_subset([0, 2], [1])
+    assert (part.in_dim, part.out_dim, part.num, part.k, part.grid_eps) == (2, 1, 6, 2, 0.4)
+    assert part.base_fun is torch.tanh and part.coef.requires_grad
+    assert not part.scale_sp.requires_grad and not part.scale_base.requires_grad and not part.mask.requires_grad
+    assert layer.to("meta").get_subset([0], [0]).device.type == "meta"

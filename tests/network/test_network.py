@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.symbolic.library import SYMBOLIC_LIB
 from tests.reference import splines
@@ -238,3 +239,40 @@ def test_train_and_eval_keep_their_meaning() -> None:
     assert not network.eval().training
     assert not network.train(False).training
     assert all(module.training for module in Network([2, 1]).modules())  # networks share nothing
+
+
+def test_a_grid_update_evaluates_every_layer_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pykan's defect 55: a pass through the whole network for every layer.
+    network = Network([2, 3, 3, 3, 1])
+    evaluated, rows = [], KANLayer.feature_rows
+
+    def counted(layer: KANLayer, x: Tensor) -> Tensor:
+        evaluated.append(network.numeric_layers.index(layer))
+        return rows(layer, x)
+
+    monkeypatch.setattr(KANLayer, "feature_rows", counted)
+    network.update_grid(uniform(50, 2))
+    assert evaluated == [0, 1, 2, 3]
+
+
+def test_a_pass_keeps_one_reference_and_nothing_else() -> None:
+    # pykan's defect 54: all activations, some of them with their graph.
+    network = wild(Network([2, [2, 1], 1]))
+    before = {name: set(vars(module)) for name, module in network.named_modules()}
+    x = uniform(20, 2).requires_grad_()
+    network(x)
+    tensors = {
+        (name, key) for name, module in network.named_modules() for key, value in vars(module).items() if isinstance(value, Tensor | list)
+    }
+    assert {name: set(vars(module)) for name, module in network.named_modules()} == before
+    assert {(name, key) for name, key in tensors if isinstance(vars(network.get_submodule(name))[key], Tensor)} == {("", "last_input")}
+    assert not network.remembered_input().requires_grad and network.remembered_input().data_ptr() == x.data_ptr()
+
+
+def test_the_device_is_where_the_parameters_are() -> None:
+    # pykan's defect 41: what moves a model in torch's ways leaves its `device` behind, and a dtype becomes one.
+    network = Network([2, 2, 1])
+    assert network.to(dtype=torch.float32) is network and network.to(torch.float64).dtype == torch.float64
+    assert network.double().device == network.float().device == torch.device("cpu")
+    moved = network.to("meta")
+    assert moved.device.type == moved.numeric_layers[0].device.type == moved.input_id.device.type == "meta"

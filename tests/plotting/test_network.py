@@ -55,9 +55,7 @@ def network_of(
     inputs = [torch.rand(samples, n[l], generator=generator) * 2 - 1 for l in layers]
     outputs = [torch.sin(torch.rand(m[l + 1], 1, generator=generator) * 9 * inputs[l][:, None]) for l in layers]
     scores = [torch.rand(m[l + 1], n[l], generator=generator) for l in layers]
-    trace = SimpleNamespace(
-        acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores]
-    )
+    trace = SimpleNamespace(acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores])
     return SimpleNamespace(
         depth=len(layers), width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
@@ -317,9 +315,7 @@ def test_wrong_numbers_of_names() -> None:
 
 
 def test_unknown_metric() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown metric 'foward_n'; did you mean .*'backward', 'forward_n', 'forward_u'"
-    ):
+    with pytest.raises(ValueError, match=r"unknown metric 'foward_n'; did you mean .*'backward', 'forward_n', 'forward_u'"):
         plot(network_of([2, 1]), metric="foward_n")
 
 

@@ -299,3 +299,23 @@ def test_a_fixed_network_trains_its_symbolic_numbers() -> None:
     assert results["train_loss"][-1] < 1e-8
     a, b, c, d = model.symbolic_fun[0].affine[0, 0].tolist()
     assert all(math.isclose(*pair, abs_tol=1e-6) for pair in [(abs(a), 1.5), (abs(b), 0.2), (abs(c), 2.0), (d, 0.5)])
+
+
+def test_unfix_leaves_a_spline_that_is_on_as_it_is() -> None:
+    # pykan's defect 26: the fraction that perturb set becomes 1, and the spline ten times as large.
+    model = symbolic_model()
+    model.set_mode(0, 0, 0, "sn", 0.1)
+    model.fix_symbolic(0, 0, 0, "x", fit_params_bool=False)
+    model.set_mode(0, 0, 0, "sn", 0.1)
+    model.unfix_symbolic(0, 0, 0)
+    assert float(model.act_fun[0].mask[0, 0]) == pytest.approx(0.1) and float(model.symbolic_fun[0].mask[0, 0]) == 0
+    assert model.symbolic_fun[0].funs_name[0][0] == "0"
+    model.unfix_symbolic(0, 1, 0)
+    assert float(model.act_fun[0].mask[1, 0]) == 1, "a spline that was off is on again"
+
+
+def test_a_fit_at_the_border_of_its_range_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    model = seen(grid=20)
+    put(model, 0, 0, 0, lambda x: torch.sin(11 * x))
+    model.fix_symbolic(0, 0, 0, "sin")
+    assert capsys.readouterr().out.startswith("Best value at boundary.\nr2 is 0.99")

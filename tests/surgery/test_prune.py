@@ -478,3 +478,16 @@ def test_symbolic_edges_of_every_layer_outlive_pruned_inputs() -> None:
         model.symbolic_fun[1].funs_name,
     ]
     assert pruned.symbolic_fun[1].funs_name[0][1] == "exp"
+
+
+def test_a_model_that_saves_no_activations_is_pruned_like_any_other() -> None:
+    # pykan's defect 36: the new model has other masks than widths.
+    widths = []
+    for save_act in (True, False):
+        model, x = lively(KAN([2, 4, 1], auto_save=False, save_act=save_act)), data()
+        silence(model, 1, 2)
+        model(x)
+        pruned = model.prune(node_th=1e-9, edge_th=0.0)
+        torch.testing.assert_close(pruned(x), model(x), rtol=1e-12, atol=1e-12)
+        widths.append(pruned.width)
+    assert widths == [[[2, 0], [3, 0], [1, 0]]] * 2

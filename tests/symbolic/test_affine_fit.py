@@ -280,9 +280,7 @@ def test_fit_params_prints_what_pykan_prints(capsys: pytest.CaptureFixture[str])
     assert (affine.dtype, r2.dtype, r2.shape) == (torch.float32, torch.float32, torch.Size([]))
     assert affine.tolist() == pytest.approx([3.0, 2 - math.pi, -5.0, 0.7], abs=1e-5)
     fit_params(x, torch.sin(9 * x), torch.tanh)
-    assert capsys.readouterr().out.endswith(
-        "r2 is not very high, please double check if you are choosing the correct symbolic function.\n"
-    )
+    assert capsys.readouterr().out.endswith("r2 is not very high, please double check if you are choosing the correct symbolic function.\n")
     fit_params(x, torch.sin(11 * x), torch.sin)
     assert capsys.readouterr().out.startswith("Best value at boundary.\nr2 is 1")
     fit_params(x, torch.sin(3 * x), torch.sin, verbose=False)
@@ -301,9 +299,7 @@ def test_fit_params_takes_numpy_and_functions_outside_the_table() -> None:
 def test_errors_are_sentences() -> None:
     x = sample(10)
     sin = [lookup("sin")]
-    with pytest.raises(
-        ValueError, match=r"x and y must both have shape \(samples, curves\), got \(10, 1\) and \(10,\)"
-    ):
+    with pytest.raises(ValueError, match=r"x and y must both have shape \(samples, curves\), got \(10, 1\) and \(10,\)"):
         fit_affine(x, x[:, 0], sin)
     with pytest.raises(ValueError, match="at least two samples per curve, got 1"):
         fit_affine(x[:1], x[:1], sin)
@@ -331,3 +327,37 @@ def test_smallest_options(options: dict[str, int]) -> None:
     x = sample(50)
     fit = fit_affine(x, torch.sin(3 * x), ALL, **options)  # type: ignore[arg-type]
     assert fit.affine.isfinite().all()
+
+
+def test_work_is_bounded_and_nothing_is_fitted_twice() -> None:
+    # pykan's defect 60: N x 101 x 101 numbers for every name of the table, '0' and second names included.
+    calls: dict[str, list[int]] = {}
+
+    def counted(row: SymbolicFunction, fun: object) -> object:
+        def call(u: Tensor) -> Tensor:
+            calls.setdefault(row.name, []).append(u.numel())
+            return row.torch_fun(u)
+
+        return known.setdefault(id(fun), call)
+
+    known: dict[int, object] = {}
+    counting = [SymbolicFunction(r.name, counted(r, r.torch_fun), *tuple(r)[1:], r.symmetries) for r in ALL]  # type: ignore[arg-type]
+    x = sample(20_000)
+    y = torch.sin(3 * x + 1)
+    fit = fit_affine(x, y, counting)
+    work = {name: list(sizes) for name, sizes in calls.items()}
+    for one, other in (("sqrt", "x^0.5"), ("1/sqrt(x)", "1/x^0.5")):
+        i, j = (next(k for k, row in enumerate(ALL) if row.name == name) for name in (one, other))
+        assert torch.equal(fit.affine[i], fit.affine[j]) and torch.equal(fit.r2[i], fit.r2[j])
+        counts = []
+        for rows in ([counting[i]], [counting[i], counting[j]]):
+            calls.clear()
+            fit_affine(x, y, rows)
+            counts.append(list(calls[one]))
+        assert counts[0] == counts[1], "the second name costs nothing"
+    whole = 20_000 * 101 * 101  # numbers in one of pykan's three rounds, all in one tensor
+    assert max(max(sizes) for sizes in work.values()) < whole / 50, "largest temporary"
+    assert sum(work["0"]) < 10 * len(x) and sum(work["x"]) < 10 * len(x), "closed forms"
+    assert max(sum(sizes) for sizes in work.values()) < 3 * whole / 10
+    expected = fit_affine(x, y, ALL)
+    torch.testing.assert_close(fit.r2, expected.r2)

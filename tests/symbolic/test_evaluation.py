@@ -29,9 +29,7 @@ VALUES = {A: torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), B: torch.tensor
 )  # fmt: skip
 def test_values(expression: sympy.Expr) -> None:
     found = evaluate_expression(expression, VALUES, VALUES[A])
-    expected = [
-        float(expression.subs({A: float(a), B: float(b)})) for a, b in zip(VALUES[A].tolist(), VALUES[B].tolist(), strict=True)
-    ]
+    expected = [float(expression.subs({A: float(a), B: float(b)})) for a, b in zip(VALUES[A].tolist(), VALUES[B].tolist(), strict=True)]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-12, atol=1e-12)
 
 

@@ -3,16 +3,18 @@
 import copy
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from kan import KAN
+from kan.MLP import MLP
 from kan.network.network import Network
-from kan.network.trace import FirstLayer
-from kan.training.data import check_dataset
-from kan.training.fit import _Batches, fit, trainable_parameters
+from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import GridSchedule
+from kan.training.history import History
 from kan.training.lbfgs import LBFGS
 from kan.training.objective import Objective, Penalty, regularization
 from kan.training.optimizers import make_optimizer
@@ -49,7 +51,7 @@ def state(network: Network) -> dict[str, Tensor]:
 
 
 BAD = {
-    "no dictionary": (lambda: {"dataset": [1, 2]}, TypeError, "the dataset must be a dictionary with the entries ['train_input', "),
+    "no dataset": (lambda: {"dataset": 3}, TypeError, "the dataset must be a dictionary with the entries ['train_input', "),
     "entry missing": (
         lambda: {"dataset": without("test_label")},
         ValueError,
@@ -58,7 +60,7 @@ BAD = {
     "no tensor": (
         lambda: {"dataset": changed("train_label", [1.0])},
         TypeError,
-        "dataset['train_label'] must be a torch tensor; got list. Convert it with torch.as_tensor.",
+        "dataset['train_label'] must be a torch tensor, numpy array or pandas frame; got list. Convert it with torch.as_tensor.",
     ),
     "flat labels": (
         lambda: {"dataset": changed("train_label", torch.zeros(60))},
@@ -91,12 +93,12 @@ BAD = {
     "nan in inputs": (
         lambda: {"dataset": holed("train_input", 3, 1, torch.nan)},
         ValueError,
-        "dataset['train_input'] must be finite; it holds NaN or infinity in column(s) [1] (1 of 60 rows).",
+        "dataset['train_input'] must be finite in torch.float64; it holds NaN or infinity in column(s) [1] (1 of 60 rows).",
     ),
     "infinity in labels": (
         lambda: {"dataset": holed("test_label", 3, 0, torch.inf)},
         ValueError,
-        "dataset['test_label'] must be finite; it holds NaN or infinity in column(s) [0] (1 of 60 rows).",
+        "dataset['test_label'] must be finite in torch.float64; it holds NaN or infinity in column(s) [0] (1 of 60 rows).",
     ),
     "optimiser": (lambda: {"dataset": dataset(), "opt": "LBGFS"}, ValueError, "LBFGS"),
     "steps": (lambda: {"dataset": dataset(), "steps": -1}, ValueError, "steps must be an integer of at least 0; got -1."),
@@ -111,6 +113,35 @@ BAD = {
         "batch must be a positive number of samples, or -1 for all of them; got 0.",
     ),
     "lamb": (lambda: {"dataset": dataset(), "lamb": -1.0}, ValueError, "lamb must not be negative; got -1.0."),
+    "batch of a loader": (
+        lambda: {"dataset": [(torch.zeros(3, 2), torch.zeros(3, 1))], "batch": 2},
+        ValueError,
+        "batch=2 is for data in arrays; a loader has batches of its own size, 3.",
+    ),
+    "patience": (lambda: {"dataset": dataset(), "patience": 0}, ValueError, "patience must be a number of steps, at least 1; got 0."),
+    "time limit": (lambda: {"dataset": dataset(), "time_limit": 0}, ValueError, "time_limit must be a positive number of seconds; got 0."),
+    "clip": (lambda: {"dataset": dataset(), "clip": 0.0}, ValueError, "clip, the largest norm of the gradient, must be positive; got 0.0."),
+    "clip with a line search": (lambda: {"dataset": dataset(), "clip": 1.0}, ValueError, "clip is for first-order optimisers"),
+    "metric of two": (
+        lambda: {"dataset": dataset(), "metrics": [lambda: 1.0, lambda: 2.0]},
+        ValueError,
+        "metrics must have names of their own, which become keys of the result; '<lambda>' is taken.",
+    ),
+    "metric that is none": (
+        lambda: {"dataset": dataset(), "metrics": [3.0]},
+        TypeError,
+        "metrics must be functions without arguments; got float",
+    ),
+    "callback": (
+        lambda: {"dataset": dataset(), "callbacks": [print]},
+        TypeError,
+        "callbacks must be a list of objects of kan.training.callbacks.Callback; got builtin_function_or_method.",
+    ),
+    "prediction": (
+        lambda: {"dataset": dataset(), "pred_fn": lambda model, x: model(x)[:, 0]},
+        ValueError,
+        "pred_fn must return predictions of the labels' shape, (60, 1); it returned (60,).",
+    ),
     "learning rate": (lambda: {"dataset": dataset(), "lr": 0.0}, ValueError, "lr must be positive; got 0.0."),
     "display_metrics": (lambda: {"dataset": dataset(), "display_metrics": ["train_los"]}, ValueError, "train_loss"),
 }
@@ -233,9 +264,7 @@ def test_a_step_that_is_not_finite_is_undone() -> None:
         calls[0] += 1
         return ((output - y) ** 2).mean() * (1.0 if calls[0] < 60 else torch.nan)
 
-    with pytest.warns(
-        UserWarning, match="led to an objective that is not finite; the step is undone and the fit ends here. Try a smaller lr"
-    ):
+    with pytest.warns(UserWarning, match="the gradient of act_fun.0.coef is not.; the step is undone, and smaller ones"):
         results = fit(network, dataset(), steps=20, loss_fn=loss)
     assert 0 < len(results["train_loss"]) < 20
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
@@ -283,23 +312,6 @@ def test_grids_follow_when_they_are_due() -> None:
     assert [step for step, did in enumerate(moved) if did] == [3]
 
 
-def test_first_layer_is_cached_and_forgotten_when_its_grid_moves() -> None:
-    network, data = Network([2, 2, 1]), dataset()
-    batches = _Batches(network, check_dataset(network, data, same_shape=True), -1)
-    first = batches.draw()[2]
-    assert isinstance(first, FirstLayer) and batches.draw()[2] is first
-    network.update_grid(data["train_input"])
-    batches.forget()
-    again = batches.draw()[2]
-    assert again is not None and not torch.equal(first.features, again.features)
-    few = _Batches(network, check_dataset(network, data, same_shape=True), 10)
-    x, y, nothing = few.draw()
-    assert x.shape == (10, 2) and y.shape == (10, 1) and nothing is None
-    assert len(torch.unique(x[:, 0])) == 10
-    other = _Batches(Network([2, 2, 1], seed=network.seed + 1), check_dataset(network, data, same_shape=True), 10)
-    assert not torch.equal(x, other.draw()[0])
-
-
 def test_dead_layers_and_missing_functions_are_not_optimised() -> None:
     network = Network([2, 2, 1])
     everything = {id(p) for p in trainable_parameters(network)}
@@ -341,3 +353,191 @@ def test_objective_of_a_fit_can_be_any_callable() -> None:
     network, data = Network([2, 2, 1]), dataset()
     total, _, _ = Objective(network, loss, 0.0, Penalty())(data["train_input"], data["train_label"])
     assert fit(network, data, steps=2, loss_fn=loss)["train_loss"][0] < total.item()
+
+
+# Ends
+
+
+def runaway(**options: Any) -> tuple[Network, History]:
+    """A fit that gets worse from its second step on."""
+    network = Network([2, 2, 1])
+    return network, fit(network, dataset(), **{"opt": "Adam", "lr": 1.0, "steps": 12, "log": 0, **options})
+
+
+def rmse(network: Network, part: str) -> float:
+    with torch.no_grad():
+        return float((network(dataset()[f"{part}_input"]) - dataset()[f"{part}_label"]).square().mean().sqrt())
+
+
+def test_patience_ends_a_fit_at_its_best_state() -> None:
+    _, whole = runaway()
+    best = min(range(12), key=whole["test_loss"].__getitem__)
+    network, history = runaway(patience=2, steps=100)
+    first = next(step for step in range(2, 100) if min(history["test_loss"][: step - 1]) <= min(history["test_loss"][step - 1 : step + 1]))
+    assert history.stopped == "patience" and history.steps == first + 1 and history.restored and history.best_step == first - 2
+    assert rmse(network, "test") == pytest.approx(history["test_loss"][first - 2], rel=1e-10)
+    network, history = runaway(restore_best=True)
+    assert history.best_step == best and rmse(network, "test") == pytest.approx(history["test_loss"][best], rel=1e-10)
+    network, history = runaway(patience=2, restore_best=False)
+    assert not history.restored and rmse(network, "test") == pytest.approx(history["test_loss"][-1], rel=1e-10)
+
+
+def test_the_best_state_has_its_grids() -> None:
+    network, grids = Network([2, 2, 1]), []
+
+    def look(step: int) -> None:
+        grids.append(network.numeric_layers[1].grid.detach().clone())
+
+    history = fit(network, dataset(), "Adam", 6, 0, lr=1.0, restore_best=True, on_step=look, grid_schedule=GridSchedule(10, 1, 10))
+    assert history.restored and history.best_step is not None
+    assert torch.equal(network.numeric_layers[1].grid, grids[history.best_step]) and not torch.equal(grids[-1], grids[history.best_step])
+
+
+def test_time_limit_ends_a_fit() -> None:
+    _, history = runaway(time_limit=1e-9)
+    assert history.stopped == "time limit" and history.steps == 1 and history.seconds > 0
+
+
+class Interrupting:
+    """The mean squared error, and Ctrl-C at evaluation number `at`."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return (output - y).square().mean()
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam", "Rprop"])
+@pytest.mark.parametrize("at", [1, 2, 7, 30])
+def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) -> None:
+    network, states = Network([2, 2, 1]), []
+    states.append(state(network))
+    with pytest.warns(UserWarning, match="^fit: interrupted in step"):
+        history = fit(
+            network, dataset(), opt, 20, 0, lr=0.01, loss_fn=Interrupting(at), on_step=lambda _: states.append(state(network)),
+            grid_schedule=GridSchedule(),
+        )  # fmt: skip
+    assert history.stopped == "interrupted" and history.steps == len(states) - 1
+    assert all(len(values) == history.steps for values in history.values())
+    assert all(torch.equal(states[-1][name], value) for name, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters()) and torch.equal(network.remembered_input(), dataset()["train_input"])
+    again = fit(network, dataset(), opt, 2, 0, lr=0.01, resume=history.optimizer_state)
+    assert again.steps == 2
+
+
+def test_an_interrupted_model_is_saved() -> None:
+    model = KAN([2, 2, 1], ckpt_path="kept")
+    with pytest.warns(UserWarning, match="^fit: interrupted in step 2; the network is as step 1 left it"):
+        model.fit(dataset(), opt="Adam", lr=0.01, steps=20, log=0, loss_fn=Interrupting(8))
+    assert model.state_id == 1 and all(
+        torch.equal(value, model.state_dict()[name]) for name, value in KAN.loadckpt("kept/0.1").state_dict().items()
+    )
+
+
+# Never NaN
+
+
+def test_a_gradient_that_is_not_finite_is_told() -> None:
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        return (output - y).square().mean() + (output * 0).sum().sqrt()  # finite, with a gradient of 0/0
+
+    for opt in ("LBFGS", "Adam"):
+        network = Network([2, 2, 1])
+        before = state(network)
+        with pytest.warns(UserWarning, match="the gradient of act_fun.0.coef is not.; .*the network is as it was before the first step"):
+            history = fit(network, dataset(), opt, 5, 0, loss_fn=loss)
+        assert history.steps == 0 and history.stopped == "not finite"
+        assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_the_layer_is_named() -> None:
+    network = Network([2, 2, 1])
+    network.numeric_layers[1].coef.data[0, 0, 0] = torch.inf
+    with pytest.warns(UserWarning, match=re.escape("(layer 1 is the first whose sums are not finite, at its outputs [0])")):
+        assert fit(network, dataset(), "Adam", 5, 0).stopped == "not finite"
+
+
+def test_a_step_too_long_is_shortened() -> None:
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        error = (output - y).square().mean()
+        return error + torch.where(error > 10, torch.nan, 0.0)
+
+    network = Network([2, 2, 1])
+    history = fit(network, dataset(), "SGD", 5, 0, lr=5.0, loss_fn=loss)
+    assert history.steps == 5 and history["train_loss"][-1] < 10
+
+
+# Weights, predictions, metrics
+
+
+def test_weights_count_samples() -> None:
+    x, y = dataset()["train_input"], dataset()["train_label"]
+    weight = torch.arange(60) % 3
+    rows = torch.arange(60).repeat_interleave(weight)
+    for loss_fn in (None, nn.functional.l1_loss, nn.L1Loss()):
+        found = fit(Network([2, 2, 1]), (x, y), "Adam", 4, 0, lr=0.01, loss_fn=loss_fn, sample_weight=weight)
+        expected = fit(Network([2, 2, 1]), (x[rows], y[rows]), "Adam", 4, 0, lr=0.01, loss_fn=loss_fn)
+        assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-8)
+    with pytest.raises(
+        ValueError, match=re.escape("sample_weight needs a loss_fn of prediction, label and weights; <lambda> takes ['a', 'b']")
+    ):
+        fit(Network([2, 2, 1]), (x, y), steps=1, loss_fn=lambda a, b: a.sum(), sample_weight=weight)
+
+
+def test_a_prediction_may_be_a_derivative() -> None:
+    x = dataset()["train_input"]
+
+    def flow(model: Any, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return slope.flip(1) * torch.tensor([1.0, -1.0])
+
+    y = torch.stack([x[:, 1], -x[:, 0]], 1)
+    for model in (KAN([2, 1], auto_save=False), MLP([2, 5, 1])):
+        history = model.fit((x, y), steps=10, log=0, lamb=1e-6, pred_fn=flow)
+        assert history["train_loss"][-1] < 0.5 * history["train_loss"][0] and history["reg"][-1] > 0
+        assert torch.equal(model.cache_data, x)
+
+
+def test_the_penalty_is_there_although_activations_are_not_kept() -> None:
+    runs = [KAN([2, 2, 1], save_act=save_act, auto_save=False).fit(dataset(), steps=2, lamb=0.01, log=0) for save_act in (True, False)]
+    assert runs[0] == runs[1] and runs[0]["reg"][0] > 0
+
+
+def test_a_metric_that_is_no_number_is_named() -> None:
+    network, calls = Network([2, 2, 1]), []
+
+    def accuracy() -> Any:
+        calls.append(state(network))
+        return 1.0 if len(calls) < 3 else torch.zeros(2)
+
+    with pytest.raises(TypeError, match=re.escape("the metric 'accuracy' must return a number; it returned a tensor of shape (2,).")):
+        fit(network, dataset(), "Adam", 5, 0, lr=0.01, metrics=[accuracy])
+    assert all(torch.equal(calls[1][name], value) for name, value in network.state_dict().items())
+
+
+def test_large_test_sets_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(Network([2, 2, 1]), dataset(), steps=2, log=0)
+    monkeypatch.setattr("kan.training.measure.CHUNK", 100)
+    assert fit(Network([2, 2, 1]), dataset(), steps=2, log=0)["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-12)
+
+
+def test_a_parameter_that_is_not_finite_is_undone_although_the_loss_does_not_show_it() -> None:
+    network = Network([2, 2, 1])
+    network.symbolic_layers[0].set_function(0, 0, "tanh")
+    network.symbolic_layers[0].mask.data[0, 0] = 1.0
+
+    class Wild(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            network.symbolic_layers[0].affine.data[0, 0, 0] = torch.inf  # tanh(inf x) is finite
+            return loss
+
+    before = state(network)
+    with pytest.warns(UserWarning, match="^fit: step 0 led to"):
+        assert fit(network, dataset(), Wild, 3, 0, lr=0.01).stopped == "not finite"
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -26,6 +26,7 @@ from kan.bases.bspline import basis_rows
 from kan.bases.knots import core, extend_knots
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
+from kan.network.trace import slopes_of
 
 __all__ = ["insert_knots_"]
 
@@ -69,13 +70,9 @@ def _looked_at(network: Network, x: Tensor) -> tuple[list[Tensor], list[Tensor]]
     with torch.enable_grad():
         trace = network.trace(x)
         sums = [record.sums for record in trace.layers]
-        sensitivity = [torch.zeros_like(s) for s in sums]
-        for output in trace.output.unbind(1):
-            found = torch.autograd.grad(output.sum(), sums, retain_graph=True, allow_unused=True)
-            for total, part in zip(sensitivity, found, strict=True):
-                if part is not None:
-                    total.data += part.square()
-    return [values.detach() for values in trace.acts], [s.detach() for s in sensitivity]
+        each = [slopes_of(output, sums, retain=True) for output in trace.output.unbind(1) if output.requires_grad]
+    sensitivity = [torch.stack(parts).square().sum(0) for parts in zip(*each, strict=True)] or [torch.zeros_like(s) for s in sums]
+    return [values.detach() for values in trace.acts], sensitivity
 
 
 def _ends(layer: KANLayer, i: int, samples: Tensor, keep: bool) -> tuple[Tensor, Tensor]:

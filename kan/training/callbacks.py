@@ -1,0 +1,151 @@
+"""What is done besides during a fit: something at its start, after every step, at its end.
+
+A callback is given the `FitState`. It may ask for the end with ``state.stop = True``. One that raises ends the fit: the network is left at
+its best state, or as the last complete step left it, and the error goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from kan.training.history import History
+from kan.training.samples import Model
+
+__all__ = ["Callback", "Every", "FitState", "JSONHistory", "ProgressBar", "TensorBoard"]
+
+
+@dataclass
+class FitState:
+    """Where a fit stands.
+
+    Attributes:
+        network: that is trained.
+        history: the numbers so far.
+        steps: how many steps there will be at most.
+        step: number of the last complete step; -1 before the first.
+        stop: set by a callback that wants the fit to end.
+    """
+
+    network: Model
+    history: History
+    steps: int
+    step: int = -1
+    stop: bool = False
+
+
+class Callback:
+    """Does nothing; to be overridden."""
+
+    def on_fit_start(self, state: FitState) -> None:
+        """Before the first step, when the input has been checked."""
+
+    def on_step(self, state: FitState) -> None:
+        """After every step."""
+
+    def on_fit_end(self, state: FitState) -> None:
+        """After the last step, also if an error or an interrupt was the reason; the network is in its final state."""
+
+
+class Every(Callback):
+    """Calls `function` with the state after every `number`-th step, from the first on.
+
+    Example:
+        >>> Every(10, lambda state: state.network.saveckpt(f"run/{state.step}"))
+        <kan.training.callbacks.Every object at ...>
+    """
+
+    def __init__(self, number: int, function: Callable[[FitState], Any]) -> None:
+        if number < 1:
+            raise ValueError(f"a callback is called every so many steps, at least 1; got {number}.")
+        self.number, self.function = number, function
+
+    def on_step(self, state: FitState) -> None:
+        """Call the function if it is due."""
+        if state.step % self.number == 0:
+            self.function(state)
+
+
+class ProgressBar(Callback):
+    """A line with the losses and the time.
+
+    Args:
+        log: the numbers are renewed every `log` steps.
+        names: keys of the history that are shown instead of the losses.
+    """
+
+    def __init__(self, log: int = 1, names: Sequence[str] | None = None) -> None:
+        self.log, self.names = log, names
+        self._bar: tqdm[int] | None = None
+
+    def on_fit_start(self, state: FitState) -> None:
+        """Draw the empty bar."""
+        self._bar = tqdm(range(state.steps), desc="description", ncols=100)
+
+    def on_step(self, state: FitState) -> None:
+        """Draw it one step longer."""
+        assert self._bar is not None
+        if state.step % self.log == 0:
+            self._bar.set_description(_described(state.history, self.names))
+        self._bar.update()
+
+    def on_fit_end(self, state: FitState) -> None:
+        """Leave the line."""
+        assert self._bar is not None
+        self._bar.close()
+
+
+class JSONHistory(Callback):
+    """Writes the history to the file `path` every `every` steps and at the end, whole each time."""
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 10) -> None:
+        self.path = path
+        self._every = Every(every, lambda state: state.history.to_json(path))
+
+    def on_step(self, state: FitState) -> None:
+        """Write, if it is due."""
+        self._every.on_step(state)
+
+    def on_fit_end(self, state: FitState) -> None:
+        """Write."""
+        state.history.to_json(self.path)
+
+
+class TensorBoard(Callback):
+    """Writes every number of every step for TensorBoard to `folder`; needs the package ``tensorboard``."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fspath(folder)
+        self._writer: Any = None
+
+    def on_fit_start(self, state: FitState) -> None:
+        """Open the files.
+
+        Raises:
+            ImportError: if TensorBoard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError("the callback TensorBoard needs the package tensorboard: pip install tensorboard.") from error
+        self._writer = SummaryWriter(self.folder)
+
+    def on_step(self, state: FitState) -> None:
+        """Write the numbers of the step."""
+        for name, values in state.history.items():
+            self._writer.add_scalar(name, values[-1], state.step)
+
+    def on_fit_end(self, state: FitState) -> None:
+        """Close the files."""
+        self._writer.close()
+
+
+def _described(history: History, names: Sequence[str] | None) -> str:
+    if names is not None:
+        return "".join(f" {name}: {history[name][-1]:.2e} |" for name in names)
+    train, test, reg = (history[key][-1] for key in ("train_loss", "test_loss", "reg"))
+    return f"| train_loss: {train:.2e} | test_loss: {test:.2e} | reg: {reg:.2e} | "

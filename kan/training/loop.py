@@ -1,0 +1,225 @@
+"""The training loop: takes steps, undoes those that are not finite, and leaves the network in a good state however it ends.
+
+One step:
+
+1. draw the samples; update the grids if that is due;
+2. let the stepper move the parameters;
+3. evaluate. If the objective, a parameter or the gradient is not finite, go back: first to before the grid update, if there was one, then
+   with smaller and smaller steps; if that does not help either the fit ends;
+4. enter the numbers into the history. Until here the step can be undone as a whole, and it is if anything is raised;
+5. let the callbacks know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from kan.network.network import Network
+from kan.training.batches import Batches
+from kan.training.callbacks import Callback, FitState
+from kan.training.diagnosis import bad_gradient
+from kan.training.grid_schedule import GridSchedule
+from kan.training.history import History
+from kan.training.learning_rate import advance
+from kan.training.measure import Measure
+from kan.training.samples import Model, Samples
+from kan.training.snapshot import restore_, snapshot
+from kan.training.steppers import Stepper
+from kan.training.stopping import Stopping
+
+__all__ = ["Stage", "run"]
+
+TRIES = 4
+"""Smaller and smaller steps that are tried where one was not finite."""
+
+
+@dataclass
+class Stage:
+    """Everything that a number of steps needs.
+
+    Attributes:
+        network: is trained.
+        stepper: moves its parameters.
+        batches: the samples of each step.
+        measure: the numbers of each step.
+        stopping: when the stage ends early, and the best state.
+        history: is filled.
+        callbacks: are told.
+        schedule: when the grids are updated; never if None.
+        scheduler: of the learning rate, if there is one.
+        round_off: training loss at and below which the labels' own round-off is all that is left: steps would shuffle it at full cost.
+        diagnose: of the inputs, a clause that says where the network's numbers stop being finite; empty if they do not.
+    """
+
+    network: Model
+    stepper: Stepper
+    batches: Batches
+    measure: Measure
+    stopping: Stopping
+    history: History
+    callbacks: Sequence[Callback]
+    schedule: GridSchedule | None
+    scheduler: LRScheduler | None
+    round_off: float
+    diagnose: Callable[[Tensor], str]
+
+
+def run(stage: Stage, steps: int) -> str:
+    """Train for up to `steps` steps.
+
+    Returns:
+        A sentence about an end that was not planned (an interrupt, or numbers that are not finite), or nothing. Why it ended stands in the
+        history as well.
+    """
+    loop, state = _Loop(stage), FitState(stage.network, stage.history, steps)
+    with ExitStack() as ends:
+        for callback in stage.callbacks:
+            callback.on_fit_start(state)
+            ends.callback(callback.on_fit_end, state)
+        try:
+            stage.history.stopped = loop.steps(state)
+        except KeyboardInterrupt:
+            loop.undo()
+            stage.history.stopped = "interrupted"
+        except BaseException:
+            loop.undo()
+            stage.history.stopped = "error"
+            raise
+        finally:
+            if stage.stopping.finish_(stage.network, stage.history):
+                stage.stepper.reset()
+    return loop.sentence()
+
+
+class _Undo:
+    """How the network was before a step: its parameters, or all of it where its grids are about to move."""
+
+    def __init__(self, stage: Stage, whole: bool) -> None:
+        self.stage = stage
+        self.rows = stage.history.steps
+        self.saved: Tensor | list[Tensor] = snapshot(stage.network) if whole else stage.stepper.save()
+
+    def __call__(self) -> None:
+        if isinstance(self.saved, Tensor):
+            self.stage.stepper.restore_(self.saved)
+        else:
+            restore_(self.stage.network, self.saved)
+            self.stage.batches.forget()
+            self.stage.stepper.reset()
+
+
+class _Loop:
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.pending: _Undo | None = None
+        self.converged = self.idle = False
+        self.trouble = ""
+
+    def steps(self, state: FitState) -> str:
+        """Take steps; returns why they ended."""
+        stage = self.stage
+        for step in range(state.steps):
+            row = self._step(step)
+            if row is None:
+                return "not finite"
+            watched = stage.measure.watched(row)
+            advance(stage.scheduler, watched)
+            reason = stage.stopping.look(step, watched, stage.network, stage.history)
+            state.step = step
+            for callback in stage.callbacks:
+                callback.on_step(state)
+            if reason or state.stop:
+                return reason or "callback"
+        return "steps"
+
+    def undo(self) -> None:
+        """Go back to the end of the last complete step."""
+        if self.pending is not None and self.stage.history.trim() == self.pending.rows:
+            self.pending()
+            self.stage.stepper.reset()
+        self.pending = None
+
+    def sentence(self) -> str:
+        """What the user should know of the end."""
+        history = self.stage.history
+        if history.stopped not in ("interrupted", "not finite"):
+            return ""
+        last = history.best_step if history.restored else history.steps - 1
+        left = "as it was before the first step" if last is None or last < 0 else f"as step {last} left it"
+        if history.restored:
+            left += ", its best state"
+        if history.stopped == "interrupted":
+            return f"fit: interrupted in step {history.steps}; the network is {left}."
+        return (
+            f"fit: step {history.steps} led to an objective that is not finite ({self.trouble}); the step is undone, and smaller ones "
+            f"failed as well. The fit ends here, the network is {left}. Try a smaller lr, singularity_avoiding=True, or scale the data."
+        )
+
+    def _step(self, step: int) -> dict[str, float] | None:
+        """One step; returns its numbers, or None if it had to be undone."""
+        stage = self.stage
+        samples = stage.batches.draw()
+        moves_grid = stage.schedule is not None and stage.schedule.due(step)
+        self.pending = undo = _Undo(stage, whole=moves_grid)
+        if moves_grid:
+            assert isinstance(stage.network, Network)
+            stage.network.update_grid(samples.x)
+            stage.batches.forget()
+            stage.stepper.reset()
+            self.converged = self.idle = False
+        for attempt in range(1 + TRIES + moves_grid):
+            found = self._tried(samples, undo.saved)
+            if found is not None:
+                row = stage.measure.row(*found)
+                stage.history.append(row)
+                self.pending = None
+                self.converged = found[0] <= stage.round_off
+                return row
+            here = "" if self.trouble else stage.diagnose(samples.x)
+            undo()
+            self.trouble = self.trouble or self._diagnosed(samples) or here or "the loss or the penalty is not"
+            if attempt > 0 or not moves_grid:
+                stage.stepper.shrink()
+        self.pending = None
+        return None
+
+    def _diagnosed(self, samples: Samples) -> str:
+        """What was wrong before the step already, if anything: the sums of a layer, or a gradient."""
+        stage = self.stage
+        before = stage.diagnose(samples.x)
+        if before or stage.stepper.gradient_is_finite(samples.x, samples.y, None, samples.weight):
+            return before
+        return bad_gradient(stage.network)
+
+    def _tried(self, samples: Samples, saved: Tensor | list[Tensor]) -> tuple[float, float] | None:
+        """Loss and penalty after the stepper has moved the parameters; None if something is not finite.
+
+        Args:
+            samples: of the step.
+            saved: the parameters now, if it is a tensor.
+        """
+        stage = self.stage
+        first = stage.batches.first_layer(samples.x)
+        if self.converged:
+            return stage.measure.training(samples, first, stage.stepper.known_loss)[1:]
+        before = saved if isinstance(saved, Tensor) else stage.stepper.save()
+        stage.stepper.step(samples.x, samples.y, first, samples.weight)
+        total, loss, penalty = stage.measure.training(samples, first, stage.stepper.known_loss)
+        after = stage.stepper.save()
+        if not math.isfinite(total) or not math.isfinite(float(after.sum())):
+            return None
+        if not torch.equal(before, after):
+            self.idle = False
+        elif not self.idle:
+            self.idle = True
+            if not stage.stepper.gradient_is_finite(samples.x, samples.y, first, samples.weight):
+                self.idle = False
+                return None
+        return loss, penalty

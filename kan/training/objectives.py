@@ -1,0 +1,69 @@
+"""The objective of a fit, made from its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from kan.network.network import Network
+from kan.training.losses import weighted_loss
+from kan.training.mlp import PerceptronObjective, PerceptronPenalty
+from kan.training.objective import Objective, Penalty
+from kan.training.prediction import PredictionObjective
+from kan.training.samples import Model, Samples
+
+__all__ = ["AnyObjective", "check_prediction", "make_objective", "rounded"]
+
+AnyObjective: TypeAlias = Objective | PerceptronObjective | PredictionObjective
+
+CORNER = 1e-2
+"""Deviations ``d`` of edges enter the optimised penalty as ``sqrt(d^2 + CORNER^2) - CORNER``.
+
+The corner of the deviation at a dead edge stalls quasi-Newton steps: on exp(sin(pi x) + y^2) with [2,5,1], lamb=1e-3 and 50 steps, 8 of 10
+seeds end with one hidden node without this rounding and 10 of 10 with it. In float32 a corner of 1e-3 still stalls. The reported ``reg``
+is exact."""
+
+
+def make_objective(
+    network: Model,
+    loss_fn: Callable[..., Tensor] | None,
+    lamb: float,
+    penalty: Penalty | PerceptronPenalty | None,
+    singularity_avoiding: bool,
+    y_th: float,
+    pred_fn: Callable[[Any, Tensor], Tensor] | None,
+    weighted: bool,
+) -> AnyObjective:
+    """The exact objective; arguments as those of `fit`, `weighted` says whether samples have weights."""
+    loss = nn.functional.mse_loss if loss_fn is None else weighted_loss(loss_fn) if weighted else loss_fn
+    objective: Objective | PerceptronObjective
+    if isinstance(network, Network):
+        assert not isinstance(penalty, PerceptronPenalty)
+        objective = Objective(network, loss, lamb, penalty or Penalty(), singularity_avoiding, y_th)
+    else:
+        assert not isinstance(penalty, Penalty)
+        objective = PerceptronObjective(network, loss, lamb, penalty or PerceptronPenalty())
+    return objective if pred_fn is None else PredictionObjective(objective, pred_fn)
+
+
+def rounded(objective: AnyObjective) -> AnyObjective:
+    """What is minimised: `objective` without corners."""
+    if isinstance(objective, PredictionObjective):
+        inner = rounded(objective.inner)
+        assert not isinstance(inner, PredictionObjective)
+        return PredictionObjective(inner, objective.pred_fn)
+    return replace(objective, corner=CORNER) if isinstance(objective, Objective) else objective
+
+
+@torch.no_grad()
+def check_prediction(objective: PredictionObjective, samples: Samples) -> None:
+    """Raise ``ValueError`` if predictions and labels have different shapes, which the mean squared error would broadcast."""
+    before = objective.network.last_input
+    shape = tuple(objective.predict(samples.x).shape)
+    objective.network.remember_input(before)
+    if shape != tuple(samples.y.shape):
+        raise ValueError(f"pred_fn must return predictions of the labels' shape, {tuple(samples.y.shape)}; it returned {shape}.")

@@ -1,0 +1,64 @@
+"""What a fit leaves for another one to go on from: moments or curvature, schedule, and where random numbers stand.
+
+It is a dictionary of tensors and plain data, so that ``torch.load(..., weights_only=True)`` reads it. Nothing in it is copied; who goes
+on from it copies.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from kan.training.batches import Batches
+from kan.training.steppers import Stepper, TorchStepper
+
+__all__ = ["load_state", "optimizer_state", "state_of"]
+
+
+def optimizer_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a model has kept of its last fit.
+
+    Raises:
+        ValueError: if there is nothing.
+    """
+    if kept is None:
+        raise ValueError("resume=True goes on from the last fit of this model, and there is none; models made by prune or refine are new.")
+    return kept
+
+
+def state_of(name: str, stepper: Stepper, scheduler: LRScheduler | None, batches: Batches) -> dict[str, Any]:
+    """The state at the end of a fit with the method `name`."""
+    state: dict[str, Any] = {
+        "opt": name, "shapes": [list(p.shape) for p in stepper.parameters], "method": stepper.state_dict(), "batches": batches.state_dict()
+    }  # fmt: skip
+    if scheduler is not None and isinstance(stepper, TorchStepper):
+        rates = [float(group["lr"]) for group in stepper.optimizer.param_groups]
+        state.update(scheduler=scheduler.state_dict(), rates=rates)
+    return state
+
+
+def load_state(state: Mapping[str, Any], name: str, stepper: Stepper, scheduler: LRScheduler | None, batches: Batches) -> None:
+    """Go on from `state`.
+
+    Learning rates are those of the new fit, unless both fits have a schedule: that goes on then.
+
+    Raises:
+        ValueError: if it is the state of another method, or of parameters of other shapes.
+    """
+    if state["opt"] != name:
+        raise ValueError(f"resume goes on with the same optimiser: the state is that of {state['opt']!r}, and opt is {name!r}.")
+    shapes = [list(p.shape) for p in stepper.parameters]
+    if state["shapes"] != shapes:
+        raise ValueError(
+            f"resume needs parameters of the shapes that the optimiser's state has, {state['shapes']}; the network now has {shapes}. "
+            f"Begin anew with resume=False."
+        )
+    stepper.load_state_dict(state["method"])
+    batches.load_state_dict(state["batches"])
+    if scheduler is not None and "scheduler" in state and isinstance(stepper, TorchStepper):
+        scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
+        for group, rate in zip(stepper.optimizer.param_groups, state["rates"], strict=True):
+            group["lr"] = rate

@@ -1,0 +1,161 @@
+"""Samples: inputs ``(N, n)``, labels ``(N, ...)`` and perhaps weights ``(N,)``, as tensors that fit a network.
+
+They may come as tensors, numpy arrays or pandas frames. pandas is looked at only where the caller has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kan.network.mlp import Perceptron
+from kan.network.network import Network
+
+__all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight", "is_array"]
+
+Model: TypeAlias = Network | Perceptron
+"""What can be trained."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs `x` ``(N, n)``, labels `y` ``(N, ...)`` and how much each sample counts, `weight` ``(N,)``; None for all the same."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def at(self, rows: Tensor) -> Samples:
+        """Those in `rows`."""
+        rows = rows.to(self.x.device)
+        return Samples(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a fit wants of its samples.
+
+    Attributes:
+        network: that will be trained.
+        same_shape: whether labels must have the shape of the network's outputs.
+        floating: whether labels become floating-point numbers; the classes of a cross-entropy must not.
+    """
+
+    network: Model
+    same_shape: bool
+    floating: bool
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` is a tensor, a numpy array, or a frame or series of pandas."""
+    return isinstance(value, (Tensor, np.ndarray, *_pandas_types()))
+
+
+def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> Samples:
+    """`x` and `y` as tensors in the network's dtype, after checking them.
+
+    Args:
+        wanted: what the fit wants of them.
+        names: what messages call the two.
+        x, y: tensors on the network's device, or arrays or frames.
+
+    Raises:
+        TypeError: if one is no array, or does not hold numbers.
+        ValueError: if one is empty, of the wrong shape or device, or not finite.
+    """
+    network, (name, label) = wanted.network, names
+    inputs, outputs = network.input_width, network.width_in[-1]
+    whole = isinstance(x, Tensor) and not x.is_floating_point()
+    x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
+    if x.dim() != 2 or x.shape[1] != inputs:
+        raise ValueError(
+            f"{name} must have the shape (number of samples, {inputs}), one column per input of the network; got {tuple(x.shape)}."
+        )
+    if x.shape[0] == 0:
+        raise ValueError(f"{name} has no samples.")
+    if whole or x.is_complex():
+        raise ValueError(f"{name} must hold floating-point numbers; got {x.dtype}. Convert it with .to(model.dtype).")
+    if wanted.same_shape and tuple(y.shape) != (x.shape[0], outputs):
+        hint = " Use label[:, None] to make a column of it." if tuple(y.shape) == (x.shape[0],) and outputs == 1 else ""
+        raise ValueError(f"{label} must have the shape of the network's output, ({x.shape[0]}, {outputs}); got {tuple(y.shape)}.{hint}")
+    if y.dim() == 0 or y.shape[0] != x.shape[0]:
+        raise ValueError(f"{label} must have one row per sample, {x.shape[0]}; got the shape {tuple(y.shape)}.")
+    for which, values in ((name, x), (label, y)):
+        if values.device.type != network.device.type:
+            raise ValueError(f"{which} is on {values.device} but the network is on {network.device}; move one with .to(device).")
+    dtype = network.dtype
+    x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
+    for which, values in ((name, x), (label, y)):
+        bad = ~torch.isfinite(values).reshape(len(values), -1)
+        if bool(bad.any()):
+            columns = bad.any(dim=0).nonzero()[:, 0].tolist()
+            raise ValueError(
+                f"{which} must be finite in {dtype}; it holds NaN or infinity in column(s) {columns} "
+                f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
+            )
+    return Samples(x, y)
+
+
+def checked_weight(network: Model, weight: Any, count: int, whose: str = "training sample") -> Tensor:
+    """Weights of `count` samples, ``(count,)``, in the network's dtype.
+
+    Raises:
+        TypeError: if `weight` is no array.
+        ValueError: if it has another shape, is negative or not finite somewhere, or zero everywhere.
+    """
+    values = _as_tensor(network, "sample_weight", weight)
+    if tuple(values.shape) != (count,):
+        raise ValueError(f"sample_weight must have the shape ({count},), one number per {whose}; got {tuple(values.shape)}.")
+    values = values.to(network.dtype)
+    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+        raise ValueError(f"sample_weight must be finite and not negative; it lies in [{float(values.min())}, {float(values.max())}].")
+    if not bool((values > 0).any()):
+        raise ValueError(f"sample_weight must be positive for one {whose} at least; all of them are zero.")
+    return values
+
+
+def _pandas_types() -> tuple[type, ...]:
+    pandas = sys.modules.get("pandas")
+    return () if pandas is None else (pandas.DataFrame, pandas.Series)
+
+
+def _as_tensor(network: Model, name: str, value: Any, column: bool = False) -> Tensor:
+    """`value` as a tensor; arrays go to the network's device, their integers stay.
+
+    Args:
+        network: that it is for.
+        name: of `value`, in messages.
+        value: tensor, array, or frame.
+        column: make a column ``(N, 1)`` of a series of pandas.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if not is_array(value):
+        raise TypeError(f"{name} must be a torch tensor, numpy array or pandas frame; got {type(value).__name__}. "
+                        f"Convert it with torch.as_tensor.")  # fmt: skip
+    if not isinstance(value, np.ndarray):
+        value = _from_pandas(name, value)
+        value = value[:, None] if column and value.ndim == 1 else value
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold numbers; got an array of {value.dtype}.")
+    return torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("=")))).to(network.device)
+
+
+def _from_pandas(name: str, frame: Any) -> np.ndarray:
+    """The numbers of a frame or series; missing ones are NaN."""
+    types = sys.modules["pandas"].api.types
+    columns = {str(frame.name): frame.dtype} if frame.ndim == 1 else {str(key): kind for key, kind in frame.dtypes.items()}
+    others = {key: str(kind) for key, kind in columns.items() if not types.is_numeric_dtype(kind) or types.is_complex_dtype(kind)}
+    if others:
+        raise TypeError(f"{name} must hold numbers; the columns {others} do not. Encode or drop them.")
+    whole = all(types.is_integer_dtype(kind) for kind in columns.values()) and not bool(np.any(frame.isna()))
+    values: np.ndarray = frame.to_numpy(dtype=np.int64) if whole else frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
