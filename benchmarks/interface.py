@@ -7,6 +7,8 @@ Workloads
     ``forward``, ``attribute``, ``plot``, ``auto_swap``
         the call alone, on a network that has seen its samples. What pykan's forward pass stores for attribution and plots, ours computes
         in those calls.
+    ``scores``
+        ``get_act`` of the samples and ``attribute``: the same from the data on, wherever the work is done.
     ``step``
         ``fit`` with one step of L-BFGS, ``lamb=0.01``, without grid update; up to 25 evaluations of objective and gradient.
     ``prune``
@@ -63,6 +65,7 @@ WORKLOADS = [
     Workload("forward", [4, 10, 10, 1], 1000, 10, "forward"),
     Workload("step", [4, 5, 5, 1], 1000, 15, "step"),
     Workload("attribute", [100, 10, 10, 1], 1000, 10, "attribute"),
+    Workload("scores", [100, 10, 10, 1], 1000, 10, "scores"),
     Workload("plot", [4, 10, 10, 1], 1000, 10, "plot"),
     Workload("prune", [4, 10, 10, 1], 1000, 10, "prune", auto_save=True),
     Workload("auto_swap", [9, 10, 10, 1], 1000, 50, "auto_swap"),
@@ -81,10 +84,16 @@ def step(model: Any, data: Data) -> None:
     model.fit(data, opt="LBFGS", steps=1, lamb=0.01, update_grid=False)
 
 
+def scores(model: Any, data: Data) -> None:
+    model.get_act(data["train_input"])
+    model.attribute()
+
+
 CALLS: dict[str, Callable[[Any, Data], Any]] = {
     "forward": lambda model, data: model(data["train_input"]),
     "step": step,
     "attribute": lambda model, data: model.attribute(),
+    "scores": scores,
     "plot": plot,
     "prune": lambda model, data: model.prune(),
     "auto_swap": lambda model, data: model.auto_swap(),
@@ -144,7 +153,7 @@ def serve(workload: Workload, seconds: float, least: int, threads: int) -> dict[
     import kan
 
     torch.set_num_threads(threads)
-    if workload.call not in ("step", *dir(kan.KAN)):
+    if workload.call not in ("step", "scores", *dir(kan.KAN)):
         return {"failure": f"there is no KAN.{workload.call}"}
     if workload.name != "memory":
         return {"figures": durations(workload, seconds, least)}

@@ -25,10 +25,10 @@ from kan.discovery import auto, formula, suggest
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
-from kan.training import fit as training
 from kan.training.callbacks import Callback
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
+from kan.training.levels import fit_levels
 from kan.training.objective import Penalty, regularization
 from kan.training.resume import optimizer_state
 
@@ -161,6 +161,7 @@ class KAN(Network):
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
         resume: bool = False,
+        grids: Sequence[int] = (),
     ) -> History:
         """Train the model in place and save it as a new version.
 
@@ -170,7 +171,7 @@ class KAN(Network):
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
                 ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
-            opt: ``'LBFGS'``, ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
+            opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
                 model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
@@ -199,6 +200,8 @@ class KAN(Network):
             callbacks: told of every step, see `kan.training.callbacks`.
             progress: whether there is a progress bar; there is none for ``log < 1`` either.
             resume: go on with moments, curvature and random numbers of the last fit, which are kept as `optimizer_state`.
+            grids: numbers of grid intervals, such as ``[3, 5, 10, 20]``: with every one all the steps are taken, and knots are inserted in
+                between, see `kan.training.levels`. The grids are updated on the first level only.
 
         Returns:
             ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is
@@ -214,10 +217,11 @@ class KAN(Network):
             from kan.plotting.video import frame_saver
 
             frame = frame_saver(self, img_folder, save_fig_freq, in_vars=in_vars, out_vars=out_vars, beta=beta)
-        results = training.fit(
-            self, dataset, opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th,
-            display_metrics, frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler,
-            clip=clip, patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
+        results = fit_levels(
+            self, dataset, grids, opt=opt, steps=steps, log=log, lamb=lamb, penalty=penalty, grid_schedule=schedule, loss_fn=loss_fn, lr=lr,
+            batch=batch, metrics=metrics, singularity_avoiding=singularity_avoiding, y_th=y_th, display_metrics=display_metrics,
+            on_step=frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
+            patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
         self.optimizer_state = results.optimizer_state

@@ -28,6 +28,11 @@ __all__ = ["change_of_basis", "evaluate", "fitted", "interpolate", "least_square
 REFIT_NUMBERS = 2**20
 """Most entries of the design matrices that `refit` makes at a time, so few that caches hold them; an input's own matrix is never split."""
 
+BATCHED = 64
+"""Largest systems that are solved in one batch. With torch 2.13 and MKL, batches of larger ones can hang for good once the number of
+threads has been changed, as `fit` does: two systems of size 203 after ``set_num_threads(1)`` and ``(2)`` did, two of 103 did not, nor did
+one alone."""
+
 
 def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
     """Splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, shape ``(B, I, O)`` from `x` ``(B, I)``, `coef` ``(I, O, n)``."""
@@ -45,8 +50,11 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
     Returns:
         ``(I, O, n)`` in the dtype of `values`.
     """
-    design = _design(sites.t(), table)
-    coef: Tensor = torch.linalg.solve(design, values.double())
+    design, target = _design(sites.t(), table), values.double()
+    if design.shape[1] > BATCHED:
+        coef = torch.stack([torch.linalg.solve(*each) for each in zip(design, target, strict=True)])
+    else:
+        coef = torch.linalg.solve(design, target)
     return coef.transpose(1, 2).to(values.dtype)
 
 

@@ -68,6 +68,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     resume: Mapping[str, Any] | None = None,
+    history: History | None = None,
+    refined: bool = False,
 ) -> History:
     """Train `network` in place.
 
@@ -99,6 +101,8 @@ def fit(
         callbacks: told of every step, see `kan.training.callbacks`.
         progress: whether there is a progress bar.
         resume: state of another fit's optimiser to go on from.
+        history: of another fit, which is continued.
+        refined: whether the network's grids have been refined since that one.
 
     Returns:
         The history: ``train_loss``, ``test_loss``, ``reg``, with validation data ``val_loss``, and the metrics, one number per step, at the
@@ -118,13 +122,17 @@ def fit(
     objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, sample_weight is not None)
     batches = make_batches(network, data, batch)
     measure = Measure(objective, data.validation, data.test, math.sqrt if squares else float, _named(metrics or ()))
-    history = History(measure.names)
+    before = history
+    history = History(measure.names) if before is None else before
     for key in display_metrics or ():
         if key not in history:
             raise unknown_name("metric in display_metrics", key, history)
     stepper = make_stepper(opt, rounded(objective), trainable_parameters(network), lr, clip)
     scheduler = make_scheduler(lr_scheduler, stepper)
     method = opt if isinstance(opt, str) else (opt if isinstance(opt, type) else type(opt)).__name__
+    if refined and before is not None and before.optimizer_state is not None:
+        error = measure.training(data.first, None, None)[1] if squares and pred_fn is None and batches.whole else None
+        stepper.carry_(before.optimizer_state["method"], error)
     if resume is not None:
         load_state(resume, method, stepper, scheduler, batches)
     told: list[Callback] = [ProgressBar(log, display_metrics)] if progress and log > 0 else []

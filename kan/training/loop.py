@@ -125,8 +125,9 @@ class _Loop:
     def steps(self, state: FitState) -> str:
         """Take steps; returns why they ended."""
         stage = self.stage
-        for step in range(state.steps):
-            row = self._step(step)
+        begun = stage.history.steps
+        for step in range(begun, begun + state.steps):
+            row = self._step(step - begun)
             if row is None:
                 return "not finite"
             watched = stage.measure.watched(row)

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
-from kan.training.fit import trainable_parameters
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 

@@ -22,7 +22,7 @@ __all__ = ["LMStepper"]
 
 
 class LMStepper(Stepper):
-    """Levenberg-Marquardt, see `kan.training.levenberg_marquardt`. It computes in float64; a network in another format has a copy that does.
+    """Levenberg-Marquardt, see `kan.training.levenberg_marquardt`, in float64; a network in another format has a copy that is trained.
 
     Args:
         objective: is minimised.
@@ -56,9 +56,10 @@ class LMStepper(Stepper):
         if objective is not self.objective:
             _cast(objective.network, self.objective.network)
 
-    def anchor(self, error: float) -> None:
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
-        self._anchor = Anchor(self._prepared()[1].coordinates(), error)
+        if error is not None and self.objective.lamb == 0:
+            self._anchor = Anchor(self._prepared()[1].coordinates(), error)
 
     def _prepared(self) -> tuple[Objective, Columns]:
         """The objective of a network in float64 and the columns of its Jacobian."""
@@ -84,7 +85,7 @@ class LMStepper(Stepper):
     def reset(self) -> None:
         """Forget what is known of the present parameters; the damping stays."""
         self._forget()
-        self._deterministic, self._anchor = False, None
+        self._anchor = None
 
     def _forget(self) -> None:
         self._stalled, self._known, self._exact, self._first = False, None, None, None

@@ -52,8 +52,16 @@ class Stepper(ABC):
     def reset(self) -> None:  # noqa: B027 (may have nothing to forget)
         """The parameters mean another function now, as after a grid update, or the last step was broken off."""
 
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:  # noqa: B027 (may have no use for it)
+        """Take over what still fits of the state of a fit of the same network before its grids were refined.
+
+        Args:
+            state: what `state_dict` was then.
+            error: the mean squared error before the first step; None if that is not the loss.
+        """
+
     def assume_deterministic(self) -> None:  # noqa: B027 (may have no use for it)
-        """The objective will depend on nothing but the parameters, until `reset`."""
+        """The objective will depend on nothing but the parameters."""
 
     @property
     def known_loss(self) -> float | None:
@@ -135,6 +143,18 @@ class TorchStepper(Stepper):
             self.optimizer.reset()
         else:
             self.optimizer.state.clear()
+
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
+        """Moments of parameters that have their shape still. The curvature of L-BFGS is that of other coefficients, and is not taken."""
+        if self._learns_curvature:
+            return
+        own, before = self.optimizer.state_dict(), state["state"]
+        fits = {
+            index: entries
+            for index, entries in before.items()
+            if all(not isinstance(v, Tensor) or v.dim() == 0 or v.shape == self.parameters[index].shape for v in entries.values())
+        }
+        self.optimizer.load_state_dict({**own, "state": copy.deepcopy(fits)})
 
     def assume_deterministic(self) -> None:
         """Let L-BFGS keep the last evaluation of a step as the first of the next."""

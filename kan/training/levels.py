@@ -1,0 +1,69 @@
+"""Multilevel training: coarse grids first, finer ones from there.
+
+Each level begins where the last one ended, for knot insertion changes no function (`kan.network.insertion`), and its first step has the
+error of the coarse grid to start from. What the optimiser knows is carried over where it still means the same: Levenberg-Marquardt takes
+corrections to be about as large as the coarse grid's error was; moments of parameters whose shape has stayed go on; the curvature of
+L-BFGS is forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kan.network.insertion import insert_knots_
+from kan.network.network import Network
+from kan.training.fit import fit
+from kan.training.history import History
+from kan.training.samples import Model
+
+__all__ = ["fit_levels"]
+
+
+def fit_levels(
+    network: Model, dataset: Any, grids: Sequence[int], *, grid_schedule: Any = None, time_limit: float | None = None, **options: Any
+) -> History:
+    """`fit` with one number of grid intervals after another, in place.
+
+    Args:
+        network: a KAN.
+        dataset: see `fit`.
+        grids: numbers of grid intervals; those of the network stay as they are if there are none. With every one all the steps are taken.
+        grid_schedule: when the grids are updated on the first level; on the others knots stay where they are.
+        time_limit: for all levels together.
+        options: see `fit`.
+
+    Returns:
+        The history of all levels, one after another. An end by patience is the end of its level only.
+
+    Raises:
+        TypeError, ValueError: as `fit`; for grids of something else than a KAN, that are no positive integers, or that do not rise.
+    """
+    if not grids:
+        return fit(network, dataset, grid_schedule=grid_schedule, time_limit=time_limit, **options)
+    if not isinstance(network, Network):
+        raise TypeError(f"grids are those of a KAN; a {type(network).__name__} has none.")
+    for intervals in grids:
+        network.per_layer("each of grids", intervals)
+    if any(finer <= coarser for coarser, finer in zip(grids[:-1], grids[1:], strict=True)):
+        raise ValueError(f"grids must rise from level to level, as in [3, 5, 10, 20]; got {list(grids)}.")
+    if isinstance(options.get("opt"), torch.optim.Optimizer):
+        raise ValueError("grids give the network new parameters, which an optimiser that exists does not hold: pass its class or its name.")
+    begun = time.monotonic()
+    # Everything is checked before the first knot moves.
+    history = fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None})
+    for level, intervals in enumerate(grids):
+        if network.grid != intervals:
+            insert_knots_(network, intervals, network.remembered_input())
+        left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), math.ulp(0.0))
+        schedule = grid_schedule if level == 0 else None
+        history = fit(network, dataset, grid_schedule=schedule, time_limit=left, history=history, refined=level > 0, **options)
+        options.pop("resume", None)
+        if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
+            break
+    history.seconds = time.monotonic() - begun
+    return history
