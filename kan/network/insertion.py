@@ -30,8 +30,9 @@ from kan.network.trace import slopes_of
 
 __all__ = ["insert_knots_"]
 
-MARGIN = 0.01
-"""How far the grids of hidden nodes reach beyond their samples, as a share of the samples' range: other data reach a little farther."""
+MARGIN = 0.005
+"""How far grids reach beyond their samples at least, as a share of the samples' range: other data reach a little farther, and splines fade
+beyond the grid."""
 NEAR = 1e-3
 """A knot nearer than this share of an interval to the end of the samples is no end of an interval of its own."""
 LEAST = 1e-6
@@ -41,9 +42,9 @@ LEAST = 1e-6
 def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -> None:
     """Give every spline more intervals, in place; the function is the same at the samples, to round-off.
 
-    The grids of the inputs keep their ends, those of the hidden nodes get the ends of their samples; in between all knots stay. An input
-    with more knots between its samples than it may have intervals gets its old grid read at the new number of points instead, and splines
-    that interpolate the old ones.
+    The grids of the hidden nodes get the ends of their samples, and all reach a little farther than these; in between all knots stay. An
+    input with more knots between its samples than it may have intervals gets its old grid read at the new number of points instead, and
+    splines that interpolate the old ones.
 
     Args:
         network: changed in place; its ``coef`` and ``grid`` are new parameters.
@@ -79,9 +80,10 @@ def _ends(layer: KANLayer, i: int, samples: Tensor, keep: bool) -> tuple[Tensor,
     """Where the function has to stay the same, and the ends of the new grid, which reach a little farther, ``(2,)`` each in float64."""
     grid = core(layer.grid, layer.k)[i, [0, -1]].double().cpu()
     seen = torch.stack(samples.aminmax())
-    if keep or not float(seen[1] - seen[0]) > NEAR * float(grid[1] - grid[0]) / layer.num:
+    if not float(seen[1] - seen[0]) > NEAR * float(grid[1] - grid[0]) / layer.num:
         return grid, grid
-    return seen, seen + MARGIN * (seen[1] - seen[0]) * torch.tensor([-1.0, 1.0], dtype=seen.dtype)
+    reach = seen + MARGIN * (seen[1] - seen[0]) * torch.tensor([-1.0, 1.0], dtype=seen.dtype)
+    return (grid, torch.stack([torch.minimum(grid[0], reach[0]), torch.maximum(grid[1], reach[1])])) if keep else (seen, reach)
 
 
 def _divided(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, count: int, seen: Tensor, ends: Tensor) -> Tensor:

@@ -123,26 +123,38 @@ def active_nodes(network: Network, threshold: float = 1e-2, trace: Trace | None 
 
 
 @torch.no_grad()
-def prune_edges_(network: Network, threshold: float = 3e-2) -> None:
-    """Mask the numeric edges whose attribution score is not above `threshold`, in place. Symbolic edges are kept.
+def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = False) -> None:
+    """Mask the edges whose attribution score is not above `threshold`, in place.
+
+    Args:
+        network: changed in place.
+        threshold: of the edge scores.
+        symbolic: whether symbolic edges are masked, too; they are kept otherwise.
 
     Raises:
         ValueError: if a layer would lose all its edges; the network is left alone then.
     """
     trace = network.trace()
-    masks, means = [], []
+    masks = []
     for l, score in enumerate(attribute(trace).edge_scores):
-        old = network.numeric_layers[l].mask
-        mask = old * (score.t() > threshold)
-        if bool(old.any()) and not bool(mask.any()) and not network.symbolic_layers[l].active():
+        numeric, named = network.numeric_layers[l].mask, network.symbolic_layers[l].mask
+        kept = (score > threshold).to(score.dtype)
+        masks.append((numeric * kept.t(), named * kept if symbolic else named.clone()))
+        left = bool(masks[l][0].any()) or bool(masks[l][1].any())
+        if not left and (bool(numeric.any()) or network.symbolic_layers[l].active()):
             raise ValueError(
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
             )
-        masks.append(mask)
-        means.append((trace.layers[l].numeric_mean() * (mask == 0).t()).sum(dim=1))
-    for l, (mask, mean) in enumerate(zip(masks, means, strict=True)):
-        network.numeric_layers[l].mask.copy_(mask)
+    for l, (numeric, named) in enumerate(masks):
+        record, layer = trace.layers[l], network.symbolic_layers[l]
+        mean = (record.numeric_mean() * (numeric == 0).t()).sum(dim=1)
+        if record.symbolic is not None:
+            inputs, outputs, values = record.symbolic
+            gone = (named[outputs, inputs] == 0).to(values.dtype)
+            mean = mean.index_add(0, outputs, values.mean(dim=0) * gone)
+        network.numeric_layers[l].mask.copy_(numeric)
+        layer.mask.copy_(named)
         _hold_(network, l, mean)
 
 

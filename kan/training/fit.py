@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -181,7 +182,7 @@ def trainable_parameters(network: Model) -> list[nn.Parameter]:
 
 
 def _check_numbers(steps: int, batch: int, lamb: float, lr: float, clip: float | None) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 0:
         raise ValueError(f"steps must be an integer of at least 0; got {steps!r}.")
     if batch != -1 and batch < 1:
         raise ValueError(f"batch must be a positive number of samples, or -1 for all of them; got {batch}.")

@@ -46,7 +46,7 @@ def fit_levels(
     if not grids:
         return fit(network, dataset, grid_schedule=grid_schedule, time_limit=time_limit, **options)
     if not isinstance(network, Network):
-        raise TypeError(f"grids are those of a KAN; a {type(network).__name__} has none.")
+        raise TypeError(f"grids are those of a KAN; {type(network).__name__} has none.")
     for intervals in grids:
         network.per_layer("each of grids", intervals)
     if any(finer <= coarser for coarser, finer in zip(grids[:-1], grids[1:], strict=True)):

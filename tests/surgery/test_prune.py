@@ -491,3 +491,22 @@ def test_a_model_that_saves_no_activations_is_pruned_like_any_other() -> None:
         torch.testing.assert_close(pruned(x), model(x), rtol=1e-12, atol=1e-12)
         widths.append(pruned.width)
     assert widths == [[[2, 0], [3, 0], [1, 0]]] * 2
+
+
+def test_symbolic_edges_are_pruned_on_demand() -> None:
+    model, x = KAN([2, 1, 1], seed=0, auto_save=False), torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
+    model(x)
+    model.fix_symbolic(0, 0, 0, "x", fit_params_bool=False)
+    model.fix_symbolic(0, 1, 0, "x", fit_params_bool=False)
+    with torch.no_grad():
+        model.symbolic_fun[0].affine[0, 1] = torch.tensor([1.0, 0.0, 1e-4, 0.7])
+        before = model(x)
+    model.prune_edge(0.05)
+    assert model.symbolic_fun[0].mask.tolist() == [[1.0, 1.0]]
+    model.prune_edge(0.05, symbolic=True)
+    assert model.symbolic_fun[0].mask.tolist() == [[1.0, 0.0]]
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), before, rtol=0, atol=1e-3)  # its mean is held by the bias
+    with pytest.raises(ValueError, match="would drop every edge of layer 0"):
+        model.prune_edge(1e6, symbolic=True)
+    assert model.symbolic_fun[0].mask.tolist() == [[1.0, 0.0]]

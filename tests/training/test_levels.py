@@ -126,7 +126,7 @@ def test_bad_input_is_told_before_a_knot_moves() -> None:
             fit_levels(network, bad, [5, 10], steps=1, progress=False)
     with pytest.raises(ValueError, match="pass its class or its name"):
         fit_levels(network, (x, y), [5], opt=torch.optim.Adam(network.parameters()), steps=1, progress=False)
-    with pytest.raises(TypeError, match="a MLP has none"):
+    with pytest.raises(TypeError, match="MLP has none"):
         fit_levels(MLP([2, 3, 1]), (x, y), [5], steps=1, progress=False)
     assert torch.equal(network.numeric_layers[0].grid, knots)
 
