@@ -35,6 +35,7 @@ from kan.spline import curve2coef
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.augmentation import augment_input
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
+from kan.training.residuals import fit_residuals
 
 KANLayer = KANLayer.KANLayer  # type: ignore[assignment]
 LBFGS = LBFGS.LBFGS  # type: ignore[assignment]
@@ -77,7 +78,7 @@ pd = _Pandas("pandas")
 __all__ = [
     "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol",
     "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
-    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "get_derivative", "hypothesis", "lambdify",
+    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative", "hypothesis", "lambdify",
     "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random", "simplify", "sin",
     "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
 from kan.training.levels import fit_levels
 from kan.training.objective import Penalty, regularization
+from kan.training.residuals import ResidualFunction, fit_residuals
 from kan.training.resume import optimizer_state
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class KAN(Network):
         progress: bool = True,
         resume: bool = False,
         grids: Sequence[int] = (),
+        restarts: int = 1,
     ) -> History:
         """Train the model in place and save it as a new version.
 
@@ -202,6 +204,8 @@ class KAN(Network):
             resume: go on with moments, curvature and random numbers of the last fit, which are kept as `optimizer_state`.
             grids: numbers of grid intervals, such as ``[3, 5, 10, 20]``: with every one all the steps are taken, and knots are inserted in
                 between, see `kan.training.levels`. The grids are updated on the first level only.
+            restarts: train so many networks, this one and others from the next seeds, and keep the best on validation, test or training
+                data; with `grids` on the first level only. See `kan.training.restarts`.
 
         Returns:
             ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is
@@ -222,11 +226,23 @@ class KAN(Network):
             batch=batch, metrics=metrics, singularity_avoiding=singularity_avoiding, y_th=y_th, display_metrics=display_metrics,
             on_step=frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
-            resume=optimizer_state(self.optimizer_state) if resume else None,
+            resume=optimizer_state(self.optimizer_state) if resume else None, restarts=restarts,
         )  # fmt: skip
         self.optimizer_state = results.optimizer_state
         self.log_history("fit")
         return results
+
+    def fit_residuals(
+        self,
+        residual_fn: ResidualFunction | Sequence[ResidualFunction],
+        points: Tensor | Sequence[Tensor],
+        steps: int = 50,
+        **options: Any,
+    ) -> list[float]:
+        """Make residuals small, such as those of a differential equation, and save a new version; see `kan.training.residuals`."""
+        history = fit_residuals(self, residual_fn, points, steps, **options)
+        self.log_history("fit_residuals")
+        return history
 
     def train(self, mode: Any = True, **arguments: Any) -> Any:
         """``nn.Module.train``; with a dataset in place of the mode, the older name of `fit`."""
@@ -345,9 +361,9 @@ class KAN(Network):
         """A new model with the hidden nodes whose score is above `threshold`, or with those of `active_neurons_id`."""
         return self._child(prune.prune_nodes(self, threshold, active_neurons_id), "prune_node" if log_history else None)
 
-    def prune_edge(self, threshold: float = 3e-2, log_history: bool = True) -> None:
-        """Mask the numeric edges whose score is not above `threshold`, in place."""
-        prune.prune_edges_(self, threshold)
+    def prune_edge(self, threshold: float = 3e-2, log_history: bool = True, symbolic: bool = False) -> None:
+        """Mask the edges whose score is not above `threshold`, in place; the symbolic ones only if `symbolic` is True."""
+        prune.prune_edges_(self, threshold, symbolic)
         if log_history:
             self.log_history("prune_edge")
 
@@ -781,7 +797,8 @@ class KAN(Network):
     def log_history(self, method_name: str) -> None:
         """Save the model as the next version, made by `method_name`; does nothing without `auto_save`."""
         if self.auto_save:
-            self.round, self.state_id = self.store.record(self, method_name, (self.round, self.state_id), self._saved())
+            version = self.round, self.state_id
+            self.round, self.state_id = self.store.record(self, method_name, version, self._saved(), self.optimizer_state)
 
     def _child(self, new: KAN, method: str | None) -> KAN:
         """A model made from this one, saved as the next version unless `method` is None."""
@@ -795,7 +812,7 @@ class KAN(Network):
 
     def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
         """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``."""
-        files.save(self, path, self._saved())
+        files.save(self, path, self._saved(), self.optimizer_state)
 
     @classmethod
     def loadckpt(cls, path: str | os.PathLike[str] = "model", device: torch.device | str | None = None) -> KAN:
@@ -819,6 +836,7 @@ class KAN(Network):
             **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.store = Store.existing(model.ckpt_path)
+        model.optimizer_state = files.load_optimizer(path)
         return model
 
     def checkout(self, model_id: str) -> KAN:

@@ -1,15 +1,16 @@
-"""The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them.
+"""The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them, and after a fit
+``<path>_optimizer``.
 
-The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All three are
-written beside
-their names, synced and renamed together, so that a name never stands for half a file.
+The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All are
+written beside their names, synced and renamed together, so that a name never stands for half a file.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ import yaml
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import Network
 
-__all__ = ["FORMAT", "load", "read_config", "save"]
+__all__ = ["FORMAT", "load", "load_optimizer", "read_config", "save"]
 
 N = TypeVar("N", bound=Network)
 
@@ -34,13 +35,19 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
 
 
-def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+def save(
+    network: Network,
+    path: str | os.PathLike[str],
+    extra: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+) -> None:
     """Write a network under the file names that begin with `path`.
 
     Args:
         network: to be saved, with its last input.
         path: folder and version, such as ``model/0.1``.
         extra: further plain entries of the configuration.
+        optimizer: what a fit can be resumed from, tensors and plain data, for ``<path>_optimizer``, a file that pykan does not look at.
     """
     settings = network.settings()
     base_fun = settings["base_fun"]
@@ -61,11 +68,12 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
     data = None if network.last_input is None else network.last_input.clone()
     path = os.fspath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write_together({
-        f"{path}_state": lambda file: torch.save(state, file),
-        f"{path}_cache_data": lambda file: torch.save(data, file),
-        f"{path}_config.yml": lambda file: file.write(text.encode()),
-    })  # fmt: skip
+    contents = {f"{path}_state": _bytes(state), f"{path}_cache_data": _bytes(data), f"{path}_config.yml": text.encode()}
+    if optimizer is not None:
+        contents[f"{path}_optimizer"] = _bytes(dict(optimizer))
+    _write_together(contents)
+    if optimizer is None:
+        Path(f"{path}_optimizer").unlink(missing_ok=True)  # of a version that stood here before
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -126,6 +134,12 @@ def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str 
     return network
 
 
+def load_optimizer(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the version `path` has of the last fit to resume from; None if it has nothing."""
+    file = f"{path}_optimizer"
+    return dict(_tensors(file)) if os.path.exists(file) else None
+
+
 def _set_function(layer: SymbolicLayer, l: int, i: int, j: int, name: str, path: str | os.PathLike[str]) -> None:
     try:
         layer.set_function(i, j, name)
@@ -150,14 +164,21 @@ def _tensors(file: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{os.fspath(file)} could not be read as tensors, nothing was loaded: {error}") from error
 
 
-def _write_together(contents: Mapping[str, Callable[[Any], Any]]) -> None:
+def _bytes(value: Any) -> bytes:
+    """What `torch.save` writes. It is made in memory: of a disk that is full torch speaks in many tongues."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _write_together(contents: Mapping[str, bytes]) -> None:
     """Write all files, each whole, or none."""
     mark = uuid.uuid4().hex
     parts = {path: f"{path}.{mark}.part" for path in contents}
     try:
-        for path, write in contents.items():
+        for path, content in contents.items():
             with open(parts[path], "xb") as file:
-                write(file)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for path, part in parts.items():

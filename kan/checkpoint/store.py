@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,20 @@ class Store:
         self.used = {(0, 0)}
         self._attempt(write)
 
-    def record(self, network: Network, method: str, version: tuple[int, int], extra: dict[str, Any]) -> tuple[int, int]:
+    def record(
+        self,
+        network: Network,
+        method: str,
+        version: tuple[int, int],
+        extra: dict[str, Any],
+        optimizer: Mapping[str, Any] | None = None,
+    ) -> tuple[int, int]:
         """Save `network`, made by `method` from `version`, as the next free version of the round, and return that."""
         round_, state = version
         new = (round_, self._free(round_, state + 1))
 
         def write() -> None:
-            save(network, self._file(*new), {**extra, "state_id": new[1], "round": new[0]})
+            save(network, self._file(*new), {**extra, "state_id": new[1], "round": new[0]}, optimizer)
             self._append(f"{round_}.{state} => {method} => {new[0]}.{new[1]}")
             print(f"saving model version {new[0]}.{new[1]}")
 

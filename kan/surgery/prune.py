@@ -140,21 +140,21 @@ def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = Fal
         numeric, named = network.numeric_layers[l].mask, network.symbolic_layers[l].mask
         kept = (score > threshold).to(score.dtype)
         masks.append((numeric * kept.t(), named * kept if symbolic else named.clone()))
-        left = bool(masks[l][0].any()) or bool(masks[l][1].any())
-        if not left and (bool(numeric.any()) or network.symbolic_layers[l].active()):
+        empty = not any(bool(mask.any()) for mask in masks[l])
+        if empty and (bool(numeric.any()) or network.symbolic_layers[l].active()):
             raise ValueError(
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
             )
-    for l, (numeric, named) in enumerate(masks):
+    for l, (left, right) in enumerate(masks):
         record, layer = trace.layers[l], network.symbolic_layers[l]
-        mean = (record.numeric_mean() * (numeric == 0).t()).sum(dim=1)
+        mean = (record.numeric_mean() * (left == 0).t()).sum(dim=1)
         if record.symbolic is not None:
             inputs, outputs, values = record.symbolic
-            gone = (named[outputs, inputs] == 0).to(values.dtype)
+            gone = (right[outputs, inputs] == 0).to(values.dtype)
             mean = mean.index_add(0, outputs, values.mean(dim=0) * gone)
-        network.numeric_layers[l].mask.copy_(numeric)
-        layer.mask.copy_(named)
+        network.numeric_layers[l].mask.copy_(left)
+        layer.mask.copy_(right)
         _hold_(network, l, mean)
 
 

@@ -145,7 +145,8 @@ class ObjectiveProblem:
                 )  # fmt: skip
                 columns.append(torch.zeros_like(output) if found[0] is None else found[0])
         values, vectors = torch.linalg.eigh(torch.stack(columns, 2).detach())
-        return vectors * (values.clamp(min=0) / 2).sqrt()[:, None]
+        roots: Tensor = vectors * (values.clamp(min=0) / 2).sqrt()[:, None]
+        return roots
 
     def _penalty(self) -> Tensor:
         """``lamb P`` ``(P, P)``."""

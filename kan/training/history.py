@@ -6,10 +6,27 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["History"]
+__all__ = ["History", "Restarts"]
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """How the networks ended that a fit with `restarts` has trained.
+
+    Attributes:
+        seeds: of the networks.
+        losses: the last loss of each on validation, test or training data, the first of these that there is; infinite for a network that
+            became not finite or was not trained.
+        best: index of the one that was kept.
+    """
+
+    seeds: list[int]
+    losses: list[float]
+    best: int
 
 
 class History(dict[str, list[float]]):
@@ -25,6 +42,7 @@ class History(dict[str, list[float]]):
         restored: whether the network was brought back to `best_step`.
         seconds: how long the fit took.
         optimizer_state: what another fit can go on from, see `kan.training.resume`; None before the end.
+        restarts: how all networks ended, where this one is the best of several; else None.
 
     Example:
         >>> history = History(["train_loss", "reg"])
@@ -40,6 +58,7 @@ class History(dict[str, list[float]]):
         self.restored = False
         self.seconds = 0.0
         self.optimizer_state: dict[str, Any] | None = None
+        self.restarts: Restarts | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (tuple(self),), self.__dict__, None, iter(self.items())
@@ -63,16 +82,23 @@ class History(dict[str, list[float]]):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the optimiser's state, as plain data."""
+        restarts = {} if self.restarts is None else {"restarts": asdict(self.restarts)}
         return {
-            "stopped": self.stopped, "best_step": self.best_step, "restored": self.restored, "seconds": self.seconds,
+            "stopped": self.stopped, "best_step": self.best_step, "restored": self.restored, "seconds": self.seconds, **restarts,
             "results": {name: list(values) for name, values in self.items()},
         }  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` to a file, whole or not at all. Numbers that are not finite become ``null``."""
         plain = self.to_dict()
-        plain["results"] = {name: [v if math.isfinite(v) else None for v in values] for name, values in plain["results"].items()}
+        plain["results"] = {name: _finite(values) for name, values in plain["results"].items()}
+        if self.restarts is not None:
+            plain["restarts"]["losses"] = _finite(self.restarts.losses)
         file = Path(path)
         part = file.with_name(f"{file.name}.part")
         part.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, file)
+
+
+def _finite(values: Iterable[float]) -> list[float | None]:
+    return [v if math.isfinite(v) else None for v in values]

@@ -19,13 +19,21 @@ from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.history import History
+from kan.training.restarts import check_restarts, fit_restarts
 from kan.training.samples import Model
 
 __all__ = ["fit_levels"]
 
 
 def fit_levels(
-    network: Model, dataset: Any, grids: Sequence[int], *, grid_schedule: Any = None, time_limit: float | None = None, **options: Any
+    network: Model,
+    dataset: Any,
+    grids: Sequence[int],
+    *,
+    grid_schedule: Any = None,
+    time_limit: float | None = None,
+    restarts: int = 1,
+    **options: Any,
 ) -> History:
     """`fit` with one number of grid intervals after another, in place.
 
@@ -35,6 +43,7 @@ def fit_levels(
         grids: numbers of grid intervals; those of the network stay as they are if there are none. With every one all the steps are taken.
         grid_schedule: when the grids are updated on the first level; on the others knots stay where they are.
         time_limit: for all levels together.
+        restarts: how many networks are trained on the first level, of which the best goes on; see `fit_restarts`.
         options: see `fit`.
 
     Returns:
@@ -43,8 +52,9 @@ def fit_levels(
     Raises:
         TypeError, ValueError: as `fit`; for grids of something else than a KAN, that are no positive integers, or that do not rise.
     """
+    check_restarts(network, restarts, options)
     if not grids:
-        return fit(network, dataset, grid_schedule=grid_schedule, time_limit=time_limit, **options)
+        return fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=time_limit, **options)
     if not isinstance(network, Network):
         raise TypeError(f"grids are those of a KAN; {type(network).__name__} has none.")
     for intervals in grids:
@@ -55,13 +65,15 @@ def fit_levels(
         raise ValueError("grids give the network new parameters, which an optimiser that exists does not hold: pass its class or its name.")
     begun = time.monotonic()
     # Everything is checked before the first knot moves.
-    history = fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None})
+    fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None})
     for level, intervals in enumerate(grids):
         if network.grid != intervals:
             insert_knots_(network, intervals, network.remembered_input())
         left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), math.ulp(0.0))
-        schedule = grid_schedule if level == 0 else None
-        history = fit(network, dataset, grid_schedule=schedule, time_limit=left, history=history, refined=level > 0, **options)
+        if level == 0:
+            history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=left, **options)
+        else:
+            history = fit(network, dataset, time_limit=left, history=history, refined=True, **options)
         options.pop("resume", None)
         if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
             break

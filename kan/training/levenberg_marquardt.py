@@ -114,7 +114,8 @@ class Linearisation:
         if not self._orthogonal:
             return torch.full_like(self.gradient, math.nan)  # more damping is needed
         triangle = torch.linalg.qr(torch.cat([self._triangle, math.sqrt(mu / 2) * self._identity]), mode="r").R
-        return -torch.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1:], upper=True)[:, 0]
+        solved: Tensor = torch.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1:], upper=True)
+        return -solved[:, 0]
 
     def foretold(self, step: Tensor, mu: float) -> float:
         """Decrease of the objective that the model expects of ``step(mu)``."""
@@ -193,22 +194,26 @@ def improve_(problem: Problem, damping: Damping, value: float | None = None) -> 
         damping.mu = FIRST_DAMPING * model.largest
     least = 1e-3 * torch.finfo(model.gradient.dtype).eps ** 2 * model.largest
     saved, before = problem.save(), replace(damping)
-    for _ in range(TRIALS):
-        damping.mu = max(damping.mu, least)
-        step = model.step(damping.mu)
-        foretold = model.foretold(step, damping.mu)
-        if foretold > 0:  # neither is NaN
-            problem.move_(step)
-            new = problem.value()
-            gain = (value - new) / foretold if math.isfinite(new) else -1.0
-            damping.after(gain)
-            if gain > 0:
-                return new
-            problem.restore_(saved)
-        elif foretold == 0:
-            break
-        else:
-            damping.after(-1.0)
+    try:
+        for _ in range(TRIALS):
+            damping.mu = max(damping.mu, least)
+            step = model.step(damping.mu)
+            foretold = model.foretold(step, damping.mu)
+            if foretold > 0:  # neither is NaN
+                problem.move_(step)
+                new = problem.value()
+                gain = (value - new) / foretold if math.isfinite(new) else -1.0
+                damping.after(gain)
+                if gain > 0:
+                    return new
+                problem.restore_(saved)
+            elif foretold == 0:
+                break
+            else:
+                damping.after(-1.0)
+    except BaseException:  # an interrupt in the middle of a trial
+        problem.restore_(saved)
+        raise
     damping.mu, damping.growth = before.mu, before.growth
     return None
 

@@ -102,31 +102,35 @@ def fit_residuals(
     if not math.isfinite(value):
         raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
     history, begun, number = [math.sqrt(value)], time.monotonic(), 0
-    for stage, intervals in enumerate(grids or [None]):
-        if intervals is not None and (stage > 0 or exact.grid != intervals):
-            insert_knots_(exact, intervals, everything)
-        parameters, damping = trainable_parameters(exact), Damping()
-        anchor = Anchor(Columns(exact, parameters).coordinates(), value) if stage > 0 else None
-        for step in range(steps):
-            if time_limit is not None and time.monotonic() - begun > time_limit:
-                break
-            adapted = stage == 0 and step < grid_updates
-            if adapted:
-                exact.update_grid(everything)
-            before = value
-            new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
-            if new is None and not adapted:
-                break
-            value = _Residuals(exact, terms, Columns(exact, parameters)).value() if adapted or anchor is not None else new
-            history.append(math.sqrt(value))
-            if callback is not None:
-                _rounded_into(network, exact)
-                callback(number, value)
-            number += 1
-            if not adapted and before - value <= tolerance * value:
-                break
-    _rounded_into(network, exact)
-    network.remember_input(everything.to(network.dtype))
+    try:
+        for stage, intervals in enumerate(grids or [None]):
+            if intervals is not None and (stage > 0 or exact.grid != intervals):
+                insert_knots_(exact, intervals, everything)
+            parameters, damping = trainable_parameters(exact), Damping()
+            anchor = Anchor(Columns(exact, parameters).coordinates(), value) if stage > 0 else None
+            for step in range(steps):
+                if time_limit is not None and time.monotonic() - begun > time_limit:
+                    break
+                adapted = stage == 0 and step < grid_updates
+                if adapted:
+                    exact.update_grid(everything)
+                before = value
+                new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
+                if new is None and not adapted:
+                    break
+                if new is None or adapted or anchor is not None:
+                    new = _Residuals(exact, terms, Columns(exact, parameters)).value()
+                value = new
+                history.append(math.sqrt(value))
+                if callback is not None:
+                    _rounded_into(network, exact)
+                    callback(number, value)
+                number += 1
+                if not adapted and before - value <= tolerance * value:
+                    break
+    finally:  # an interrupt or a callback that raises costs nothing
+        _rounded_into(network, exact)
+        network.remember_input(everything.to(network.dtype))
     return history
 
 
@@ -232,7 +236,8 @@ class _PerPoint:
         """The parameter for every point, ``(B, ...)``."""
         size = block.parameter.numel()
         spread = change.new_zeros(self.count, size).index_add(1, block.index, change / block.scale)
-        return block.parameter.detach() + spread.unflatten(1, block.parameter.shape)
+        changed: Tensor = block.parameter.detach() + spread.view(self.count, *block.parameter.shape)
+        return changed
 
     def _parameter(self, parameter: nn.Parameter) -> Tensor:
         """``(B, ...)`` or ``(1, ...)``."""

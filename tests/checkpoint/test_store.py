@@ -30,9 +30,10 @@ def fit(model: KAN, steps: int = 1) -> None:
 
 
 def saved(folder: str = "model") -> set[str]:
-    """The versions whose three files are there; nothing else may be."""
+    """The versions whose three files are there; nothing else may be, but the state of the optimiser after a fit."""
     names = {path.name for path in Path(folder).iterdir()} - {"history.txt"}
     versions = {name.split("_", 1)[0] for name in names}
+    names -= {f"{version}_optimizer" for version in versions}
     assert names == {f"{version}_{kind}" for version in versions for kind in ("config.yml", "state", "cache_data")}
     return versions
 
@@ -383,3 +384,19 @@ def test_a_model_without_some_inputs_is_saved_as_such(capsys: pytest.CaptureFixt
     loaded = KAN.loadckpt("model/0.1")
     assert same(loaded, smaller) and loaded.width == [[1, 0], [3, 0], [1, 0]] and loaded.input_id.tolist() == [1]
     assert torch.equal(loaded(x), smaller(x))
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam", "LM"])
+def test_a_fit_is_resumed_from_a_checkpoint(opt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = torch.rand(40, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    data, options = (x, x[:, [0]] ** 2), {"opt": opt, "lr": 1.0 if opt != "Adam" else 0.01, "update_grid": False, "progress": False}
+    model = KAN([2, 2, 1], ckpt_path=tmp_path)
+    model.fit(data, steps=3, **options)
+    loaded = KAN.loadckpt(tmp_path / "0.1")
+    losses = [one.fit(data, steps=3, resume=True, **options)["train_loss"] for one in (model, loaded)]
+    assert losses[0] == losses[1]
+    # What stood under a name before is not taken for the state of what stands there now.
+    again = KAN([2, 2, 1], ckpt_path=tmp_path)
+    again(x)
+    again.prune_edge(0.0)
+    assert not (tmp_path / "0.1_optimizer").exists() and KAN.loadckpt(tmp_path / "0.1").optimizer_state is None

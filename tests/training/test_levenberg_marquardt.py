@@ -138,3 +138,17 @@ def test_steps_to_nowhere_are_undone(bad: float) -> None:
 
 def test_bad_starts_are_refused() -> None:
     assert improve_(Residuals(lambda q: q / 0, torch.ones(2)), Damping()) is None
+
+
+def test_an_interrupt_in_a_trial_leaves_the_parameters() -> None:
+    def function(q: Tensor) -> Tensor:
+        if calls and not torch.equal(q, start):
+            raise KeyboardInterrupt
+        return rosenbrock(q)
+
+    calls, start = [True], torch.tensor([-1.2, 1.0])
+    problem = Residuals(function, start)
+    problem.chunks = Residuals(rosenbrock, start).chunks  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        improve_(problem, Damping())
+    assert torch.equal(problem.q, start)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from kan import KAN
 from kan.network.network import Network
 from kan.surgery.edges import fix_symbolic_
 from kan.training import residuals
@@ -157,3 +159,25 @@ def test_other_points_than_the_given_ones_are_refused() -> None:
     own = _PerPoint(network, Columns(network, trainable_parameters(network)).blocks, 4)
     with pytest.raises(ValueError, match="got 3 points for 4"):
         own(torch.zeros(3, 2))
+
+
+def test_a_model_saves_a_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([1, 1], ckpt_path=tmp_path)
+    history = model.fit_residuals(lambda u, x: u(x) - x**2, sample(20, 1), 3)
+    assert history[-1] < history[0] and (tmp_path / "0.1_state").exists()
+    assert "saving model version 0.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_callback_that_raises_costs_nothing(dtype: torch.dtype) -> None:
+    def stop(step: int, value: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    network, x = Network([1, 1], grid=4).to(dtype), sample(30, 1).to(dtype)
+    with torch.no_grad():
+        before = float((network(x) - x.sin()).square().mean())
+    with pytest.raises(KeyboardInterrupt):
+        fit_residuals(network, lambda u, x: u(x) - x.sin(), x, grid_updates=0, callback=stop)
+    with torch.no_grad():
+        assert float((network(x) - x.sin()).square().mean()) < 1e-2 * before
