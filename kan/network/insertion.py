@@ -44,7 +44,7 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
 
     The grids of the hidden nodes get the ends of their samples, and all reach a little farther than these; in between all knots stay. An
     input with more knots between its samples than it may have intervals gets its old grid read at the new number of points instead, and
-    splines that interpolate the old ones.
+    splines that interpolate the old ones. Splines of degree 0 may change at a sample that is an end of the old grid, where they jump.
 
     Args:
         network: changed in place; its ``coef`` and ``grid`` are new parameters.

@@ -32,7 +32,7 @@ def wild(width: list, seed: int = 0, **settings: object) -> Network:
 @given(
     st.sampled_from([[2, 3, 1], [1, 1], [2, [2, 1], 2], [2, 2, 2, 1]]),
     st.integers(1, 7),
-    st.integers(0, 4),
+    st.integers(1, 4),
     st.booleans(),
     st.integers(0, 10**6),
 )
