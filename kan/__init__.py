@@ -78,8 +78,8 @@ pd = _Pandas("pandas")
 __all__ = [
     "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol",
     "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
-    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative", "hypothesis", "lambdify",
-    "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random", "simplify", "sin",
+    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative", "hypothesis",
+    "lambdify", "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random", "simplify", "sin",
     "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 

@@ -173,8 +173,8 @@ class KAN(Network):
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
                 ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
-            opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
-                model's parameters.
+            opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of
+                ``torch.optim``, or an optimiser of this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty.

@@ -80,10 +80,12 @@ def _ends(layer: KANLayer, i: int, samples: Tensor, keep: bool) -> tuple[Tensor,
     """Where the function has to stay the same, and the ends of the new grid, which reach a little farther, ``(2,)`` each in float64."""
     grid = core(layer.grid, layer.k)[i, [0, -1]].double().cpu()
     seen = torch.stack(samples.aminmax())
-    if not float(seen[1] - seen[0]) > NEAR * float(grid[1] - grid[0]) / layer.num:
-        return grid, grid
+    constant = not float(seen[1] - seen[0]) > NEAR * float(grid[1] - grid[0]) / layer.num
     reach = seen + MARGIN * (seen[1] - seen[0]) * torch.tensor([-1.0, 1.0], dtype=seen.dtype)
-    return (grid, torch.stack([torch.minimum(grid[0], reach[0]), torch.maximum(grid[1], reach[1])])) if keep else (seen, reach)
+    if not (keep or constant):
+        return seen, reach
+    both, farther = (torch.stack([torch.minimum(grid[0], ends[0]), torch.maximum(grid[1], ends[1])]) for ends in (seen, reach))
+    return both, farther
 
 
 def _divided(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, count: int, seen: Tensor, ends: Tensor) -> Tensor:

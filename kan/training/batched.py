@@ -7,10 +7,10 @@ and input has knots of its own; an edge is a polynomial on each of its spans,
     ``phi_o(x) = w_0o b(x) + sum_p c_po u^p``,  ``u = (x - t_s)/(t_{s+1} - t_s)``,  ``c_po = sum_m a_pm w_mo``,
 
 with ``a`` the tabulated coefficients of the splines. Places ``u`` are found once per input, the ``c`` looked up, and no features are made,
-which is a quarter of the work; the gradient comes from the moments ``sum_b g_b u_b^p`` over each span in the same way. The Jacobian, which
+which is less work; the gradient comes from the moments ``sum_b g_b u_b^p`` over each span in the same way. The Jacobian, which
 consists of features, is the exception.
 
-`torch.func.vmap` of the network's own pass was the alternative; it makes all features, and records a graph of them.
+`torch.func.vmap` of the network's own pass would make all features, and record a graph of them; it has not been measured.
 
 The loss is ``sum_b share_b sum_k (out_kb - y_kb)^2``. Shapes: samples ``B`` last, weights ``(S, I, n+1, O)``, nodes ``(S, I, B)``.
 """
@@ -27,7 +27,7 @@ from kan.bases.spline_table import FEW_KNOTS, SplineTable
 
 __all__ = ["Block", "Edges", "Linear", "Shared", "gradients", "gram", "jacobian", "losses"]
 
-NUMBERS = 2**17
+NUMBERS = 2**18
 """Numbers of a layer's edges that are worked on at a time, so that caches hold them."""
 WIDE = 2**20
 """Numbers of a Jacobian likewise."""
@@ -159,7 +159,8 @@ class _Windows(NamedTuple):
         for piece in reversed(pieces[:-1].unbind(0)):
             values = torch.addcmul(piece.gather(1, index), values, u)
         where = torch.arange(rows, device=u.device)[:, None] * (size + 1) + 1 + self.first
-        first = (where * batch).view(-1).index_select(0, places.columns).view(rows, batch).add_(torch.arange(batch, device=u.device)).view(-1)
+        first = (where * batch).view(-1).index_select(0, places.columns).view(rows, batch)
+        first = first.add_(torch.arange(batch, device=u.device)).view(-1)
         found = u.new_zeros(rows, size + 1, batch)
         found[:, 0] = places.base
         flat = found.view(-1)
@@ -274,7 +275,8 @@ class Linear(NamedTuple):
         count, outputs, batch = output.shape
         eye = torch.eye(outputs, dtype=output.dtype, device=output.device)[None, :, :, None]
         delta = (eye * root).expand(count, -1, -1, batch)
-        rows, deltas = [], []
+        rows: list[Tensor] = []
+        deltas: list[Tensor] = []
         for (_, table), record in zip(reversed(block.layers), reversed(records), strict=False):
             assert table is not None
             rows.insert(0, _Windows.of(table).features(record.places, table.size).view(count, -1, batch))
@@ -282,38 +284,29 @@ class Linear(NamedTuple):
             delta = sum((record.slopes[o][:, :, None] * delta[:, o, None] for o in range(len(record.slopes))), start=output.new_zeros(()))
         return cls([shared.first[None], *rows], [delta, *deltas], (output - shared.y) * root)
 
-    def jacobian(self) -> Tensor:
-        """The Jacobian, transposed, ``(S, P, K B)``."""
+    def matrix(self) -> Tensor:
+        """``[J r]``, transposed, ``(S, P + 1, K B)``."""
         count, outputs, batch = self.residuals.shape
         sizes = [rows.shape[1] * delta.shape[1] for rows, delta in zip(self.rows, self.sensitivities, strict=True)]
-        found = self.residuals.new_empty(count, sum(sizes), outputs * batch)
-        for rows, delta, into in zip(self.rows, self.sensitivities, found.split(sizes, dim=1), strict=True):
-            into = into.view(count, rows.shape[1], delta.shape[1], outputs, batch)
-            torch.mul(rows[:, :, None, None], delta[:, None], out=into)
+        found = self.residuals.new_empty(count, sum(sizes) + 1, outputs * batch)
+        *parts, last = found.split([*sizes, 1], dim=1)
+        for rows, delta, into in zip(self.rows, self.sensitivities, parts, strict=True):
+            torch.mul(rows[:, :, None, None], delta[:, None], out=into.view(count, rows.shape[1], delta.shape[1], outputs, batch))
+        last.copy_(self.residuals.view(count, 1, -1))
         return found
 
 
 def jacobian(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
     """The Jacobian ``(S, P, K B)``, transposed, and the residuals ``(S, K B)``; weights in the order of `Block.moved`."""
-    linear = Linear.of(block, shared)
-    return linear.jacobian(), linear.residuals.flatten(1)
+    found = Linear.of(block, shared).matrix()
+    return found[:, :-1], found[:, -1]
 
 
 def gram(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
     """``J'J`` ``(S, P, P)`` and ``J'r`` ``(S, P)``."""
-    sizes = [layer.weight[0].numel() for layer in block.layers]
-    ends = [sum(sizes[: l + 1]) for l in range(len(sizes))]
-    total = shared.share.new_zeros(block.networks, ends[-1], ends[-1])
-    slope = shared.share.new_zeros(block.networks, ends[-1])
-    size = max(1, WIDE // (block.networks * ends[-1] * len(shared.y)))
-    for part in shared.parts(size):
-        linear = Linear.of(block, part)
-        rows = linear.jacobian()
-        slope += torch.bmm(rows, linear.residuals.flatten(1)[..., None])[..., 0]
-        for l, end in enumerate(ends):
-            own = slice(end - sizes[l], end)
-            total[:, own, :end].baddbmm_(rows[:, own], rows[:, :end].mT)  # the diagonal block and what is to the left of it
-    for l, end in enumerate(ends[:-1]):
-        own = slice(end - sizes[l], end)
-        total[:, own, end:] = total[:, end:, own].mT
-    return total, slope
+    total: Tensor | None = None
+    for part in shared.parts(max(1, WIDE // (block.networks * (block.size + 1) * len(shared.y)))):
+        rows = Linear.of(block, part).matrix()
+        total = torch.bmm(rows, rows.mT) if total is None else total.baddbmm_(rows, rows.mT)
+    assert total is not None
+    return total[:, :-1, :-1], total[:, :-1, -1]

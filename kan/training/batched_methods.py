@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """`map`, or that of a pool."""
 T = TypeVar("T")
 
-TOGETHER = 2**16
+TOGETHER = 2**17
 """Coefficients per sample and network times samples that a block has at least, if there are as many networks."""
 
 
@@ -69,7 +70,9 @@ class Stack:
         self.network, self.count, self.dtype = networks[0], len(networks), dtype
         self.layers = networks[0].numeric_layers
         self.parameters: list[Tensor] = []
-        self.masks, self.knots, self.trained = [], [], []
+        self.masks: list[Tensor] = []
+        self.knots: list[Tensor] = []
+        self.trained: list[bool] = []
         for l, layer in enumerate(self.layers):
             all_of = [network.numeric_layers[l] for network in networks]
             for name in ("coef", "scale_base", "scale_sp"):
@@ -98,7 +101,7 @@ class Stack:
         """Of layer `l`, ``(S, I, n+1, O)``."""
         coef, base, sp = self.parameters[3 * l : 3 * l + 3]
         folded = fold(coef.flatten(0, 1), base.flatten(0, 1), sp.flatten(0, 1), self.masks[l].flatten(0, 1))
-        return folded.unflatten(0, (self.count, -1))
+        return folded.view(self.count, -1, *folded.shape[1:])
 
     def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
         """The networks of each list."""
@@ -131,9 +134,9 @@ class Stack:
         rows = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun).flatten(0, 1)
         blocks = self.split(range(self.count), len(x))
         weight = self.weights(0)
-        nodes = list(mapper(lambda ids: weight[ids].flatten(1, 2).mT @ rows, blocks))
+        nodes = [weight[ids].flatten(1, 2).mT @ rows for ids in blocks]
         for l in range(1, len(self.layers)):
-            found = list(mapper(lambda job, l=l: self._moved(l, *job), list(zip(blocks, nodes, strict=True))))
+            found = list(mapper(partial(self._moved, l), list(zip(blocks, nodes, strict=True))))
             self.knots[l] = torch.cat([knots for knots, _, _ in found])
             self.parameters[3 * l].copy_(torch.cat([coef for _, coef, _ in found]))
             nodes = [outputs for _, _, outputs in found]
@@ -144,8 +147,9 @@ class Stack:
         return torch.eye(size, dtype=self.dtype, device=self.knots[0].device).expand(self.layers[0].in_dim, -1, -1)
 
     @torch.no_grad()
-    def _moved(self, l: int, ids: list[int], nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Knots, coefficients and outputs ``(S, O, B)`` of layer `l` of some networks after a grid update at `nodes` ``(S, I, B)``."""
+    def _moved(self, l: int, job: tuple[list[int], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Knots, coefficients and outputs ``(S, O, B)`` of layer `l` of some networks after a grid update at nodes ``(S, I, B)``."""
+        ids, nodes = job
         inputs, part = self.layers[l].in_dim, slice(3 * l, 3 * l + 3)
         coef, base, sp = (values[ids].flatten(0, 1) for values in self.parameters[part])
         knots = self.knots[l].unflatten(0, (self.count, inputs))[ids].flatten(0, 1)
@@ -181,8 +185,9 @@ class Stack:
 
 def _layer_like(layer: KANLayer, knots: Tensor, coef: Tensor) -> KANLayer:
     """A layer with other knots ``(I, P)`` and coefficients ``(I, O, n)``."""
+    inputs, outputs = coef.shape[:2]
     found = KANLayer(
-        *coef.shape[:2], layer.num, layer.k, noise_scale=0.0, base_fun=layer.base_fun, grid_eps=layer.grid_eps, generator=torch.Generator()
+        inputs, outputs, layer.num, layer.k, noise_scale=0.0, base_fun=layer.base_fun, grid_eps=layer.grid_eps, generator=torch.Generator()
     ).to(device=coef.device, dtype=coef.dtype)
     with torch.no_grad():
         found.grid.copy_(knots)
@@ -373,6 +378,19 @@ class BatchedLM(BatchedMethod):
         return taken, new
 
 
+class _Model(Protocol):
+    """What of `Linearisation` a step needs."""
+
+    gradient: Tensor
+    largest: float
+
+    def step(self, mu: float) -> Tensor:
+        """``p`` with the damping `mu`."""
+
+    def foretold(self, step: Tensor, mu: float) -> float:
+        """Decrease of the objective that the model expects of ``step(mu)``."""
+
+
 class _Gram:
     """The model of one network's loss where its Gram matrix is well conditioned; see `Linearisation` for what it has otherwise."""
 
@@ -398,11 +416,13 @@ class _Gram:
         return 0.5 * float(mu * step.dot(step) - self.gradient.dot(step))
 
 
-def _models(block: Block, shared: Shared, columns: Tensor) -> list[Linearisation] | list[_Gram]:
+def _models(block: Block, shared: Shared, columns: Tensor) -> list[_Model]:
     """The model of every network's loss in the weights `columns`."""
     rows = shared.y.numel()
 
     def exact(s: int) -> Linearisation:
+        """With the Jacobian itself."""
+
         def chunks() -> Iterator[tuple[Tensor, Tensor]]:
             found, residuals = jacobian(block.taken([s]), shared)
             yield found[0, columns], residuals[0]
@@ -414,7 +434,7 @@ def _models(block: Block, shared: Shared, columns: Tensor) -> list[Linearisation
     matrices, slopes = gram(block, shared)
     if len(columns) < matrices.shape[1]:
         matrices, slopes = matrices[:, columns][:, :, columns], slopes[:, columns]
-    return [_Gram(matrix, slope, lambda s=s: exact(s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]
+    return [_Gram(matrix, slope, partial(exact, s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]
 
 
 METHODS: dict[str, type[BatchedMethod]] = {"Adam": BatchedAdam, "LM": BatchedLM}

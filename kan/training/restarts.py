@@ -116,10 +116,10 @@ def _is_plain(network: Network) -> bool:
 
 @torch.no_grad()
 def _begun(network: Network, seed: int) -> Network:
-    """A network with the numeric edges of `seed` and the masks, first grid and untrained numeric parameters of `network`."""
+    """A network with the numeric edges of `seed` and the first grid and untrained numeric parameters of `network`."""
     new = network.replace(seed=seed)
     for l, (ours, theirs) in enumerate(zip(new.numeric_layers, network.numeric_layers, strict=True)):
-        kept = ["mask", "grid"] if l == 0 else ["mask"]
+        kept = ["grid"] if l == 0 else []
         kept += [name for name in ("coef", "scale_base", "scale_sp") if not getattr(theirs, name).requires_grad]
         for name in kept:
             getattr(ours, name).copy_(getattr(theirs, name))

@@ -77,6 +77,16 @@ def test_intervals_go_where_the_function_bends() -> None:
     assert int(near) > 1.5 * int(far)
 
 
+def test_samples_outside_of_the_grid_keep_their_values() -> None:
+    # The second hidden node is dead, and its value is beyond the grid of the next layer.
+    network, x = wild([2, 2, 1], grid=5), sample(40, 2) * 1.7
+    network.numeric_layers[0].mask.data[:, 1] = 0.0
+    network.node_bias[0].data[1] = -1.2
+    before = network(x).detach()
+    insert_knots_(network, 20, x)
+    torch.testing.assert_close(network(x).detach(), before)
+
+
 def test_with_too_few_intervals_the_grid_is_read_anew() -> None:
     network, x = Network([1, 1], grid=10), sample(50, 1)
     insert_knots_(network, 4, x)
