@@ -175,7 +175,7 @@ def restarts(seed: int) -> Figures:
     from kan.training.restarts import fit_restarts
 
     data, count, alone = two_variables(1000), 64, 8
-    options = {"opt": "LM", "steps": 20, "progress": False}
+    options: dict[str, Any] = {"opt": "LM", "steps": 20, "progress": False}
 
     def network(number: int) -> Network:
         return Network([2, 5, 1], grid=5, seed=number)

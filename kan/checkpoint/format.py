@@ -1,8 +1,8 @@
-"""The files of one version: ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, as pykan names them, and after a fit
-``<path>_optimizer``.
+"""The files of one version.
 
-The configuration is plain YAML, the state and the data are tensors read with ``weights_only``: loading executes nothing. All are
-written beside their names, synced and renamed together, so that a name never stands for half a file.
+``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data`` are as pykan names them; after a fit there is ``<path>_optimizer`` as well.
+The configuration is plain YAML, the others are tensors read with ``weights_only``: loading executes nothing. All are written beside their
+names, synced and renamed together, so that a name never stands for half a file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Several networks from several seeds, of which the best is kept.
 
 Plain networks (numeric edges, SiLU, sum nodes, see `kan.training.plain`) that Adam or Levenberg-Marquardt train on whole sets of samples
-for the mean squared error are trained as one computation, see `kan.training.batched`: the same steps as one after another, in a tenth of
-the time for small networks. Everything else, and whatever looks at a network while it is trained (metrics, callbacks), makes `fit` train
+for the mean squared error are trained as one computation, see `kan.training.batched`: the same steps as one after another, in a third of
+the time for small networks on two cores. Everything else, and whatever looks at a network while it is trained (metrics, callbacks), makes `fit` train
 them one after another.
 """
 
