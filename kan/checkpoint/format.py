@@ -1,6 +1,6 @@
 """The files of one version.
 
-``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data`` are as pykan names them; after a fit there is ``<path>_optimizer`` as well.
+``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data`` are as pykan names them; after a fit there is ``<path>_optimizer``, too.
 The configuration is plain YAML, the others are tensors read with ``weights_only``: loading executes nothing. All are written beside their
 names, synced and renamed together, so that a name never stands for half a file.
 """

@@ -2,8 +2,8 @@
 
 Plain networks (numeric edges, SiLU, sum nodes, see `kan.training.plain`) that Adam or Levenberg-Marquardt train on whole sets of samples
 for the mean squared error are trained as one computation, see `kan.training.batched`: the same steps as one after another, in a third of
-the time for small networks on two cores. Everything else, and whatever looks at a network while it is trained (metrics, callbacks), makes `fit` train
-them one after another.
+the time for small networks on two cores. Everything else, and whatever looks at a network while it is trained (metrics, callbacks), makes
+`fit` train them one after another.
 """
 
 from __future__ import annotations
