@@ -9,8 +9,8 @@ Tasks
         number of intervals, and the slope of its logarithm over that of the intervals from 5 to 50.
     ``reach``
         the same function by [2, 5, 1] with 10 intervals, 1000 points: seconds until the test error is 1e-3, and the least one; here
-        30 steps of Levenberg-Marquardt with 3 intervals and 30 with 10, in pykan 200 of L-BFGS with 10 (the least error is that of the first
-        100).
+        30 steps of Levenberg-Marquardt with 3 intervals and 30 with 10, in pykan 200 of L-BFGS with 10 (the least error is that of the
+        first 100).
     ``shape``
         ``exp((sin(pi (x1^2 + x2^2)) + sin(pi (x3^2 + x4^2)))/2)`` from [4, 5, 2, 1], 3000 points: four sparse fits with pruning in between,
         then up to 50 intervals. The shape and the test error in the end.

@@ -71,3 +71,13 @@ import kan, kan.MLP, kan.compiler, kan.experiment, kan.feynman, kan.hypothesis
 print((torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()) == before)
 """
     assert run_python(source) == "True\n"
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "LM"])
+def test_a_fit_imports_nothing_heavy(opt: str) -> None:
+    code = (
+        "import sys, torch; from kan import KAN; x = torch.rand(20, 2)\n"
+        f"KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), opt={opt!r}, steps=1, progress=False)\n"
+        "print([name for name in ('sympy', 'torch._dynamo', 'matplotlib', 'pandas') if name in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"

@@ -66,7 +66,12 @@ class Block:
     @cached_property
     def where(self) -> tuple[Tensor, ...]:
         """`index` for each axis of the parameter, whose memory may be in any order."""
-        return torch.unravel_index(self.index, self.parameter.shape)
+        # torch.unravel_index would import sympy, a third of a second at the first fit.
+        rest, axes = self.index, list[Tensor]()
+        for size in reversed(self.parameter.shape):
+            axes.insert(0, rest % size)
+            rest = rest // size
+        return tuple(axes)
 
 
 class Edges(NamedTuple):
