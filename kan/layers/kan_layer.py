@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -98,7 +99,8 @@ class KANLayer(nn.Module):
         noise = (torch.rand(num + 1, in_dim, out_dim, generator=generator) - 0.5) * noise_scale / num
         coef = torch.zeros(in_dim, out_dim, num + self.k)
         if noise_scale:
-            coef = least_squares(core(grid, self.k).t(), noise, tabulate(grid, self.k))
+            through = _interpolation(low, high, num, self.k, grid.dtype).to(grid.device)
+            coef = torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
         mask = sparse_mask(in_dim, out_dim) if sparse_init else torch.ones(in_dim, out_dim)
         uniform = torch.rand(in_dim, out_dim, generator=generator) * 2 - 1
         base = (scale_base_mu + scale_base_sigma * uniform) / in_dim**0.5
@@ -305,6 +307,15 @@ class KANLayer(nn.Module):
         if x.dim() != 2 or x.shape[1] != self.in_dim or x.shape[0] < 1:
             raise ValueError(f"samples must have the shape (number of samples, {self.in_dim}); got {tuple(x.shape)}.")
         check_samples(x)
+
+
+@lru_cache(maxsize=64)
+def _interpolation(low: float, high: float, num: int, k: int, dtype: torch.dtype) -> Tensor:
+    """``(G+1, n)``: what values at the points of a uniform grid are multiplied with for the least-squares splines through them."""
+    with torch.inference_mode(False), torch.no_grad():
+        grid = uniform_knots(low, high, num, k, 1, dtype=dtype)
+        unit = torch.eye(num + 1, dtype=torch.float64)[:, None]
+        return least_squares(core(grid, k).t(), unit, tabulate(grid, k))[0]
 
 
 def sparse_mask(in_dim: int, out_dim: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kan.bases import spline_rows
 from kan.bases.knots import core
+from kan.layers import kan_layer
 from kan.layers.deviation import covariance, deviation, edge_deviation
 from kan.layers.features import edge_weight
 from kan.layers.kan_layer import KANLayer, sparse_mask
@@ -310,3 +311,16 @@ def test_a_part_keeps_the_settings() -> None:
     assert part.base_fun is torch.tanh and part.coef.requires_grad
     assert not part.scale_sp.requires_grad and not part.scale_base.requires_grad and not part.mask.requires_grad
     assert layer.to("meta").get_subset([0], [0]).device.type == "meta"
+
+
+def test_initial_splines_are_the_least_squares_fit_of_their_noise_and_are_prepared_once() -> None:
+    for in_dim, out_dim in ((2, 3), (4, 1)):
+        generator = torch.Generator().manual_seed(3)
+        layer = KANLayer(in_dim, out_dim, 7, 2, noise_scale=0.4, grid_range=(-0.5, 2.0), generator=generator)
+        noise = (torch.rand(8, in_dim, out_dim, generator=torch.Generator().manual_seed(3)) - 0.5) * 0.4 / 7
+        points = torch.linspace(-0.5, 2.0, 8)[:, None].expand(-1, in_dim)
+        torch.testing.assert_close(layer(points)[3].detach().mT, noise)  # more coefficients than points: they are met
+    before = kan_layer._interpolation.cache_info()
+    KANLayer(5, 5, 7, 2, grid_range=(-0.5, 2.0))
+    after = kan_layer._interpolation.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
