@@ -35,14 +35,16 @@ class Anchor:
     Attributes:
         origin: the coordinates before the first step, ``(P,)``.
         error: the mean squared error there.
+        loose: variance of corrections over `error`.
     """
 
     origin: Tensor
     error: float
+    loose: float = LOOSE
 
     def share(self, error: float, samples: int) -> float:
         """``eps`` where the mean squared error is `error`: the ratio of the variances of residuals and corrections, per sample."""
-        return error / (samples * LOOSE * self.error) if self.error > 0 else 0.0
+        return error / (samples * self.loose * self.error) if self.error > 0 else 0.0
 
 
 class ObjectiveProblem:

@@ -33,6 +33,9 @@ Function = Callable[[Tensor], Tensor]
 """The network as a function of points ``(B, inputs)``, with values ``(B, outputs)``."""
 ResidualFunction = Callable[[Function, Tensor], Tensor]
 """From the network and the points ``(B, inputs)``, which require gradients, to residuals ``(B,)`` or ``(B, C)``."""
+LOOSE = 1.0
+"""Variance of the corrections that a finer grid brings, over the mean squared residual before. Derivatives make residuals large where
+corrections are small. With more, the Poisson equation of ``benchmarks/training.py`` is fitted better and solved worse on fine grids."""
 CHUNK = 2**21
 """Largest number of entries of the Jacobian that are computed at a time."""
 
@@ -107,7 +110,7 @@ def fit_residuals(
             if intervals is not None and (stage > 0 or exact.grid != intervals):
                 insert_knots_(exact, intervals, everything)
             parameters, damping = trainable_parameters(exact), Damping()
-            anchor = Anchor(Columns(exact, parameters).coordinates(), value) if stage > 0 else None
+            anchor = Anchor(Columns(exact, parameters).coordinates(), value, LOOSE) if stage > 0 else None
             for step in range(steps):
                 if time_limit is not None and time.monotonic() - begun > time_limit:
                     break
