@@ -70,6 +70,11 @@ def surroundings(threads: int) -> dict[str, Any]:
     }
 
 
+def written(path: Path) -> list[dict[str, Any]]:
+    """The records of an earlier run, none if there was none."""
+    return list(json.loads(path.read_text())["records"]) if path.exists() else []
+
+
 def write(record: dict[str, Any], path: Path) -> None:
     """Write a benchmark's result as JSON, and say where."""
     path.parent.mkdir(parents=True, exist_ok=True)

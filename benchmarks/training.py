@@ -47,7 +47,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from environments import HERE, PYKAN, ROOT, python_of, surroundings, write
+from environments import HERE, PYKAN, ROOT, python_of, surroundings, write, written
 
 OURS, THEIRS = "kanonical", "pykan"
 Figures = dict[str, Any]
@@ -345,12 +345,8 @@ def main() -> None:
             print(f"{name:9} {'holds ' if entry['holds'] else 'MISSED'} {bar}: {entry['measured']}", flush=True)
         where = {**surroundings(arguments.threads), "pykan": PYKAN.version}
         records.append({"task": name, "environment": where, "runs": runs, "bars": bars})
-    done = {record["task"]: record for record in (*_written(arguments.output), *records)}
+    done = {record["task"]: record for record in (*written(arguments.output), *records)}
     write({"records": [done[name] for name in TASKS if name in done]}, arguments.output)
-
-
-def _written(file: Path) -> list[Figures]:
-    return list(json.loads(file.read_text())["records"]) if file.exists() else []
 
 
 if __name__ == "__main__":
