@@ -26,6 +26,7 @@ from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
+from kan.training.snapshot import round_into_
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -169,7 +170,8 @@ class _Residuals:
         self.network, self.terms, self.columns, self._anchor = network, terms, columns, anchor
         self.move_, self.save, self.restore_ = columns.move_, columns.save, columns.restore_
         self._share = 0.0
-        self._share = 0.0 if anchor is None else anchor.share(self.value(), sum(len(term.points) for term in terms))
+        if anchor is not None:
+            self._share = anchor.share(self.value(), sum(len(term.points) for term in terms))
 
     def value(self) -> float:
         """``F`` with what the anchor adds."""
@@ -282,5 +284,4 @@ def _rounded_into(network: Network, exact: Network) -> None:
         if old.grid.shape != new.grid.shape:
             old.set_knots_(new.grid.to(old.grid))
     network.grid = exact.grid
-    for ours, theirs in zip(network.state_dict().values(), exact.state_dict().values(), strict=True):
-        ours.copy_(theirs)
+    round_into_(network, exact)

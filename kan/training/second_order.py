@@ -16,6 +16,7 @@ from kan.training.gauss_newton import Anchor, ObjectiveProblem
 from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, improve_
 from kan.training.objective import Objective
+from kan.training.snapshot import round_into_
 from kan.training.steppers import Stepper
 
 __all__ = ["LMStepper"]
@@ -54,7 +55,7 @@ class LMStepper(Stepper):
         self._stalled = new is None
         self._known = new if self._anchor is None and objective is self.objective and self._deterministic else None
         if objective is not self.objective:
-            _cast(objective.network, self.objective.network)
+            round_into_(self.objective.network, objective.network)
 
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
@@ -125,10 +126,3 @@ def _refresh(copied: Network, network: Network) -> None:
     for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
         if not torch.equal(ours.to(theirs.dtype), theirs):
             ours.copy_(theirs)
-
-
-@torch.no_grad()
-def _cast(copied: Network, network: Network) -> None:
-    """Round a copy in float64 into the network."""
-    for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
-        theirs.copy_(ours)
