@@ -177,7 +177,7 @@ class KAN(Network):
                 ``torch.optim``, or an optimiser of this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
-            lamb: weight of the penalty.
+            lamb: weight of the penalty, which is computed whether or not `save_act` is on.
             lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights inside the penalty.
             update_grid: whether the grids follow the activations,
             grid_update_num, start_grid_update_step, stop_grid_update_step: how often and between which steps.

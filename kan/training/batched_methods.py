@@ -27,7 +27,7 @@ from kan.layers.features import feature_rows, fold, unfold
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.training.batched import Block, Edges, Shared, gradients, gram, jacobian, losses
-from kan.training.levenberg_marquardt import FIRST_DAMPING, ILL_CONDITIONED, TRIALS, Damping, Linearisation
+from kan.training.levenberg_marquardt import FIRST_DAMPING, TRIALS, Damping, Linearisation, damped_cholesky, decrease
 from kan.training.samples import Samples
 
 __all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
@@ -401,11 +401,8 @@ class _Gram:
 
     def step(self, mu: float) -> Tensor:
         """``p`` with the damping `mu`."""
-        damped = self._matrix.clone()
-        damped.diagonal().add_(mu)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        pivots = factor.diagonal()
-        if not int(failed) and float(pivots.amax() / pivots.amin()) ** 2 <= ILL_CONDITIONED:
+        factor = damped_cholesky(self._matrix, mu)
+        if factor is not None:
             return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
         if self._found is None:
             self._found = self._exact()
@@ -413,7 +410,7 @@ class _Gram:
 
     def foretold(self, step: Tensor, mu: float) -> float:
         """Decrease of the objective that the model expects of ``step(mu)``."""
-        return 0.5 * float(mu * step.dot(step) - self.gradient.dot(step))
+        return decrease(self.gradient, step, mu)
 
 
 def _models(block: Block, shared: Shared, columns: Tensor) -> list[_Model]:

@@ -43,7 +43,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chunk", "Damping", "Linearisation", "Problem", "improve_"]
+__all__ = ["Chunk", "Damping", "Linearisation", "Problem", "damped_cholesky", "decrease", "improve_"]
 
 Chunk = tuple[Tensor, Tensor]
 """Some rows of the Jacobian, transposed, ``(P, R)``, and their residuals ``(R,)``."""
@@ -104,11 +104,11 @@ class Linearisation:
         """``p`` with the damping `mu`."""
         if self._rows is not None:
             rows, residual = self._rows
-            factor = _cholesky(rows.t() @ rows, mu / 2)
+            factor = damped_cholesky(rows.t() @ rows, mu / 2)
             if factor is not None:
                 return -(rows @ torch.cholesky_solve(residual[:, None], factor)[:, 0])
         elif self._gram is not None:
-            factor = _cholesky(self._gram, mu, careful=self._orthogonal)
+            factor = damped_cholesky(self._gram, mu, careful=self._orthogonal)
             if factor is not None:
                 return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
         if not self._orthogonal:
@@ -119,7 +119,7 @@ class Linearisation:
 
     def foretold(self, step: Tensor, mu: float) -> float:
         """Decrease of the objective that the model expects of ``step(mu)``."""
-        return 0.5 * float(mu * step.dot(step) - self.gradient.dot(step))
+        return decrease(self.gradient, step, mu)
 
     @property
     def _identity(self) -> Tensor:
@@ -218,7 +218,12 @@ def improve_(problem: Problem, damping: Damping, value: float | None = None) -> 
     return None
 
 
-def _cholesky(matrix: Tensor, damping: float, careful: bool = True) -> Tensor | None:
+def decrease(gradient: Tensor, step: Tensor, mu: float) -> float:
+    """``-(g'p + p'Hp/2)`` for the step with ``(H + mu I) p = -g``."""
+    return 0.5 * float(mu * step.dot(step) - gradient.dot(step))
+
+
+def damped_cholesky(matrix: Tensor, damping: float, careful: bool = True) -> Tensor | None:
     """Lower factor of ``matrix + damping I``; None if that is not positive definite or, when being careful, ill-conditioned."""
     damped = matrix.clone()
     damped.diagonal().add_(damping)
