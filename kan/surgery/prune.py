@@ -6,6 +6,7 @@ it is held by the biases of the sub-nodes instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -132,11 +133,12 @@ def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = Fal
         symbolic: whether symbolic edges are masked, too; they are kept otherwise.
 
     Raises:
-        ValueError: if a layer would lose all its edges; the network is left alone then.
+        ValueError: if a layer would lose all its edges, or no path would lead from an input to an output; the network is left alone then.
     """
     trace = network.trace()
+    scores = attribute(trace).edge_scores
     masks = []
-    for l, score in enumerate(attribute(trace).edge_scores):
+    for l, score in enumerate(scores):
         numeric, named = network.numeric_layers[l].mask, network.symbolic_layers[l].mask
         kept = (score > threshold).to(score.dtype)
         masks.append((numeric * kept.t(), named * kept if symbolic else named.clone()))
@@ -146,6 +148,12 @@ def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = Fal
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
             )
+    widest = _widest_path(network, scores, symbolic)
+    if widest is not None and not widest > threshold:
+        raise ValueError(
+            f"pruning with the edge threshold {threshold:g} would cut every path from the inputs to the outputs; the least score on the "
+            f"best of them is {widest:.3g}. Choose a threshold below that."
+        )
     for l, (left, right) in enumerate(masks):
         record, layer = trace.layers[l], network.symbolic_layers[l]
         mean = (record.numeric_mean() * (left == 0).t()).sum(dim=1)
@@ -156,6 +164,23 @@ def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = Fal
         network.numeric_layers[l].mask.copy_(left)
         layer.mask.copy_(right)
         _hold_(network, l, mean)
+
+
+def _widest_path(network: Network, scores: Sequence[Tensor], symbolic: bool) -> float | None:
+    """The least score on that path from an input to an output where it is largest; None if there is no path.
+
+    Masked edges are none, symbolic ones count by their scores only if `symbolic` is True. A multiplication node is reached by any factor.
+    """
+    reached = scores[0].new_full((network.width_in[0],), math.inf)
+    for l, score in enumerate(scores):
+        named = network.symbolic_layers[l].mask != 0
+        edges = torch.where(network.numeric_layers[l].mask.t() != 0, score, -math.inf)
+        edges = torch.where(named, score if symbolic else math.inf, edges)
+        subnodes = torch.minimum(edges, reached).amax(dim=1)
+        structure = network.structure
+        reached = torch.stack([subnodes[list(structure.subnodes(l + 1, i))].amax() for i in range(network.width_in[l + 1])])
+    widest = float(reached.amax())
+    return None if widest == -math.inf else widest
 
 
 def _checked(network: Network, active: Sequence[Sequence[int]]) -> list[list[int]]:

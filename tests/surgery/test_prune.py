@@ -1,5 +1,6 @@
 """Pruning gives a new network without what contributes nothing, and touches nothing else."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kan import KAN
+from kan.surgery import prune
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -510,3 +512,18 @@ def test_symbolic_edges_are_pruned_on_demand() -> None:
     with pytest.raises(ValueError, match="would drop every edge of layer 0"):
         model.prune_edge(1e6, symbolic=True)
     assert model.symbolic_fun[0].mask.tolist() == [[1.0, 0.0]]
+
+
+def test_pruning_that_would_cut_every_path_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = KAN([1, 2, 1], seed=0, auto_save=False)
+    model(torch.linspace(-1, 1, 20)[:, None])
+    before = [layer.mask.clone() for layer in model.act_fun]
+    # Both layers keep an edge above 0.3, but not of the same hidden node.
+    scores = [torch.tensor([[0.9], [0.1]]), torch.tensor([[0.2, 0.8]])]
+    real = prune.attribute
+    monkeypatch.setattr(prune, "attribute", lambda trace: dataclasses.replace(real(trace), edge_scores_all=[s[None] for s in scores]))
+    with pytest.raises(ValueError, match=r"cut every path from the inputs to the outputs; the least score on the best of them is 0\.2"):
+        model.prune_edge(0.3)
+    assert all(torch.equal(layer.mask, mask) for layer, mask in zip(model.act_fun, before, strict=True))
+    model.prune_edge(0.15)
+    assert [layer.mask.tolist() for layer in model.act_fun] == [[[1.0, 0.0]], [[1.0], [1.0]]]
