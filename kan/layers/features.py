@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_rows import Slopes, write_rows
 from kan.bases.spline_table import SplineTable
+from kan.modes import composed
 
 __all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
 
 
 def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Tensor]) -> Tensor:
     """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times."""
-    if type(base_fun) is nn.SiLU:
+    if type(base_fun) is nn.SiLU and not composed():
         rows: Tensor = _SiLUFeatures.apply(x, table)
         return rows
     return torch.cat([base_fun(x)[:, None], basis_rows(x, table)], dim=1)
@@ -32,6 +33,8 @@ def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Ten
 
 def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
     """``w`` ``(I, n+1, O)`` from `coef` ``(I, O, n)`` and the scales and the mask ``(I, O)``."""
+    if composed():
+        return torch.cat([(mask * scale_base)[:, None], coef.mT * (mask * scale_sp)[:, None]], dim=1)
     weight: Tensor = _EdgeWeight.apply(coef, scale_base, scale_sp, mask)
     return weight
 

@@ -36,6 +36,7 @@ from kan.bases.projection import evaluate, interpolate, least_squares
 from kan.layers.arguments import interval
 from kan.layers.checks import check_samples
 from kan.layers.features import edge_weight, feature_rows
+from kan.modes import composed
 
 __all__ = ["KANLayer", "sparse_mask"]
 
@@ -136,6 +137,8 @@ class KANLayer(nn.Module):
     @property
     def table(self) -> SplineTable:
         """Polynomial pieces of the splines on the present knots, remade whenever the knots have changed."""
+        if composed():  # another tensor, perhaps one that is batched, may stand for the knots
+            return tabulate(self.grid, self.k)
         known = self._table
         same_kind = known is not None and known.knots.dtype == self.grid.dtype and known.knots.device == self.grid.device
         if known is None or not same_kind or not torch.equal(known.knots, self.grid):

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
 
@@ -174,11 +175,17 @@ class SymbolicLayer(nn.Module):
         return None
 
     def active(self) -> list[tuple[int, int]]:
-        """The edges ``(out, in)`` that have a function and are not masked, grouped by function."""
+        """The edges ``(out, in)`` that have a function and are not masked, grouped by function.
+
+        Inside ``torch.func`` and ``torch.compile``, where masks cannot be looked at, those that are masked, too.
+        """
         if not self._named:
             return []
-        mask = self.mask.tolist()
-        edges = [edge for edge in self._named if mask[edge[0]][edge[1]] != 0]
+        if composed():
+            edges = list(self._named)
+        else:
+            mask = self.mask.tolist()
+            edges = [edge for edge in self._named if mask[edge[0]][edge[1]] != 0]
         groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
         return sorted(edges, key=lambda edge: groups.setdefault(id(self._named[edge][1]), len(groups)))
 
@@ -206,7 +213,9 @@ class SymbolicLayer(nn.Module):
             else:
                 values.append(function.torch_fun(u))
         f = torch.cat(values, dim=1) if len(values) > 1 else values[0]
-        return SymbolicEdges(inputs, outputs, self.mask[outputs, inputs] * (c * f + d))
+        mask = self.mask[outputs, inputs]
+        found = mask * (c * f + d)
+        return SymbolicEdges(inputs, outputs, torch.where(mask != 0, found, 0.0) if composed() else found)
 
     def affine_slopes(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
         """Derivatives of the active edges' outputs with respect to their ``(a, b, c, d)``, ``(E, 4, B)``; arguments as in `edges`."""

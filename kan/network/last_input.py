@@ -49,8 +49,9 @@ class LastInput(nn.Module):
         return x.to(self.dtype)
 
     def remember_input(self, x: Tensor | None) -> None:
-        """Keep a reference to `x` as the input that later calls without data refer to."""
-        self.last_input = None if x is None else x.detach()
+        """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
+        if not (torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting()):
+            self.last_input = None if x is None else x.detach()
 
     def remembered_input(self) -> Tensor:
         """The last input, for calls without data.

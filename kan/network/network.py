@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.modes import composed
 from kan.network.last_input import LastInput
 from kan.network.structure import Structure
 from kan.network.trace import FirstLayer, LayerRecord, Trace
@@ -294,8 +295,8 @@ class Network(LastInput):
         """One layer: from nodes `x` to the next nodes."""
         numeric, size = self.numeric_layers[l], self.width_out[l + 1]
         features = weight = symbolic = sums = None
-        # On a GPU, looking at the mask would wait for the device; evaluating it costs less.
-        if numeric.mask.is_cuda or bool(numeric.mask.any()):
+        # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
+        if numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
             rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
             features, weight = rows.permute(2, 0, 1), numeric.weight()
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
@@ -315,7 +316,7 @@ class Network(LastInput):
         """``scale x + bias`` of nodes or sub-nodes; `x` itself where that is the identity and stays it."""
         scale, bias = getattr(self, f"{name}_scale_{l}"), getattr(self, f"{name}_bias_{l}")
         # On a GPU, looking at the values would wait for the device; using them costs less.
-        looked_at = not (scale.requires_grad or bias.requires_grad or scale.is_cuda)
+        looked_at = not (scale.requires_grad or bias.requires_grad or scale.is_cuda or composed())
         if looked_at and set(scale.tolist()) <= {1.0} and set(bias.tolist()) <= {0.0}:
             return x
         return torch.addcmul(bias, scale, x)

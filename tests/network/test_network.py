@@ -19,6 +19,10 @@ from tests.reference import splines
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+# Some versions of torch warn of themselves at the first use of forward mode.
+forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+
+
 def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -276,3 +280,50 @@ def test_the_device_is_where_the_parameters_are() -> None:
     assert network.double().device == network.float().device == torch.device("cpu")
     moved = network.to("meta")
     assert moved.device.type == moved.numeric_layers[0].device.type == moved.input_id.device.type == "meta"
+
+
+# Transforms: the same numbers as autograd gives, and nothing left behind
+
+
+@pytest.fixture(params=[[2, 3, 1], [2, [2, 1], 2]], ids=str)
+def mixed(request: pytest.FixtureRequest) -> Network:
+    return wild(Network(request.param, grid=4, seed=1, symbolic_enabled=True))
+
+
+@forward_mode
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.jacfwd])
+def test_torch_func_gives_jacobians_and_hessians(mixed, transform):
+    x = uniform(6, 2)
+    jacobians = torch.autograd.functional.jacobian(mixed, x)[range(6), :, range(6)]
+    found = torch.func.vmap(transform(lambda point: mixed(point[None])[0]))(x)
+    torch.testing.assert_close(found, jacobians, rtol=1e-9, atol=1e-9)
+    for k in range(mixed.width_out[-1]):
+        hessians = [torch.autograd.functional.hessian(lambda point, k=k: mixed(point[None])[0, k], point) for point in x]
+        found = torch.func.vmap(torch.func.hessian(lambda point, k=k: mixed(point[None])[0, k]))(x)
+        torch.testing.assert_close(found, torch.stack(hessians), rtol=1e-8, atol=1e-8)
+
+
+def test_torch_func_leaves_no_tensor_of_its_own_behind(mixed):
+    x = uniform(6, 2)
+    mixed(x)
+    torch.func.vmap(lambda point: mixed(point[None])[0])(x + 1)
+    assert mixed.last_input is not None and torch.equal(mixed.last_input, x)
+
+
+def test_stacked_networks_are_mapped_over_with_grids_and_masks_of_their_own(mixed):
+    x = uniform(6, 2)
+    others = [copy.deepcopy(mixed) for _ in range(3)]
+    for s, other in enumerate(others):
+        other.update_grid(uniform(50, 2, s))
+        with torch.no_grad():
+            other.numeric_layers[0].mask[s % 2] = 0.0
+    parameters, buffers = torch.func.stack_module_state(others)
+    found = torch.func.vmap(lambda p, b: torch.func.functional_call(mixed, (p, b), (x,)))(parameters, buffers)
+    torch.testing.assert_close(found, torch.stack([other(x) for other in others]), rtol=1e-12, atol=1e-12)
+
+
+def test_compiled_and_exported_networks_are_the_same(mixed):
+    x = uniform(6, 2)
+    expected = mixed(x)
+    torch.testing.assert_close(torch.compile(mixed, backend="eager", fullgraph=True)(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.export.export(mixed, (x,)).module()(x), expected, rtol=1e-12, atol=1e-12)
