@@ -19,10 +19,9 @@ from kan.analysis import attribution
 from kan.analysis.attribution import Attribution
 from kan.analysis.connection import connection_cost
 from kan.analysis.indices import layer_index, node_index
-from kan.checkpoint import format as files
-from kan.checkpoint.store import Store, version_of
+from kan.checkpoint.versioned import Versioned
 from kan.discovery import auto, formula, suggest
-from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.training.callbacks import Callback
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["KAN", "MultKAN"]
 
 
-class KAN(Network):
+class KAN(Versioned):
     """Kolmogorov-Arnold network.
 
     Args:
@@ -55,6 +54,8 @@ class KAN(Network):
         ckpt_path: the folder.
         state_id, round: the version that the model starts from.
         noise_scale_base: older name of `scale_base_sigma`.
+        keep: how many of the versions that this model and those made from it save stay on disk; None for all.
+        save_data: save the last input with the model; without, what needs data asks for them after loading.
 
     Example:
         >>> model = KAN(width=[2, 5, 1], grid=3, k=3, seed=0, auto_save=False)
@@ -88,39 +89,20 @@ class KAN(Network):
         round: int = 0,
         device: torch.device | str = "cpu",
         noise_scale_base: float | None = None,
+        keep: int | None = None,
+        save_data: bool = True,
     ) -> None:
         super().__init__(
             width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base,
             base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init,
             device,
         )  # fmt: skip
-        self.auto_save = auto_save
-        self.ckpt_path = os.fspath(ckpt_path)
-        self.state_id, self.round = state_id, round
-        self.store = Store(self.ckpt_path)
         self.attribution: Attribution | None = None
         self._node_attribution: list[Tensor] | None = None
         self._pruned: set[tuple[int, int]] = set()
-        if auto_save and first_init:
-            self.store.begin(self, self._saved())
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments that describe this model as it is now."""
-        return {
-            **super().settings(), "auto_save": self.auto_save, "first_init": False, "ckpt_path": self.ckpt_path,
-            "state_id": self.state_id, "round": self.round,
-        }  # fmt: skip
-
-    def replace(self, **changes: Any) -> KAN:
-        """A new model of the same settings with some of them changed, in the same store."""
-        new = super().replace(**changes)
-        new.store = self.store
-        return new
+        self.begin_versions_(auto_save, first_init, ckpt_path, state_id, round, keep, save_data)
 
     # Training
-
-    optimizer_state: Mapping[str, Any] | None = None
-    """What the last fit's optimiser remembered, for ``fit(..., resume=True)``; copies of a model have it, new models do not."""
 
     def fit(
         self,
@@ -229,6 +211,7 @@ class KAN(Network):
             resume=optimizer_state(self.optimizer_state) if resume else None, restarts=restarts,
         )  # fmt: skip
         self.optimizer_state = results.optimizer_state
+        self.losses = {name: float(results[name][-1]) for name in ("train_loss", "test_loss") if len(results[name])} or self.losses
         self.log_history("fit")
         return results
 
@@ -241,6 +224,7 @@ class KAN(Network):
     ) -> list[float]:
         """Make residuals small, such as those of a differential equation, and save a new version; see `kan.training.residuals`."""
         history = fit_residuals(self, residual_fn, points, steps, **options)
+        self.losses = {"residuals": float(history[-1])} if history else self.losses
         self.log_history("fit_residuals")
         return history
 
@@ -789,69 +773,11 @@ class KAN(Network):
         """As `acts_scale`, of the numeric part alone."""
         return self.trace().acts_scale_spline
 
-    # Versions
-
-    def _saved(self) -> dict[str, Any]:
-        return {"auto_save": self.auto_save, "ckpt_path": self.ckpt_path, "state_id": self.state_id, "round": self.round}
-
-    def log_history(self, method_name: str) -> None:
-        """Save the model as the next version, made by `method_name`; does nothing without `auto_save`."""
-        if self.auto_save:
-            version = self.round, self.state_id
-            self.round, self.state_id = self.store.record(self, method_name, version, self._saved(), self.optimizer_state)
-
     def _child(self, new: KAN, method: str | None) -> KAN:
         """A model made from this one, saved as the next version unless `method` is None."""
         if method is not None:
             new.log_history(method)
         return new
-
-    def history(self, k: str | int = "all") -> None:
-        """Print the versions, or the last `k` lines of their history."""
-        print(self.store.history(k))
-
-    def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
-        """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``."""
-        files.save(self, path, self._saved(), self.optimizer_state)
-
-    @classmethod
-    def loadckpt(cls, path: str | os.PathLike[str] = "model", device: torch.device | str | None = None) -> KAN:
-        """The model saved under `path`; what follows is saved in the next round.
-
-        Raises:
-            FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
-        """
-        return cls._loaded(path, device)
-
-    @classmethod
-    def _loaded(
-        cls, path: str | os.PathLike[str], device: torch.device | str | None, base_fun: str | Callable[[Tensor], Tensor] | None = None
-    ) -> KAN:
-        """`base_fun` stands in for one that the checkpoint cannot name."""
-        config = files.read_config(path)
-        unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
-        model = files.load(
-            cls, path, device, first_init=False, auto_save=bool(config.get("auto_save", True)),
-            ckpt_path=config.get("ckpt_path", "./model"), state_id=int(config.get("state_id", 0)), round=int(config.get("round", 0)) + 1,
-            **({"base_fun": base_fun} if unnamed else {}),
-        )  # fmt: skip
-        model.store = Store.existing(model.ckpt_path)
-        model.optimizer_state = files.load_optimizer(path)
-        return model
-
-    def checkout(self, model_id: str) -> KAN:
-        """The version `model_id` of this model's folder, as `loadckpt` gives it."""
-        version_of(model_id)
-        return type(self)._loaded(os.path.join(self.ckpt_path, model_id), self.device, self.base_fun)
-
-    def rewind(self, model_id: str) -> KAN:
-        """The version `model_id`, as the start of a new round; this model is left alone."""
-        version = version_of(model_id)
-        model = self.checkout(model_id)
-        model.store = self.store
-        if model.auto_save:
-            model.round, model.state_id = self.store.rewound(model, version, self._saved())
-        return model
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.

@@ -1,54 +1,45 @@
-"""The files of one version.
+"""What a checkpoint holds of a network, and the network that a checkpoint describes.
 
-``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data`` are as pykan names them; after a fit there is ``<path>_optimizer``, too.
-The configuration is plain YAML, the others are tensors read with ``weights_only``: loading executes nothing. All are written beside their
-names, synced and renamed together, so that a name never stands for half a file.
+``<path>_config.yml`` is the configuration: the constructor's arguments, names of functions, digests of the other files.
+``<path>_state`` holds the parameters, ``<path>_cache_data`` the last input, both named and read as pykan does; ``<path>_optimizer`` is what
+a fit can be resumed from, if there was one. What pykan's models do not have stands in further entries of the configuration, which pykan
+does not look at.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import uuid
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import yaml
+from torch import Tensor
 
+from kan.checkpoint.files import Content, Link, digest_of, dump_config, dump_tensors, parse_config, parse_tensors, read, write_together
+from kan.checkpoint.migrations import FORMAT, migrated
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import Network
+from kan.symbolic.library import SymbolicFunction, anonymous
 
-__all__ = ["FORMAT", "load", "load_optimizer", "read_config", "save"]
+__all__ = ["build", "describe", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
 
 N = TypeVar("N", bound=Network)
-
-FORMAT = 1
-"""Version of the configuration's layout; pykan's files carry none."""
+Functions = Mapping[str, Callable[[Tensor], Tensor] | SymbolicFunction]
 
 SETTINGS = (
     "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
 )  # fmt: skip
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""The one in C where PyYAML was built with it, which is ten times as fast."""
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
+VERSION = re.compile(r"[0-9]+\.[0-9]+")
 
 
-def save(
-    network: Network,
-    path: str | os.PathLike[str],
-    extra: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a network under the file names that begin with `path`.
+# From a network
 
-    Args:
-        network: to be saved, with its last input.
-        path: folder and version, such as ``model/0.1``.
-        extra: further plain entries of the configuration.
-        optimizer: what a fit can be resumed from, tensors and plain data, for ``<path>_optimizer``, a file that pykan does not look at.
-    """
+
+def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The configuration of `network`, plain data, with the entries `extra`."""
     settings = network.settings()
     base_fun = settings["base_fun"]
     config: dict[str, Any] = {name: settings[name] for name in (*SETTINGS, *OWN_SETTINGS)}
@@ -62,92 +53,224 @@ def save(
         **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
-    text = yaml.dump(_plain(config), Dumper=DUMPER, default_flow_style=False)
-    # Copies: of a view, torch.save would write the whole tensor behind it.
-    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    data = None if network.last_input is None else network.last_input.clone()
+    return dict(plain(config))
+
+
+def state_of(network: Network) -> dict[str, Tensor]:
+    """Copies of all parameters: of a view, torch.save would write the whole tensor behind it."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def save(
+    network: Network,
+    path: str | os.PathLike[str],
+    extra: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    *,
+    data: bool = True,
+    known: Link | None = None,
+) -> Link:
+    """Write a network under the file names that begin with `path`.
+
+    Args:
+        network: to be saved, with its last input.
+        path: folder and version, such as ``model/0.1``.
+        extra: further plain entries of the configuration.
+        optimizer: what a fit can be resumed from, tensors and plain data.
+        data: whether to save the last input.
+        known: what was written when the network had the same input, to be linked to instead of written again.
+
+    Returns:
+        The file with the last input.
+    """
     path = os.fspath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    contents = {f"{path}_state": _bytes(state), f"{path}_cache_data": _bytes(data), f"{path}_config.yml": text.encode()}
+    contents: dict[str, Content] = {"state": dump_tensors(state_of(network))}
     if optimizer is not None:
-        contents[f"{path}_optimizer"] = _bytes(dict(optimizer))
-    _write_together(contents)
+        contents["optimizer"] = dump_tensors(dict(optimizer))
+    kept = network.last_input if data else None
+    contents["cache_data"] = known or dump_tensors(None if kept is None else kept.clone())
+    digests = {kind: digest_of(content) for kind, content in contents.items()}
+    config = dump_config(describe(network, {**(extra or {}), "save_data": data, "sha256": digests}))
+    write_together({f"{path}_config.yml": config, **{f"{path}_{kind}": content for kind, content in contents.items()}})
     if optimizer is None:
         Path(f"{path}_optimizer").unlink(missing_ok=True)  # of a version that stood here before
+    return Link(f"{path}_cache_data", digests["cache_data"])
+
+
+# To a network
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The configuration of the version `path`.
+    """The configuration of the checkpoint `path`.
 
     Raises:
-        FileNotFoundError: if there is no such version.
-        ValueError: if the file is no configuration.
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if the file is no configuration, is damaged, or belongs to another version.
     """
-    file = Path(f"{path}_config.yml")
-    if not file.exists():
-        raise FileNotFoundError(f"there is no checkpoint {str(path)!r}: {file} does not exist.")
+    file = f"{os.fspath(path)}_config.yml"
     try:
-        config = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not a readable configuration: {error}") from error
+        content = read(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no checkpoint {os.fspath(path)!r}: {file} does not exist.") from None
+    config = parse(content, file)
+    name, version = os.path.basename(os.fspath(path)), config.get("version")
+    if version is not None and VERSION.fullmatch(name) and name != version:
+        raise ValueError(f"{file} is that of version {version}, under the name of version {name}; nothing was loaded.")
+    return config
+
+
+def parse(content: bytes, file: str) -> dict[str, Any]:
+    """The configuration in `content` of `file`, brought to the present format.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    config, sealed = parse_config(content, file)
     needed = (*SETTINGS, "base_fun_name")
-    missing = [name for name in needed if name not in config] if isinstance(config, dict) else needed
+    missing = [name for name in needed if name not in config]
     if missing:
         raise ValueError(f"{file} is not a configuration of a KAN: entries are missing: {', '.join(missing)}.")
-    return dict(config)
+    return migrated(config, sealed, file)
 
 
-def load(cls: type[N], path: str | os.PathLike[str], device: torch.device | str | None = None, **arguments: Any) -> N:
+def load(
+    cls: type[N],
+    path: str | os.PathLike[str],
+    device: torch.device | str | None = None,
+    functions: Functions | None = None,
+    **arguments: Any,
+) -> N:
     """The network saved under `path`.
 
     Args:
         cls: the network's class.
         path: folder and version, such as ``model/0.1``.
         device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
+        functions: symbolic functions that are not in the library, by name, or by edge, such as ``"(0, 1, 2)"``.
         arguments: further arguments for the class's constructor.
 
     Raises:
         FileNotFoundError, ValueError: if a file is missing or does not fit.
     """
+    path = os.fspath(path)
     config = read_config(path)
-    state = _tensors(f"{path}_state")
-    if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
-        raise ValueError(f"{path}_state is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
+    digests = config["sha256"]
+    file = f"{path}_state"
+    network = build(cls, config, parse_tensors(read(file, digests.get("state")), file), f"{path}_config.yml", file, functions, **arguments)
+    network.to(_device(config) if device is None else device)
+    network.remember_input(_data(network, f"{path}_cache_data", digests.get("cache_data")))
+    return network
+
+
+def build(
+    cls: type[N],
+    config: Mapping[str, Any],
+    state: Any,
+    config_file: str,
+    state_file: str,
+    functions: Functions | None = None,
+    **arguments: Any,
+) -> N:
+    """The network of a configuration and a state, on the CPU; the names of their files are for messages.
+
+    Raises:
+        ValueError: if they do not fit together.
+    """
+    state = _checked(state, config, config_file, state_file)
     own = {name: config[name] for name in OWN_SETTINGS if name in config}
-    network = cls(**{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments})
-    network.to(state["act_fun.0.coef"].dtype)
+    try:
+        network = cls(**{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments})
+        network.to(state["act_fun.0.coef"].dtype)
+        names = [config[f"symbolic.funs_name.{l}"] for l in range(network.depth)]
+        if "input_id" in config:
+            network.input_id = torch.tensor(config["input_id"], dtype=torch.long)
+            network.input_width = int(config["input_width"])
+            if len(network.input_id) != network.width_in[0] or not all(0 <= i < network.input_width for i in config["input_id"]):
+                raise ValueError(f"input_id {config['input_id']} does not choose {network.width_in[0]} of {network.input_width} columns.")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        missing = "there is no entry " if isinstance(error, KeyError) else ""
+        raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}") from error
     for l, layer in enumerate(network.symbolic_layers):
-        for j, row in enumerate(config[f"symbolic.funs_name.{l}"]):
-            for i, name in enumerate(row):
-                if name != "0":
-                    _set_function(layer, l, i, j, name, path)
-    if "input_id" in config:
-        network.input_id = torch.tensor(config["input_id"])
-        network.input_width = int(config["input_width"])
+        _set_functions(layer, l, names[l], functions or {}, config_file)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path}_state does not fit {path}_config.yml: {error}") from error
-    network.to(_device(config) if device is None else device)
-    data = _tensors(f"{path}_cache_data") if os.path.exists(f"{path}_cache_data") else None
-    network.remember_input(None if data is None else data.to(network.device))
+        raise ValueError(f"{state_file} does not fit {config_file}: {error}") from error
     return network
 
 
 def load_optimizer(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the version `path` has of the last fit to resume from; None if it has nothing."""
-    file = f"{path}_optimizer"
-    return dict(_tensors(file)) if os.path.exists(file) else None
+    """What the checkpoint `path` has of the last fit to resume from; None if it has nothing.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    file, expected = f"{os.fspath(path)}_optimizer", read_config(path)["sha256"].get("optimizer")
+    if expected is None or not os.path.exists(file):  # one that the configuration does not know is of something older
+        return None
+    state = parse_tensors(read(file, expected), file)
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{file} is not the state of an optimiser; nothing was loaded.")
+    return dict(state)
 
 
-def _set_function(layer: SymbolicLayer, l: int, i: int, j: int, name: str, path: str | os.PathLike[str]) -> None:
+def _checked(state: Any, config: Mapping[str, Any], config_file: str, state_file: str) -> dict[str, Tensor]:
+    """`state`, if it holds tensors of about the size that the configuration speaks of: sizes that are not there are not allocated."""
+    if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
+        raise ValueError(f"{state_file} is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
+    for name, value in state.items():
+        if not (isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized and value.is_floating_point()):
+            raise ValueError(f"{state_file} is not the state of a KAN: {name!r} is no tensor of floating-point numbers.")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{state_file} is not the state of a KAN: {name!r} has more elements than numbers.")
     try:
-        layer.set_function(i, j, name)
+        nodes = [int(n) if isinstance(n, int) else sum(int(part) for part in n) for n in config["width"]]
+        edges = sum(a * b for a, b in zip(nodes[:-1], nodes[1:], strict=True))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{config_file} does not describe a KAN: width is {config['width']!r}.") from error
+    coefficients = sum(value.numel() for name, value in state.items() if name.endswith(".coef"))
+    if edges > coefficients:
+        raise ValueError(f"{state_file} does not fit {config_file}: {coefficients} spline coefficients are too few for {edges} edges.")
+    return dict(state)
+
+
+def _set_functions(layer: SymbolicLayer, l: int, names: Any, functions: Functions, config_file: str) -> None:
+    if not isinstance(names, list) or [len(row) if isinstance(row, list) else -1 for row in names] != [layer.in_dim] * layer.out_dim:
+        raise ValueError(f"{config_file} does not describe a KAN: symbolic.funs_name.{l} must have {layer.out_dim} rows of {layer.in_dim}.")
+    for j, row in enumerate(names):
+        for i, name in enumerate(row):
+            if name == "0":
+                continue
+            own = functions.get(f"({l}, {i}, {j})", functions.get(name))
+            try:
+                layer.set_function(i, j, name, None if own is None else _row(own))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{config_file}: the edge ({l}, {i}, {j}) carries the function {name!r}, which is not in SYMBOLIC_LIB. A checkpoint "
+                    f"holds names only: register the function with add_symbolic before loading, or give it to the call, as in "
+                    f"functions={{{name!r}: f}} or functions={{'({l}, {i}, {j})': f}}."
+                ) from error
+
+
+def _row(function: Callable[[Tensor], Tensor] | SymbolicFunction) -> SymbolicFunction:
+    return function if isinstance(function, SymbolicFunction) else anonymous(function)
+
+
+def _data(network: Network, file: str, expected: str | None) -> Tensor | None:
+    """The last input; None if there was none, or if its file has been deleted."""
+    if not os.path.exists(file):
+        return None
+    try:
+        data = parse_tensors(read(file, expected), file)
+        if data is None:
+            return None
+        if not isinstance(data, Tensor) or data.dim() != 2 or not data.is_floating_point() or data.shape[1] != network.input_width:
+            what = f"a tensor of shape {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
+            raise ValueError(f"{file} does not hold inputs of shape (number of samples, {network.input_width}), but {what}.")
     except ValueError as error:
-        raise ValueError(
-            f"{path}_config.yml: the edge ({l}, {i}, {j}) carries the function {name!r}, which is not in SYMBOLIC_LIB. A checkpoint holds "
-            f"names only: register the function with add_symbolic before loading (and before fix_symbolic, if it has no name)."
-        ) from error
+        raise ValueError(f"{error} Delete this file to load the model without its data.") from error
+    return data.to(network.device)
 
 
 def _device(config: Mapping[str, Any]) -> str:
@@ -155,46 +278,12 @@ def _device(config: Mapping[str, Any]) -> str:
     return name if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()) else "cpu"
 
 
-def _tensors(file: str | os.PathLike[str]) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{os.fspath(file)} could not be read as tensors, nothing was loaded: {error}") from error
-
-
-def _bytes(value: Any) -> bytes:
-    """What `torch.save` writes. It is made in memory: of a disk that is full torch speaks in many tongues."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def _write_together(contents: Mapping[str, bytes]) -> None:
-    """Write all files, each whole, or none."""
-    mark = uuid.uuid4().hex
-    parts = {path: f"{path}.{mark}.part" for path in contents}
-    try:
-        for path, content in contents.items():
-            with open(parts[path], "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, part in parts.items():
-            os.replace(part, path)
-    finally:
-        for part in parts.values():
-            if os.path.exists(part):
-                os.unlink(part)
-
-
-def _plain(value: Any) -> Any:
-    """With nothing but dictionaries, lists, strings and numbers."""
+def plain(value: Any) -> Any:
+    """`value` with nothing but dictionaries, lists, strings and numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if value is None or isinstance(value, (bool, str)):
         return value
     return int(value) if float(value).is_integer() and not isinstance(value, float) else float(value)

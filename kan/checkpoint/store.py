@@ -1,23 +1,36 @@
 """The store of versions: every change of a model becomes ``round.state``, ``0.0`` at birth, ``0.1`` after the first change and so on.
 
-Models that come from one another (by pruning, refining, rewinding) share one store, so that no version is given twice.
+Models that come from one another (by pruning, refining, rewinding) share one store, so that no version is given twice; what other processes
+save in the same folder is seen under a lock. What cannot be written costs a warning, never a training.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kan.checkpoint.format import save
+import torch
+from torch import Tensor
+
+from kan.checkpoint import lineage
+from kan.checkpoint.files import Link, digest
+from kan.checkpoint.format import VERSION, save
+from kan.checkpoint.lineage import Version, version_of, written
+from kan.checkpoint.lock import Presence, locked, others
 from kan.network.network import Network
+from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 
-__all__ = ["Store", "version_of"]
+__all__ = ["Store", "folder_of", "newest", "unnamed_functions", "version_of"]
 
-HISTORY = "history.txt"
+PATIENCE = 10.0
+"""Seconds to wait for another process that writes."""
+KINDS = ("config.yml", "state", "cache_data", "optimizer")
 
 
 class Store:
@@ -25,113 +38,219 @@ class Store:
 
     Args:
         path: the folder.
+        keep: how many of the versions that are saved by way of this store stay; None for all.
+        save_data: whether the last input of a model is saved with it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self.used: set[tuple[int, int]] = set()
-        self.broken = False
-
-    @classmethod
-    def existing(cls, path: str | os.PathLike[str]) -> Store:
-        """The store of a folder that holds versions already."""
-        store = cls(path)
-        history = Path(path) / HISTORY
-        if history.exists():
-            for line in history.read_text().splitlines():
-                name = line.rsplit("=>", 1)[-1].strip()
-                if name.replace(".", "", 1).isdigit() and "." in name:
-                    store.used.add(version_of(name))
-        return store
+    def __init__(self, path: str | os.PathLike[str], keep: int | None = None, save_data: bool = True) -> None:
+        if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
+            raise ValueError(f"keep, the number of versions that stay, must be an integer of at least 1, or None for all; got {keep!r}.")
+        self.path, self.keep, self.save_data = os.fspath(path), keep, save_data
+        self.made: list[Version] = []
+        self.unnamed: dict[Version, dict[str, SymbolicFunction]] = {}
+        self._warned = False
+        self._presence: Presence | None = None
+        self._data: tuple[str, Link] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Store:
         return self  # copies of a model write to the same folder and must not give a version twice
 
-    def begin(self, network: Network, extra: dict[str, Any]) -> None:
-        """Version 0.0 of a new model; the folder's history starts anew."""
+    def __reduce__(self) -> tuple[type[Store], tuple[Any, ...]]:
+        return Store, (self.path, self.keep, self.save_data)  # in another process, one of several that write to the folder
 
-        def write() -> None:
+    # Writing
+
+    def begin(self, network: Network, extra: Mapping[str, Any]) -> Version:
+        """Save a new model as version 0.0, with which the folder's history starts anew; return the version.
+
+        Where another process is at work it is the first version of a new round, and the history goes on.
+        """
+
+        def write() -> Version:
             os.makedirs(self.path, exist_ok=True)
             print(f"checkpoint directory created: {self.path}")
-            Path(self.path, HISTORY).write_text("### Round 0 ###\ninit => 0.0\n")
-            save(network, self._file(0, 0), extra)
-            print("saving model version 0.0")
+            with locked(self.path, PATIENCE):
+                shared = others(self.path) > 0
+                new = (self._next_round(), 0) if shared else (0, 0)
+                self._save(network, new, extra, None)
+                if shared:
+                    lineage.append(self.path, f"### Round {new[0]} ###", f"init => {written(new)}")
+                else:
+                    lineage.begin(self.path)
+            if shared:
+                self._tell(f"another process saves versions in {self.path!r}; those of this model begin with {written(new)}.")
+            print(f"saving model version {written(new)}")
+            return new
 
-        self.used = {(0, 0)}
-        self._attempt(write)
+        return self._attempt(write, (0, 0))
 
     def record(
-        self,
-        network: Network,
-        method: str,
-        version: tuple[int, int],
-        extra: dict[str, Any],
-        optimizer: Mapping[str, Any] | None = None,
-    ) -> tuple[int, int]:
-        """Save `network`, made by `method` from `version`, as the next free version of the round, and return that."""
-        round_, state = version
-        new = (round_, self._free(round_, state + 1))
+        self, network: Network, method: str, version: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None = None
+    ) -> Version:
+        """Save `network`, made by `method` from `version`, as the next free version of the round, and return that.
 
-        def write() -> None:
-            save(network, self._file(*new), {**extra, "state_id": new[1], "round": new[0]}, optimizer)
-            self._append(f"{round_}.{state} => {method} => {new[0]}.{new[1]}")
-            print(f"saving model version {new[0]}.{new[1]}")
+        What cannot be saved stays `version`.
+        """
 
-        self.used.add(new)
-        self._attempt(write)
-        return new
+        def write() -> Version:
+            os.makedirs(self.path, exist_ok=True)
+            with locked(self.path, PATIENCE):
+                taken = {entry.version for entry in lineage.entries(self.path)}
+                new, mine = (version[0], version[1] + 1), {*self.made}
+                foreign = False
+                while new in taken or new in mine:
+                    foreign = foreign or new not in mine
+                    new = (new[0], new[1] + 1)
+                self._save(network, new, extra, optimizer)
+                lineage.append(self.path, f"{written(version)} => {method} => {written(new)}")
+                self._make_room()
+            if foreign and self._presence is not None and others(self.path):
+                self._tell(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
+            print(f"saving model version {written(new)}")
+            return new
 
-    def rewound(self, network: Network, version: tuple[int, int], extra: dict[str, Any]) -> tuple[int, int]:
+        return self._attempt(write, version)
+
+    def rewound(self, network: Network, version: Version, extra: Mapping[str, Any]) -> Version:
         """Save `network`, restored from `version`, as the first version of a new round, and return that."""
-        new = (max(round_ for round_, _ in self.used | {version}) + 1, version[1])
 
-        def write() -> None:
-            self._append(f"### Round {new[0]} ###")
-            save(network, self._file(*new), {**extra, "state_id": new[1], "round": new[0]})
-            self._append(f"{version[0]}.{version[1]} => rewind => {new[0]}.{new[1]}")
-            print(f"rewind to model version {version[0]}.{version[1]}, renamed as {new[0]}.{new[1]}")
+        def write() -> Version:
+            with locked(self.path, PATIENCE):
+                new = (max(self._next_round(), version[0] + 1), version[1])
+                self._save(network, new, extra, None)
+                lineage.append(self.path, f"### Round {new[0]} ###", f"{written(version)} => rewind => {written(new)}")
+                self._make_room()
+            print(f"rewind to model version {written(version)}, renamed as {written(new)}")
+            return new
 
-        self.used.add(new)
-        self._attempt(write)
-        return new
+        return self._attempt(write, (version[0] + 1, version[1]))
 
-    def history(self, k: str | int = "all") -> str:
-        """The history file, or its last `k` lines.
+    def _next_round(self) -> int:
+        rounds = [entry.version[0] for entry in lineage.entries(self.path)] + [round_ for round_, _ in self.made]
+        return max(rounds, default=-1) + 1
+
+    def _save(self, network: Network, new: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None) -> None:
+        if self._presence is None:
+            self._presence = Presence(self.path)
+        entries = {**extra, "round": new[0], "state_id": new[1], "version": written(new)}
+        kept = network.last_input if self.save_data else None
+        key = None if kept is None else _fingerprint(kept)
+        known = self._data[1] if self._data is not None and self._data[0] == key and os.path.exists(self._data[1].file) else None
+        data = save(network, self.file(new), entries, optimizer, data=self.save_data, known=known)
+        self._data = None if key is None else (key, data)
+        self.made.append(new)
+        if unnamed := unnamed_functions(network):
+            self.unnamed[new] = unnamed
+
+    def _make_room(self) -> None:
+        """Remove the oldest versions of this store beyond `keep`; the history says so first."""
+        if self.keep is None or len(self.made) <= self.keep:
+            return
+        old, self.made = self.made[: -self.keep], self.made[-self.keep :]
+        lineage.mark_removed(self.path, old)
+        for version in old:
+            self.unnamed.pop(version, None)
+            for kind in KINDS:
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.file(version)}_{kind}")
+
+    def _attempt(self, write: Callable[[], Version], otherwise: Version) -> Version:
+        """What `write` returns; if it fails `otherwise`, with one warning for as long as it goes on failing."""
+        try:
+            version = write()
+        except OSError as error:
+            if not self._warned:
+                self._tell(
+                    f"checkpoints cannot be written to {self.path!r} ({error}); training goes on without saving. Choose another ckpt_path, "
+                    f"or auto_save=False to do without."
+                )
+            self._warned = True
+            return otherwise
+        self._warned = False
+        return version
+
+    def _tell(self, message: str) -> None:
+        warnings.warn(message, stacklevel=_level_of_caller())
+
+    # Reading
+
+    def file(self, version: Version) -> str:
+        """What the names of a version's files begin with."""
+        return os.path.join(self.path, written(version))
+
+    def require(self, version: Version) -> str:
+        """`file` of a version that can be loaded.
+
+        Raises:
+            FileNotFoundError: if it has been removed.
+        """
+        if self.keep is not None and any(entry.version == version and entry.removed for entry in lineage.entries(self.path)):
+            raise FileNotFoundError(f"the version {written(version)} has been removed, as keep={self.keep} versions stay: see history().")
+        return self.file(version)
+
+    def history(self, k: str | int = "all", tree: bool = False) -> str:
+        """The history file, or its last `k` lines, or the versions as a tree.
 
         Raises:
             FileNotFoundError: if nothing has been saved.
         """
-        file = Path(self.path, HISTORY)
-        if not file.exists():
-            raise FileNotFoundError(f"there is no history: {file} does not exist, no version has been saved.")
-        lines = file.read_text().splitlines()
+        if not Path(self.path, lineage.HISTORY).exists():
+            raise FileNotFoundError(
+                f"there is no history: {os.path.join(self.path, lineage.HISTORY)} does not exist, no version has been saved."
+            )
+        if tree:
+            return lineage.tree(self.path)
+        lines = lineage.lines(self.path)
         return "\n".join(lines if k == "all" else lines[-int(k) :])
 
-    def _free(self, round_: int, state: int) -> int:
-        while (round_, state) in self.used:
-            state += 1
-        return state
 
-    def _file(self, round_: int, state: int) -> str:
-        return os.path.join(self.path, f"{round_}.{state}")
+def folder_of(config: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
+    """The folder that the versions of a loaded model go to.
 
-    def _append(self, line: str) -> None:
-        with open(os.path.join(self.path, HISTORY), "a") as file:
-            file.write(line + "\n")
+    A version of a store stays in its folder, wherever that was moved. Of other checkpoints it is what the configuration says, within the
+    working directory, beside the checkpoint, or where versions are saved already.
 
-    def _attempt(self, write: Any) -> None:
-        """Write, or warn once and go on without: a full or read-only disk must not cost a training."""
-        if self.broken:
-            return
-        try:
-            write()
-        except OSError as error:
-            self.broken = True
-            warnings.warn(
-                f"checkpoints cannot be written to {self.path!r} ({error}); training goes on without saving. Choose another ckpt_path, or "
-                f"auto_save=False to do without.",
-                stacklevel=_level_of_caller(),
-            )
+    Args:
+        config: of the checkpoint.
+        path: what the names of its files begin with.
+
+    Raises:
+        ValueError: if the configuration leads elsewhere.
+    """
+    named, (folder, name) = str(config.get("ckpt_path", "./model")), os.path.split(os.fspath(path))
+    folder = folder or os.curdir
+    if re.fullmatch(VERSION, name) and os.path.exists(os.path.join(folder, lineage.HISTORY)):
+        return named if os.path.realpath(named) == os.path.realpath(folder) else folder
+    near = any(os.path.realpath(named).startswith(os.path.join(os.path.realpath(root), "")) for root in (os.curdir, folder))
+    if near or not config.get("auto_save", True) or os.path.exists(os.path.join(named, lineage.HISTORY)):
+        return named
+    raise ValueError(
+        f"{os.fspath(path)}_config.yml would have the model's versions saved in {named!r}, which is neither in the working directory, nor "
+        f"beside the checkpoint, nor a folder of versions: say where with KAN.loadckpt(path, ckpt_path=...). Nothing was loaded."
+    )
+
+
+def unnamed_functions(network: Network) -> dict[str, SymbolicFunction]:
+    """The functions of `network` that a checkpoint has no name for, by edge, as `kan.checkpoint.format.load` takes them."""
+    return {
+        f"({l}, {i}, {j})": layer.function(i, j)[1]
+        for l, layer in enumerate(network.symbolic_layers)
+        for j, row in enumerate(layer.funs_name)
+        for i, name in enumerate(row)
+        if name == ANONYMOUS
+    }
+
+
+def _fingerprint(data: Tensor) -> str:
+    """Tells data from other data."""
+    array = data.detach().cpu().contiguous()
+    return f"{array.dtype} {tuple(array.shape)} {digest(array.view(torch.uint8).numpy().data)}"
+
+
+def newest(folder: str | os.PathLike[str]) -> str | None:
+    """The version of a folder that was saved last, as ``folder/round.state``; None if its history names none."""
+    there = [entry.version for entry in lineage.entries(os.fspath(folder)) if not entry.removed]
+    return os.path.join(os.fspath(folder), written(there[-1])) if there else None
 
 
 def _level_of_caller() -> int:
@@ -140,15 +259,3 @@ def _level_of_caller() -> int:
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
     return level + 1
-
-
-def version_of(model_id: str) -> tuple[int, int]:
-    """``'0.1'`` as ``(0, 1)``.
-
-    Raises:
-        ValueError: if it is no version.
-    """
-    round_, dot, state = str(model_id).partition(".")
-    if not (dot and round_.isdigit() and state.isdigit()):
-        raise ValueError(f"a model version is written round.state, such as '0.1'; got {model_id!r}.")
-    return int(round_), int(state)

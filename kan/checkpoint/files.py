@@ -1,0 +1,243 @@
+"""Bytes of one checkpoint on disk: written together or not at all, read with nothing executed.
+
+**Writing.** The new files are written beside their names as parts, ``<name>.<digest>.part``, and synced. Then the first of them, the
+configuration, is renamed: from there on the new checkpoint holds, and the others follow. As the configuration knows the digests of the
+others, a reader that comes in between, or after a crash there, takes the part that has the digest.
+
+**Reading.** A configuration is YAML without tags, and its last line is a comment with the SHA-256 of what precedes it. Tensors are what
+`torch.save` writes: a zip archive, whose own checksums `torch.load` does not look at, so that we do, read with ``weights_only``. Whatever
+does not fit is refused with a ``ValueError`` that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import yaml
+
+__all__ = [
+    "Content",
+    "Link",
+    "digest",
+    "digest_of",
+    "dump_config",
+    "dump_tensors",
+    "parse_config",
+    "parse_tensors",
+    "read",
+    "replace_file",
+    "sync_folder",
+    "write_together",
+]
+
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The one in C where PyYAML was built with it, which is ten times as fast."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SEAL = b"# sha256 "
+"""Begins the last line of a configuration."""
+STALE = 3600.0
+"""Seconds after which a part is taken for what a crash has left."""
+
+
+class Link(NamedTuple):
+    """A file of known content, which may be linked to where the same is to be written."""
+
+    file: str
+    digest: str
+
+
+Content: TypeAlias = bytes | Link
+
+
+def digest(content: bytes | memoryview) -> str:
+    """SHA-256 of `content`, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of(content: Content) -> str:
+    """`digest`, which is known of a link."""
+    return content.digest if isinstance(content, Link) else digest(content)
+
+
+# Configurations
+
+
+def dump_config(config: Mapping[str, Any]) -> bytes:
+    """`config`, plain data, as sealed YAML."""
+    text: bytes = yaml.dump(dict(config), Dumper=DUMPER, default_flow_style=False).encode()
+    return text + SEAL + digest(text).encode() + b"\n"
+
+
+def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
+    """The configuration in `content`, and whether it is sealed.
+
+    Args:
+        content: of the file.
+        file: its name, for messages.
+
+    Raises:
+        ValueError: if it is no dictionary in YAML without tags, or not what was sealed.
+    """
+    text, mark, seal = content.rpartition(SEAL)
+    if mark and digest(text) != seal.decode("ascii", "replace").strip():
+        raise ValueError(f"{file} was changed or damaged after it was written: its checksum does not fit. Nothing was loaded.")
+    try:
+        config = yaml.load(content.decode("utf-8"), Loader=LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:  # the last of dates such as 2026-99-99
+        raise ValueError(f"{file} is not a readable configuration: {error}") from error
+    return (dict(config) if isinstance(config, dict) else {}), bool(mark)
+
+
+# Tensors
+
+
+def dump_tensors(value: Any) -> bytes:
+    """What `torch.save` writes. It is made in memory: of a disk that is full torch speaks in many tongues."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def parse_tensors(content: bytes, file: str) -> Any:
+    """The tensors and plain data in `content`, on the CPU.
+
+    Raises:
+        ValueError: if it is not whole, or anything but tensors and plain data; nothing is executed.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+            damaged = archive.testzip()
+        if packed or damaged is not None:
+            raise ValueError(f"the record {packed[0] if packed else damaged!r} is {'compressed' if packed else 'damaged'}")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # of a file that anyone may have made, torch, pickle and zip complain in their own ways
+        raise ValueError(f"{file} could not be read as tensors, nothing was loaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds something other than tensors and plain data, which could execute anything when it is loaded."
+    return str(error)
+
+
+# Folders
+
+
+def read(file: str, expected: str | None = None) -> bytes:
+    """The content of `file`, or of a part that was to replace it, if that is what has the digest `expected`.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it has another digest than `expected`.
+    """
+    try:
+        content = Path(file).read_bytes()
+    except FileNotFoundError:
+        content = None
+    if expected is None or (content is not None and digest(content) == expected):
+        if content is None:
+            raise FileNotFoundError(f"{file} does not exist.")
+        return content
+    with suppress(FileNotFoundError):
+        part = Path(_part(file, expected)).read_bytes()
+        if digest(part) == expected:
+            return part
+    if content is None:
+        raise FileNotFoundError(f"{file} does not exist.")
+    raise ValueError(
+        f"{file} is not the file that was saved: its checksum is not the one in the configuration beside it. It was damaged, replaced or "
+        f"renamed; nothing was loaded."
+    )
+
+
+def write_together(contents: Mapping[str, Content]) -> None:
+    """Write all files, each whole, or none.
+
+    Args:
+        contents: by name of the file, the configuration first. Of a link a hard link is made where the file system has them.
+    """
+    parts = {file: _part(file, digest_of(content)) for file, content in contents.items()}
+    committed = False
+    try:
+        for file, content in contents.items():
+            _write_part(parts[file], content)
+        sync_folder(os.path.dirname(next(iter(parts))))
+        for file, part in parts.items():
+            os.replace(part, file)
+            committed = True
+        sync_folder(os.path.dirname(next(iter(parts))))
+    finally:
+        for part in parts.values():
+            # Once the configuration stands, what was not renamed is what it refers to. (Renaming one link to another leaves it, too.)
+            if not committed or _same_file(part, part.rsplit(".", 2)[0]):
+                Path(part).unlink(missing_ok=True)
+    _remove_stale_parts(next(iter(contents)))
+
+
+def replace_file(file: str, content: bytes) -> None:
+    """Write one file, whole or not at all."""
+    folder = os.path.dirname(file) or os.curdir
+    handle, part = tempfile.mkstemp(dir=folder, prefix=os.path.basename(file) + ".", suffix=".part")
+    try:
+        os.close(handle)
+        os.unlink(part)  # to be made anew with the permissions of any other file
+        _write_part(part, content)
+        os.replace(part, file)
+        sync_folder(folder)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in `folder` survive a loss of power."""
+    if os.name == "posix":
+        handle = os.open(folder or os.curdir, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _part(file: str, expected: str) -> str:
+    return f"{file}.{expected[:16]}.part"
+
+
+def _write_part(part: str, content: Content) -> None:
+    Path(part).unlink(missing_ok=True)  # the same content of a crashed attempt, perhaps not all of it
+    if isinstance(content, Link):
+        with suppress(OSError):
+            os.link(content.file, part)
+            return
+        content = read(*content)
+    with open(part, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _remove_stale_parts(config: str) -> None:
+    """Remove what crashes have left beside the checkpoint."""
+    folder, name = os.path.split(config.removesuffix("config.yml"))
+    with suppress(OSError), os.scandir(folder or os.curdir) as entries:
+        for entry in entries:
+            if entry.name.startswith(name) and entry.name.endswith(".part") and time.time() - entry.stat().st_mtime > STALE:
+                os.unlink(entry.path)

@@ -1,0 +1,59 @@
+"""Configurations of earlier formats, brought to the present one.
+
+Format 0 is pykan's, which has no entry ``format``. Format 1 had no checksums. Since format 2 a configuration is sealed and knows the
+digests of the files beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["FORMAT", "migrated"]
+
+FORMAT = 2
+"""Of the configurations that are written."""
+SEALED_SINCE = 2
+
+Config = dict[str, Any]
+
+
+def _from_pykan(config: Config) -> Config:
+    # After a rewind pykan has written the state as text.
+    return {**config, "state_id": int(config.get("state_id", 0)), "round": int(config.get("round", 0))}
+
+
+def _with_digests(config: Config) -> Config:
+    return {**config, "sha256": {}}
+
+
+STEPS: tuple[Callable[[Config], Config], ...] = (_from_pykan, _with_digests)
+"""From each format to the next."""
+
+
+def migrated(config: Config, sealed: bool, file: str) -> Config:
+    """`config` in the present format.
+
+    Args:
+        config: of any format.
+        sealed: whether its checksum was there.
+        file: its name, for messages.
+
+    Raises:
+        ValueError: if the format is a later one, or one that is sealed and this one is not.
+    """
+    number = config.get("format", 0)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError(f"{file} has the format {number!r}; formats are numbers.")
+    if number > FORMAT:
+        raise ValueError(f"{file} has the format {number}, and this version of the library reads up to {FORMAT}: update the library.")
+    if number >= SEALED_SINCE and not sealed:
+        raise ValueError(f"{file} is not whole: its last line, the checksum, is missing. Nothing was loaded.")
+    try:
+        for step in STEPS[number:]:
+            config = step(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not describe a KAN: {error}") from error
+    if not isinstance(config.get("sha256"), dict):
+        raise ValueError(f"{file} does not describe a KAN: the digests of its files are missing.")
+    return config

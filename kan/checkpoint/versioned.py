@@ -1,0 +1,220 @@
+"""A network whose changes become versions in a store, and which is saved and loaded: what a KAN has of checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from kan.checkpoint import format as files
+from kan.checkpoint import single
+from kan.checkpoint.difference import Difference, difference
+from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
+from kan.network.network import BASE_FUNCTIONS, Network
+
+__all__ = ["Versioned"]
+
+V = TypeVar("V", bound="Versioned")
+
+
+class Versioned(Network):
+    """A network with a store of versions; its constructor calls `begin_versions_` at the end.
+
+    Attributes:
+        auto_save: whether changes are saved.
+        ckpt_path: the folder.
+        round, state_id: the version that the network is, or came from.
+        store: where versions are saved; shared by copies and by what is made of them.
+    """
+
+    auto_save: bool
+    ckpt_path: str
+    round: int
+    state_id: int
+    store: Store
+
+    optimizer_state: Mapping[str, Any] | None = None
+    """What the last fit's optimiser remembered, for ``fit(..., resume=True)``; copies of a model have it, new models do not."""
+
+    losses: Mapping[str, float] | None = None
+    """The losses at the end of the fit that made the model what it is; None if it was changed since."""
+
+    def begin_versions_(
+        self,
+        auto_save: bool,
+        first_init: bool,
+        ckpt_path: str | os.PathLike[str],
+        state_id: int,
+        round: int,
+        keep: int | None,
+        save_data: bool,
+    ) -> None:
+        """Take up the store; a new model, `first_init`, is saved at once if changes are. The arguments are those of `kan.KAN`."""
+        self.auto_save, self.ckpt_path = auto_save, os.fspath(ckpt_path)
+        self.state_id, self.round = state_id, round
+        self.store = Store(self.ckpt_path, keep, save_data)
+        if auto_save and first_init:
+            self.round, self.state_id = self.store.begin(self, self._saved())
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments that describe this model as it is now."""
+        return {
+            **super().settings(), "auto_save": self.auto_save, "first_init": False, "ckpt_path": self.ckpt_path,
+            "state_id": self.state_id, "round": self.round, "keep": self.store.keep, "save_data": self.store.save_data,
+        }  # fmt: skip
+
+    def replace(self: V, **changes: Any) -> V:
+        """A new model of the same settings with some of them changed, in the same store."""
+        new = super().replace(**changes)
+        new.store = self.store
+        return new
+
+    def _saved(self) -> dict[str, Any]:
+        return {
+            "auto_save": self.auto_save, "ckpt_path": self.ckpt_path, "state_id": self.state_id, "round": self.round,
+            "keep": self.store.keep, "losses": self.losses,
+        }  # fmt: skip
+
+    def log_history(self, method_name: str) -> None:
+        """Save the model as the next version, made by `method_name`; does nothing without `auto_save`."""
+        if not method_name.startswith("fit"):
+            self.losses = None
+        if self.auto_save:
+            version = self.round, self.state_id
+            self.round, self.state_id = self.store.record(self, method_name, version, self._saved(), self.optimizer_state)
+
+    def history(self, k: str | int = "all", tree: bool = False) -> None:
+        """Print the versions, one line for each with what it was made from.
+
+        Args:
+            k: only the last `k` lines.
+            tree: draw them as a tree instead.
+
+        Raises:
+            FileNotFoundError: if nothing has been saved.
+        """
+        print(self.store.history(k, tree))
+
+    def diff(self, one: str, other: str) -> Difference:
+        """What changed between two versions of this model's folder: shape, edges, symbolic edges, grids, losses.
+
+        Raises:
+            FileNotFoundError, ValueError: if one is not there, or damaged.
+        """
+        paths = [self.store.require(version_of(model_id)) for model_id in (one, other)]
+        return difference(*paths)
+
+    def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
+        """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, in the place of a former checkpoint.
+
+        Raises:
+            OSError: if it cannot be written; a former checkpoint is as it was.
+        """
+        files.save(self, path, self._saved(), self.optimizer_state, data=self.store.save_data)
+
+    @classmethod
+    def loadckpt(
+        cls: type[V],
+        path: str | os.PathLike[str] = "model",
+        device: torch.device | str | None = None,
+        *,
+        functions: files.Functions | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> V:
+        """The model saved under `path`; what follows is saved in the next round.
+
+        Args:
+            path: what the names of the files begin with, such as ``model/0.1``; or a folder of versions, for the one that was saved last.
+            device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
+            functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
+            ckpt_path: folder for the versions to come; the one that the checkpoint names when not given.
+
+        Raises:
+            FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
+        """
+        path = os.fspath(path)
+        if not os.path.exists(f"{path}_config.yml"):
+            path = newest(path) or path
+        return cls._loaded(path, device, functions, ckpt_path)
+
+    @classmethod
+    def _loaded(
+        cls: type[V],
+        path: str,
+        device: torch.device | str | None,
+        functions: files.Functions | None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        base_fun: str | Callable[[Tensor], Tensor] | None = None,
+    ) -> V:
+        """`base_fun` stands in for one that the checkpoint cannot name."""
+        config = files.read_config(path)
+        unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
+        optimizer = files.load_optimizer(path)
+        model = files.load(
+            cls, path, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
+            ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
+            keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
+        )  # fmt: skip
+        model.optimizer_state, model.losses = optimizer, config.get("losses")
+        return model
+
+    def checkout(self: V, model_id: str) -> V:
+        """The version `model_id` of this model's folder, as `loadckpt` gives it.
+
+        Raises:
+            FileNotFoundError, ValueError: if there is no such version, or a file does not fit.
+        """
+        version = version_of(model_id)
+        functions = {**unnamed_functions(self), **self.store.unnamed.get(version, {})}
+        return type(self)._loaded(self.store.require(version), self.device, functions, self.ckpt_path, self.base_fun)
+
+    def rewind(self: V, model_id: str) -> V:
+        """The version `model_id`, as the start of a new round; this model is left alone.
+
+        Raises:
+            FileNotFoundError, ValueError: as for `checkout`.
+        """
+        version = version_of(model_id)
+        model = self.checkout(model_id)
+        model.store = self.store
+        if model.auto_save:
+            model.round, model.state_id = self.store.rewound(model, version, model._saved())
+        return model
+
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+        """Write the model to a single file; see `kan.checkpoint.single`.
+
+        Args:
+            path: the file.
+            format: ``"safetensors"`` or ``"zip"``; the first where safetensors is installed, when not given.
+
+        Raises:
+            OSError: if it cannot be written; a former file of that name is as it was.
+        """
+        single.save(self, path, format)
+
+    @classmethod
+    def load(
+        cls: type[V],
+        path: str | os.PathLike[str],
+        map_location: torch.device | str | None = None,
+        *,
+        functions: files.Functions | None = None,
+        auto_save: bool = False,
+        ckpt_path: str | os.PathLike[str] = "./model",
+    ) -> V:
+        """The model that `save` has written.
+
+        Args:
+            path: the file.
+            map_location: where to put it; the CPU when not given.
+            functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
+            auto_save, ckpt_path: as in the constructor, for the changes to come.
+
+        Raises:
+            FileNotFoundError, ValueError: if it is missing, damaged, or not such a file; nothing in it is executed.
+        """
+        return single.load(cls, path, map_location, functions, auto_save=auto_save, ckpt_path=ckpt_path, first_init=False)
