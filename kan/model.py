@@ -155,6 +155,7 @@ class KAN(Versioned):
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
                 ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
+                Columns of frames give their names to the model, as its `in_vars` and `out_vars`, unless it has some.
             opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of
                 ``torch.optim``, or an optimiser of this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
@@ -352,7 +353,10 @@ class KAN(Versioned):
             self.log_history("prune_edge")
 
     def prune_input(self, threshold: float = 1e-2, active_inputs: Sequence[int] | None = None, log_history: bool = True) -> KAN:
-        """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns."""
+        """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns.
+
+        Its `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept.
+        """
         new = prune.prune_inputs(self, threshold, active_inputs)
         kept = set(new.input_id.tolist())
         print("keep:", [i in kept for i in self.input_id.tolist()])
@@ -510,7 +514,10 @@ class KAN(Versioned):
     def symbolic_formula(
         self, var: Sequence[Any] | None = None, normalizer: Sequence[Any] | None = None, output_normalizer: Sequence[Any] | None = None
     ) -> tuple[list[Any], list[Any]]:
-        """The formulas of the outputs and the input symbols; see `kan.discovery.formula`."""
+        """The formulas of the outputs and the input symbols; see `kan.discovery.formula`.
+
+        What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`.
+        """
         outputs, inputs, self.symbolic_acts, self.symbolic_acts_premult = formula.symbolic_formula(self, var, normalizer, output_normalizer)
         return outputs, inputs
 

@@ -34,9 +34,11 @@ def symbolic_formula(
 
     Args:
         network: every edge of which is symbolic or switched off.
-        var: names or sympy expressions of the inputs; ``x_1, x_2, ...`` by the columns of the data when not given.
-        normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``.
-        output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``.
+        var: names or sympy expressions of the inputs; the network's `in_vars` when not given, and without these ``x_1, x_2, ...`` by the
+            columns of the data.
+        normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; the network's own
+            when not given.
+        output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``; likewise.
 
     Returns:
         ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer
@@ -60,8 +62,12 @@ def symbolic_formula(
             f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are "
             f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
         )
-    names = [f"x_{int(i) + 1}" for i in network.input_id] if var is None else list(var)
-    inputs = [sympy.Symbol(name) if isinstance(name, str) else sympy.sympify(name) for name in names]
+    if var is None:
+        var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
+    if normalizer is None and network.normalizer is not None:
+        normalizer = [network.used(part) for part in network.normalizer]
+    output_normalizer = network.output_normalizer if output_normalizer is None else output_normalizer
+    inputs = [sympy.Symbol(name) if isinstance(name, str) else sympy.sympify(name) for name in var]
     _check_length("var", inputs, network.width_in[0])
     nodes = [list(inputs)]
     if normalizer is not None:

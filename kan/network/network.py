@@ -26,7 +26,7 @@ from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.modes import composed
-from kan.network.last_input import LastInput
+from kan.network.labels import Labelled
 from kan.network.structure import Structure
 from kan.network.trace import FirstLayer, LayerRecord, Trace
 
@@ -47,7 +47,7 @@ BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "ide
 """Base functions by name."""
 
 
-class Network(LastInput):
+class Network(Labelled):
     """What a KAN is: structure, parameters, forward pass.
 
     Args:
@@ -70,9 +70,8 @@ class Network(LastInput):
         act_fun: the numeric layers; ``act_fun[l]`` leads from ``n_l`` nodes to ``m_{l+1}`` sub-nodes.
         symbolic_fun: the symbolic layers beside them.
         input_id: indices of the input columns that are used.
+        in_vars, out_vars, normalizer, output_normalizer: names and normalisation of inputs and outputs, see `Labelled`.
     """
-
-    input_id: Tensor
 
     def __init__(
         self,
@@ -210,8 +209,14 @@ class Network(LastInput):
         }  # fmt: skip
 
     def replace(self: Self, **changes: Any) -> Self:
-        """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype."""
+        """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
+
+        With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
+        """
         new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        if new.width_in[0] == self.width_in[0]:
+            new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
+        new.inherit_labels(self)
         new.remember_input(self.last_input)
         return new
 

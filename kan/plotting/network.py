@@ -58,8 +58,8 @@ def plot(
         scale: size of the figure, which is ``10 scale`` inches wide.
         tick: write the smallest and largest input and output at each box.
         sample: mark samples on the curves.
-        in_vars: names of the inputs, strings or sympy expressions.
-        out_vars: names of the outputs.
+        in_vars: names of the inputs, strings or sympy expressions; those of the network when not given.
+        out_vars: names of the outputs, likewise.
         title: a line above the diagram.
         varscale: size of the names; they shrink or turn upright where they would touch each other.
         out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
@@ -111,6 +111,8 @@ def diagram_of(
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
+    if in_vars is None and network.in_vars is not None:
+        in_vars = network.used(network.in_vars)
     levels = range(network.depth + 1)
     diagram = Diagram(
         widths_in=tuple(int(network.width_in[level]) for level in levels),
@@ -118,7 +120,7 @@ def diagram_of(
         arities=((), *(tuple(network.structure.arities[level]) for level in levels[1:])),
         edges={},
         in_vars=variable_labels(in_vars),
-        out_vars=variable_labels(out_vars),
+        out_vars=variable_labels(network.out_vars if out_vars is None else out_vars),
         title=title,
         hidden=frozenset((int(level), int(i)) for level, i in hidden or ()),
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kan.analysis.symmetry_tree import Tree, symmetry_tree
 from kan.errors import unknown_name
+from kan.network.network import Network
 from kan.plotting.labels import variable_label
 
 __all__ = ["draw_tree", "plot_tree"]
@@ -49,7 +50,7 @@ def plot_tree(
     Args:
         model: ``(B, n)`` to ``(B, 1)`` or ``(B,)``; see `kan.analysis.hypothesis`.
         x: samples, ``(B, n)``.
-        in_var: names of the variables, strings or sympy expressions; ``x_1 ... x_n`` when not given.
+        in_var: names of the variables, strings or sympy expressions; the `in_vars` of a network when not given, else ``x_1 ... x_n``.
         style: ``'tree'`` or ``'box'``.
         sym_th, sep_th: thresholds of the symmetries and separabilities.
         skip_sep_test: test no separability.
@@ -61,6 +62,8 @@ def plot_tree(
     Raises:
         TypeError, ValueError: for an unknown style, a wrong number of names, or bad samples, before anything is drawn.
     """
+    if in_var is None and isinstance(model, Network):
+        in_var = model.in_vars
     _check(style, in_var, x.shape[-1])
     return draw_tree(symmetry_tree(model, x, sym_th, sep_th, skip_sep_test, verbose), in_var, style)
 

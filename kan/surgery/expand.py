@@ -59,7 +59,7 @@ def expand_width_(network: Network, l: int, n: int, arity: int | Sequence[int] |
     """Add nodes to a layer of nodes, in place: sum nodes in front of the others, multiplication nodes behind them.
 
     New inputs (``l = 0``) are new columns in front of those that the network was called with so far; it has seen no data of that shape
-    then. New outputs (the last layer) are zero.
+    then. New outputs (the last layer) are zero. Both get names and normalisation where the others have them, see `Labelled.inherit_labels`.
 
     Args:
         network: changed in place.
@@ -95,6 +95,10 @@ def expand_width_(network: Network, l: int, n: int, arity: int | Sequence[int] |
         network.input_width += n
         network.remember_input(None)
     network.structure, network.mult_arity = structure, fresh.mult_arity
+    if l in (0, old.depth):
+        before = range(network.input_width - n if l == 0 else old.width_in[-1])
+        origins = [*[None] * n, *before] if arity is None else [*before, *[None] * n]
+        network.inherit_labels(network, **{"inputs" if l == 0 else "outputs": origins})
     network.train(network.training)
 
 

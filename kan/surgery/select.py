@@ -33,14 +33,18 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
             for kind in ("bias", "scale"):
                 parameter = getattr(network, f"{name}_{kind}_{l}")
                 setattr(new, f"{name}_{kind}_{l}", _taken(parameter, parameter.detach()[list(ids)]))
-    inherit(new, network, inputs=keep[0])
+    inherit(new, network, keep[0], keep[-1])
     return new
 
 
-def inherit(new: Network, old: Network, inputs: Sequence[int] | None = None) -> None:
-    """Let `new` read the same data columns as `old`, or those behind the inputs `inputs` of `old`; it remembers the same input."""
+def inherit(new: Network, old: Network, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None) -> None:
+    """Let `new` read the same data columns as `old`, or those behind the inputs `inputs` of `old`; it remembers the same input.
+
+    It gets the labels of `old`, too: of all columns, and of the outputs, or of the outputs `outputs` of `old`.
+    """
     new.input_id = old.input_id.clone() if inputs is None else old.input_id[list(inputs)].clone()
     new.input_width = old.input_width
+    new.inherit_labels(old, outputs=outputs)
     new.train(old.training)
 
 

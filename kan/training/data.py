@@ -11,15 +11,19 @@ What a dataset may be, with arrays standing for tensors, numpy arrays and pandas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from kan.network.network import Network
 from kan.training.loaders import Loader
 from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight, is_array
 
-__all__ = ["Data", "check_dataset"]
+__all__ = ["Data", "check_dataset", "name_columns_"]
 
 ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
@@ -80,6 +84,31 @@ def check_dataset(
     if isinstance(validation, (bool, int, float)):
         return Data(*_split(network, train, validation), test)
     return Data(train, _all_of(_part(validation, "validation", wanted)), test)
+
+
+def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> None:
+    """Call inputs and outputs of `network` by the columns of the training data, in place, where they have no names yet.
+
+    Columns of frames and series are meant. Where these are no different strings, one for each input or output, nothing happens.
+
+    Args:
+        network: that `dataset` has been checked against.
+        dataset: in one of the forms above.
+        labels_too: whether labels are what the outputs stand for.
+    """
+    if isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_array, dataset)):
+        dataset = dataset[0]
+    if isinstance(dataset, Mapping):
+        x, y = (dataset[name] for name in ENTRIES[:2])
+    elif isinstance(dataset, (tuple, list)) and len(dataset) == 2:
+        x, y = dataset
+    else:
+        return
+    arrays: dict[str, Any] = {"in_vars": x, "out_vars": y} if labels_too else {"in_vars": x}
+    for label, array in arrays.items():
+        if getattr(network, label) is None and is_array(array) and not isinstance(array, (Tensor, np.ndarray)):
+            with suppress(TypeError, ValueError):  # of names that make no labels, as the numbers of a frame without names
+                network.set_labels(**{label: [array.name] if array.ndim == 1 else list(array.columns)})
 
 
 def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Samples | None]:

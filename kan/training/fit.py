@@ -17,7 +17,7 @@ from kan.errors import unknown_name
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
-from kan.training.data import check_dataset
+from kan.training.data import check_dataset, name_columns_
 from kan.training.diagnosis import where_not_finite
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -75,7 +75,8 @@ def fit(
     """Train `network` in place.
 
     Args:
-        network: to be trained.
+        network: to be trained. Where a KAN has no names for inputs or outputs, it takes those of the columns if the training data are
+            pandas frames with different strings as names.
         dataset: in one of the forms of `kan.training.data`.
         opt: how the parameters are moved, see `kan.training.optimizers.make_stepper`.
         steps: number of optimiser steps; a step of L-BFGS is up to 20 iterations.
@@ -152,6 +153,8 @@ def fit(
     diagnose = partial(where_not_finite, network, **evaluation)
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
 
+    if isinstance(network, Network):
+        name_columns_(network, dataset, labels_too=pred_fn is None)
     network.remember_input(batches.seen())
     _keep_freed_memory()
     try:

@@ -178,6 +178,29 @@ def test_normalizers_of_the_wrong_length(which: str) -> None:
         symbolic_network([2, 2]).symbolic_formula(**{which: [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]})
 
 
+def test_names_and_normalisation_of_the_network_are_the_defaults() -> None:
+    model, raw = symbolic_network([3, 2, 2], seed=4), 3 * data(inputs=3) + 5
+    with torch.no_grad():
+        model.symbolic_fun[0].mask[:, 1] = 0.0
+    mean, std, out_mean, out_std = raw.mean(dim=0), raw.std(dim=0) * 2, torch.tensor([10.0, -3.0]), torch.tensor([2.0, 0.5])
+    model.in_vars, model.normalizer, model.output_normalizer = ["beta", "I", "x y"], (mean, std), (out_mean, out_std)
+    y = model((raw - mean) / std).detach() * out_std + out_mean
+    outputs, inputs = model.symbolic_formula()
+    assert inputs == [sympy.Symbol(name) for name in model.in_vars]
+    torch.testing.assert_close(evaluated(outputs, inputs, raw), y, rtol=1e-9, atol=1e-9)
+
+    smaller = select_nodes(model, [[0, 2], [0, 1], [0, 1]])
+    outputs, inputs = smaller.symbolic_formula()
+    assert inputs == [sympy.Symbol("beta"), sympy.Symbol("x y")]
+    torch.testing.assert_close(evaluated(outputs, inputs, raw[:, [0, 2]]), y, rtol=1e-9, atol=1e-9)
+
+    # What is given wins.
+    outputs, inputs = smaller.symbolic_formula(["u", "v"], normalizer=[[0, 0], [1, 1]], output_normalizer=[[0, 0], [1, 1]])
+    assert inputs == list(sympy.symbols("u v"))
+    normalised = (raw - mean) / std
+    torch.testing.assert_close(evaluated(outputs, inputs, normalised[:, [0, 2]]), model(normalised).detach(), rtol=1e-9, atol=1e-9)
+
+
 # What it refuses, and what it leaves behind
 
 

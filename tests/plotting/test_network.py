@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from nbclient import NotebookClient
 
+from kan import KAN
 from kan.plotting import Diagram, EdgeCurve, NetworkFigure, diagram_of, draw, plot
 
 Edge = tuple[int, int, int]
@@ -57,7 +58,7 @@ def network_of(
     scores = [torch.rand(m[l + 1], n[l], generator=generator) for l in layers]
     trace = SimpleNamespace(acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores])
     return SimpleNamespace(
-        depth=len(layers), width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
+        depth=len(layers), in_vars=None, out_vars=None, width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
         symbolic_fun=[SimpleNamespace(mask=mask) for mask in formulas],
         trace=lambda: trace, scores=scores,
@@ -261,6 +262,22 @@ def test_labels_and_title_stand_where_notebooks_expect_them() -> None:
     figure = show(network_of([2, 5, 1]), out_vars=["y"], out_vars_offset=0.08, varscale=0.5)
     assert text_of(figure, "y").get_position() == pytest.approx((0.5, 0.88))
     assert text_of(figure, "y").get_fontsize() == 10.0
+
+
+def test_names_of_the_network_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([3, 1], auto_save=False)
+    model.in_vars, model.out_vars = ["a", "b", "c"], ["y"]
+    model(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)))
+
+    def shown(**options: Any) -> list[str]:
+        return [text.get_text() for text in model.plot(**options).axes[0].texts]
+
+    assert shown() == ["a", "b", "c", "y"]
+    assert shown(in_vars=["p", "q", "r"]) == ["p", "q", "r", "y"]
+    assert shown(out_vars=["z"]) == ["a", "b", "c", "z"]
+    model = model.prune_input(active_inputs=[2, 0])
+    assert shown() == ["a", "c", "y"]
+    assert shown(in_vars=["p", "q"]) == ["p", "q", "y"]
 
 
 def test_expressions_become_mathtext() -> None:

@@ -86,6 +86,16 @@ def test_names_stand_below_their_variables() -> None:
         assert words(draw_tree(tree, names)) == expected
 
 
+def test_names_of_a_network_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([3, 1], auto_save=False)
+    model.in_vars = ["a", "b", "c"]
+    model(data(50, 3))
+    model = model.prune_input(active_inputs=[0, 2])
+    assert sorted(words(model.tree())) == ["a", "b", "c"], "the tree is one of all columns"
+    plt.figure()
+    assert sorted(words(model.tree(in_var=["p", "q", "r"]))) == ["p", "q", "r"]
+
+
 def test_long_and_strange_names_fit() -> None:
     tree = Tree([[[0], [1], [2]], [[0, 1, 2]]], [[3]], [[""]])
     for names in (["temperature of the air"] * 3, ["pressure outside"] * 3, ["$bad", "b", "c"], ["short"] * 3):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kan.network.network import Network
 from kan.training.batches import Everything, FromLoader, Some, make_batches
-from kan.training.data import Data, check_dataset
+from kan.training.data import Data, check_dataset, name_columns_
 from kan.training.fit import fit
 from kan.training.loaders import Loader
 from kan.training.samples import Samples
@@ -74,6 +75,60 @@ def test_frames() -> None:
         checked((frame.assign(b="text"), frame[["a"]]))
     with pytest.raises(ValueError, match=re.escape("holds NaN or infinity in column(s) [1] (1 of 40 rows)")):
         checked((frame.assign(b=[None] + [1.0] * 39), frame[["a"]]))
+
+
+def test_columns_of_frames_give_their_names() -> None:
+    pandas = pytest.importorskip("pandas")
+
+    def named(x: Any, y: Any, form: int = 0, names: Any = None, **options: Any) -> tuple[Any, Any]:
+        network = Network([2, 1])
+        network.in_vars = names
+        dataset = [(x, y), {"train_input": x, "train_label": y}, ((x, y), (X, Y)), [x, y]][form]
+        fit(network, dataset, steps=1, log=0, **options)
+        return network.in_vars, network.out_vars
+
+    def frames(columns: Any, labels: Any = ("y",)) -> tuple[Any, Any]:
+        return pandas.DataFrame(X.numpy(), columns=columns), pandas.DataFrame(Y.numpy(), columns=labels)
+
+    x, y = frames(["a", "b"])
+    for form in range(4):
+        assert named(x, y, form) == (["a", "b"], ["y"])
+    assert named(x, y["y"]) == (["a", "b"], ["y"]), "a series"
+    assert named(X, y) == (None, ["y"]) and named(x, Y.numpy()) == (["a", "b"], None)
+    assert named(x, y, names=["p", "q"]) == (["p", "q"], ["y"]), "names that are there stay"
+    assert named(*frames(range(2), range(1))) == (None, None)
+    for unusable in (["a", "a"], ["a", ""], ["a", 1], [("a", "b"), ("a", "c")]):
+        assert named(*frames(unusable)) == (None, ["y"])
+    assert named(x, y["y"].rename(None)) == (["a", "b"], None)
+    assert named(x, pandas.DataFrame({"p": X[:, 0], "q": X[:, 1]}), loss_fn=lambda p, t: (p - t).square().mean()) == (["a", "b"], None)
+    assert named(x, y, pred_fn=lambda network, inputs: 2 * network(inputs)) == (["a", "b"], None), "labels of something else"
+
+
+def test_names_are_read_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = type("DataFrame", (SimpleNamespace,), {"ndim": 2})
+    series = type("Series", (SimpleNamespace,), {"ndim": 1})
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=frame, Series=series))  # type: ignore[arg-type]
+    for x, y, expected in (
+        (frame(columns=["a", "b"]), series(name="y"), {"in_vars": ["a", "b"], "out_vars": ["y"]}),
+        (frame(columns=["a", "b"]), Y, {"in_vars": ["a", "b"]}),
+        (frame(columns=range(2)), frame(columns=["y"]), {"out_vars": ["y"]}),
+        (X.numpy(), series(name=None), {}),
+    ):
+        for dataset in ((x, y), [x, y], ((x, y), (X, Y)), {"train_input": x, "train_label": y}):
+            network = Network([2, 1])
+            name_columns_(network, dataset)
+            assert network.labels() == expected
+    for dataset in ([(x, y)], [(x, y)] * 2, ([(x, y)] * 2, (X, Y))):
+        name_columns_(network := Network([2, 1]), dataset)
+        assert network.labels() == {}, "batches have no names"
+
+
+def test_a_fit_that_is_refused_names_nothing() -> None:
+    pandas = pytest.importorskip("pandas")
+    network, frame = Network([2, 1]), pandas.DataFrame(X.numpy(), columns=["a", "b"])
+    with pytest.raises(ValueError, match="display_metrics"):
+        fit(network, (frame, Y), steps=1, log=0, display_metrics=["none such"])
+    assert network.labels() == {}
 
 
 def test_pandas_is_not_imported_for_the_user() -> None:

@@ -1,0 +1,182 @@
+"""What a network's inputs and outputs are called, and in which units they came.
+
+A network is trained on ``(x - mean) / std``, the normalised columns of the user's data, and gives ``(y - mean) / std``. It computes with
+neither names nor these numbers. It carries them for those who read it, as defaults of plots and formulas.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from kan.errors import unknown_name
+from kan.network.last_input import LastInput
+
+__all__ = ["Labelled", "Normalizer"]
+
+Normalizer = tuple[list[float], list[float]]
+"""Means and standard deviations, one number per column each."""
+
+Origins = Sequence[int | None]
+
+T = TypeVar("T")
+
+LABELS = {"in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output"}
+"""The labels by name, and what each has one entry for: columns of the input, or of the output."""
+
+
+class Labelled(LastInput):
+    """A module with names and normalisation of its inputs and outputs, all None until someone sets them; none is a parameter or buffer.
+
+    Labels of inputs are those of the columns that the module is called with, `input_width` of them. After `prune_input` too, when it
+    makes no use of some: plots and formulas pick the labels of the others, those in `input_id`.
+    """
+
+    input_id: Tensor
+    _labels: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    @abstractmethod
+    def width_in(self) -> list[int]:
+        """Nodes per layer of nodes."""
+
+    @property
+    def in_vars(self) -> list[str] | None:
+        """Names of the columns of the input, different strings; setting others raises TypeError or ValueError."""
+        return self._labels.get("in_vars")
+
+    @in_vars.setter
+    def in_vars(self, names: Iterable[str] | None) -> None:
+        self.set_labels(in_vars=names)
+
+    @property
+    def out_vars(self) -> list[str] | None:
+        """Names of the outputs, likewise."""
+        return self._labels.get("out_vars")
+
+    @out_vars.setter
+    def out_vars(self, names: Iterable[str] | None) -> None:
+        self.set_labels(out_vars=names)
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """``(mean, std)`` of the columns of the input before they were normalised, one number per column; `std` is positive."""
+        return self._labels.get("normalizer")
+
+    @normalizer.setter
+    def normalizer(self, pair: Sequence[Iterable[float]] | None) -> None:
+        self.set_labels(normalizer=pair)
+
+    @property
+    def output_normalizer(self) -> Normalizer | None:
+        """``(mean, std)`` of the labels before they were normalised, one number per output."""
+        return self._labels.get("output_normalizer")
+
+    @output_normalizer.setter
+    def output_normalizer(self, pair: Sequence[Iterable[float]] | None) -> None:
+        self.set_labels(output_normalizer=pair)
+
+    def labels(self) -> dict[str, Any]:
+        """Those of the four that are set, by name, as copies: lists of strings, and pairs of lists of numbers.
+
+        Example:
+            >>> from kan.network.network import Network
+            >>> network = Network([2, 1])
+            >>> network.in_vars = "width", "height"
+            >>> network.labels()
+            {'in_vars': ['width', 'height']}
+        """
+        return copy.deepcopy(dict(self._labels))
+
+    def set_labels(self, **labels: Any) -> None:
+        """Set those that are given, to None as well, and leave the others; all or, if one is refused, none.
+
+        Raises:
+            TypeError: if one is of another kind.
+            ValueError: for other labels than the four, wrong numbers of entries, names that are empty or occur twice, or numbers that are
+                not finite, or not positive where they are standard deviations.
+        """
+        new = dict(self._labels)
+        for label, value in labels.items():
+            if label not in LABELS:
+                raise unknown_name("label", label, LABELS)
+            new.pop(label, None)
+            if value is not None:
+                check = _names if label.endswith("vars") else _normalizer
+                new[label] = check(label, value, self._columns(label))
+        self._labels = new
+
+    def inherit_labels(self, other: Labelled, inputs: Origins | None = None, outputs: Origins | None = None) -> None:
+        """Take over the labels of `other`, which may be this module as it was.
+
+        Args:
+            other: a module with labels.
+            inputs, outputs: for every column here which one of `other` it is, None for a new one. A new column gets the first free name of
+                ``x_1, x_2 ...`` or ``y_1, y_2 ...``, mean 0 and deviation 1. When not given the columns are the same, or, if their number
+                is not, have no labels.
+        """
+        for label, value in other.labels().items():
+            columns, before = self._columns(label), other._columns(label)
+            origins = inputs if LABELS[label] == "input" else outputs
+            if origins is None:
+                origins = range(columns) if columns == before else None
+            self.set_labels(**{label: None if origins is None else _rearranged(label, value, origins)})
+
+    def used(self, columns: Sequence[T]) -> list[T]:
+        """Of what there is for every column of the input the entries of those that are used, in the order of the input nodes."""
+        return [columns[i] for i in self.input_id.tolist()]
+
+    def _columns(self, label: str) -> int:
+        """How many entries `label` must have."""
+        return self.input_width if LABELS[label] == "input" else self.width_in[-1]
+
+
+def _names(label: str, names: Any, count: int) -> list[str]:
+    """`names` as a list of `count` different strings."""
+    wanted = f"{label} must be a list of {count} names, one per column of the {LABELS[label]}"
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{wanted}; got {names!r}.")
+    found = list(names)
+    others = [name for name in found if not isinstance(name, str)]
+    if others:
+        raise TypeError(f"{wanted}, as strings; got {others[0]!r} of type {type(others[0]).__name__}. Convert it with str.")
+    if len(found) != count:
+        raise ValueError(f"{wanted}; got {len(found)}.")
+    if not all(name.strip() for name in found):
+        raise ValueError(f"{wanted}; those at {[i for i, name in enumerate(found) if not name.strip()]} are empty.")
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ValueError(f"{wanted}, all different; {', '.join(map(repr, twice))} occurs more than once.")
+    return [str(name) for name in found]  # no subclasses of it, which numpy has
+
+
+def _normalizer(label: str, pair: Any, count: int) -> Normalizer:
+    """`pair` as two lists of `count` numbers."""
+    wanted = f"{label} must be a pair (mean, std) of lists with {count} numbers each, one per column of the {LABELS[label]}"
+    try:
+        mean, std = ([float(number) for number in part] for part in pair)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch has the last one for rows of a matrix
+        raise TypeError(f"{wanted}; got {pair!r}.") from error
+    if not len(mean) == len(std) == count:
+        raise ValueError(f"{wanted}; got {len(mean)} and {len(std)}.")
+    if not all(map(math.isfinite, mean)):
+        raise ValueError(f"{wanted}; the means must be finite, got {mean}.")
+    if not all(math.isfinite(s) and s > 0 for s in std):
+        raise ValueError(f"{wanted}; the deviations must be finite and positive, got {std}. A constant column has the deviation 1 here.")
+    return mean, std
+
+
+def _rearranged(label: str, value: Any, origins: Origins) -> Any:
+    """The entries at `origins`, and made-up ones where there is None."""
+    if not label.endswith("vars"):
+        return tuple([new if i is None else part[i] for i in origins] for part, new in zip(value, (0.0, 1.0), strict=True))
+    letter = "x" if LABELS[label] == "input" else "y"
+    free = (name for name in (f"{letter}_{number}" for number in itertools.count(1)) if name not in value)
+    return [next(free) if i is None else value[i] for i in origins]
