@@ -50,6 +50,7 @@ def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[s
         dtype=str(network.dtype).removeprefix("torch."),
         input_id=network.input_id.tolist(),
         input_width=network.input_width,
+        labels=network.labels(),
         **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
@@ -188,6 +189,7 @@ def build(
             network.input_width = int(config["input_width"])
             if len(network.input_id) != network.width_in[0] or not all(0 <= i < network.input_width for i in config["input_id"]):
                 raise ValueError(f"input_id {config['input_id']} does not choose {network.width_in[0]} of {network.input_width} columns.")
+        network.set_labels(**config.get("labels", {}))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         missing = "there is no entry " if isinstance(error, KeyError) else ""
         raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}") from error
