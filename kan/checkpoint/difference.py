@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kan.checkpoint.files import parse_tensors, read
 from kan.checkpoint.format import read_config
+from kan.checkpoint.schema import check_sizes, check_tensors
 
 __all__ = ["Difference", "Edge", "difference"]
 
@@ -96,12 +97,19 @@ class _Read:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.config, self.name = read_config(path), os.path.basename(path)
-        file = f"{os.fspath(path)}_state"
-        self.state: Mapping[str, Tensor] = parse_tensors(read(file, self.config["sha256"].get("state")), file)
+        file, config_file = f"{os.fspath(path)}_state", f"{os.fspath(path)}_config.yml"
+        self.state = check_tensors(parse_tensors(read(file, self.config["sha256"].get("state")), file), file)
+        check_sizes(self.config, self.state, config_file, file)
         self.width, self.arity = self.config["width"], self.config["mult_arity"]
         self.depth = len(self.width) - 1
         self.functions: dict[Edge, str] = {}
         self.edges: set[Edge] = set()
+        try:
+            self._look()
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{file} does not fit {config_file}: {error}") from error
+
+    def _look(self) -> None:
         for l in range(self.depth):
             symbolic = self.state[f"symbolic_fun.{l}.mask"] != 0
             for j, row in enumerate(self.config[f"symbolic.funs_name.{l}"]):
@@ -110,6 +118,7 @@ class _Read:
                         self.functions[(l, i, j)] = name
             numeric = {(l, i, j) for i, j in (self.state[f"act_fun.{l}.mask"] != 0).nonzero().tolist()}
             self.edges |= numeric | {edge for edge in self.functions if edge[0] == l}
+            self.knots(l)
 
     def knots(self, l: int) -> Tensor:
         return self.state[f"act_fun.{l}.grid"]

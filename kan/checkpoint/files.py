@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import pickle
+import stat
 import tempfile
 import time
 import zipfile
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import yaml
+from torch import Tensor
 
 __all__ = [
     "Content",
@@ -36,6 +38,7 @@ __all__ = [
     "parse_config",
     "parse_tensors",
     "read",
+    "recover",
     "replace_file",
     "sync_folder",
     "write_together",
@@ -46,6 +49,10 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEAL = b"# sha256 "
 """Begins the last line of a configuration."""
+DEEPEST = 32
+"""Levels of nesting in a configuration; PyYAML's reader in C overflows the stack on very many."""
+MOST_REPEATED = 100_000
+"""Entries of a configuration that are there by reference only."""
 STALE = 3600.0
 """Seconds after which a part is taken for what a crash has left."""
 
@@ -93,10 +100,43 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
     if mark and digest(text) != seal.decode("ascii", "replace").strip():
         raise ValueError(f"{file} was changed or damaged after it was written: its checksum does not fit. Nothing was loaded.")
     try:
-        config = yaml.load(content.decode("utf-8"), Loader=LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:  # the last of dates such as 2026-99-99
-        raise ValueError(f"{file} is not a readable configuration: {error}") from error
+        plain = content.decode("utf-8")
+        _check_events(plain)
+        config = yaml.load(plain, Loader=LOADER)
+    except Exception as error:  # PyYAML lets through what goes wrong inside: of dates such as 2026-99-99, for example
+        raise ValueError(f"{file} is not a readable configuration: {str(error)[:500]}") from error
     return (dict(config) if isinstance(config, dict) else {}), bool(mark)
+
+
+def _check_events(text: str) -> None:
+    """Refuse tags, merged mappings, deep nesting, and references that multiply or lead in a circle, before anything is made of them."""
+    sizes: dict[str, int] = {}
+    above: list[tuple[str | None, int]] = []
+    count = repeated = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the reference {event.anchor!r} leads nowhere, or in a circle")
+            count += sizes[event.anchor]
+            repeated += sizes[event.anchor]
+        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
+            if event.tag is not None:
+                raise ValueError(f"it has the tag {event.tag!r}, and tags could execute anything when they are loaded")
+            count += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                above.append((event.anchor, count))
+            elif event.anchor is not None:
+                sizes[event.anchor] = 1
+            if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
+                raise ValueError("it merges mappings")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, begun = above.pop()
+            if anchor is not None:
+                sizes[anchor] = count - begun + 1
+        if len(above) > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+        if repeated > MOST_REPEATED:
+            raise ValueError(f"it repeats more than {MOST_REPEATED} entries")
 
 
 # Tensors
@@ -118,18 +158,39 @@ def parse_tensors(content: bytes, file: str) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
-            damaged = archive.testzip()
+            damaged = None if packed else archive.testzip()
         if packed or damaged is not None:
             raise ValueError(f"the record {packed[0] if packed else damaged!r} is {'compressed' if packed else 'damaged'}")
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        _check_tensors(value)
+        return value
     except Exception as error:  # of a file that anyone may have made, torch, pickle and zip complain in their own ways
         raise ValueError(f"{file} could not be read as tensors, nothing was loaded: {_reason(error)}") from error
+
+
+def _check_tensors(value: Any) -> None:
+    """Refuse tensors that speak of more numbers than they have: a copy would allocate these."""
+    rest, seen = [value], set()
+    while rest:
+        value = rest.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.is_meta:
+                raise ValueError("it holds a tensor that is sparse, quantised, or without numbers")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(value.shape)} has more elements than numbers")
+        elif isinstance(value, Mapping):
+            rest += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            rest += value
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "it holds something other than tensors and plain data, which could execute anything when it is loaded."
-    return str(error)
+    return str(error)[:500]
 
 
 # Folders
@@ -143,23 +204,52 @@ def read(file: str, expected: str | None = None) -> bytes:
         ValueError: if it has another digest than `expected`.
     """
     try:
-        content = Path(file).read_bytes()
+        content = _content(file)
     except FileNotFoundError:
         content = None
-    if expected is None or (content is not None and digest(content) == expected):
-        if content is None:
-            raise FileNotFoundError(f"{file} does not exist.")
+    if content is not None and expected in (None, digest(content)):
         return content
-    with suppress(FileNotFoundError):
-        part = Path(_part(file, expected)).read_bytes()
-        if digest(part) == expected:
-            return part
+    part = None if expected is None else _whole_part(file, expected)
+    if part is not None:
+        return part
     if content is None:
         raise FileNotFoundError(f"{file} does not exist.")
     raise ValueError(
         f"{file} is not the file that was saved: its checksum is not the one in the configuration beside it. It was damaged, replaced or "
         f"renamed; nothing was loaded."
     )
+
+
+def _content(file: str) -> bytes:
+    with open(file, "rb", opener=_opened_at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError(f"{file} is no regular file; nothing was loaded.")
+        return stream.read()
+
+
+def _opened_at_once(file: str, flags: int) -> int:
+    # Opening a pipe would wait for someone to write to it.
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _whole_part(file: str, expected: str) -> bytes | None:
+    """The content of the part that was to replace `file`, if it is there and has the digest."""
+    with suppress(FileNotFoundError):
+        content = _content(_part(file, expected))
+        return content if digest(content) == expected else None
+    return None
+
+
+def recover(digests: Mapping[str, str]) -> None:
+    """Rename the parts that a crash has left to be renamed, before anything is written over them.
+
+    Args:
+        digests: of the files, by name, as the configuration has them.
+    """
+    for file, expected in digests.items():
+        part = _part(file, expected)
+        if os.path.exists(part) and not _same_file(part, file) and _whole_part(file, expected) is not None:
+            os.replace(part, file)
 
 
 def write_together(contents: Mapping[str, Content]) -> None:
@@ -183,7 +273,8 @@ def write_together(contents: Mapping[str, Content]) -> None:
             # Once the configuration stands, what was not renamed is what it refers to. (Renaming one link to another leaves it, too.)
             if not committed or _same_file(part, part.rsplit(".", 2)[0]):
                 Path(part).unlink(missing_ok=True)
-    _remove_stale_parts(next(iter(contents)))
+    folder, name = os.path.split(next(iter(contents)))
+    _remove_stale_parts(folder, name.removesuffix("config.yml"))
 
 
 def replace_file(file: str, content: bytes) -> None:
@@ -198,6 +289,7 @@ def replace_file(file: str, content: bytes) -> None:
         sync_folder(folder)
     finally:
         Path(part).unlink(missing_ok=True)
+    _remove_stale_parts(folder, os.path.basename(file) + ".")
 
 
 def sync_folder(folder: str) -> None:
@@ -234,9 +326,8 @@ def _same_file(one: str, other: str) -> bool:
         return False
 
 
-def _remove_stale_parts(config: str) -> None:
-    """Remove what crashes have left beside the checkpoint."""
-    folder, name = os.path.split(config.removesuffix("config.yml"))
+def _remove_stale_parts(folder: str, name: str) -> None:
+    """Remove the parts that crashes have left of files whose names begin with `name`."""
     with suppress(OSError), os.scandir(folder or os.curdir) as entries:
         for entry in entries:
             if entry.name.startswith(name) and entry.name.endswith(".part") and time.time() - entry.stat().st_mtime > STALE:

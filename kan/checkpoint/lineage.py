@@ -7,20 +7,29 @@ its end is what a crash has left, and names nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from kan.checkpoint.files import replace_file, sync_folder
 
-__all__ = ["HISTORY", "Entry", "append", "begin", "entries", "lines", "mark_removed", "tree", "version_of", "written"]
+__all__ = ["HISTORY", "Entry", "append", "begin", "check", "entries", "line", "lines", "mark_removed", "tree", "version_of", "written"]
 
 HISTORY = "history.txt"
 REMOVED = " (removed)"
 Version = tuple[int, int]
-_LINE = re.compile(r"(?:init|(?P<parent>[0-9]+\.[0-9]+) => (?P<method>.*)) => (?P<version>[0-9]+\.[0-9]+)(?P<removed> \(removed\))?")
+_LINE = re.compile(
+    r"(?:init|(?P<parent>[0-9]{1,18}\.[0-9]{1,18}) => (?P<method>.*)) => (?P<version>[0-9]{1,18}\.[0-9]{1,18})(?P<removed> \(removed\))?"
+)
+
+
+_ROUND = re.compile(r"(### Round [0-9]+ ###)?")
+_NOT_TORN = re.compile(r".* => [0-9]+\.[0-9]+[^0-9].*")
+"""The rest of a history after its last end of a line, if it is no beginning of a line."""
 
 
 class Entry(NamedTuple):
@@ -45,7 +54,7 @@ def version_of(model_id: str) -> Version:
     Raises:
         ValueError: if it is no version.
     """
-    if not re.fullmatch(r"[0-9]+\.[0-9]+", str(model_id)):
+    if not re.fullmatch(r"[0-9]{1,18}\.[0-9]{1,18}", str(model_id)):
         raise ValueError(f"a model version is written round.state, such as '0.1'; got {model_id!r}.")
     round_, _, state = str(model_id).partition(".")
     return int(round_), int(state)
@@ -56,13 +65,41 @@ def written(version: Version) -> str:
     return f"{version[0]}.{version[1]}"
 
 
+def line(entry: Entry) -> str:
+    """The line of a version that has not been removed."""
+    beginning = "" if entry.parent is None else f"{written(entry.parent)} => "
+    return f"{beginning}{entry.method} => {written(entry.version)}"
+
+
 def lines(folder: str) -> list[str]:
     """The whole lines of the history; none if there is no history."""
+    return _lines(folder)[:-1]
+
+
+def _lines(folder: str) -> list[str]:
+    """The whole lines, and the rest."""
     try:
         text = Path(folder, HISTORY).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return []
-    return text[: text.rfind("\n") + 1].splitlines()
+        return [""]
+    end = text.rfind("\n") + 1
+    return [*text[:end].splitlines(), text[end:]]
+
+
+def check(folder: str) -> None:
+    """Check that the history has only lines that were written to it.
+
+    Raises:
+        ValueError: if it has others: then it is not known which version was saved last, and which were saved at all.
+    """
+    *whole, rest = _lines(folder)
+    strange = [text for text in whole if not (_LINE.fullmatch(text.strip()) or _ROUND.fullmatch(text.strip()))]
+    strange += [rest] if _NOT_TORN.fullmatch(rest) else []
+    if strange:
+        raise ValueError(
+            f"{os.path.join(folder, HISTORY)} was changed or damaged: {strange[0][:100]!r} is no line of a history. Mend or remove it, or "
+            f"load a version by its name."
+        )
 
 
 def entries(folder: str) -> list[Entry]:
@@ -71,7 +108,7 @@ def entries(folder: str) -> list[Entry]:
     for line in lines(folder):
         if match := _LINE.fullmatch(line.strip()):
             parent = version_of(match["parent"]) if match["parent"] else None
-            found.append(Entry(version_of(match["version"]), parent, match["method"] or "init", bool(match["removed"])))
+            found.append(Entry(version_of(match["version"]), parent, match["method"] if parent else "init", bool(match["removed"])))
     return found
 
 
@@ -85,22 +122,33 @@ def append(folder: str, *new: str) -> None:
     file = os.path.join(folder, HISTORY)
     text = "".join(" ".join(line.splitlines()) + "\n" for line in new).encode()
     existed = os.path.exists(file)
-    with open(file, "ab+") as stream:
+    with open(file, "ab+", buffering=0) as stream:  # what a buffer could not write it would try again at the end
         size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - 4096))
-        last = stream.read()
-        whole = size - len(last) + last.rfind(b"\n") + 1
-        if last and whole < size:
-            stream.truncate(whole)  # half a line
+        whole = _end_of_lines(stream, size)
+        if whole < size:
+            stream.truncate(whole)
         try:
-            stream.write(text)
-            stream.flush()
+            if stream.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
             os.fsync(stream.fileno())
         except OSError:
-            os.truncate(file, min(whole, size) if last else size)
+            stream.truncate(whole)
             raise
     if not existed:
         sync_folder(folder)
+
+
+def _end_of_lines(stream: FileIO, size: int) -> int:
+    """Where the last whole line ends."""
+    end = size
+    while end:
+        begin = max(0, end - 4096)
+        stream.seek(begin)
+        found = stream.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
 
 
 def mark_removed(folder: str, versions: Iterable[Version]) -> None:

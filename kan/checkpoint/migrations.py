@@ -52,8 +52,9 @@ def migrated(config: Config, sealed: bool, file: str) -> Config:
     try:
         for step in STEPS[number:]:
             config = step(config)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} does not describe a KAN: {error}") from error
-    if not isinstance(config.get("sha256"), dict):
+    digests = config.get("sha256")
+    if not isinstance(digests, dict) or (number >= SEALED_SINCE and "state" not in digests):
         raise ValueError(f"{file} does not describe a KAN: the digests of its files are missing.")
     return config

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from kan.checkpoint import lineage
 from kan.checkpoint.files import Link, digest
-from kan.checkpoint.format import VERSION, save
-from kan.checkpoint.lineage import Version, version_of, written
+from kan.checkpoint.format import VERSION, read_config, save
+from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
 from kan.network.network import Network
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
@@ -48,9 +48,9 @@ class Store:
         self.path, self.keep, self.save_data = os.fspath(path), keep, save_data
         self.made: list[Version] = []
         self.unnamed: dict[Version, dict[str, SymbolicFunction]] = {}
-        self._warned = False
+        self._warned = self._told = False
         self._presence: Presence | None = None
-        self._data: tuple[str, Link] | None = None
+        self._data: tuple[str, Link, Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Store:
         return self  # copies of a model write to the same folder and must not give a version twice
@@ -72,13 +72,15 @@ class Store:
             with locked(self.path, PATIENCE):
                 shared = others(self.path) > 0
                 new = (self._next_round(), 0) if shared else (0, 0)
-                self._save(network, new, extra, None)
+                line = lineage.line(Entry(new, None, "init", False))
+                self._save(network, new, line, extra, None)
                 if shared:
-                    lineage.append(self.path, f"### Round {new[0]} ###", f"init => {written(new)}")
+                    lineage.append(self.path, f"### Round {new[0]} ###", line)
                 else:
                     lineage.begin(self.path)
+                self.made.append(new)
             if shared:
-                self._tell(f"another process saves versions in {self.path!r}; those of this model begin with {written(new)}.")
+                self._tell_once(f"another process saves versions in {self.path!r}; those of this model begin with {written(new)}.")
             print(f"saving model version {written(new)}")
             return new
 
@@ -95,17 +97,19 @@ class Store:
         def write() -> Version:
             os.makedirs(self.path, exist_ok=True)
             with locked(self.path, PATIENCE):
-                taken = {entry.version for entry in lineage.entries(self.path)}
+                taken = self._taken()
                 new, mine = (version[0], version[1] + 1), {*self.made}
                 foreign = False
                 while new in taken or new in mine:
                     foreign = foreign or new not in mine
                     new = (new[0], new[1] + 1)
-                self._save(network, new, extra, optimizer)
-                lineage.append(self.path, f"{written(version)} => {method} => {written(new)}")
-                self._make_room()
-            if foreign and self._presence is not None and others(self.path):
-                self._tell(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
+                line = lineage.line(Entry(new, version, " ".join(method.splitlines()), False))
+                self._save(network, new, line, extra, optimizer)
+                lineage.append(self.path, line)
+                self.made.append(new)
+                foreign = foreign and others(self.path) > 0
+            if foreign:
+                self._tell_once(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
             print(f"saving model version {written(new)}")
             return new
 
@@ -117,9 +121,10 @@ class Store:
         def write() -> Version:
             with locked(self.path, PATIENCE):
                 new = (max(self._next_round(), version[0] + 1), version[1])
-                self._save(network, new, extra, None)
-                lineage.append(self.path, f"### Round {new[0]} ###", f"{written(version)} => rewind => {written(new)}")
-                self._make_room()
+                line = lineage.line(Entry(new, version, "rewind", False))
+                self._save(network, new, line, extra, None)
+                lineage.append(self.path, f"### Round {new[0]} ###", line)
+                self.made.append(new)
             print(f"rewind to model version {written(version)}, renamed as {written(new)}")
             return new
 
@@ -129,16 +134,26 @@ class Store:
         rounds = [entry.version[0] for entry in lineage.entries(self.path)] + [round_ for round_, _ in self.made]
         return max(rounds, default=-1) + 1
 
-    def _save(self, network: Network, new: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None) -> None:
+    def _taken(self) -> set[Version]:
+        """The versions that are not to be written over."""
+        taken = {entry.version for entry in lineage.entries(self.path)}
+        try:
+            lineage.check(self.path)
+        except ValueError:  # it may have named any of those that are there
+            found = (re.fullmatch(f"({VERSION.pattern})_config.yml", name) for name in os.listdir(self.path))
+            taken |= {version_of(match[1]) for match in found if match}
+        return taken
+
+    def _save(self, network: Network, new: Version, line: str, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None) -> None:
         if self._presence is None:
             self._presence = Presence(self.path)
-        entries = {**extra, "round": new[0], "state_id": new[1], "version": written(new)}
+        entries = {**extra, "round": new[0], "state_id": new[1], "version": written(new), "history": line}
         kept = network.last_input if self.save_data else None
         key = None if kept is None else _fingerprint(kept)
-        known = self._data[1] if self._data is not None and self._data[0] == key and os.path.exists(self._data[1].file) else None
+        same = self._data is not None and self._data[0] == key and _identity(self._data[1].file) == self._data[2]
+        known = self._data[1] if self._data is not None and same else None
         data = save(network, self.file(new), entries, optimizer, data=self.save_data, known=known)
-        self._data = None if key is None else (key, data)
-        self.made.append(new)
+        self._data = None if key is None else (key, data, _identity(data.file))
         if unnamed := unnamed_functions(network):
             self.unnamed[new] = unnamed
 
@@ -146,18 +161,22 @@ class Store:
         """Remove the oldest versions of this store beyond `keep`; the history says so first."""
         if self.keep is None or len(self.made) <= self.keep:
             return
-        old, self.made = self.made[: -self.keep], self.made[-self.keep :]
-        lineage.mark_removed(self.path, old)
-        for version in old:
-            self.unnamed.pop(version, None)
-            for kind in KINDS:
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self.file(version)}_{kind}")
+        old = self.made[: -self.keep]
+        with locked(self.path, PATIENCE):
+            lineage.mark_removed(self.path, old)
+            self.made = self.made[-self.keep :]
+            for version in old:
+                self.unnamed.pop(version, None)
+                for kind in KINDS:
+                    with suppress(FileNotFoundError):
+                        os.unlink(f"{self.file(version)}_{kind}")
 
     def _attempt(self, write: Callable[[], Version], otherwise: Version) -> Version:
-        """What `write` returns; if it fails `otherwise`, with one warning for as long as it goes on failing."""
+        """What `write` returns, or `otherwise` if it fails; then old versions are removed. As long as it goes on failing, one warning."""
+        version = otherwise
         try:
             version = write()
+            self._make_room()
         except OSError as error:
             if not self._warned:
                 self._tell(
@@ -165,9 +184,14 @@ class Store:
                     f"or auto_save=False to do without."
                 )
             self._warned = True
-            return otherwise
-        self._warned = False
+        else:
+            self._warned = False
         return version
+
+    def _tell_once(self, message: str) -> None:
+        if not self._told:
+            self._tell(message)
+        self._told = True
 
     def _tell(self, message: str) -> None:
         warnings.warn(message, stacklevel=_level_of_caller())
@@ -247,10 +271,34 @@ def _fingerprint(data: Tensor) -> str:
     return f"{array.dtype} {tuple(array.shape)} {digest(array.view(torch.uint8).numpy().data)}"
 
 
+def _identity(file: str) -> tuple[int, ...] | None:
+    """Tells whether a file is still the one that was written: another model may have written its own version there."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def newest(folder: str | os.PathLike[str]) -> str | None:
-    """The version of a folder that was saved last, as ``folder/round.state``; None if its history names none."""
-    there = [entry.version for entry in lineage.entries(os.fspath(folder)) if not entry.removed]
-    return os.path.join(os.fspath(folder), written(there[-1])) if there else None
+    """The version of a folder that was saved last, as ``folder/round.state``; None if its history names none.
+
+    Raises:
+        FileNotFoundError, ValueError: if the history or that version is damaged.
+    """
+    folder = os.fspath(folder)
+    lineage.check(folder)
+    there = [entry for entry in lineage.entries(folder) if not entry.removed]
+    if not there:
+        return None
+    path = os.path.join(folder, written(there[-1].version))
+    known = read_config(path).get("history")
+    if known not in (None, lineage.line(there[-1])):
+        raise ValueError(
+            f"{os.path.join(folder, lineage.HISTORY)} was changed or damaged: its last version is {lineage.line(there[-1])!r}, and the "
+            f"configuration of that version says {known!r}. Load a version by its name."
+        )
+    return path
 
 
 def _level_of_caller() -> int:

@@ -1,0 +1,142 @@
+"""What a configuration may say: plain data of the right types, and sizes that the tensors beside it bear out.
+
+Configurations come from disk, where anybody may have written them: they are looked at before anything is made from them, so that nothing is
+allocated for sizes that are not there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan.network.structure import Structure
+
+__all__ = ["check_config", "check_sizes", "check_tensors"]
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST = 2**64
+
+
+def _is_integer(value: Any, least: int = -(2**63)) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_integer, value))
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, int) and value in (0, 1)
+
+
+def _is_losses(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(loss, (int, float)) for loss in value.values()))
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+SWITCH: Rule = (_is_switch, "true or false")
+NUMBER: Rule = (_is_number, "a finite number")
+TEXT: Rule = (lambda value: isinstance(value, str) and "\0" not in value, "text")
+COUNTS: Rule = (lambda value: _is_integer(value) or _is_integers(value), "an integer, or one per layer")
+COUNT: Rule = (lambda value: _is_integer(value, 0), "an integer of at least 0")
+
+RULES: dict[str, Rule] = {
+    "width": (lambda value: isinstance(value, list) and all(_is_integer(n) or _is_integers(n) for n in value), "a list of sizes"),
+    "grid": COUNTS, "k": COUNTS,
+    "mult_arity": (
+        lambda value: _is_integer(value) or (isinstance(value, list) and all(map(_is_integers, value))), "an integer, or a list per layer",
+    ),
+    "grid_range": (lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)), "two finite numbers"),
+    "grid_eps": NUMBER, "noise_scale": NUMBER, "scale_base_mu": NUMBER, "scale_base_sigma": NUMBER,
+    "symbolic_enabled": SWITCH, "affine_trainable": SWITCH, "sp_trainable": SWITCH, "sb_trainable": SWITCH, "save_act": SWITCH,
+    "sparse_init": SWITCH, "auto_save": SWITCH, "save_data": SWITCH,
+    "seed": (_is_integer, "an integer"), "round": COUNT, "state_id": COUNT,
+    "base_fun_name": TEXT, "device": (lambda value: isinstance(value, (int, str)), "the name or number of a device"),
+    "history": (lambda value: isinstance(value, str), "text"), "dtype": TEXT, "ckpt_path": TEXT, "version": TEXT,
+    "input_id": (_is_integers, "a list of integers"), "input_width": COUNT,
+    "labels": (lambda value: isinstance(value, dict), "a dictionary"),
+    "keep": (lambda value: value is None or _is_integer(value, 1), "an integer of at least 1, or null"),
+    "losses": (_is_losses, "a dictionary of numbers, or null"),
+    "sha256": (lambda value: isinstance(value, dict) and all(map(_is_digest, value.values())), "a dictionary of SHA-256 digests"),
+}  # fmt: skip
+"""What each entry has to be; entries of other names are not looked at."""
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def check_config(config: Mapping[str, Any], file: str) -> None:
+    """Check the types of the entries of `config`; which there must be is known to those who use them.
+
+    Raises:
+        ValueError: if one is not what it has to be; the message speaks of `file`.
+    """
+    rest: list[Any] = [dict(config)]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            rest += value
+        elif not (value is None or isinstance(value, (str, float)) or (isinstance(value, int) and abs(value) < LARGEST)):
+            raise ValueError(f"{file} does not describe a KAN: there is a value of the type {type(value).__name__}, or too large a number.")
+    for name, value in config.items():
+        holds, expected = RULES.get(name, (None, ""))
+        if holds is not None and not holds(value):
+            raise ValueError(f"{file} does not describe a KAN: {name} must be {expected}; got {repr(value)[:100]}.")
+
+
+def check_tensors(state: Any, file: str) -> dict[str, Tensor]:
+    """`state`, if it may be that of a KAN.
+
+    Raises:
+        ValueError: if it is no dictionary of tensors of floating-point numbers; the message speaks of `file`.
+    """
+    if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
+        raise ValueError(f"{file} is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor) and value.dtype in DTYPES):
+            raise ValueError(f"{file} is not the state of a KAN: {str(name)[:100]!r} is no tensor of floating-point numbers.")
+    return dict(state)
+
+
+def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_file: str, state_file: str) -> None:
+    """Check that the sizes that `config` speaks of are those of `state`: sizes that are not there are not allocated.
+
+    Raises:
+        ValueError: if they are not, or are no sizes; the message speaks of both files.
+    """
+    depth = len(config["width"]) - 1
+    coefs = [state.get(f"act_fun.{l}.coef") for l in range(min(depth, len(state)))]
+    shapes = [tuple(coef.shape) for coef in coefs if coef is not None and coef.dim() == 3]
+    found: Any = f"the {len(shapes)} layers of coefficients" if len(shapes) != depth else None
+    if found is None:
+        # Numbers of nodes first: a structure has an entry for every multiplication node.
+        nodes = [n if isinstance(n, int) else sum(n) for n in config["width"]]
+        most = [shape[0] for shape in shapes] + [shapes[-1][1] if shapes else 0]
+        if any(n > bound for n, bound in zip(nodes, most, strict=True)):
+            found = f"layers of {most} nodes"
+    if found is None:
+        try:
+            structure = Structure.parse(config["width"], config["mult_arity"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{config_file} does not describe a KAN: {error}") from error
+        grid, k = (value if isinstance(value := config[name], list) else [value] * depth for name in ("grid", "k"))
+        # Too few or too many are too few or too many sizes; the constructor looks at their signs before it allocates.
+        sizes = [num + degree for num, degree in zip(grid, k, strict=False)]
+        expected = [*zip(structure.width_in[:-1], structure.width_out[1:], sizes, strict=False)]
+        if expected == shapes:
+            return
+        found = f"coefficients of the shapes {shapes} in the place of {expected}"
+    raise ValueError(f"{state_file} does not fit {config_file}: it has {found}. Nothing was loaded.")
