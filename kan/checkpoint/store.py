@@ -115,14 +115,14 @@ class Store:
 
         return self._attempt(write, version)
 
-    def rewound(self, network: Network, version: Version, extra: Mapping[str, Any]) -> Version:
+    def rewound(self, network: Network, version: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None = None) -> Version:
         """Save `network`, restored from `version`, as the first version of a new round, and return that."""
 
         def write() -> Version:
             with locked(self.path, PATIENCE):
                 new = (max(self._next_round(), version[0] + 1), version[1])
                 line = lineage.line(Entry(new, version, "rewind", False))
-                self._save(network, new, line, extra, None)
+                self._save(network, new, line, extra, optimizer)
                 lineage.append(self.path, f"### Round {new[0]} ###", line)
                 self.made.append(new)
             print(f"rewind to model version {written(version)}, renamed as {written(new)}")

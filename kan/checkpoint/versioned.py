@@ -181,7 +181,7 @@ class Versioned(Network):
         model = self.checkout(model_id)
         model.store = self.store
         if model.auto_save:
-            model.round, model.state_id = self.store.rewound(model, version, model._saved())
+            model.round, model.state_id = self.store.rewound(model, version, model._saved(), model.optimizer_state)
         return model
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:
