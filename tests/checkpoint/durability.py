@@ -300,7 +300,7 @@ def kills(count: int, seed: int) -> Figures:
 
 
 def writer(number: int, count: int, begin: bool, here: int, go: int) -> list[list[Any]]:
-    """Save `count` versions. Between the birth of the model and the first of them, say so and wait for the other."""
+    """Save `count` versions; say so and wait for the other when the model is there, and in the end."""
     model = KAN([2, 2, 1], seed=number, ckpt_path=FOLDER) if begin else KAN.loadckpt(f"{FOLDER}/0.0")
     os.write(here, b"x")
     os.read(go, 1)
@@ -309,6 +309,8 @@ def writer(number: int, count: int, begin: bool, here: int, go: int) -> list[lis
         mark(model, number + n)
         model.log_history(f"token{number + n}")
         made.append([model.round, model.state_id, number + n])
+    os.write(here, b"x")
+    os.read(go, 1)
     return made
 
 
@@ -318,9 +320,11 @@ def writers(count: int, begin: bool) -> Figures:
         result_of(*forked(lambda: KAN([2, 2, 1], ckpt_path=FOLDER).round))
     (arrived, here), (go, start) = os.pipe(), os.pipe()
     children = [forked(lambda number=number: writer(number, count, begin, here, go)) for number in (1000, 2000)]
-    for _ in children:
-        os.read(arrived, 1)
-    os.write(start, b"xx")
+    for _ in range(2):
+        for _ in children:
+            select.select([arrived], [], [], LIMIT)
+            os.read(arrived, 1)
+        os.write(start, b"xx")
     results = [result_of(*child) for child in children]
     trouble = [result["error"] for result in results if "error" in result]
     told = [text for result in results for text in result.get("warnings", [])]
