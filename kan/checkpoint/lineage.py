@@ -56,7 +56,11 @@ def version_of(model_id: str) -> Version:
     """
     if not re.fullmatch(r"[0-9]{1,18}\.[0-9]{1,18}", str(model_id)):
         raise ValueError(f"a model version is written round.state, such as '0.1'; got {model_id!r}.")
-    round_, _, state = str(model_id).partition(".")
+    return _parsed(str(model_id))
+
+
+def _parsed(text: str) -> Version:
+    round_, _, state = text.partition(".")
     return int(round_), int(state)
 
 
@@ -107,8 +111,8 @@ def entries(folder: str) -> list[Entry]:
     found = []
     for line in lines(folder):
         if match := _LINE.fullmatch(line.strip()):
-            parent = version_of(match["parent"]) if match["parent"] else None
-            found.append(Entry(version_of(match["version"]), parent, match["method"] if parent else "init", bool(match["removed"])))
+            parent = _parsed(match["parent"]) if match["parent"] else None
+            found.append(Entry(_parsed(match["version"]), parent, match["method"] if parent else "init", bool(match["removed"])))
     return found
 
 

@@ -412,6 +412,7 @@ def outages(levels: list[int], limit: bool, keep: int | None) -> Figures:
         warned.clear()
         disk.fill(level)
         begun = model.state_id
+        number += (2 * turn >= len(levels)) * (4 - number % 5)  # in the second half the data are others
         for _ in range(3):
             number += 1
             mark(model, number)
