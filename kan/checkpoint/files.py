@@ -46,6 +46,10 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEAL = b"# sha256 "
 """Begins the last line of a configuration."""
+DEEPEST = 32
+"""Nesting of lists and dictionaries in a configuration; ours have four."""
+MOST = 10**7
+"""Entries of a configuration."""
 STALE = 3600.0
 """Seconds after which a part is taken for what a crash has left."""
 
@@ -93,10 +97,34 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
     if mark and digest(text) != seal.decode("ascii", "replace").strip():
         raise ValueError(f"{file} was changed or damaged after it was written: its checksum does not fit. Nothing was loaded.")
     try:
-        config = yaml.load(content.decode("utf-8"), Loader=LOADER)
+        readable = content.decode("utf-8")
+        _check_depth(readable)
+        config = yaml.load(readable, Loader=LOADER)
+        _expanded(config, {})
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:  # the last of dates such as 2026-99-99
         raise ValueError(f"{file} is not a readable configuration: {error}") from error
     return (dict(config) if isinstance(config, dict) else {}), bool(mark)
+
+
+def _check_depth(text: str) -> None:
+    """Refuse what is nested so deeply that the loader, which calls itself, would exhaust the stack of the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"lists and dictionaries are nested more than {DEEPEST} deep")
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """Entries in `value`, each counted as often as it is referred to; few lines of references can stand for more than fits anywhere."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST  # of what refers to itself
+        known[id(value)] = 1 + sum(_expanded(entry, known) for entry in (value.values() if isinstance(value, dict) else value))
+    if known[id(value)] >= MOST:
+        raise ValueError("its references stand for too many entries")
+    return known[id(value)]
 
 
 # Tensors

@@ -85,11 +85,22 @@ class Store:
         return self._attempt(write, (0, 0))
 
     def record(
-        self, network: Network, method: str, version: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None = None
+        self,
+        network: Network,
+        method: str,
+        version: Version,
+        extra: Mapping[str, Any],
+        optimizer: Mapping[str, Any] | None = None,
+        parent: Version | None = None,
     ) -> Version:
-        """Save `network`, made by `method` from `version`, as the next free version of the round, and return that.
+        """Save `network` as the next free version after `version` in the round, and return that; what cannot be saved stays `version`.
 
-        What cannot be saved stays `version`.
+        Args:
+            network: to be saved.
+            method: how it was made.
+            version: that it has.
+            extra, optimizer: see `kan.checkpoint.format.save`.
+            parent: the version that it was made from, if not `version`.
         """
 
         def write() -> Version:
@@ -102,7 +113,7 @@ class Store:
                     foreign = foreign or new not in mine
                     new = (new[0], new[1] + 1)
                 self._save(network, new, extra, optimizer)
-                lineage.append(self.path, f"{written(version)} => {method} => {written(new)}")
+                lineage.append(self.path, f"{written(parent or version)} => {method} => {written(new)}")
                 self._make_room()
             if foreign and self._presence is not None and others(self.path):
                 self._tell(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")

@@ -12,6 +12,7 @@ from torch import Tensor
 from kan.checkpoint import format as files
 from kan.checkpoint import single
 from kan.checkpoint.difference import Difference, difference
+from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
 from kan.network.network import BASE_FUNCTIONS, Network
 
@@ -42,6 +43,9 @@ class Versioned(Network):
     losses: Mapping[str, float] | None = None
     """The losses at the end of the fit that made the model what it is; None if it was changed since."""
 
+    _loaded_from: Version | None = None
+    """The version in the store that a loaded model is, until it is saved as the next one, which has another round."""
+
     def begin_versions_(
         self,
         auto_save: bool,
@@ -69,8 +73,21 @@ class Versioned(Network):
     def replace(self: V, **changes: Any) -> V:
         """A new model of the same settings with some of them changed, in the same store."""
         new = super().replace(**changes)
-        new.store = self.store
+        new.store, new._loaded_from = self.store, self._loaded_from
         return new
+
+    def remembered_input(self) -> Tensor:
+        """The last input, for calls without data.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.last_input is None and not self.store.save_data:
+            raise ValueError(
+                "the model has no data: it has seen none since it was made or loaded, and with save_data=False a checkpoint holds none. "
+                "Call model(x) or model.fit(dataset) first."
+            )
+        return super().remembered_input()
 
     def _saved(self) -> dict[str, Any]:
         return {
@@ -84,7 +101,10 @@ class Versioned(Network):
             self.losses = None
         if self.auto_save:
             version = self.round, self.state_id
-            self.round, self.state_id = self.store.record(self, method_name, version, self._saved(), self.optimizer_state)
+            new = self.store.record(self, method_name, version, self._saved(), self.optimizer_state, self._loaded_from)
+            if new != version:
+                self.round, self.state_id = new
+                self._loaded_from = None
 
     def history(self, k: str | int = "all", tree: bool = False) -> None:
         """Print the versions, one line for each with what it was made from.
@@ -159,6 +179,8 @@ class Versioned(Network):
             keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
+        if config.get("version") is not None:
+            model._loaded_from = version_of(config["version"])
         return model
 
     def checkout(self: V, model_id: str) -> V:
@@ -182,6 +204,7 @@ class Versioned(Network):
         model.store = self.store
         if model.auto_save:
             model.round, model.state_id = self.store.rewound(model, version, model._saved())
+            model._loaded_from = None
         return model
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:
