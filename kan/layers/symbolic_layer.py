@@ -98,14 +98,21 @@ class SymbolicLayer(nn.Module):
 
         Args:
             i, j: the edge.
-            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away.
+            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away and leaves ``d``.
             function: the function, when it is not in the library.
             affine: ``(a, b, c, d)``; the identity ``(1, 0, 1, 0)`` when not given.
         """
         self._named.pop((j, i), None)
-        if name != NONE:
+        if name != NONE or (affine is not None and affine[3] != 0):
             self._named[(j, i)] = (name, lookup(name) if function is None else function)
         self.affine[j, i] = torch.tensor([1.0, 0.0, 1.0, 0.0]).to(self.affine) if affine is None else affine.to(self.affine)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        # Edges of the zero function that have a constant: `active` must know of them, and a state has no names.
+        if not self.mask.is_meta:
+            for j, i in ((self.mask != 0) & (self.affine[..., 3] != 0)).nonzero().tolist():
+                self._named.setdefault((j, i), (NONE, SYMBOLIC_LIB[NONE]))
 
     @property
     def device(self) -> torch.device:
