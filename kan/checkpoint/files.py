@@ -27,6 +27,7 @@ import torch
 import yaml
 
 __all__ = [
+    "SEAL",
     "Content",
     "Link",
     "digest",

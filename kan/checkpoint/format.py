@@ -20,7 +20,8 @@ from torch import Tensor
 from kan.checkpoint.files import Content, Link, digest_of, dump_config, dump_tensors, parse_config, parse_tensors, read, write_together
 from kan.checkpoint.migrations import FORMAT, migrated
 from kan.layers.symbolic_layer import SymbolicLayer
-from kan.network.network import Network
+from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.structure import Structure, per_layer
 from kan.symbolic.library import SymbolicFunction, anonymous
 
 __all__ = ["build", "describe", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
@@ -32,6 +33,7 @@ SETTINGS = (
     "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
 )  # fmt: skip
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
+MASKS = r"symbolic_fun\.[0-9]+\.mask"
 VERSION = re.compile(r"[0-9]+\.[0-9]+")
 
 
@@ -86,7 +88,11 @@ def save(
     """
     path = os.fspath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, Content] = {"state": dump_tensors(state_of(network))}
+    state = state_of(network)
+    if len(network.input_id) != network.input_width:
+        # pykan would take the first columns of the input for those that are kept; an entry that it does not know makes it refuse.
+        state["input_id"] = network.input_id.detach().clone()
+    contents: dict[str, Content] = {"state": dump_tensors(state)}
     if optimizer is not None:
         contents["optimizer"] = dump_tensors(dict(optimizer))
     kept = network.last_input if data else None
@@ -179,9 +185,13 @@ def build(
         ValueError: if they do not fit together.
     """
     state = _checked(state, config, config_file, state_file)
-    own = {name: config[name] for name in OWN_SETTINGS if name in config}
+    settings = {name: config[name] for name in (*SETTINGS, *OWN_SETTINGS) if name in config}
+    if "format" not in config and not any(bool(value.any()) for name, value in state.items() if re.fullmatch(MASKS, name)):
+        # pykan's fit turns symbolic edges off where there are none and saves it so; fix_symbolic would have no effect.
+        settings["symbolic_enabled"] = True
+    base_fun = (functions or {}).get(config["base_fun_name"], config["base_fun_name"])
     try:
-        network = cls(**{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments})
+        network = cls(**{"base_fun": base_fun, **settings, **arguments})
         network.to(state["act_fun.0.coef"].dtype)
         names = [config[f"symbolic.funs_name.{l}"] for l in range(network.depth)]
         if "input_id" in config:
@@ -192,7 +202,8 @@ def build(
         network.set_labels(**config.get("labels", {}))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         missing = "there is no entry " if isinstance(error, KeyError) else ""
-        raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}") from error
+        remedy = "" if config["base_fun_name"] in BASE_FUNCTIONS else " Give it to the call, as in functions={'my_base': f}."
+        raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}{remedy}") from error
     for l, layer in enumerate(network.symbolic_layers):
         _set_functions(layer, l, names[l], functions or {}, config_file)
     try:
@@ -218,23 +229,28 @@ def load_optimizer(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _checked(state: Any, config: Mapping[str, Any], config_file: str, state_file: str) -> dict[str, Tensor]:
-    """`state`, if it holds tensors of about the size that the configuration speaks of: sizes that are not there are not allocated."""
+    """`state`, if it holds as many numbers as the configuration speaks of: sizes that are not there are not allocated."""
     if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
         raise ValueError(f"{state_file} is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
-    for name, value in state.items():
+    found: dict[str, Tensor] = {name: value for name, value in state.items() if name != "input_id"}
+    for name, value in found.items():
         if not (isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized and value.is_floating_point()):
             raise ValueError(f"{state_file} is not the state of a KAN: {name!r} is no tensor of floating-point numbers.")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{state_file} is not the state of a KAN: {name!r} has more elements than numbers.")
+    width, depth = config["width"], len(config["width"]) - 1 if isinstance(config["width"], list) else 0
+    numbers = sum(value.numel() for value in found.values())
     try:
-        nodes = [int(n) if isinstance(n, int) else sum(int(part) for part in n) for n in config["width"]]
-        edges = sum(a * b for a, b in zip(nodes[:-1], nodes[1:], strict=True))
+        if sum(sum(layer) if isinstance(layer, list) else layer for layer in width) > numbers:
+            raise ValueError(f"width speaks of more nodes than {state_file} has numbers.")
+        structure = Structure.parse(width, config["mult_arity"])
+        sizes = [per_layer(name, config[name], depth, least=0) for name in ("grid", "k")]
+        layers = zip(structure.width_in[:-1], structure.width_out[1:], *sizes, strict=True)
+        if sum(inputs * outputs * (grid + k) for inputs, outputs, grid, k in layers) > numbers:
+            raise ValueError(f"it speaks of more spline coefficients than {state_file} has numbers.")
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{config_file} does not describe a KAN: width is {config['width']!r}.") from error
-    coefficients = sum(value.numel() for name, value in state.items() if name.endswith(".coef"))
-    if edges > coefficients:
-        raise ValueError(f"{state_file} does not fit {config_file}: {coefficients} spline coefficients are too few for {edges} edges.")
-    return dict(state)
+        raise ValueError(f"{config_file} does not describe a KAN: {error}") from error
+    return found
 
 
 def _set_functions(layer: SymbolicLayer, l: int, names: Any, functions: Functions, config_file: str) -> None:
@@ -277,6 +293,7 @@ def _data(network: Network, file: str, expected: str | None) -> Tensor | None:
 
 def _device(config: Mapping[str, Any]) -> str:
     name = str(config.get("device", "cpu"))
+    name = f"cuda:{name}" if name.isdecimal() else name  # as pykan writes numbers
     return name if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()) else "cpu"
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.checkpoint import lineage
-from kan.checkpoint.files import Link, digest
+from kan.checkpoint.files import SEAL, Link, digest
 from kan.checkpoint.format import VERSION, save
 from kan.checkpoint.lineage import Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
@@ -106,10 +106,10 @@ class Store:
         def write() -> Version:
             os.makedirs(self.path, exist_ok=True)
             with locked(self.path, PATIENCE):
-                taken = {entry.version for entry in lineage.entries(self.path)}
+                taken = lineage.taken(self.path)
                 new, mine = (version[0], version[1] + 1), {*self.made}
                 foreign = False
-                while new in taken or new in mine:
+                while new in taken or new in mine or self._is_pykans(new):
                     foreign = foreign or new not in mine
                     new = (new[0], new[1] + 1)
                 self._save(network, new, extra, optimizer)
@@ -137,8 +137,12 @@ class Store:
         return self._attempt(write, (version[0] + 1, version[1]))
 
     def _next_round(self) -> int:
-        rounds = [entry.version[0] for entry in lineage.entries(self.path)] + [round_ for round_, _ in self.made]
-        return max(rounds, default=-1) + 1
+        return max(lineage.rounds(self.path) | {round_ for round_, _ in self.made}, default=-1) + 1
+
+    def _is_pykans(self, version: Version) -> bool:
+        """Whether pykan has rewound to `version` and not yet written it down."""
+        file = Path(f"{self.file(version)}_config.yml")
+        return version[0] in lineage.rounds(self.path) and file.exists() and SEAL not in file.read_bytes()
 
     def _save(self, network: Network, new: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None) -> None:
         if self._presence is None:

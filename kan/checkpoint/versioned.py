@@ -179,8 +179,7 @@ class Versioned(Network):
             keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
-        if config.get("version") is not None:
-            model._loaded_from = version_of(config["version"])
+        model._loaded_from = config["round"], config["state_id"]
         return model
 
     def checkout(self: V, model_id: str) -> V:

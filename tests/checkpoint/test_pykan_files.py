@@ -40,7 +40,14 @@ def test_outputs_settings_functions_and_data_are_those_that_pykan_told(name: str
     expected, model = EXPECTED[name], KAN.loadckpt(HERE / name)
     assert str(model.dtype) == f"torch.{expected['dtype']}" and model.device.type == "cpu"
     settings = {setting: getattr(model, setting) for setting in make.SETTINGS}
-    assert settings == expected["settings"]
+    symbolic = any(bool(layer.mask.any()) for layer in model.symbolic_fun)
+    assert settings == {
+        **expected["settings"],
+        # A folder of versions is where it is, and not where pykan wrote it.
+        "ckpt_path": str(HERE / "model") if name.startswith("model/") else expected["settings"]["ckpt_path"],
+        # pykan's fit turns off what is not there, and fix_symbolic would have no effect.
+        "symbolic_enabled": expected["settings"]["symbolic_enabled"] or not symbolic,
+    }
     assert [layer.funs_name for layer in model.symbolic_fun] == expected["functions"]
     assert sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad) == expected["trained"]
 
@@ -99,7 +106,7 @@ def test_a_fit_goes_on_in_pykans_folder(model_folder: Path) -> None:
     model.fit(dataset(), steps=1, log=-1)
     assert (model.round, model.state_id) == (1, 3)
     assert {name: (model_folder / name).read_bytes() for name in before} == before
-    assert history() == [*lines, "1.2 => fit => 1.3"]
+    assert history() == [*lines, "0.2 => fit => 1.3"]
     loaded = KAN.loadckpt("model/1.3")
     assert (loaded.round, loaded.state_id) == (2, 3)
     x = dataset()["test_input"]
@@ -123,3 +130,37 @@ def test_what_needs_data_finds_pykans() -> None:
     x = model.cache_data
     assert x is not None and model.feature_score.shape == (2,)
     torch.testing.assert_close(model.refine(6)(x), model(x), rtol=0, atol=1e-12)
+
+
+# What pykan writes down nowhere, and what it must not take for something else
+
+
+def versions() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path("model").iterdir() if path.name[0].isdigit()}
+
+
+def test_a_version_that_pykan_rewound_to_is_not_overwritten(model_folder: Path) -> None:
+    before = versions()
+    KAN.loadckpt("model/0.0").log_history("fit")
+    assert {name: versions()[name] for name in before} == before and history()[-1] == "0.0 => fit => 1.3"
+
+
+def test_a_round_that_pykan_only_began_is_not_overwritten(model_folder: Path) -> None:
+    for file in Path("model").glob("1.2_*"):
+        file.unlink()
+    text = Path("model/history.txt")
+    text.write_text(text.read_text().replace("1.1 => fit => 1.2\n", ""))
+    before = versions()
+    KAN.loadckpt("model/0.0").log_history("fit")
+    KAN.loadckpt("model/0.2").rewind("0.1")
+    assert {name: versions()[name] for name in before} == before
+    assert history()[-3:] == ["0.0 => fit => 1.2", "### Round 2 ###", "0.1 => rewind => 2.1"]
+
+
+def test_pykan_is_made_to_refuse_a_network_without_some_inputs() -> None:
+    model = KAN([3, 2, 1], auto_save=False)
+    model(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)).double())
+    model.saveckpt("whole")
+    model.prune_input(active_inputs=[0, 2], log_history=False).saveckpt("some")
+    assert "input_id" not in torch.load("whole_state") and torch.load("some_state")["input_id"].tolist() == [0, 2]
+    assert KAN.loadckpt("some").input_id.tolist() == [0, 2]
