@@ -23,6 +23,7 @@ from kan.checkpoint import format as files
 from kan.checkpoint.store import Store, version_of
 from kan.discovery import auto, formula, suggest
 from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.state import SymbolicNames
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.training.callbacks import Callback
@@ -116,6 +117,20 @@ class KAN(Network):
         new = super().replace(**changes)
         new.store = self.store
         return new
+
+    @classmethod
+    def from_state_dict(
+        cls, state_dict: Mapping[str, Tensor], funs_name: SymbolicNames | None = None, auto_save: bool = False, **settings: Any
+    ) -> KAN:
+        """The model that a state dictionary comes from; see `Network.from_state_dict`.
+
+        Nothing is written. With `auto_save` the model becomes version 0.0 of the folder `ckpt_path`, unless ``first_init=False``.
+        """
+        begins = settings.pop("first_init", True) and auto_save
+        model = super().from_state_dict(state_dict, funs_name, auto_save=auto_save, first_init=False, **settings)
+        if begins:
+            model.store.begin(model, model._saved())
+        return model
 
     # Training
 
@@ -855,7 +870,7 @@ class KAN(Network):
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
-        return {**self.__dict__, "attribution": None, "_node_attribution": None}
+        return {**super().__getstate__(), "attribution": None, "_node_attribution": None}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""
