@@ -2,8 +2,8 @@
 
 The keys and tensors of a network's state dictionary are pykan's, and they do not tell a network from another: not which functions symbolic
 edges have, not how many factors a product has. What is missing travels as plain data in the dictionary's ``_metadata``, where torch keeps
-versions; ``torch.save``, ``torch.load`` and ``copy.deepcopy`` keep it, ``dict(state)`` drops it. Without it, as in files that pykan or
-safetensors wrote, shapes tell what they can.
+versions; ``torch.save``, ``torch.load`` and ``copy.deepcopy`` keep it, ``dict(state)`` and ``state.copy()`` drop it. Without it, as in
+files that pykan or safetensors wrote, shapes tell what they can.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_the_architecture_is_plain_and_passes_a_file_that_executes_nothing() -> 
     assert plain(entry(network.state_dict())) and plain(entry(state))
     assert entry(state)["symbolic"] == [[[1, 0, "sin"], [0, 2, "x^2"]], []]
     assert entry(network.state_dict())["mult_arity"] == [[], [2, 3], []] and entry(network.state_dict())["grid"] == [4, 5]
-    for kept in (through_a_file(state), copy.deepcopy(state), state.copy()):
+    for kept in (through_a_file(state), copy.deepcopy(state), copy.copy(state)):
         assert entry(kept) == entry(state)
     assert list(state) == [name for name, _ in mixed().named_parameters()]
 
