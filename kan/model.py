@@ -788,7 +788,7 @@ class KAN(Versioned):
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
-        return {**self.__dict__, "attribution": None, "_node_attribution": None}
+        return {**super().__getstate__(), "attribution": None, "_node_attribution": None}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""

@@ -21,7 +21,7 @@ from kan.checkpoint.files import Content, Link, digest_of, dump_config, dump_ten
 from kan.checkpoint.migrations import FORMAT, migrated
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import BASE_FUNCTIONS, Network
-from kan.network.structure import Structure, per_layer
+from kan.network.state import check_settings, sizes_of
 from kan.symbolic.library import SymbolicFunction, anonymous
 
 __all__ = ["build", "describe", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
@@ -238,18 +238,12 @@ def _checked(state: Any, config: Mapping[str, Any], config_file: str, state_file
             raise ValueError(f"{state_file} is not the state of a KAN: {name!r} is no tensor of floating-point numbers.")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{state_file} is not the state of a KAN: {name!r} has more elements than numbers.")
-    width, depth = config["width"], len(config["width"]) - 1 if isinstance(config["width"], list) else 0
-    numbers = sum(value.numel() for value in found.values())
     try:
-        if sum(sum(layer) if isinstance(layer, list) else layer for layer in width) > numbers:
-            raise ValueError(f"width speaks of more nodes than {state_file} has numbers.")
-        structure = Structure.parse(width, config["mult_arity"])
-        sizes = [per_layer(name, config[name], depth, least=0) for name in ("grid", "k")]
-        layers = zip(structure.width_in[:-1], structure.width_out[1:], *sizes, strict=True)
-        if sum(inputs * outputs * (grid + k) for inputs, outputs, grid, k in layers) > numbers:
-            raise ValueError(f"it speaks of more spline coefficients than {state_file} has numbers.")
+        if sum(sum(layer) if isinstance(layer, list) else layer for layer in config["width"]) > sum(t.numel() for t in found.values()):
+            raise ValueError("there are more nodes than numbers.")  # even a list of their arities would be too long
+        check_settings(sizes_of(found), config)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{config_file} does not describe a KAN: {error}") from error
+        raise ValueError(f"{state_file} does not fit {config_file}: {error}") from error
     return found
 
 

@@ -15,6 +15,7 @@ from kan.checkpoint.difference import Difference, difference
 from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
 from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.state import SymbolicNames
 
 __all__ = ["Versioned"]
 
@@ -62,6 +63,20 @@ class Versioned(Network):
         self.store = Store(self.ckpt_path, keep, save_data)
         if auto_save and first_init:
             self.round, self.state_id = self.store.begin(self, self._saved())
+
+    @classmethod
+    def from_state_dict(
+        cls: type[V], state_dict: Mapping[str, Tensor], funs_name: SymbolicNames | None = None, auto_save: bool = False, **settings: Any
+    ) -> V:
+        """The model that a state dictionary comes from; see `Network.from_state_dict`.
+
+        Nothing is written. With `auto_save` the model becomes version 0.0 of the folder `ckpt_path`, unless ``first_init=False``.
+        """
+        begins = settings.pop("first_init", True) and auto_save
+        model = super().from_state_dict(state_dict, funs_name, auto_save=auto_save, first_init=False, **settings)
+        if begins:
+            model.round, model.state_id = model.store.begin(model, model._saved())
+        return model
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this model as it is now."""

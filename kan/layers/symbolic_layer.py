@@ -7,7 +7,7 @@ Edges are evaluated in groups that share a function, as tensors; edges without o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -115,6 +115,15 @@ class SymbolicLayer(nn.Module):
                 self._named.setdefault((j, i), (NONE, SYMBOLIC_LIB[NONE]))
 
     @property
+    def functions(self) -> dict[tuple[int, int], tuple[str, SymbolicFunction]]:
+        """Name and function of the edges ``(out, in)`` that have one."""
+        return dict(self._named)
+
+    def put_functions_(self, functions: Mapping[tuple[int, int], tuple[str, SymbolicFunction]]) -> None:
+        """Let the edges have these functions, as `functions` gives them, and no others; masks and affines are left alone."""
+        self._named = dict(functions)
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.mask.device
@@ -188,11 +197,10 @@ class SymbolicLayer(nn.Module):
         """
         if not self._named:
             return []
-        if composed():
-            edges = list(self._named)
-        else:
+        edges = sorted(self._named)  # sums are taken in this order: it must not depend on which edge was fixed first
+        if not composed():
             mask = self.mask.tolist()
-            edges = [edge for edge in self._named if mask[edge[0]][edge[1]] != 0]
+            edges = [edge for edge in edges if mask[edge[0]][edge[1]] != 0]
         groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
         return sorted(edges, key=lambda edge: groups.setdefault(id(self._named[edge][1]), len(groups)))
 
