@@ -190,6 +190,7 @@ def test_a_loaded_model_goes_on_in_the_next_round(capsys: pytest.CaptureFixture[
     other = model.checkout("0.1")
     fit(other)
     assert out(capsys) == ["saving model version 1.2", "saving model version 1.3"]
+    assert history()[-2:] == ["0.1 => fit => 1.2", "0.1 => fit => 1.3"]
     assert same(KAN.loadckpt("model/1.2"), loaded) and same(KAN.loadckpt("model/1.3"), other)
 
 
