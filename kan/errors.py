@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 
-__all__ = ["unknown_name"]
+__all__ = ["check_finite", "unknown_name"]
+
+
+def check_finite(name: str, value: object) -> None:
+    """Raise ``TypeError`` if `value`, called `name`, is no real number, ``ValueError`` if it is not finite."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number; got {value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value!r}.")
 
 
 def unknown_name(what: str, name: object, valid: Iterable[str]) -> ValueError:

@@ -180,7 +180,8 @@ class KAN(Versioned):
             lr_scheduler: function ``optimiser -> scheduler``, or a scheduler of the optimiser `opt`.
             clip: largest norm of the gradient, for first-order optimisers.
             patience: the fit ends after so many steps without a lower loss of validation, test or training data, the first there is.
-            restore_best: go back to the step where that loss was lowest; if `patience` or `validation` is given when not given.
+            restore_best: go back to the step where that loss was lowest; when not given, if `patience` or `validation` is given, or if
+                something else than the last step ends a fit without penalty, such as Ctrl-C.
             time_limit: the fit ends after so many seconds.
             callbacks: told of every step, see `kan.training.callbacks`.
             progress: whether there is a progress bar; there is none for ``log < 1`` either.
@@ -788,7 +789,7 @@ class KAN(Versioned):
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
-        return {**self.__dict__, "attribution": None, "_node_attribution": None}
+        return {**super().__getstate__(), "attribution": None, "_node_attribution": None}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""

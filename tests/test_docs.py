@@ -132,6 +132,14 @@ def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
     assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
 
 
-def test_the_code_of_the_page_on_training_runs() -> None:
-    page = ROOT / "docs" / "training.md"
-    exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_training"})
+@pytest.mark.parametrize("name", ["training", "checkpoints"])
+def test_the_code_of_the_page_runs(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    exec(compile(python_of(page), str(page), "exec"), {"__name__": f"page_on_{name}"})
+
+
+def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "checkpoints.md"
+    (drawn,) = re.findall(r"```text\n(0\.0 init.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_checkpoints"})
+    assert drawn in capsys.readouterr().out

@@ -938,6 +938,28 @@ def test_batches_and_grid_updates_of_any_number() -> None:
         model.fit(rows, opt="SGDM")
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"save_fig_freq": 0}, ValueError, "save_fig_freq must be a number of steps, at least 1; got 0."),
+        ({"in_vars": ["a"]}, ValueError, "in_vars has 1 names, but the network has 2 inputs; give one name for each."),
+        ({"out_vars": ["a", "b"]}, ValueError, "out_vars has 2 names, but the network has 1 outputs; give one name for each."),
+        ({"grid_update_num": 2.5}, TypeError, "grid_update_num must be an integer; got 2.5."),
+        ({"stop_grid_update_step": "a"}, TypeError, "stop_grid_update_step must be an integer; got 'a'."),
+        ({"lamb_entropy": math.nan}, ValueError, "lamb_entropy must be finite; got nan."),
+    ],
+)
+def test_bad_options_of_fit_are_told_before_the_first_step(
+    options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    model = new()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(error, match=re.escape(message)):
+        model.fit(dataset(), steps=2, log=-1, **{"save_fig": True, "img_folder": tmp_path / "video", **options})
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not (tmp_path / "video").exists()
+
+
 @pytest.mark.filterwarnings("ignore:fit. interrupted:UserWarning")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_fit_leaves_the_model_as_usable_as_before(kind: type[BaseException]) -> None:

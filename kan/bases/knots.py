@@ -64,8 +64,9 @@ def quantile_grid(ordered: Tensor, intervals: int, grid_eps: float, margin: floa
 
 
 def increasing(grid: Tensor) -> Tensor:
-    """Which rows rise by more than round-off from point to point, ``(I,)``."""
-    noise = 8 * torch.finfo(grid.dtype).eps * grid.abs().amax(dim=1, keepdim=True)
+    """Which rows rise from point to point by more than round-off, and by more than has a reciprocal, ``(I,)``."""
+    format = torch.finfo(grid.dtype)
+    noise = (8 * format.eps * grid.abs().amax(dim=1, keepdim=True)).clamp(min=format.tiny)
     return (grid.diff(dim=1) > noise).all(dim=1)
 
 

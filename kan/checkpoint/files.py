@@ -29,6 +29,7 @@ import yaml
 from torch import Tensor
 
 __all__ = [
+    "SEAL",
     "Content",
     "Link",
     "digest",

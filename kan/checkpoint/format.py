@@ -33,7 +33,7 @@ from kan.checkpoint.files import (
 from kan.checkpoint.migrations import FORMAT, migrated
 from kan.checkpoint.schema import check_config, check_sizes, check_tensors
 from kan.layers.symbolic_layer import SymbolicLayer
-from kan.network.network import Network
+from kan.network.network import BASE_FUNCTIONS, Network
 from kan.symbolic.library import SymbolicFunction, anonymous
 
 __all__ = ["build", "describe", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
@@ -45,6 +45,7 @@ SETTINGS = (
     "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
 )  # fmt: skip
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
+MASKS = r"symbolic_fun\.[0-9]+\.mask"
 NOISE_SCALE = 0.3
 """Of pykan's models, whose files do not hold it; the constructor's default here as there."""
 VERSION = re.compile(r"[0-9]+\.[0-9]+")
@@ -101,7 +102,11 @@ def save(
     """
     path = os.fspath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, Content] = {"state": dump_tensors(state_of(network))}
+    state = state_of(network)
+    if len(network.input_id) != network.input_width:
+        # pykan would take the first columns of the input for those that are kept; an entry that it does not know makes it refuse.
+        state["input_id"] = network.input_id.detach().clone()
+    contents: dict[str, Content] = {"state": dump_tensors(state)}
     if optimizer is not None:
         contents["optimizer"] = dump_tensors(dict(optimizer))
     kept = network.last_input if data else None
@@ -203,13 +208,15 @@ def build(
     """
     state = check_tensors(state, state_file)
     check_sizes(config, state, config_file, state_file)
-    own = {name: config[name] for name in OWN_SETTINGS if name in config}
+    settings = {name: config[name] for name in (*SETTINGS, *OWN_SETTINGS) if name in config}
+    if "format" not in config and not any(bool(value.any()) for name, value in state.items() if re.fullmatch(MASKS, name)):
+        # pykan's fit turns symbolic edges off where there are none and saves it so; fix_symbolic would have no effect.
+        settings["symbolic_enabled"] = True
+    base_fun = (functions or {}).get(config["base_fun_name"], config["base_fun_name"])
     try:
         # The state is to take the place of all splines: none are drawn.
-        network = cls(
-            **{"base_fun": config["base_fun_name"], **{name: config[name] for name in SETTINGS}, **own, **arguments, "noise_scale": 0}
-        )
-        network.noise_scale = own.get("noise_scale", NOISE_SCALE)
+        network = cls(**{"base_fun": base_fun, **settings, **arguments, "noise_scale": 0})
+        network.noise_scale = settings.get("noise_scale", NOISE_SCALE)
         network.to(state["act_fun.0.coef"].dtype)
         names = [config[f"symbolic.funs_name.{l}"] for l in range(network.depth)]
         if "input_id" in config:
@@ -220,7 +227,8 @@ def build(
         network.set_labels(**config.get("labels", {}))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         missing = "there is no entry " if isinstance(error, KeyError) else ""
-        raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}") from error
+        remedy = "" if config["base_fun_name"] in BASE_FUNCTIONS else " Give it to the call, as in functions={'my_base': f}."
+        raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}{remedy}") from error
     for l, layer in enumerate(network.symbolic_layers):
         _set_functions(layer, l, names[l], functions or {}, config_file)
     try:
@@ -290,6 +298,7 @@ def _data(network: Network, file: str, expected: str | None) -> Tensor | None:
 
 def _device(config: Mapping[str, Any]) -> str:
     name = str(config.get("device", "cpu"))
+    name = f"cuda:{name}" if name.isdecimal() else name  # as pykan writes numbers
     return name if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()) else "cpu"
 
 

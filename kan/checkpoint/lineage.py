@@ -17,7 +17,22 @@ from typing import NamedTuple
 
 from kan.checkpoint.files import replace_file, sync_folder
 
-__all__ = ["HISTORY", "Entry", "append", "begin", "check", "entries", "line", "lines", "mark_removed", "tree", "version_of", "written"]
+__all__ = [
+    "HISTORY",
+    "Entry",
+    "append",
+    "begin",
+    "check",
+    "entries",
+    "line",
+    "lines",
+    "mark_removed",
+    "rounds",
+    "taken",
+    "tree",
+    "version_of",
+    "written",
+]
 
 HISTORY = "history.txt"
 REMOVED = " (removed)"
@@ -114,6 +129,18 @@ def entries(folder: str) -> list[Entry]:
             parent = _parsed(match["parent"]) if match["parent"] else None
             found.append(Entry(_parsed(match["version"]), parent, match["method"] if parent else "init", bool(match["removed"])))
     return found
+
+
+def taken(folder: str) -> set[Version]:
+    """The versions that are there or were, also those that pykan, which does not write down what it rewound to, only refers to."""
+    found = entries(folder)
+    return {entry.version for entry in found} | {entry.parent for entry in found if entry.parent is not None}
+
+
+def rounds(folder: str) -> set[int]:
+    """The rounds that have begun."""
+    headers = (re.fullmatch(r"### Round ([0-9]+) ###", line.strip()) for line in lines(folder))
+    return {int(header[1]) for header in headers if header} | {version[0] for version in taken(folder)}
 
 
 def begin(folder: str) -> None:

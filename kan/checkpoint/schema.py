@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.network.structure import Structure
+from kan.network.state import check_settings, sizes_of
 
 __all__ = ["check_config", "check_sizes", "check_tensors"]
 
@@ -98,17 +98,18 @@ def check_config(config: Mapping[str, Any], file: str) -> None:
 
 
 def check_tensors(state: Any, file: str) -> dict[str, Tensor]:
-    """`state`, if it may be that of a KAN.
+    """`state`, if it may be that of a KAN, without the columns that it uses, which the configuration has as well.
 
     Raises:
         ValueError: if it is no dictionary of tensors of floating-point numbers; the message speaks of `file`.
     """
     if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
         raise ValueError(f"{file} is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
-    for name, value in state.items():
+    found = {name: value for name, value in state.items() if name != "input_id"}
+    for name, value in found.items():
         if not (isinstance(name, str) and isinstance(value, Tensor) and value.dtype in DTYPES):
             raise ValueError(f"{file} is not the state of a KAN: {str(name)[:100]!r} is no tensor of floating-point numbers.")
-    return dict(state)
+    return found
 
 
 def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_file: str, state_file: str) -> None:
@@ -117,26 +118,9 @@ def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_f
     Raises:
         ValueError: if they are not, or are no sizes; the message speaks of both files.
     """
-    depth = len(config["width"]) - 1
-    coefs = [state.get(f"act_fun.{l}.coef") for l in range(min(depth, len(state)))]
-    shapes = [tuple(coef.shape) for coef in coefs if coef is not None and coef.dim() == 3]
-    found: Any = f"the {len(shapes)} layers of coefficients" if len(shapes) != depth else None
-    if found is None:
-        # Numbers of nodes first: a structure has an entry for every multiplication node.
-        nodes = [n if isinstance(n, int) else sum(n) for n in config["width"]]
-        most = [shape[0] for shape in shapes] + [shapes[-1][1] if shapes else 0]
-        if any(n > bound for n, bound in zip(nodes, most, strict=True)):
-            found = f"layers of {most} nodes"
-    if found is None:
-        try:
-            structure = Structure.parse(config["width"], config["mult_arity"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{config_file} does not describe a KAN: {error}") from error
-        grid, k = (value if isinstance(value := config[name], list) else [value] * depth for name in ("grid", "k"))
-        # Too few or too many are too few or too many sizes; the constructor looks at their signs before it allocates.
-        sizes = [num + degree for num, degree in zip(grid, k, strict=False)]
-        expected = [*zip(structure.width_in[:-1], structure.width_out[1:], sizes, strict=False)]
-        if expected == shapes:
-            return
-        found = f"coefficients of the shapes {shapes} in the place of {expected}"
-    raise ValueError(f"{state_file} does not fit {config_file}: it has {found}. Nothing was loaded.")
+    try:
+        if sum(sum(layer) if isinstance(layer, list) else layer for layer in config["width"]) > sum(t.numel() for t in state.values()):
+            raise ValueError("there are more nodes than numbers.")  # even a list of their arities would be too long
+        check_settings(sizes_of(state), config)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{state_file} does not fit {config_file}: {str(error)[:500]}") from error

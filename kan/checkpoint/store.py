@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.checkpoint import lineage
-from kan.checkpoint.files import Link, digest
+from kan.checkpoint.files import SEAL, Link, digest
 from kan.checkpoint.format import VERSION, read_config, save
 from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
@@ -87,11 +87,22 @@ class Store:
         return self._attempt(write, (0, 0))
 
     def record(
-        self, network: Network, method: str, version: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None = None
+        self,
+        network: Network,
+        method: str,
+        version: Version,
+        extra: Mapping[str, Any],
+        optimizer: Mapping[str, Any] | None = None,
+        parent: Version | None = None,
     ) -> Version:
-        """Save `network`, made by `method` from `version`, as the next free version of the round, and return that.
+        """Save `network` as the next free version after `version` in the round, and return that; what cannot be saved stays `version`.
 
-        What cannot be saved stays `version`.
+        Args:
+            network: to be saved.
+            method: how it was made.
+            version: that it has.
+            extra, optimizer: see `kan.checkpoint.format.save`.
+            parent: the version that it was made from, if not `version`.
         """
 
         def write() -> Version:
@@ -100,10 +111,10 @@ class Store:
                 taken = self._taken()
                 new, mine = (version[0], version[1] + 1), {*self.made}
                 foreign = False
-                while new in taken or new in mine:
+                while new in taken or new in mine or self._is_pykans(new):
                     foreign = foreign or new not in mine
                     new = (new[0], new[1] + 1)
-                line = lineage.line(Entry(new, version, " ".join(method.splitlines()), False))
+                line = lineage.line(Entry(new, parent or version, " ".join(method.splitlines()), False))
                 self._save(network, new, line, extra, optimizer)
                 lineage.append(self.path, line)
                 self.made.append(new)
@@ -131,12 +142,16 @@ class Store:
         return self._attempt(write, (version[0] + 1, version[1]))
 
     def _next_round(self) -> int:
-        rounds = [entry.version[0] for entry in lineage.entries(self.path)] + [round_ for round_, _ in self.made]
-        return max(rounds, default=-1) + 1
+        return max(lineage.rounds(self.path) | {round_ for round_, _ in self.made}, default=-1) + 1
+
+    def _is_pykans(self, version: Version) -> bool:
+        """Whether pykan has rewound to `version` and not yet written it down."""
+        file = Path(f"{self.file(version)}_config.yml")
+        return version[0] in lineage.rounds(self.path) and file.exists() and SEAL not in file.read_bytes()
 
     def _taken(self) -> set[Version]:
         """The versions that are not to be written over."""
-        taken = {entry.version for entry in lineage.entries(self.path)}
+        taken = lineage.taken(self.path)
         try:
             lineage.check(self.path)
         except ValueError:  # it may have named any of those that are there

@@ -12,8 +12,10 @@ from torch import Tensor
 from kan.checkpoint import format as files
 from kan.checkpoint import single
 from kan.checkpoint.difference import Difference, difference
+from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
 from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.state import SymbolicNames
 
 __all__ = ["Versioned"]
 
@@ -42,6 +44,9 @@ class Versioned(Network):
     losses: Mapping[str, float] | None = None
     """The losses at the end of the fit that made the model what it is; None if it was changed since."""
 
+    _loaded_from: Version | None = None
+    """The version in the store that a loaded model is, until it is saved as the next one, which has another round."""
+
     def begin_versions_(
         self,
         auto_save: bool,
@@ -59,6 +64,20 @@ class Versioned(Network):
         if auto_save and first_init:
             self.round, self.state_id = self.store.begin(self, self._saved())
 
+    @classmethod
+    def from_state_dict(
+        cls: type[V], state_dict: Mapping[str, Tensor], funs_name: SymbolicNames | None = None, auto_save: bool = False, **settings: Any
+    ) -> V:
+        """The model that a state dictionary comes from; see `Network.from_state_dict`.
+
+        Nothing is written. With `auto_save` the model becomes version 0.0 of the folder `ckpt_path`, unless ``first_init=False``.
+        """
+        begins = settings.pop("first_init", True) and auto_save
+        model = super().from_state_dict(state_dict, funs_name, auto_save=auto_save, first_init=False, **settings)
+        if begins:
+            model.round, model.state_id = model.store.begin(model, model._saved())
+        return model
+
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this model as it is now."""
         return {
@@ -69,8 +88,21 @@ class Versioned(Network):
     def replace(self: V, **changes: Any) -> V:
         """A new model of the same settings with some of them changed, in the same store."""
         new = super().replace(**changes)
-        new.store = self.store
+        new.store, new._loaded_from = self.store, self._loaded_from
         return new
+
+    def remembered_input(self) -> Tensor:
+        """The last input, for calls without data.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.last_input is None and not self.store.save_data:
+            raise ValueError(
+                "the model has no data: it has seen none since it was made or loaded, and with save_data=False a checkpoint holds none. "
+                "Call model(x) or model.fit(dataset) first."
+            )
+        return super().remembered_input()
 
     def _saved(self) -> dict[str, Any]:
         return {
@@ -84,7 +116,10 @@ class Versioned(Network):
             self.losses = None
         if self.auto_save:
             version = self.round, self.state_id
-            self.round, self.state_id = self.store.record(self, method_name, version, self._saved(), self.optimizer_state)
+            new = self.store.record(self, method_name, version, self._saved(), self.optimizer_state, self._loaded_from)
+            if new != version:
+                self.round, self.state_id = new
+                self._loaded_from = None
 
     def history(self, k: str | int = "all", tree: bool = False) -> None:
         """Print the versions, one line for each with what it was made from.
@@ -159,6 +194,7 @@ class Versioned(Network):
             keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
+        model._loaded_from = config["round"], config["state_id"]
         return model
 
     def checkout(self: V, model_id: str) -> V:
@@ -182,6 +218,7 @@ class Versioned(Network):
         model.store = self.store
         if model.auto_save:
             model.round, model.state_id = self.store.rewound(model, version, model._saved(), model.optimizer_state)
+            model._loaded_from = None
         return model
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:

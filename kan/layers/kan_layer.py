@@ -37,6 +37,7 @@ from kan.layers.arguments import interval
 from kan.layers.checks import check_samples
 from kan.layers.features import edge_weight, feature_rows
 from kan.modes import composed
+from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
 
@@ -148,7 +149,10 @@ class KANLayer(nn.Module):
         return known
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_table": None}
+        return {**packed(self.__dict__, "base_fun"), "_table": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__(unpacked(state))
 
     def extra_repr(self) -> str:
         """Sizes, as shown by ``print(layer)``."""

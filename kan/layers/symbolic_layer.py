@@ -7,7 +7,7 @@ Edges are evaluated in groups that share a function, as tensors; edges without o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -98,14 +98,30 @@ class SymbolicLayer(nn.Module):
 
         Args:
             i, j: the edge.
-            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away.
+            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away and leaves ``d``.
             function: the function, when it is not in the library.
             affine: ``(a, b, c, d)``; the identity ``(1, 0, 1, 0)`` when not given.
         """
         self._named.pop((j, i), None)
-        if name != NONE:
+        if name != NONE or (affine is not None and affine[3] != 0):
             self._named[(j, i)] = (name, lookup(name) if function is None else function)
         self.affine[j, i] = torch.tensor([1.0, 0.0, 1.0, 0.0]).to(self.affine) if affine is None else affine.to(self.affine)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        # Edges of the zero function that have a constant: `active` must know of them, and a state has no names.
+        if not self.mask.is_meta:
+            for j, i in ((self.mask != 0) & (self.affine[..., 3] != 0)).nonzero().tolist():
+                self._named.setdefault((j, i), (NONE, SYMBOLIC_LIB[NONE]))
+
+    @property
+    def functions(self) -> dict[tuple[int, int], tuple[str, SymbolicFunction]]:
+        """Name and function of the edges ``(out, in)`` that have one."""
+        return dict(self._named)
+
+    def put_functions_(self, functions: Mapping[tuple[int, int], tuple[str, SymbolicFunction]]) -> None:
+        """Let the edges have these functions, as `functions` gives them, and no others; masks and affines are left alone."""
+        self._named = dict(functions)
 
     @property
     def device(self) -> torch.device:
@@ -181,11 +197,10 @@ class SymbolicLayer(nn.Module):
         """
         if not self._named:
             return []
-        if composed():
-            edges = list(self._named)
-        else:
+        edges = sorted(self._named)  # sums are taken in this order: it must not depend on which edge was fixed first
+        if not composed():
             mask = self.mask.tolist()
-            edges = [edge for edge in self._named if mask[edge[0]][edge[1]] != 0]
+            edges = [edge for edge in edges if mask[edge[0]][edge[1]] != 0]
         groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
         return sorted(edges, key=lambda edge: groups.setdefault(id(self._named[edge][1]), len(groups)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +63,9 @@ class LastInput(nn.Module):
         if self.last_input is None:
             raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
         return self.last_input
+
+    def __getstate__(self) -> dict[str, Any]:
+        x = self.last_input
+        if x is None or x.untyped_storage().nbytes() <= x.numel() * x.element_size():
+            return self.__dict__
+        return {**self.__dict__, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it

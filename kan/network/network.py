@@ -15,7 +15,7 @@ References
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -26,9 +26,11 @@ from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.modes import composed
+from kan.network import state
 from kan.network.labels import Labelled
-from kan.network.structure import Structure
+from kan.network.structure import Structure, per_layer
 from kan.network.trace import FirstLayer, LayerRecord, Trace
+from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["BASE_FUNCTIONS", "Network"]
 
@@ -96,8 +98,8 @@ class Network(Labelled):
     ) -> None:
         super().__init__()
         self.structure = Structure.parse(width, mult_arity)
-        intervals = _per_layer("grid", grid, self.depth, least=1)
-        degrees = _per_layer("k", k, self.depth, least=0)
+        intervals = per_layer("grid", grid, self.depth, least=1)
+        degrees = per_layer("k", k, self.depth, least=0)
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
             raise unknown_name("base function", base_fun, BASE_FUNCTIONS)
         self.grid = [*intervals] if hasattr(grid, "__len__") else intervals[0]
@@ -226,9 +228,82 @@ class Network(Labelled):
         new.noise_scale = self.noise_scale
         return new
 
+    def __getstate__(self) -> dict[str, Any]:
+        return packed(super().__getstate__(), "base_fun", "base_fun_name")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(unpacked(state))
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata.setdefault(prefix[:-1], {})[state.ARCHITECTURE] = state.describe(self)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Mapping[str, Any], strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        if state.ARCHITECTURE in local_metadata:
+            try:
+                state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
+            except ValueError as error:
+                error_msgs.append(str(error))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """``nn.Module.load_state_dict``, all or nothing.
+
+        A state that comes from `state_dict`, or such a one through ``torch.save``, brings along which functions symbolic edges have, which
+        columns of the input are used and whether symbolic edges are enabled. An edge that has a function of the right name keeps it,
+        others are looked up in ``SYMBOLIC_LIB``. A plain dictionary of tensors changes nothing but parameters.
+
+        Args:
+            state_dict: of a network with the same shapes; see `from_state_dict` for those that have none of the same shape yet.
+            strict, assign: as there.
+
+        Raises:
+            RuntimeError: if the shapes or names of tensors, the arities or the base function differ, or a symbolic function is not known;
+                the network is as it was then.
+        """
+        try:
+            with state.unchanged_on_error(self):
+                return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            if state.same_shapes(self, state_dict):
+                raise
+            name = type(self).__name__
+            raise RuntimeError(f"{error}\n\tA network of the state's own shape is made by {name}.from_state_dict(state).") from error
+
+    @classmethod
+    def from_state_dict(
+        cls: type[Self], state_dict: Mapping[str, Tensor], funs_name: state.SymbolicNames | None = None, **settings: Any
+    ) -> Self:
+        """The network that a state dictionary comes from, whatever has been pruned, refined or made symbolic.
+
+        With what `state_dict` tells beside the tensors it is the same network bit for bit, with its settings, symbolic functions, input
+        columns, dtype and parameters that are not trained. Where that is missing, as in dictionaries that pykan or safetensors wrote, the
+        shapes tell width, grid and degree, and all else is as by default or as given.
+
+        Args:
+            state_dict: of a network, perhaps through ``torch.save`` and ``torch.load(weights_only=True)``. It is copied.
+            funs_name: for every layer, nested ``[out][in]``, names of the edges' symbolic functions or functions of a tensor, ``'0'``
+                where there is none. Needed only if they are not told, or not registered with `add_symbolic`.
+            settings: arguments of the constructor in place of those found, such as ``device=`` or ``base_fun=``; ``mult_arity=`` where
+                neither the dictionary nor the shapes tell it.
+
+        Raises:
+            ValueError: if this is no state of a network, shapes and settings contradict each other, or something needed is not told.
+
+        Example:
+            >>> state = Network([2, [1, 1], 1], grid=4).state_dict()
+            >>> Network.from_state_dict(state).width
+            [[2, 0], [1, 1], [1, 0]]
+        """
+        return state.build(cls, state_dict, funs_name, settings)
+
     def per_layer(self, name: str, value: int | Sequence[int]) -> list[int]:
         """One positive integer per KAN layer from `value`, one for all or a list of them; errors speak of `name`."""
-        return _per_layer(name, value, self.depth, least=1)
+        return per_layer(name, value, self.depth, least=1)
 
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the network's dtype with the unused columns dropped; errors as in `LastInput.checked_input`."""
@@ -333,11 +408,3 @@ class Network(Labelled):
             return premult
         sums, *factors = premult.split([self.structure.n_sum[l], *arities], dim=1)
         return torch.cat([sums, *(factor.prod(dim=1, keepdim=True) for factor in factors)], dim=1)
-
-
-def _per_layer(name: str, value: int | Sequence[int], depth: int, least: int) -> list[int]:
-    """One integer per KAN layer from one for all or a list of them."""
-    values: list[Any] = [*value] if isinstance(value, Iterable) else [value] * depth
-    if len(values) != depth or any(isinstance(v, bool) or not isinstance(v, Integral) or v < least for v in values):
-        raise ValueError(f"{name} must be an integer of at least {least}, or a list of {depth} of them, one per layer; got {value!r}.")
-    return [int(v) for v in values]

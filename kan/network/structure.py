@@ -9,12 +9,12 @@ multiplication node in turn. Multiplication nodes of the input layer count as or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, cast
 
-__all__ = ["Structure"]
+__all__ = ["Structure", "per_layer"]
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,11 @@ def _pair(entry: Any, position: int, width: Any) -> tuple[int, int]:
             f"entry {position} of {width!r} is {entry!r}."
         )
     return int(sizes[0]), int(sizes[1])
+
+
+def per_layer(name: str, value: int | Sequence[int], depth: int, least: int) -> list[int]:
+    """One integer per KAN layer from one for all or a list of them."""
+    values: list[Any] = [*value] if isinstance(value, Iterable) else [value] * depth
+    if len(values) != depth or any(isinstance(v, bool) or not isinstance(v, Integral) or v < least for v in values):
+        raise ValueError(f"{name} must be an integer of at least {least}, or a list of {depth} of them, one per layer; got {value!r}.")
+    return [int(v) for v in values]

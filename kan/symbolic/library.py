@@ -39,7 +39,9 @@ __all__ = [
     "resolve_library",
 ]
 
+import copy
 import math
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +52,7 @@ import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
+from kan.symbolic.portable import dumps
 
 Threshold: TypeAlias = Tensor | tuple[()]
 TorchFun: TypeAlias = Callable[[Tensor], Tensor]
@@ -88,6 +91,10 @@ class SymbolicFunction:
         singularity_fun: ``f(u, y_th) -> (t, value)``; ``t`` is the threshold on the argument or ``()``.
         symmetries: Redundancies of ``c f(a x + b) + d``; none by default.
 
+    The rows that come with the package are pickled by name. All others are pickled with their code: functions of a module that can be
+    imported by reference, lambdas, closures and functions of a script by value, for the same version of Python. What is unpickled is no
+    row of the table: models hold their functions themselves, and ``SYMBOLIC_LIB`` is left alone, whatever it has under that name.
+
     Example:
         >>> torch_fun, sympy_fun, complexity, singularity_fun = SYMBOLIC_LIB["x^2"]
         >>> torch_fun(torch.tensor(3.0)).item(), complexity
@@ -112,6 +119,20 @@ class SymbolicFunction:
     def __getitem__(self, index: int | slice) -> Any:
         """Return a field of pykan's tuple by its position."""
         return tuple(self)[index]
+
+    def __copy__(self) -> "SymbolicFunction":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SymbolicFunction":
+        return self if _BUILT_IN.get(self.name) is self else SymbolicFunction(*copy.deepcopy(self._fields(), memo))
+
+    def __reduce__(self) -> tuple[Callable[..., "SymbolicFunction"], tuple[Any, ...]]:
+        if _BUILT_IN.get(self.name) is self:
+            return _built_in, (self.name,)
+        return _unpickled, (dumps(self._fields(), f"the symbolic function {self.name!r}"),)
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.name, *self, self.symmetries
 
 
 ANONYMOUS = "anonymous"
@@ -351,7 +372,20 @@ _ROWS = (
     SymbolicFunction("gaussian", _gaussian, _sympy_gaussian, 3, partial(_regular, _gaussian), Symmetries(_EVEN)),
 )
 
-SYMBOLIC_LIB: dict[str, SymbolicFunction] = {row.name: row for row in _ROWS}
+_BUILT_IN = {row.name: row for row in _ROWS}
+
+SYMBOLIC_LIB: dict[str, SymbolicFunction] = dict(_BUILT_IN)
+
+
+def _built_in(name: str) -> SymbolicFunction:
+    """A row that comes with the package, even where the user has replaced it in the table."""
+    if name not in _BUILT_IN:
+        raise unknown_name("symbolic function", name, _BUILT_IN)
+    return _BUILT_IN[name]
+
+
+def _unpickled(fields: bytes) -> SymbolicFunction:
+    return SymbolicFunction(*pickle.loads(fields))
 
 
 def add_symbolic(name: str, fun: TorchFun, c: float = 1, fun_singularity: SingularityFun | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kan.errors import unknown_name
+from kan.errors import check_finite, unknown_name
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
@@ -26,7 +26,7 @@ from kan.training.loop import Stage, run
 from kan.training.measure import Measure
 from kan.training.mlp import PerceptronPenalty
 from kan.training.objective import Penalty
-from kan.training.objectives import check_prediction, make_objective, rounded
+from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
 from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
 from kan.training.resume import load_state, state_of
@@ -98,7 +98,9 @@ def fit(
         clip: largest norm of the gradient.
         patience: steps without a lower loss of validation, test or training data (the first of these that there is), after which the fit
             ends.
-        restore_best: whether the network ends with the best such loss; if `patience` or `validation` is given when not given.
+        restore_best: whether the network ends with the best such loss. When not given, if `patience` or `validation` is given, or if an
+            interrupt, an error or numbers that are not finite end a fit without penalty (and its steps have all samples, or there are test
+            data).
         time_limit: seconds after which the fit ends.
         callbacks: told of every step, see `kan.training.callbacks`.
         progress: whether there is a progress bar.
@@ -116,17 +118,20 @@ def fit(
     """
     keeps_best = patience is not None or validation is not None if restore_best is None else restore_best
     stopping = Stopping(patience, time_limit, keeps_best)
-    _check_numbers(steps, batch, lamb, lr, clip)
+    _check_numbers(steps, batch, lamb, lr, clip, log, y_th)
     squares = loss_fn is None
     data = check_dataset(
         network, dataset, same_shape=squares and pred_fn is None, floating=squares, validation=validation, sample_weight=sample_weight
     )
     objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, sample_weight is not None)
     batches = make_batches(network, data, batch)
+    # A single batch's loss says little, and with a penalty the least loss is that of the network before it got sparse.
+    steady = batches.whole or data.validation is not None or data.test is not None
+    stopping.rescues_best = restore_best is None and lamb == 0 and steady
     measure = Measure(objective, data.validation, data.test, math.sqrt if squares else float, _named(metrics or ()))
     before = history
     history = History(measure.names) if before is None else before
-    for key in display_metrics or ():
+    for key in _listed("display_metrics", "names of results", display_metrics or ()):
         if key not in history:
             raise unknown_name("metric in display_metrics", key, history)
     stepper = make_stepper(opt, rounded(objective), trainable_parameters(network), lr, clip)
@@ -141,8 +146,14 @@ def fit(
     if on_step is not None:
         told.append(Every(1, lambda state: on_step(state.step)))
     told += _checked_callbacks(callbacks)
-    if isinstance(objective, PredictionObjective) and squares:
-        check_prediction(objective, data.first)
+    if isinstance(objective, PredictionObjective):
+        check_prediction(objective, data.first, same_shape=squares)
+    if not squares:
+        seen = network.last_input
+        for samples in (data.first, data.validation, data.test):
+            if samples is not None:
+                check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
+        network.remember_input(seen)
 
     plain = squares and pred_fn is None and batches.whole  # a function of the user's may do as it likes
     if plain and not isinstance(opt, torch.optim.Optimizer):
@@ -184,23 +195,34 @@ def trainable_parameters(network: Model) -> list[nn.Parameter]:
     return found
 
 
-def _check_numbers(steps: int, batch: int, lamb: float, lr: float, clip: float | None) -> None:
+def _check_numbers(steps: int, batch: int, lamb: float, lr: float, clip: float | None, log: int, y_th: float) -> None:
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 0:
         raise ValueError(f"steps must be an integer of at least 0; got {steps!r}.")
-    if batch != -1 and batch < 1:
-        raise ValueError(f"batch must be a positive number of samples, or -1 for all of them; got {batch}.")
+    if isinstance(batch, bool) or not isinstance(batch, Integral) or (batch != -1 and batch < 1):
+        raise ValueError(f"batch must be a positive number of samples, or -1 for all of them; got {batch!r}.")
+    for name, value in {"lamb": lamb, "lr": lr, "log": log, "y_th": y_th, "clip": 1.0 if clip is None else clip}.items():
+        check_finite(name, value)
     if not lamb >= 0:
         raise ValueError(f"lamb must not be negative; got {lamb}.")
     if not lr > 0:
         raise ValueError(f"lr must be positive; got {lr}.")
+    if not y_th > 0:
+        raise ValueError(f"y_th, the bound of symbolic functions at their singularities, must be positive; got {y_th}.")
     if clip is not None and not clip > 0:
         raise ValueError(f"clip, the largest norm of the gradient, must be positive; got {clip}.")
+
+
+def _listed(name: str, what: str, values: Any) -> Any:
+    """`values`, if they are a list or the like."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of {what}; got {type(values).__name__}.")
+    return values
 
 
 def _named(metrics: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
     """Metrics by their names."""
     named: dict[str, Callable[[], Any]] = {}
-    for metric in metrics:
+    for metric in _listed("metrics", "functions without arguments", metrics):
         name = str(getattr(metric, "__name__", type(metric).__name__))
         if not callable(metric):
             raise TypeError(f"metrics must be functions without arguments; got {type(metric).__name__}.")
@@ -211,7 +233,7 @@ def _named(metrics: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
-    for callback in callbacks:
+    for callback in _listed("callbacks", "objects of kan.training.callbacks.Callback", callbacks):
         if not isinstance(callback, Callback):
             got = callback.__name__ if isinstance(callback, type) else type(callback).__name__
             raise TypeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 __all__ = ["GridSchedule"]
 
@@ -20,6 +21,10 @@ class GridSchedule:
     stop: int = 50
 
     def __post_init__(self) -> None:
+        names = {"grid_update_num": self.number, "start_grid_update_step": self.start, "stop_grid_update_step": self.stop}
+        for name, value in names.items():
+            if not isinstance(value, Integral):
+                raise TypeError(f"{name} must be an integer; got {value!r}.")
         if self.number < 1:
             raise ValueError(f"grid_update_num must be at least 1; got {self.number}. Use update_grid=False for no updates.")
 

@@ -265,9 +265,10 @@ class _Memory:
         if n == 0:
             return -grad
         p, q = self._products(grad)[:, self.order]
-        gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
-        v = self.r_inverse[:n, :n] @ p
-        w = (self.d[:n] * v + gamma * (self.yy[:n, :n] @ v - q)) @ self.r_inverse[:n, :n]
+        with np.errstate(over="ignore", invalid="ignore"):  # a direction that is not finite is not taken
+            gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
+            v = self.r_inverse[:n, :n] @ p
+            w = (self.d[:n] * v + gamma * (self.yy[:n, :n] @ v - q)) @ self.r_inverse[:n, :n]
         weights = np.zeros((2, self.size + 1))
         weights[0, self.order], weights[1, self.order] = -w, gamma * v
         combination = torch.from_numpy(weights.reshape(-1)).to(grad)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,9 @@ def fit_levels(
         TypeError, ValueError: as `fit`; for grids of something else than a KAN, that are no positive integers, or that do not rise.
     """
     check_restarts(network, restarts, options)
+    if isinstance(grids, str) or not isinstance(grids, Iterable):
+        raise TypeError(f"grids must be a list of numbers of intervals, as [3, 5, 10, 20]; got {grids!r}.")
+    grids = list(grids)  # an array has no truth value
     if not grids:
         return fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=time_limit, **options)
     if not isinstance(network, Network):

@@ -73,9 +73,11 @@ class Measure:
 
     @torch.no_grad()
     def _loss(self, samples: Samples) -> float:
-        return float(self.objective.loss(self._predicted(samples.x), samples.y, samples.weight))
+        return float(self.objective.loss(self.predicted(samples.x), samples.y, samples.weight))
 
-    def _predicted(self, x: Tensor) -> Tensor:
+    @torch.no_grad()
+    def predicted(self, x: Tensor) -> Tensor:
+        """Predictions for `x` ``(N, n)``, without a graph, some samples at a time."""
         count = max(CHUNK // width_of(self.objective.network), 1)
         if len(x) <= count or isinstance(self.objective, PredictionObjective):
             return self.objective.predict(x)

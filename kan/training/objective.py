@@ -21,7 +21,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute, node_attribution
-from kan.errors import unknown_name
+from kan.errors import check_finite, unknown_name
 from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
 from kan.training.plain import PlainNetwork, evaluate_plain, evaluate_plain_with_gradient
@@ -53,6 +53,8 @@ class Penalty:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise unknown_name("reg_metric", self.metric, METRICS)
+        for name in ("lamb_l1", "lamb_entropy", "lamb_coef", "lamb_coefdiff"):
+            check_finite(name, getattr(self, name))
 
 
 def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:

@@ -16,7 +16,7 @@ from kan.training.objective import Objective, Penalty
 from kan.training.prediction import PredictionObjective
 from kan.training.samples import Model, Samples
 
-__all__ = ["AnyObjective", "check_prediction", "make_objective", "rounded"]
+__all__ = ["AnyObjective", "check_loss", "check_prediction", "make_objective", "rounded"]
 
 AnyObjective: TypeAlias = Objective | PerceptronObjective | PredictionObjective
 
@@ -39,6 +39,9 @@ def make_objective(
     weighted: bool,
 ) -> AnyObjective:
     """The exact objective; arguments as those of `fit`, `weighted` says whether samples have weights."""
+    for name, function in (("loss_fn", loss_fn), ("pred_fn", pred_fn)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function; got {type(function).__name__}.")
     loss = nn.functional.mse_loss if loss_fn is None else weighted_loss(loss_fn) if weighted else loss_fn
     objective: Objective | PerceptronObjective
     if isinstance(network, Network):
@@ -60,10 +63,44 @@ def rounded(objective: AnyObjective) -> AnyObjective:
 
 
 @torch.no_grad()
-def check_prediction(objective: PredictionObjective, samples: Samples) -> None:
-    """Raise ``ValueError`` if predictions and labels have different shapes, which the mean squared error would broadcast."""
+def check_prediction(objective: PredictionObjective, samples: Samples, same_shape: bool) -> None:
+    """Raise ``TypeError`` for predictions that are no tensors.
+
+    With `same_shape`, raise ``ValueError`` if they and the labels have different shapes, which the mean squared error would broadcast.
+    """
     before = objective.network.last_input
-    shape = tuple(objective.predict(samples.x).shape)
+    with torch.enable_grad():
+        prediction = objective.predict(samples.x)
     objective.network.remember_input(before)
-    if shape != tuple(samples.y.shape):
+    if not isinstance(prediction, Tensor):
+        raise TypeError(f"pred_fn must return a tensor of predictions; it returned {type(prediction).__name__}.")
+    shape = tuple(prediction.shape)
+    if same_shape and shape != tuple(samples.y.shape):
         raise ValueError(f"pred_fn must return predictions of the labels' shape, {tuple(samples.y.shape)}; it returned {shape}.")
+
+
+def check_loss(objective: AnyObjective, prediction: Tensor, samples: Samples, trained_on: bool) -> None:
+    """Try the loss on samples and the `prediction` for them.
+
+    Raises:
+        ValueError: if it fails, is not one number or, on samples that are trained on, has no graph.
+        TypeError: if it is no tensor.
+    """
+    with torch.set_grad_enabled(trained_on):
+        try:
+            loss = objective.loss(prediction.detach().requires_grad_(trained_on), samples.y, samples.weight)
+        except Exception as error:
+            sides = " and ".join(
+                f"{which} {tuple(t.shape)} of {t.dtype}" for which, t in (("predictions", prediction), ("labels", samples.y))
+            )
+            raise ValueError(f"loss_fn fails for {sides}: {error}") from error
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"loss_fn must return a tensor with one number; it returned {type(loss).__name__}.")
+    if loss.numel() != 1:
+        raise ValueError(
+            f"loss_fn must return one number; it returned a tensor of the shape {tuple(loss.shape)}. Take its mean or its sum."
+        )
+    if trained_on and not loss.requires_grad:
+        raise ValueError(
+            "loss_fn must return a number that torch can differentiate with respect to the predictions; this one has no graph."
+        )

@@ -43,10 +43,12 @@ OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], torch.optim.Optimizer]
     **{
         name: _of_torch(cls)
         for name, cls in sorted(vars(torch.optim).items())
-        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and name not in ("Optimizer", "SparseAdam", "LBFGS", "Adam")
+        if inspect.isclass(cls)
+        and issubclass(cls, torch.optim.Optimizer)
+        and name not in ("Optimizer", "SparseAdam", "Muon", "LBFGS", "Adam")
     },
 }
-"""Name to factory ``(parameters, lr) -> optimiser``: those of torch that take dense gradients, and our own L-BFGS."""
+"""Name to factory ``(parameters, lr) -> optimiser``: our own L-BFGS, and those of torch that take dense tensors of any shape."""
 
 
 def _levenberg_marquardt(objective: Any, parameters: Sequence[Tensor], lr: float) -> Stepper:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
-from kan.training.snapshot import round_into_
+from kan.training.snapshot import restore_, round_into_, snapshot
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -81,7 +82,7 @@ def fit_residuals(
         callback: called after every step with its number and the objective.
 
     Returns:
-        The root of the objective before the first step and after every step.
+        The root of the objective before the first step and after every step. Ctrl-C ends it with the last complete one, and a warning.
 
     Raises:
         TypeError, ValueError: for terms that do not match, points of the wrong shape, or residuals that are not finite at the start, before
@@ -106,6 +107,7 @@ def fit_residuals(
     if not math.isfinite(value):
         raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
     history, begun, number = [math.sqrt(value)], time.monotonic(), 0
+    saved: list[Tensor] | None = None  # how the network was before a step that is not complete
     try:
         for stage, intervals in enumerate(grids or [None]):
             if intervals is not None and (stage > 0 or exact.grid != intervals):
@@ -116,15 +118,15 @@ def fit_residuals(
                 if time_limit is not None and time.monotonic() - begun > time_limit:
                     break
                 adapted = stage == 0 and step < grid_updates
+                before, saved = value, snapshot(exact)
                 if adapted:
                     exact.update_grid(everything)
-                before = value
                 new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
                 if new is None and not adapted:
                     break
                 if new is None or adapted or anchor is not None:
                     new = _Residuals(exact, terms, Columns(exact, parameters)).value()
-                value = new
+                value, saved = new, None
                 history.append(math.sqrt(value))
                 if callback is not None:
                     _rounded_into(network, exact)
@@ -132,7 +134,12 @@ def fit_residuals(
                 number += 1
                 if not adapted and before - value <= tolerance * value:
                     break
+    except KeyboardInterrupt:
+        left = "as it was before the first step" if len(history) == 1 else f"as step {len(history) - 2} left it"
+        warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=2)
     finally:  # an interrupt or a callback that raises costs nothing
+        if saved is not None:
+            restore_(exact, saved)
         _rounded_into(network, exact)
         network.remember_input(everything.to(network.dtype))
     return history

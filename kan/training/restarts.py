@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler"
 
 def check_restarts(network: Model, restarts: int, options: Mapping[str, Any]) -> None:
     """Raise the errors of `fit_restarts` that `fit` does not know."""
-    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 1:
+    if isinstance(restarts, bool) or not isinstance(restarts, Integral) or int(restarts) < 1:
         raise ValueError(f"restarts, the number of networks that are trained, must be a positive integer; got {restarts!r}.")
     if restarts == 1:
         return
@@ -92,7 +93,7 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
 
 
 def _is_count(steps: Any) -> bool:
-    return isinstance(steps, int) and not isinstance(steps, bool) and steps > 0
+    return isinstance(steps, Integral) and not isinstance(steps, bool) and int(steps) > 0
 
 
 def _whole(network: Network, dataset: Any, options: dict[str, Any]) -> Data | None:

@@ -81,6 +81,11 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         )
     if x.shape[0] == 0:
         raise ValueError(f"{name} has no samples.")
+    for which, values in ((name, x), (label, y)):
+        if values.layout != torch.strided:
+            raise ValueError(f"{which} must be a dense tensor; got {values.layout}. Convert it with .to_dense().")
+    if y.is_complex():
+        raise ValueError(f"{label} must hold real numbers; got {y.dtype}. Make columns of its parts.")
     if whole or x.is_complex():
         raise ValueError(f"{name} must hold floating-point numbers; got {x.dtype}. Convert it with .to(model.dtype).")
     if wanted.same_shape and tuple(y.shape) != (x.shape[0], outputs):
@@ -92,6 +97,8 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         if values.device.type != network.device.type:
             raise ValueError(f"{which} is on {values.device} but the network is on {network.device}; move one with .to(device).")
     dtype = network.dtype
+    if not y.is_floating_point() and not wanted.floating and y.dtype != torch.bool:
+        y = y.long()  # torch's losses take no other numbers of classes
     x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
     for which, values in ((name, x), (label, y)):
         bad = ~torch.isfinite(values).reshape(len(values), -1)

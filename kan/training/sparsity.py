@@ -27,6 +27,7 @@ def sparsity(matrices: Sequence[Tensor], l1: float, entropy: float) -> Tensor:
     return value
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the loop undoes what is not finite
 def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) -> tuple[float, list[Tensor]]:
     """`sparsity` and its gradients, without a graph.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from torch import Tensor
 
@@ -23,26 +24,28 @@ class Stopping:
         patience: steps without a lower loss after which the fit ends.
         time_limit: seconds after which it ends.
         keeps_best: whether the network is to end with its best state.
+        rescues_best: whether it is to do so where the end was not planned: an interrupt, an error, numbers that are not finite.
     """
 
     patience: int | None = None
     time_limit: float | None = None
     keeps_best: bool = False
+    rescues_best: bool = False
     started: float = field(default_factory=time.monotonic)
     lowest: float = math.inf
     best: list[Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if self.patience is not None and (isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 1):
+        if self.patience is not None and (isinstance(self.patience, bool) or not isinstance(self.patience, Integral) or self.patience < 1):
             raise ValueError(f"patience must be a number of steps, at least 1; got {self.patience!r}.")
-        if self.time_limit is not None and not self.time_limit > 0:
+        if self.time_limit is not None and (not isinstance(self.time_limit, Real) or not self.time_limit > 0):
             raise ValueError(f"time_limit must be a positive number of seconds; got {self.time_limit!r}.")
 
     def look(self, step: int, loss: float, network: Model, history: History) -> str | None:
         """Take note of a step that led to `loss`; returns why the fit ends here, if it does."""
         if loss < self.lowest:
             self.lowest, history.best_step = loss, step
-            self.best = snapshot(network) if self.keeps_best else None
+            self.best = snapshot(network) if self.keeps_best or self.rescues_best else None
         if self.patience is not None and step - (-1 if history.best_step is None else history.best_step) >= self.patience:
             return "patience"
         if self.time_limit is not None and time.monotonic() - self.started >= self.time_limit:
@@ -52,7 +55,8 @@ class Stopping:
     def finish_(self, network: Model, history: History) -> bool:
         """Bring `network` to its best state, if that is wanted and not the last; returns whether it was."""
         history.seconds = time.monotonic() - self.started
-        history.restored = self.best is not None and history.best_step != history.steps - 1
+        wanted = self.keeps_best or history.stopped in ("interrupted", "not finite", "error")
+        history.restored = wanted and self.best is not None and history.best_step != history.steps - 1
         if self.best is not None and history.restored:
             restore_(network, self.best)
         return history.restored

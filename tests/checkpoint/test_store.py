@@ -12,8 +12,9 @@ from torch import Tensor
 
 from kan import KAN
 from kan.checkpoint import format as files
-from kan.checkpoint import lineage
-from kan.checkpoint.store import version_of
+from kan.checkpoint import lineage, lock
+from kan.checkpoint.lock import Presence
+from kan.checkpoint.store import newest, version_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -189,6 +190,7 @@ def test_a_loaded_model_goes_on_in_the_next_round(capsys: pytest.CaptureFixture[
     other = model.checkout("0.1")
     fit(other)
     assert out(capsys) == ["saving model version 1.2", "saving model version 1.3"]
+    assert history()[-2:] == ["0.1 => fit => 1.2", "0.1 => fit => 1.3"]
     assert same(KAN.loadckpt("model/1.2"), loaded) and same(KAN.loadckpt("model/1.3"), other)
 
 
@@ -401,3 +403,184 @@ def test_a_fit_is_resumed_from_a_checkpoint(opt: str, tmp_path: Path, capsys: py
     again(x)
     again.prune_edge(0.0)
     assert not (tmp_path / "0.1_optimizer").exists() and KAN.loadckpt(tmp_path / "0.1").optimizer_state is None
+
+
+# Several processes, moved folders
+
+
+def another(folder: str = "model") -> Presence:
+    """As another process is seen that saves versions in a folder."""
+    presence = Presence(folder)
+    lock._own.clear()
+    return presence
+
+
+def test_a_new_model_beside_another_process_starts_a_round(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(KAN([2, 2, 1]))
+    presence = another()
+    with pytest.warns(UserWarning, match="another process saves versions in './model'; those of this model begin with 1.0"):
+        model = KAN([2, 3, 1])
+    fit(model)
+    assert history() == ["### Round 0 ###", "init => 0.0", "0.0 => fit => 0.1", "### Round 1 ###", "init => 1.0", "1.0 => fit => 1.1"]
+    assert same(KAN.loadckpt("model/1.1"), model) and KAN.loadckpt("model/0.1").width_in == [2, 2, 1]
+    presence.leave()
+    KAN([2, 1])
+    assert history() == ["### Round 0 ###", "init => 0.0"]
+
+
+def test_a_version_that_another_process_has_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([2, 2, 1])
+    presence = another()
+    other = KAN.loadckpt("model/0.0")
+    other.round = 0
+    other.log_history("other")
+    assert lineage.entries("model")[-1].version == (0, 1)
+    with pytest.warns(UserWarning, match="another process has taken the next version in './model'; this one is saved as 0.2"):
+        model.log_history("mine")
+    assert history()[2:] == ["0.0 => other => 0.1", "0.0 => mine => 0.2"]
+    presence.leave()
+
+
+def test_a_locked_folder_costs_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = KAN([2, 2, 1])
+    monkeypatch.setattr("kan.checkpoint.store.PATIENCE", 0.05)
+    with (
+        lock.locked("model", 1),
+        pytest.warns(
+            UserWarning, match="checkpoints cannot be written to './model' .another process has been writing to './model' for 0.05"
+        ),
+    ):
+        model.log_history("mine")
+    assert (model.round, model.state_id) == (0, 0) and saved() == {"0.0"}
+    model.log_history("mine")
+    assert saved() == {"0.0", "0.1"}
+
+
+def test_a_folder_that_was_moved_goes_on_where_it_is() -> None:
+    fit(KAN([2, 2, 1], ckpt_path="before"))
+    Path("before").rename("after")
+    loaded = KAN.loadckpt("after/0.1")
+    assert loaded.ckpt_path == "after"
+    fit(loaded)
+    assert saved("after") == {"0.0", "0.1", "1.2"} and not Path("before").exists()
+
+
+def test_a_folder_outside_is_refused(tmp_path: Path) -> None:
+    Path("work").mkdir()
+    model = KAN([2, 2, 1], first_init=False, ckpt_path=tmp_path / "elsewhere")
+    model.saveckpt("work/mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir("work")
+        with pytest.raises(
+            ValueError, match=r"mine_config.yml would have the model's versions saved in '.*elsewhere', which is neither .*ckpt_path="
+        ):
+            KAN.loadckpt("mine")
+        assert KAN.loadckpt("mine", ckpt_path="here").ckpt_path == "here"
+        model.log_history("fit")  # now there are versions
+        assert KAN.loadckpt("mine").ckpt_path == str(tmp_path / "elsewhere")
+
+
+def test_the_newest_version_of_a_folder() -> None:
+    model = KAN([2, 2, 1])
+    fit(model)
+    model.rewind("0.0")
+    loaded = KAN.loadckpt("model")
+    assert (loaded.round, loaded.state_id) == (2, 0) and newest("model") == str(Path("model", "1.0"))
+    assert newest("nowhere") is None
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint 'nowhere'"):
+        KAN.loadckpt("nowhere")
+
+
+# Economy
+
+
+def test_only_the_last_versions_are_kept() -> None:
+    fit(KAN([2, 2, 1]))
+    KAN.loadckpt("model/0.1").log_history("of another run")
+    model = KAN.loadckpt("model/1.2")
+    model.store.keep = 2
+    for _ in range(3):
+        fit(model)
+    assert saved() == {"0.0", "0.1", "1.2", "2.4", "2.5"}
+    assert history()[-3:] == ["1.2 => fit => 2.3 (removed)", "2.3 => fit => 2.4", "2.4 => fit => 2.5"]
+    with pytest.raises(FileNotFoundError, match=r"the version 2.3 has been removed, as keep=2 versions stay: see history\(\)"):
+        model.rewind("2.3")
+    rewound = model.rewind("2.4")
+    assert saved() == {"0.0", "0.1", "1.2", "2.5", "3.4"} and rewound.store.keep == 2
+    assert KAN.loadckpt("model/3.4").store.keep == 2 and rewound.prune(0.0, 0.0).store.keep == 2
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.5, True, "2"])
+def test_what_cannot_be_kept(keep: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"keep, the number of versions that stay, must be an integer of at least 1.*got {keep!r}"):
+        KAN([2, 1], keep=keep)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_stay_out_of_the_files() -> None:
+    model = KAN([2, 2, 1], save_data=False)
+    secret = torch.full((1000, 2), 0.123456789)
+    model.fit((secret + dataset(1000)["train_input"], secret[:, :1]), opt="Adam", lr=0.1, steps=2, update_grid=False, progress=False)
+    assert all(path.stat().st_size < 16_000 for path in Path("model").iterdir())
+    assert torch.load("model/0.1_cache_data", weights_only=True) is None
+    loaded = KAN.loadckpt("model/0.1")
+    for needs in (loaded.plot, loaded.attribute, loaded.prune, loaded.auto_symbolic, loaded.get_act, loaded.auto_swap):
+        with pytest.raises(ValueError, match="the model has no data: .*with save_data=False a checkpoint holds none. Call model"):
+            needs()
+    assert not loaded.store.save_data
+    model.saveckpt("mine")
+    assert torch.load("mine_cache_data", weights_only=True) is None
+
+
+@pytest.mark.skipif(not hasattr(Path, "hardlink_to"), reason="no hard links")
+def test_the_same_data_are_written_once() -> None:
+    model = KAN([2, 2, 1])
+    x = dataset()["train_input"].clone()
+    model(x)
+    model.log_history("one")
+    model.log_history("two")
+    inode = [Path(f"model/0.{n}_cache_data").stat().st_ino for n in (1, 2)]
+    assert inode[0] == inode[1]
+    x.numpy()[0] += 1  # behind torch's back
+    model.log_history("three")
+    loaded = [KAN.loadckpt(f"model/0.{n}").last_input for n in (2, 3)]
+    assert loaded[0] is not None and loaded[1] is not None
+    assert torch.equal(loaded[0], dataset()["train_input"]) and torch.equal(loaded[1], x)
+
+
+def test_saving_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([2, 2, 1])
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for outage in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr("kan.checkpoint.store.save", full)
+            with pytest.warns(UserWarning, match="No space left on device") as caught:
+                for _ in range(3):
+                    fit(model)
+            assert len(caught) == 1 and model.state_id == outage - 1
+        fit(model)
+        assert model.state_id == outage and same(KAN.loadckpt(f"model/0.{outage}"), model)
+    assert history() == ["### Round 0 ###", "init => 0.0", "0.0 => fit => 0.1", "0.1 => fit => 0.2"]
+
+
+def test_functions_without_a_name_come_back_while_the_process_lives() -> None:
+    model = KAN([2, 2, 1])
+    model.fix_symbolic(0, 0, 1, torch.sinc)
+    model.fix_symbolic(0, 1, 1, torch.erf)
+    before = copy.deepcopy(model)
+    model.unfix_symbolic(0, 0, 1)
+    back = model.rewind("0.2")
+    x = dataset()["train_input"]
+    assert torch.equal(back(x), before(x))
+
+
+def test_the_printed_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    model = KAN([2, 2, 1])
+    fit(model)
+    model.rewind("0.0")
+    out(capsys)
+    model.history(tree=True)
+    assert out(capsys) == ["0.0 init", "├── 0.1 fit", "└── 1.0 rewind"]

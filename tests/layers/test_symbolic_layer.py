@@ -101,3 +101,17 @@ def test_functions_are_put_on_edges_by_pykans_call(capsys: pytest.CaptureFixture
     assert bool((layer.affine[1, 1].abs() <= 1).all()) and layer.device == torch.device("cpu")
     with pytest.raises(IndexError, match="2 inputs, numbered 0 to 1; got 2"):
         layer.fix_symbolic(2, 0, "sin")
+
+
+def test_the_zero_function_keeps_its_constant() -> None:
+    layer, x = SymbolicLayer(2, 1), data(2)
+    layer.mask.data[0, 0] = 0.5
+    layer.set_function(0, 0, "0", affine=torch.tensor([1.0, 0.0, 3.0, 0.7]))
+    assert layer.funs_name == [["0", "0"]]
+    assert torch.equal(layer(x)[0], torch.full((20, 1), 0.35))
+    again = SymbolicLayer(2, 1)
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again(x)[0], layer(x)[0])
+
+    layer.set_function(0, 0, "0")  # takes it away
+    assert layer.edges(x) is None

@@ -129,6 +129,15 @@ def test_without_a_fit_the_identity_or_private_random_numbers(capsys: pytest.Cap
     assert capsys.readouterr().out == ""
 
 
+def test_the_zero_function_leaves_the_mean() -> None:
+    model = seen()
+    mean = model.spline_postacts[0][:, 2, 1].mean()
+    assert abs(mean) > 1e-3
+    model.fix_symbolic(0, 1, 2, "0", verbose=False)
+    torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], mean.expand(len(data())))
+    torch.testing.assert_close(model.copy()(data()), model(data()))
+
+
 def test_a_callable() -> None:
     model = seen()
     assert model.fix_symbolic(0, 0, 1, torch.sinc) is None

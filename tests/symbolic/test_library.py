@@ -1,5 +1,6 @@
 """The table of symbolic functions: names, pykan's tuples, singular versions, symmetries, look-up."""
 
+import copy
 import math
 import pickle
 import subprocess
@@ -206,3 +207,44 @@ def test_resolve_library(table: dict[str, SymbolicFunction]) -> None:
         resolve_library("sin")
     with pytest.raises(ValueError, match="The entry of 'f' must be a SymbolicFunction or a tuple"):
         resolve_library({"f": (torch.sin,)})
+
+
+# Copies and pickles
+
+
+def test_rows_of_the_package_are_pickled_by_name(table: dict[str, SymbolicFunction]) -> None:
+    rows = [table[name] for name in NAMES]
+    text = pickle.dumps(rows)
+    assert len(text) < 1000 and b"cloudpickle" not in text
+    add_symbolic("sin", torch.cos)
+    assert all(one is other for one, other in zip(pickle.loads(text), rows, strict=True))
+    assert table["sin"].torch_fun is torch.cos
+    replaced = pickle.loads(pickle.dumps(table["sin"]))
+    assert replaced.torch_fun is torch.cos and replaced.name == "sin"
+    for name in NAMES:
+        assert copy.deepcopy(table[name]) is table[name] or name == "sin"
+
+
+def test_rows_of_the_user_are_pickled_with_their_code(table: dict[str, SymbolicFunction]) -> None:
+    factor = 3.0
+    add_symbolic("mine", lambda u: factor * u, c=4, fun_singularity=lambda u, y_th: ((), factor - u))
+    text = pickle.dumps([table["mine"], table["mine"]])
+    del table["mine"]
+    row, again = pickle.loads(text)
+    u = torch.tensor([0.5])
+    assert row is again and row.name == "mine" and row.complexity == 4 and "mine" not in table
+    assert row.torch_fun(u).item() == 1.5 and row.singularity_fun(u, 1.0)[1].item() == 2.5
+    assert str(row.sympy_fun(sympy.Symbol("s"))) == "mine(s)"
+
+
+def test_copies_of_rows_share_their_functions(table: dict[str, SymbolicFunction]) -> None:
+    add_symbolic("mine", lambda u: u)
+    row, again = copy.deepcopy([table["mine"], table["mine"]])
+    assert row is again and row.torch_fun is table["mine"].torch_fun and row.symmetries == table["mine"].symmetries
+    assert copy.copy(row) is row
+
+
+def test_a_row_that_this_version_lacks_is_named(table: dict[str, SymbolicFunction]) -> None:
+    text = pickle.dumps(table["arctan"]).replace(b"arctan", b"arctam")
+    with pytest.raises(ValueError, match="unknown symbolic function 'arctam'; did you mean 'arctan'"):
+        pickle.loads(text)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from kan import KAN
 from kan.MLP import MLP
 from kan.network.network import Network
+from kan.training.callbacks import Callback
 from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -141,6 +143,72 @@ BAD = {
         lambda: {"dataset": dataset(), "pred_fn": lambda model, x: model(x)[:, 0]},
         ValueError,
         "pred_fn must return predictions of the labels' shape, (60, 1); it returned (60,).",
+    ),
+    "batch that is no integer": (
+        lambda: {"dataset": dataset(), "batch": 2.5},
+        ValueError,
+        "batch must be a positive number of samples, or -1 for all of them; got 2.5.",
+    ),
+    "lamb that is not finite": (lambda: {"dataset": dataset(), "lamb": torch.inf}, ValueError, "lamb must be finite; got inf."),
+    "lamb that is no number": (lambda: {"dataset": dataset(), "lamb": "a"}, TypeError, "lamb must be a number; got 'a'."),
+    "lr that is no number": (lambda: {"dataset": dataset(), "lr": None}, TypeError, "lr must be a number; got None."),
+    "y_th": (lambda: {"dataset": dataset(), "y_th": -1.0}, ValueError, "y_th, the bound of symbolic functions at their singularities"),
+    "one metric": (
+        lambda: {"dataset": dataset(), "metrics": lambda: 1.0},
+        TypeError,
+        "metrics must be a list of functions without arguments; got function.",
+    ),
+    "display_metrics that are no list": (
+        lambda: {"dataset": dataset(), "display_metrics": "reg"},
+        TypeError,
+        "display_metrics must be a list of names of results; got str.",
+    ),
+    "one callback": (
+        lambda: {"dataset": dataset(), "callbacks": Callback()},
+        TypeError,
+        "callbacks must be a list of objects of kan.training.callbacks.Callback; got Callback.",
+    ),
+    "time limit that is no number": (lambda: {"dataset": dataset(), "time_limit": "1"}, ValueError, "time_limit must be a positive"),
+    "complex labels": (
+        lambda: {"dataset": changed("train_label", torch.zeros(60, 1, dtype=torch.complex128))},
+        ValueError,
+        "dataset['train_label'] must hold real numbers; got torch.complex128.",
+    ),
+    "sparse inputs": (
+        lambda: {"dataset": changed("train_input", torch.ones(60, 2).to_sparse())},
+        ValueError,
+        "dataset['train_input'] must be a dense tensor; got torch.sparse_coo.",
+    ),
+    "loss that is no function": (lambda: {"dataset": dataset(), "loss_fn": "mse"}, TypeError, "loss_fn must be a function; got str."),
+    "loss of every sample": (
+        lambda: {"dataset": dataset(), "loss_fn": nn.MSELoss(reduction="none")},
+        ValueError,
+        "loss_fn must return one number; it returned a tensor of the shape (60, 1).",
+    ),
+    "loss that is no tensor": (
+        lambda: {"dataset": dataset(), "loss_fn": lambda output, y: 1.0},
+        TypeError,
+        "loss_fn must return a tensor with one number; it returned float.",
+    ),
+    "loss without a graph": (
+        lambda: {"dataset": dataset(), "loss_fn": lambda output, y: (output - y).detach().sum()},
+        ValueError,
+        "loss_fn must return a number that torch can differentiate",
+    ),
+    "labels that the loss cannot take": (
+        lambda: {"dataset": changed("train_label", torch.ones(60).long()), "loss_fn": nn.CrossEntropyLoss()},
+        ValueError,
+        "loss_fn fails for predictions (60, 1) of torch.float64 and labels (60,) of torch.int64: Target 1 is out of bounds.",
+    ),
+    "test labels that the loss cannot take": (
+        lambda: {"dataset": changed("test_label", torch.zeros(60, 3)), "loss_fn": nn.BCEWithLogitsLoss()},
+        ValueError,
+        "loss_fn fails for predictions (60, 1) of torch.float64 and labels (60, 3) of torch.float64",
+    ),
+    "prediction that is no tensor": (
+        lambda: {"dataset": dataset(), "pred_fn": lambda model, x: None},
+        TypeError,
+        "pred_fn must return a tensor of predictions; it returned NoneType.",
     ),
     "learning rate": (lambda: {"dataset": dataset(), "lr": 0.0}, ValueError, "lr must be positive; got 0.0."),
     "display_metrics": (lambda: {"dataset": dataset(), "display_metrics": ["train_los"]}, ValueError, "train_loss"),
@@ -399,10 +467,10 @@ def test_time_limit_ends_a_fit() -> None:
 
 
 class Interrupting:
-    """The mean squared error, and Ctrl-C at evaluation number `at`."""
+    """The mean squared error, and Ctrl-C at evaluation number `at` after those that check it on training and test data."""
 
     def __init__(self, at: int) -> None:
-        self.left = at
+        self.left = at + 2
 
     def __call__(self, output: Tensor, y: Tensor) -> Tensor:
         self.left -= 1
@@ -419,7 +487,7 @@ def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) 
     with pytest.warns(UserWarning, match="^fit: interrupted in step"):
         history = fit(
             network, dataset(), opt, 20, 0, lr=0.01, loss_fn=Interrupting(at), on_step=lambda _: states.append(state(network)),
-            grid_schedule=GridSchedule(),
+            grid_schedule=GridSchedule(), restore_best=False,
         )  # fmt: skip
     assert history.stopped == "interrupted" and history.steps == len(states) - 1
     assert all(len(values) == history.steps for values in history.values())
@@ -427,6 +495,44 @@ def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) 
     assert all(p.grad is None for p in network.parameters()) and torch.equal(network.remembered_input(), dataset()["train_input"])
     again = fit(network, dataset(), opt, 2, 0, lr=0.01, resume=history.optimizer_state)
     assert again.steps == 2
+
+
+class Raising(Callback):
+    """Raises `error` after a step that has made the loss `name` worse, from step 5 on."""
+
+    def __init__(self, error: BaseException, name: str = "train_loss") -> None:
+        self.error, self.name = error, name
+
+    def on_step(self, state: Any) -> None:
+        if state.step >= 5 and state.history[self.name][-1] > min(state.history[self.name]):
+            raise self.error
+
+
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_an_end_that_was_not_planned_leaves_the_best_state(part: str) -> None:
+    network = Network([2, 2, 1])
+    data = dataset() if part == "test" else {key: value for key, value in dataset().items() if "train" in key}
+    with pytest.warns(UserWarning, match="^fit: interrupted in step [0-9]*; the network is as step [0-9]* left it, its best state"):
+        history = fit(network, data, "Adam", 40, 0, lr=1.0, callbacks=[Raising(KeyboardInterrupt(), f"{part}_loss")])
+    assert history.restored and history.best_step is not None and history.best_step < history.steps - 1
+    assert rmse(network, part) == pytest.approx(min(history[f"{part}_loss"]), rel=1e-10)
+    kept = state(network)
+    failed = Network([2, 2, 1])
+    with pytest.raises(RuntimeError, match="no disk"):
+        fit(failed, data, "Adam", 40, 0, lr=1.0, callbacks=[Raising(RuntimeError("no disk"), f"{part}_loss")])
+    assert all(torch.equal(kept[name], value) for name, value in failed.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{"restore_best": False}, {"lamb": 1e-3}, {"batch": 7}])
+def test_the_last_step_stays_where_the_least_loss_does_not_say_what_is_best(options: dict[str, Any]) -> None:
+    network, last = Network([2, 2, 1]), []
+    data = {key: value for key, value in dataset().items() if "train" in key}
+    with pytest.warns(UserWarning, match="^fit: interrupted in step [0-9]*; the network is as step [0-9]* left it[.]"):
+        fit(
+            network, data, "Adam", 60, 0, lr=1.0, on_step=lambda _: last.append(state(network)),
+            callbacks=[Raising(KeyboardInterrupt())], **options,
+        )  # fmt: skip
+    assert all(torch.equal(last[-1][name], value) for name, value in network.state_dict().items())
 
 
 def test_an_interrupted_model_is_saved() -> None:
@@ -439,6 +545,36 @@ def test_an_interrupted_model_is_saved() -> None:
 
 
 # Never NaN
+
+
+@pytest.mark.parametrize(("opt", "size", "seeds"), [("LBFGS", 1e18, (3, 6)), ("LM", 1e25, (4, 5))])
+def test_labels_whose_squares_overflow_are_no_reason_for_warnings_of_numpy(opt: str, size: float, seeds: tuple[int, ...]) -> None:
+    for seed in seeds:
+        network = Network([2, 3, 1], seed=seed).float()
+        data = {key: (value * size if "label" in key else value).float() for key, value in dataset().items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "fit: step")
+            fit(network, data, opt, steps=6, log=0, lamb=1e-3)
+        assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam", "LM"])
+def test_inputs_too_small_for_a_grid_are_told_and_trained_on(opt: str) -> None:
+    network = Network([2, 3, 1]).float()
+    data = {key: (value * 1e-42 if "input" in key else value).float() for key, value in dataset().items()}
+    with pytest.warns(UserWarning, match="do not span an increasing grid"):
+        history = fit(network, data, opt, 3, 0, lr=0.1, grid_schedule=GridSchedule())
+    assert history.steps == 3 and all(bool(torch.isfinite(p).all()) for p in network.parameters())
+
+
+def test_classes_of_any_integers() -> None:
+    data = dataset()
+    found = []
+    for kind in (torch.int64, torch.int32, torch.int8):
+        labels = {key: (value[:, 0] > 0.3).to(kind) if "label" in key else value for key, value in data.items()}
+        found.append(fit(Network([2, 2, 2]), labels, steps=3, log=0, loss_fn=nn.CrossEntropyLoss())["train_loss"])
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_gradient_that_is_not_finite_is_told() -> None:

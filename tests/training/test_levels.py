@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -108,6 +109,7 @@ def test_states_that_still_fit_are_carried() -> None:
         ([8, 4], ValueError, "must rise"),
         ([0, 4], ValueError, "each of grids must be an integer of at least 1"),
         ([2.5], ValueError, "each of grids must be an integer"),
+        (5, TypeError, "grids must be a list of numbers of intervals, as \\[3, 5, 10, 20\\]; got 5"),
     ],
 )
 def test_bad_grids(grids: list, error: type, message: str) -> None:
@@ -136,3 +138,10 @@ def test_a_history_can_be_continued() -> None:
     for count in (2, 5):
         history = fit(network, data(), "LM", count if history is None else 3, progress=False, history=history)
         assert isinstance(history, History) and history.steps == count
+
+
+def test_numbers_of_numpy_count_like_python_s() -> None:
+    grids = fit_levels(KAN([2, 1], auto_save=False), data(), np.array([3, 5]), opt="LM", steps=2, progress=False)
+    options = {"opt": "LM", "steps": np.int64(2), "patience": np.int64(2), "batch": np.int64(-1), "progress": False}
+    restarts = fit_levels(KAN([2, 1], auto_save=False), data(), (), restarts=np.int64(2), **options)
+    assert grids.steps == 4 and restarts.steps == 2

@@ -1,8 +1,10 @@
 """Training on residuals: the Jacobian, problems whose solution is known, several terms, bad input."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,15 +171,36 @@ def test_a_model_saves_a_version(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_callback_that_raises_costs_nothing(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_callback_that_raises_costs_nothing(error: type[BaseException], dtype: torch.dtype) -> None:
     def stop(step: int, value: float) -> None:
         if step == 2:
-            raise KeyboardInterrupt
+            raise error
 
     network, x = Network([1, 1], grid=4).to(dtype), sample(30, 1).to(dtype)
     with torch.no_grad():
         before = float((network(x) - x.sin()).square().mean())
-    with pytest.raises(KeyboardInterrupt):
-        fit_residuals(network, lambda u, x: u(x) - x.sin(), x, grid_updates=0, callback=stop)
+    ends = pytest.warns(UserWarning, match="fit_residuals: interrupted; the network is as step 2 left it")
+    with ends if error is KeyboardInterrupt else pytest.raises(error):
+        history = fit_residuals(network, lambda u, x: u(x) - x.sin(), x, grid_updates=0, callback=stop)
+        assert len(history) == 4
     with torch.no_grad():
         assert float((network(x) - x.sin()).square().mean()) < 1e-2 * before
+
+
+@pytest.mark.parametrize("when", [2, 5, 9, 14])
+def test_an_interrupt_in_a_step_undoes_it_and_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, x, calls, states = KAN([1, 1], ckpt_path=tmp_path), sample(30, 1), 0, [copy.deepcopy(KAN([1, 1], auto_save=False).state_dict())]
+
+    def residual(u: Any, x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            raise KeyboardInterrupt
+        return u(x) - x.sin()
+
+    with pytest.warns(UserWarning, match="fit_residuals: interrupted"):
+        history = model.fit_residuals(residual, x, callback=lambda *_: states.append(copy.deepcopy(model.state_dict())))
+    assert len(history) == len(states)
+    assert all(torch.equal(value, states[-1][name]) for name, value in model.state_dict().items())
+    assert (tmp_path / "0.1_state").exists()
