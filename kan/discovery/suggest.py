@@ -110,11 +110,11 @@ def _ranked(found: list[Candidate]) -> list[Candidate]:
     ranked = sorted(found, key=lambda candidate: candidate.total)
     best = ranked[0]
     equal = [c for c in ranked if c.complexity == best.complexity and abs(c.r2 - best.r2) <= INDISTINGUISHABLE]
-    first = min(equal, key=lambda candidate: _free_parameters(candidate.function))
+    first = min(equal, key=lambda candidate: free_parameters(candidate.function))
     return [first, *(candidate for candidate in ranked if candidate is not first)]
 
 
-def _free_parameters(function: SymbolicFunction) -> int:
+def free_parameters(function: SymbolicFunction) -> int:
     """How many of ``(a, b, c, d)`` matter: symmetries of the function make others redundant."""
     return 4 - (function.symmetries.scaling is not None) - (function.symmetries.translation is not None)
 

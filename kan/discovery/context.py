@@ -1,0 +1,245 @@
+r"""Symbolic edges chosen in context: an edge's function is judged by what the whole network makes of it.
+
+Edges are taken in the order of how clear they are. Each of an edge's best functions is put on it, all parameters that remain (splines and
+affine maps of symbolic edges) are fitted anew by Levenberg-Marquardt, and the network's description is compared, in bits,
+
+    ``N/2 log2(MSE + floor^2) + sum over edges of their bits``,
+
+with the mean squared error on samples that were held out. A spline costs ``log2(N)/2`` for each of its numbers, a function as much for each of
+``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as the beam is wide; an edge stays a spline
+where no function makes the description shorter.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameters
+from kan.network.insertion import insert_knots_
+from kan.network.network import Network
+from kan.surgery.edges import set_mode_
+from kan.training.fit import trainable_parameters
+from kan.training.gauss_newton import ObjectiveProblem
+from kan.training.jacobian import Columns
+from kan.training.levenberg_marquardt import Damping, improve_
+from kan.training.objective import Objective, Penalty
+
+__all__ = ["Choice", "Search", "in_context", "refit_"]
+
+Edge = tuple[int, int, int]
+
+FLOOR = 1e-13
+"""Share of the labels' root mean square below which errors are round-off."""
+EVIDENCE = 64
+"""Samples that count while there are splines in the network."""
+RANKED = 256
+"""Samples of an edge that its functions are ranked by."""
+FARTHEST = 1e4
+"""Functions whose deficit of r2 is larger than that of the best one by this factor are not tried."""
+EQUAL = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x)"}
+"""Functions that are another one with other constants."""
+GRID = 10
+"""Intervals that splines have at least when functions are looked for, if there are samples enough."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How functions are looked for.
+
+    Attributes:
+        lib: names, or a dictionary like ``SYMBOLIC_LIB``, or None for all of it.
+        beam: networks that are kept at a time.
+        top: functions that are tried on an edge.
+        steps: of Levenberg-Marquardt after each change.
+        last_steps: at the end.
+        stop: asked between trials; edges that are left then stay splines.
+    """
+
+    lib: Sequence[str] | Mapping[str, Any] | None = None
+    beam: int = 3
+    top: int = 4
+    steps: int = 12
+    last_steps: int = 60
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+
+@dataclass
+class Choice:
+    """A network with some edges symbolic.
+
+    Attributes:
+        network: in float64.
+        bits: of its description.
+        error: mean squared, on the samples that were held out.
+        found: the functions that were put on edges.
+        kept: edges that stay splines.
+    """
+
+    network: Network
+    bits: float
+    error: float
+    found: dict[Edge, Candidate]
+    kept: list[Edge]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    x: Tensor
+    y: Tensor
+    held_x: Tensor
+    held_y: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> _Samples:
+        x, y = x.double(), y.double()
+        held = torch.arange(len(x), device=x.device) % 5 == 4
+        if len(x) < 50:
+            held = torch.ones_like(held)  # too few to do without
+            return cls(x, y, x, y, float(y.square().mean().sqrt()))
+        return cls(x[~held], y[~held], x[held], y[held], float(y.square().mean().sqrt()))
+
+
+@torch.no_grad()
+def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = None) -> list[Choice]:
+    """The networks that the search ends with, the one with the shortest description first.
+
+    Args:
+        network: a trained one; it is left alone.
+        x, y: the samples that it was trained on, ``(N, inputs)`` and ``(N, outputs)``.
+        search: how to look.
+    """
+    search, samples = search or Search(), _Samples.of(x, y)
+    start = copy.deepcopy(network).double()
+    _sharpen_(start, samples, search)
+    edges = [
+        (l, i, j)
+        for l, layer in enumerate(start.numeric_layers)
+        for i, row in enumerate(layer.mask.tolist())
+        for j, mask in enumerate(row)
+        if mask != 0
+    ]
+    ranked = dict(zip(edges, _ranked(start, edges, samples, search), strict=True))
+    states = [_judged(start, samples, {}, [])]
+    for edge in sorted(edges, key=lambda edge: 1 - ranked[edge][0].r2):
+        if search.stop():
+            states[0].kept.append(edge)
+            continue
+        following = [state for old in states for state in _tried(old, edge, ranked[edge], samples, search)]
+        states = _distinct(sorted(following, key=lambda state: state.bits))[: search.beam]
+    found = []
+    for n, state in enumerate(states):
+        if n == 0 or not search.stop():
+            refit_(state.network, samples.x, samples.y, search.last_steps)
+        found.append(_judged(state.network, samples, state.found, state.kept))
+    return sorted(found, key=lambda state: state.bits)
+
+
+def _sharpen_(network: Network, samples: _Samples, search: Search) -> None:
+    """Bring the splines as near to the data as these allow: which function a curve is shows in its last digits."""
+    refit_(network, samples.x, samples.y, search.steps)
+    for intervals in (GRID,) if min(network.grid if isinstance(network.grid, list) else [network.grid]) < GRID else ():
+        finer = copy.deepcopy(network)
+        insert_knots_(finer, intervals, samples.x)
+        size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
+        if 3 * size > len(samples.x):
+            return
+        refit_(finer, samples.x, samples.y, 2 * search.steps)
+        held = [float((one.trace(samples.held_x).output - samples.held_y).square().mean()) for one in (network, finer)]
+        if held[1] < held[0]:
+            for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
+                ours.set_knots_(theirs.grid)
+            network.grid = finer.grid
+            network.load_state_dict(finer.state_dict())
+
+
+def refit_(network: Network, x: Tensor, y: Tensor, steps: int) -> float:
+    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error."""
+    objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
+    before = [p.requires_grad for p in network.parameters()]
+    for layer in network.symbolic_layers:
+        layer.affine.requires_grad_(True)
+    for numeric in network.numeric_layers:
+        for parameter in (numeric.coef, numeric.scale_base):
+            parameter.requires_grad_(True)
+        numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
+    try:
+        with torch.enable_grad():
+            problem, damping = ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y), Damping()
+            value: float | None = problem.value()
+            for _ in range(steps):
+                new = improve_(problem, damping, value)
+                if new is None:
+                    break
+                last, value = value, new
+                if last is not None and new > last * (1 - 1e-4):
+                    break
+    finally:
+        for parameter, wanted in zip(network.parameters(), before, strict=True):
+            parameter.requires_grad_(wanted)
+    return float(value) if value is not None else math.inf
+
+
+def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
+    error = float((network.trace(samples.held_x).output - samples.held_y).square().mean())
+    unit = 0.5 * math.log2(len(samples.x) + len(samples.held_x))
+    bits = 0.0
+    for layer in network.numeric_layers:
+        bits += unit * (layer.num + layer.k + 1) * int((layer.mask != 0).sum())
+    for candidate in found.values():
+        bits += unit * free_parameters(candidate.function) + 2 * candidate.complexity
+    # Splines miss the data by what they are, not by chance: a little less is no evidence.
+    count = len(samples.x) if all(not bool(layer.mask.any()) for layer in network.numeric_layers) else min(EVIDENCE, len(samples.x))
+    total = 0.5 * count * math.log2(error + (FLOOR * samples.scale) ** 2 + 1e-300) if math.isfinite(error) else math.inf
+    return Choice(network, total + bits, error, found, kept)
+
+
+def _ranked(network: Network, edges: Sequence[Edge], samples: _Samples, search: Search) -> list[list[Candidate]]:
+    few = samples.x[:: max(1, len(samples.x) // RANKED)]
+    results = []
+    for found in candidates(network.trace(few), list(edges), search.lib, scoring=Scoring(0.0)):
+        # A step of complexity weighs as much as a tenth of the deficit of r2.
+        ranked = sorted(found, key=lambda c: math.log10(1 - min(c.r2, 1.0) + 1e-15) + c.complexity)
+        least = min(1 - min(c.r2, 1.0) for c in ranked) + 1e-12
+        kept: list[Candidate] = []
+        for candidate in ranked:
+            known = {EQUAL.get(c.name, c.name) for c in kept}
+            if 1 - candidate.r2 <= FARTHEST * least and EQUAL.get(candidate.name, candidate.name) not in known:
+                kept.append(candidate)
+        results.append(kept)
+    return results
+
+
+def _tried(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Samples, search: Search) -> list[Choice]:
+    """What becomes of `state` when the edge is made symbolic in several ways, or stays."""
+    results = [Choice(state.network, state.bits, state.error, state.found, [*state.kept, edge])]
+    for candidate in ranked[: search.top]:
+        if search.stop():
+            break
+        network = copy.deepcopy(state.network)
+        l, i, j = edge
+        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
+        set_mode_(network, l, i, j, "s")
+        refit_(network, samples.x, samples.y, search.steps)
+        results.append(_judged(network, samples, {**state.found, edge: candidate}, list(state.kept)))
+        if results[-1].error <= (1e3 * FLOOR * samples.scale) ** 2:
+            return results[-1:]
+    return results
+
+
+def _distinct(states: Sequence[Choice]) -> list[Choice]:
+    """Without those that have the same functions on the same edges."""
+    seen, different = set(), []
+    for state in states:
+        key = tuple(sorted((edge, candidate.name) for edge, candidate in state.found.items()))
+        if key not in seen:
+            seen.add(key)
+            different.append(state)
+    return different
