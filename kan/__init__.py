@@ -52,6 +52,7 @@ _LATER = {
     **dict.fromkeys(["Symbol", "cos", "exp", "expand", "lambdify", "latex", "log", "nsimplify", "pi", "simplify", "sin", "sqrt"], "sympy"),
     "symbols": "sympy",
     "plot_tree": "kan.hypothesis",
+    "discover": "kan.discovery.discover",
     **dict.fromkeys([name for name in utils.__all__ if name.startswith("f_")], "kan.utils"),
 }
 """Names that are looked up when they are first used, and where."""
@@ -78,9 +79,9 @@ pd = _Pandas("pandas")
 __all__ = [
     "KAN", "KANConv1d", "KANConv2d", "KANConv3d", "KANLayer", "KANLinear", "KANStack", "LBFGS", "MultKAN", "SYMBOLIC_LIB", "Symbol",
     "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
-    "create_dataset_from_data", "curve2coef", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative", "hypothesis",
-    "lambdify", "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random", "simplify", "sin",
-    "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
+    "create_dataset_from_data", "curve2coef", "discover", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative",
+    "hypothesis", "lambdify", "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random",
+    "simplify", "sin", "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 
 

@@ -3,8 +3,9 @@ r"""The constants of a formula: fitted to data until round-off, with standard er
 A formula with floating-point constants ``theta`` is fitted by least squares, ``RSS = sum_n (f(x_n; theta) - y_n)^2``, with the Jacobian of
 one backward pass. At the optimum ``cov = sigma^2 (J'J)^{-1}`` with ``sigma^2 = RSS/(N - P)`` gives the standard errors ``s``.
 
-A constant costs the bits that the data determine it to, ``log2(|theta|/s)``, and ``log2(N)/2`` at least; an exact number costs those that
-write it down. It takes the place of the constant, and all others are fitted anew, if that makes the description
+A constant costs the bits that the data determine it to, ``log2(|theta|/w)`` with ``w`` its error if all others were known, and
+``log2(N)/2`` at least; an exact number costs those that write it down. It takes the place of the constant, and all others are fitted anew,
+if that makes the description
 
     ``N/2 log2(RSS/N + floor^2) + bits of all constants``
 
@@ -49,6 +50,7 @@ class Fitted:
         template: the formula, with symbols in the place of the constants that are free.
         constants: their values.
         errors: their standard errors; infinite where the data do not determine a constant.
+        widths: their standard errors if all others were known.
         rss: sum of the squared residuals.
         samples: how many there are.
         scale: root mean square of the labels.
@@ -58,6 +60,7 @@ class Fitted:
     template: sympy.Expr
     constants: dict[sympy.Symbol, float]
     errors: dict[sympy.Symbol, float]
+    widths: dict[sympy.Symbol, float]
     rss: float
     samples: int
     scale: float
@@ -81,8 +84,8 @@ class Fitted:
 
     def bits_of(self, symbol: sympy.Symbol) -> float:
         """What a free constant costs."""
-        least, error = 0.5 * math.log2(self.samples), self.errors[symbol]
-        return least if not math.isfinite(error) else max(least, math.log2(1 + abs(self.constants[symbol]) / max(error, 1e-300)))
+        # By widths, which do not change when others become exact.
+        return max(0.5 * math.log2(self.samples), math.log2(1 + abs(self.constants[symbol]) / max(self.widths[symbol], 1e-300)))
 
 
 class _Data(NamedTuple):
@@ -141,9 +144,9 @@ def fit_constants(
         values = _optimum(problem, values, evaluations)
     residuals = problem.residuals(values)
     rss = float(residuals @ residuals)
-    errors = _standard_errors(problem.jacobian(values), rss, scale)
-    found = dict(zip(symbols, values.tolist(), strict=True))
-    return Fitted(template, found, dict(zip(symbols, errors.tolist(), strict=True)), rss, len(y), scale, exact_bits)
+    errors, widths = _standard_errors(problem.jacobian(values), rss, scale)
+    found, errors_of, widths_of = (dict(zip(symbols, each.tolist(), strict=True)) for each in (values, errors, widths))
+    return Fitted(template, found, errors_of, widths_of, rss, len(y), scale, exact_bits)
 
 
 def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
@@ -237,11 +240,11 @@ def _optimum(problem: _Problem, values: np.ndarray, evaluations: int) -> np.ndar
     return np.asarray(found.x) if better else values
 
 
-def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> np.ndarray:
-    """Standard errors; infinite for constants that have a part in a direction that the data do not determine."""
+def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors, infinite for constants that have a part in a direction that the data do not determine; and widths, see `Fitted`."""
     count, free = jacobian.shape
     if free == 0:
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     sigma = math.sqrt(rss / max(1, count - free) + (FLOOR * scale) ** 2)
     size = np.linalg.norm(jacobian, axis=0)
     empty = size == 0
@@ -250,7 +253,7 @@ def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> np.ndarr
     loose = values <= 1e-11 * max(values[-1], 1e-300)
     variance = np.square(vectors[:, ~loose] / np.sqrt(values[~loose])).sum(1)
     undetermined = np.square(vectors[:, loose]).sum(1) > 1e-3
-    return np.where(undetermined | empty, np.inf, sigma * np.sqrt(variance) / size)
+    return np.where(undetermined | empty, np.inf, sigma * np.sqrt(variance) / size), np.where(empty, np.inf, sigma / size)
 
 
 def _parted(formula: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:

@@ -3,11 +3,11 @@ r"""Symbolic edges chosen in context: an edge's function is judged by what the w
 Edges are taken in the order of how clear they are. Each of an edge's best functions is put on it, all parameters that remain (splines and
 affine maps of symbolic edges) are fitted anew by Levenberg-Marquardt, and the network's description is compared, in bits,
 
-    ``N/2 log2(MSE + floor^2) + sum over edges of their bits``,
+    ``n/2 log2(MSE + floor^2) + sum over edges of their bits``,
 
-with the mean squared error on samples that were held out. A spline costs ``log2(N)/2`` for each of its numbers, a function as much for each of
-``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as the beam is wide; an edge stays a spline
-where no function makes the description shorter.
+with the mean squared error on samples that were held out, and no more than 64 of them as evidence. A spline costs ``log2(N)/2`` for each of
+its numbers, a function as much for each of ``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as
+the beam is wide; an edge stays a spline where no function makes the description shorter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,14 +31,14 @@ from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, improve_
 from kan.training.objective import Objective, Penalty
 
-__all__ = ["Choice", "Search", "in_context", "refit_"]
+__all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
 
 Edge = tuple[int, int, int]
 
 FLOOR = 1e-13
 """Share of the labels' root mean square below which errors are round-off."""
 EVIDENCE = 64
-"""Samples that count while there are splines in the network."""
+"""Samples that count."""
 RANKED = 256
 """Samples of an edge that its functions are ranked by."""
 FARTHEST = 1e4
@@ -47,6 +47,10 @@ EQUAL = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x
 """Functions that are another one with other constants."""
 GRID = 10
 """Intervals that splines have at least when functions are looked for, if there are samples enough."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Search:
     top: int = 4
     steps: int = 12
     last_steps: int = 60
-    stop: Callable[[], bool] = field(default=lambda: False)
+    stop: Callable[[], bool] = _never
 
 
 @dataclass
@@ -118,7 +122,7 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
     """
     search, samples = search or Search(), _Samples.of(x, y)
     start = copy.deepcopy(network).double()
-    _sharpen_(start, samples, search)
+    sharpen_(start, x, y, search.steps, search.stop)
     edges = [
         (l, i, j)
         for l, layer in enumerate(start.numeric_layers)
@@ -130,37 +134,41 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
     states = [_judged(start, samples, {}, [])]
     for edge in sorted(edges, key=lambda edge: 1 - ranked[edge][0].r2):
         if search.stop():
-            states[0].kept.append(edge)
+            for state in states:
+                state.kept.append(edge)
             continue
         following = [state for old in states for state in _tried(old, edge, ranked[edge], samples, search)]
         states = _distinct(sorted(following, key=lambda state: state.bits))[: search.beam]
     found = []
     for n, state in enumerate(states):
         if n == 0 or not search.stop():
-            refit_(state.network, samples.x, samples.y, search.last_steps)
+            refit_(state.network, samples.x, samples.y, search.last_steps, search.stop)
         found.append(_judged(state.network, samples, state.found, state.kept))
     return sorted(found, key=lambda state: state.bits)
 
 
-def _sharpen_(network: Network, samples: _Samples, search: Search) -> None:
-    """Bring the splines as near to the data as these allow: which function a curve is shows in its last digits."""
-    refit_(network, samples.x, samples.y, search.steps)
-    for intervals in (GRID,) if min(network.grid if isinstance(network.grid, list) else [network.grid]) < GRID else ():
-        finer = copy.deepcopy(network)
-        insert_knots_(finer, intervals, samples.x)
-        size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
-        if 3 * size > len(samples.x):
-            return
-        refit_(finer, samples.x, samples.y, 2 * search.steps)
-        held = [float((one.trace(samples.held_x).output - samples.held_y).square().mean()) for one in (network, finer)]
-        if held[1] < held[0]:
-            for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
-                ours.set_knots_(theirs.grid)
-            network.grid = finer.grid
-            network.load_state_dict(finer.state_dict())
+@torch.no_grad()
+def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Callable[[], bool] = _never) -> None:
+    """Bring splines as near to the data as these allow, in place: which function a curve is shows in its last digits."""
+    samples = _Samples.of(x, y)
+    refit_(network, samples.x, samples.y, steps, stop)
+    if min(network.per_layer("grid", network.grid)) >= GRID:
+        return
+    finer = copy.deepcopy(network)
+    insert_knots_(finer, GRID, samples.x)
+    size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
+    if 3 * size > len(samples.x):
+        return
+    refit_(finer, samples.x, samples.y, 2 * steps, stop)
+    held = [float((one.trace(samples.held_x).output - samples.held_y).square().mean()) for one in (network, finer)]
+    if held[1] < held[0]:
+        for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
+            ours.set_knots_(theirs.grid)
+        network.grid = finer.grid
+        network.load_state_dict(finer.state_dict())
 
 
-def refit_(network: Network, x: Tensor, y: Tensor, steps: int) -> float:
+def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
     """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error."""
     objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
     before = [p.requires_grad for p in network.parameters()]
@@ -175,6 +183,8 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int) -> float:
             problem, damping = ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y), Damping()
             value: float | None = problem.value()
             for _ in range(steps):
+                if stop():
+                    break
                 new = improve_(problem, damping, value)
                 if new is None:
                     break
@@ -195,8 +205,8 @@ def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], k
         bits += unit * (layer.num + layer.k + 1) * int((layer.mask != 0).sum())
     for candidate in found.values():
         bits += unit * free_parameters(candidate.function) + 2 * candidate.complexity
-    # Splines miss the data by what they are, not by chance: a little less is no evidence.
-    count = len(samples.x) if all(not bool(layer.mask.any()) for layer in network.numeric_layers) else min(EVIDENCE, len(samples.x))
+    # Splines, and functions in the place of others, miss the data by what they are and not by chance: a little less is no evidence.
+    count = min(EVIDENCE, len(samples.x))
     total = 0.5 * count * math.log2(error + (FLOOR * samples.scale) ** 2 + 1e-300) if math.isfinite(error) else math.inf
     return Choice(network, total + bits, error, found, kept)
 
@@ -227,7 +237,7 @@ def _tried(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Sam
         l, i, j = edge
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
-        refit_(network, samples.x, samples.y, search.steps)
+        refit_(network, samples.x, samples.y, search.steps, search.stop)
         results.append(_judged(network, samples, {**state.found, edge: candidate}, list(state.kept)))
         if results[-1].error <= (1e3 * FLOOR * samples.scale) ** 2:
             return results[-1:]

@@ -6,9 +6,8 @@ r"""From data to a formula: networks of several shapes are trained, their edges 
 3. *Edges.* `kan.discovery.context` names the edges of those that do.
 4. *Constants.* `kan.discovery.constants` fits them until round-off and makes exact what the data allow.
 
-A candidate is ``"exact"`` if it is a formula whose error on samples that no fit has seen is round-off, or, where there is noise, no larger than
-on the others and than that of any spline network, with all its constants exact or determined; otherwise it is ``"approximate"``, and
-``"spline"`` if not all its edges could be named.
+A candidate is ``"exact"`` if it is a formula whose error on samples that no fit has seen is round-off, or, where the noise is given, no
+larger than that; otherwise it is ``"approximate"``, and ``"spline"`` if not all its edges could be named.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
@@ -26,10 +26,12 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import Fitted, fit_constants, snap_constants
-from kan.discovery.context import Choice, Search, in_context
+from kan.discovery.context import Choice, Search, in_context, refit_, sharpen_
 from kan.discovery.formula import symbolic_formula
+from kan.discovery.shapes import Shape, shapes
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
+from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 
@@ -39,6 +41,10 @@ ROUND_OFF = 1e-10
 """Share of the labels' root mean square below which an error is round-off."""
 FAR = 0.2
 """A network that misses the labels by a larger share of their deviation says nothing about the law."""
+CLOSE = 3e-4
+"""One that misses them by less is looked at at once."""
+NEAR = 30.0
+"""Networks that miss by so many times the least error of any may have the shape of the law."""
 LEAST_SAMPLES = 10
 
 
@@ -58,7 +64,7 @@ class Law:
         verdict: ``"exact"``, ``"approximate"`` or ``"spline"``.
         rmse: root mean squared error on the samples that were fitted.
         held_out: on samples that no fit has seen.
-        extrapolated: against the network's own formula... see `Discovery`; None where it is not known.
+        extrapolated: on the outermost samples, which no fit has seen either.
         complexity: operations, variables and constants of the formula.
         constants: those that are not exact.
         bits: length of the description of formula and labels.
@@ -69,6 +75,7 @@ class Law:
     verdict: str
     rmse: float
     held_out: float
+    extrapolated: float
     complexity: int
     constants: tuple[Constant, ...]
     bits: float
@@ -150,51 +157,63 @@ def discover(
     >>> discover(points, torch.exp(2 * points), seed=0)[0].formula
     exp(2*x_1)
     """
+    resolve_library(library)  # names that are not there are told first
     x, labels = _data(X, y)
     symbols = _symbols(variables, x.shape[1])
     begun = time.monotonic()
 
+    def left() -> float:
+        return time_limit - (time.monotonic() - begun)
+
     def late() -> bool:
-        return time.monotonic() - begun > time_limit
+        return left() <= 0
 
-    held = torch.arange(len(x)) % 5 == 2
-    known = _Known(x[~held], labels[~held], x[held], labels[held], float(labels.square().mean().sqrt()), noise, symbols, library, late)
+    outer = _outermost(x)
+    held = (torch.arange(len(x)) % 5 == 2) & ~outer
+    inner = ~held & ~outer
+    known = _Known(
+        x[inner], labels[inner], x[held], labels[held], x[outer], labels[outer], float(labels.square().mean().sqrt()), noise, symbols,
+        library, late, left,
+    )  # fmt: skip
     laws: list[Law] = []
-    stopped = "all shapes"
+
+    def done() -> bool:
+        return late() or any(law.verdict == "exact" for law in laws)
+
+    def name(teacher: _Teacher, best: float) -> None:
+        found = _named(teacher, best, known)
+        laws.extend(found)
+        if progress:
+            text = str(min(found, key=lambda law: law.bits, default="nothing"))
+            print(f"{teacher.change.name}: {teacher.shape.name}, spline error {teacher.error:.2g}: {text}")
+
+    interrupted = False
     try:
-        for width, arity in shapes(x.shape[1]):
-            if late():
-                stopped = "time limit"
+        waiting: list[_Teacher] = []
+        every = [(change, shape) for change in CHANGES for shape in shapes(x.shape[1])]
+        # Trees, of which every variable has its place, come before networks that are anything.
+        for change, shape in sorted(every, key=lambda pair: not pair[1].tree):
+            if done():
                 break
-            found = _of_shape(width, arity, known, seed)
-            laws += found
-            if progress:
-                print(f"{width}: " + (str(min(found, key=lambda law: law.bits)) if found else "far from the data"))
-            if any(law.verdict == "exact" for law in found):
-                stopped = "exact"
+            seen = known.changed(change)
+            teacher = None if seen is None else _teacher(shape, change, seen, seed)
+            if teacher is None:
+                continue
+            if teacher.error < CLOSE:
+                name(teacher, teacher.error)
+            else:
+                waiting.append(teacher)
+        best = min((teacher.error for teacher in waiting), default=0.0)
+        for teacher in waiting:
+            if done():
                 break
+            if teacher.error <= NEAR * best:
+                name(teacher, best)
     except KeyboardInterrupt:
-        stopped = "interrupted"
+        interrupted = True
+    exact = any(law.verdict == "exact" for law in laws)
+    stopped = "interrupted" if interrupted else "exact" if exact else "time limit" if late() else "all shapes"
     return Discovery(sorted(_distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
-
-
-def shapes(inputs: int) -> Iterator[tuple[list[Any], int]]:
-    """Widths and arities of the networks that are tried, the simple ones first."""
-    yield [inputs, 1], 2
-    yield [inputs, 1, 1], 2
-    if inputs > 1:
-        yield [inputs, [0, 1], 1], 2
-        yield [inputs, [1, 1], 1], 2
-        yield [inputs, 2, 1], 2
-        yield [inputs, 2, 1, 1], 2
-        yield [inputs, [0, 2], 1], 2
-        yield [inputs, [1, 1], 1, 1], 2
-    if inputs > 2:
-        yield [inputs, [0, 1], 1], 3
-        yield [inputs, 3, 1], 2
-    else:
-        yield [inputs, 2, 1], 2
-    yield [inputs, 5, 1], 2
 
 
 # One shape
@@ -207,61 +226,154 @@ class _Known(NamedTuple):
     y: Tensor
     held_x: Tensor
     held_y: Tensor
+    far_x: Tensor
+    far_y: Tensor
     scale: float
     noise: float | None
     symbols: list[sympy.Symbol]
     library: Any
     late: Callable[[], bool]
+    left: Callable[[], float]
+
+    def changed(self, change: Change) -> _Known | None:
+        """With a function of the labels in their place; None where that is not defined or says nothing new."""
+        y, held_y = change.forward(self.y), change.forward(self.held_y)
+        if change.inverse is None:
+            return self
+        both = torch.cat([self.y, self.held_y])
+        if not bool(change.allowed(both).all()) or not bool(torch.cat([y, held_y]).isfinite().all()):
+            return None
+        return self._replace(y=y, held_y=held_y, scale=float(torch.cat([y, held_y]).square().mean().sqrt()), noise=None)
 
 
-def _of_shape(width: list[Any], arity: int, known: _Known, seed: int) -> list[Law]:
-    """The candidates of one shape."""
-    best: tuple[float, Network] | None = None
-    deviation = float(known.y.std())
+class Change(NamedTuple):
+    """A function of the labels, for which the law may be simpler.
+
+    Attributes:
+        name: for messages.
+        forward: of the labels.
+        inverse: of expressions; None for no change.
+        allowed: for which labels it goes both ways.
+    """
+
+    name: str
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[sympy.Expr], sympy.Expr] | None
+    allowed: Callable[[Tensor], Tensor]
+
+
+CHANGES = (
+    Change("y", lambda y: y, None, torch.isfinite),
+    Change("log y", torch.log, sympy.exp, lambda y: y > 0),
+    Change("1/y", torch.reciprocal, lambda e: 1 / e, lambda y: y != 0),
+    Change("y^2", torch.square, sympy.sqrt, lambda y: y >= 0),
+    Change("sqrt y", torch.sqrt, lambda e: e**2, lambda y: y >= 0),
+    Change("sin y", torch.sin, sympy.asin, lambda y: y.abs() < 1.55),
+    Change("tan y", torch.tan, sympy.atan, lambda y: y.abs() < 1.5),
+)
+
+
+class _Teacher(NamedTuple):
+    """A trained network of some shape, and its error on samples that it has not seen, as a share of the labels' deviation."""
+
+    error: float
+    network: Network
+    shape: Shape
+    change: Change
+    seen: _Known
+
+
+def _teacher(shape: Shape, change: Change, seen: _Known, seed: int) -> _Teacher | None:
+    """The better of two networks of one shape, trained on changed labels; None if both are far from these."""
+    best: _Teacher | None = None
+    deviation = float(seen.y.std())
     for attempt in range(2):
-        if known.late():
+        if seen.late():
             break
-        network = Network(width, grid=3, k=3, mult_arity=arity, seed=seed + attempt).double()
-        network.update_grid(known.x)
+        network = shape.network(seed + attempt)
+        network.update_grid(seen.x)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fit(network, (known.x, known.y), opt="LM", steps=30, grid_schedule=GridSchedule(5, 0, 10), progress=False)
-        error = float((network.trace(known.held_x).output - known.held_y).square().mean().sqrt())
-        if best is None or error < best[0]:
-            best = error, network
-        if error < 1e-3 * deviation:
+            warnings.simplefilter("ignore")  # of grids that stay where nodes are dead
+            fit(
+                network,
+                (seen.x, seen.y),
+                opt="LM",
+                steps=20,
+                grid_schedule=GridSchedule(4, 0, 8),
+                progress=False,
+                time_limit=max(seen.left(), 1e-3),
+            )
+        sharpen_(network, seen.x, seen.y, stop=seen.late)
+        shape.cut_(network, seen.x, seen.y)
+        refit_(network, seen.x, seen.y, 12, seen.late)
+        error = _rmse(network, seen.held_x, seen.held_y) / deviation
+        if math.isfinite(error) and (best is None or error < best.error):
+            best = _Teacher(error, network, shape, change, seen)
+        if error < CLOSE:
             break
-    if best is None or not best[0] < FAR * deviation:
-        return []
-    choices = in_context(best[1], known.x, known.y, Search(known.library, stop=known.late))
-    return [law for choice in choices[:2] if (law := _law(choice, known)) is not None]
+    return best if best is not None and best.error < FAR else None
 
 
-def _law(choice: Choice, known: _Known) -> Law | None:
+def _named(teacher: _Teacher, best: float, known: _Known) -> list[Law]:
+    """The candidates that come of one network; `best` is the least error of any."""
+    choices = in_context(teacher.network, teacher.seen.x, teacher.seen.y, Search(known.library, stop=known.late))
+    return [law for choice in choices[:2] if (law := _law(choice, best, known, teacher.change)) is not None]
+
+
+def _law(choice: Choice, best: float, known: _Known, change: Change) -> Law | None:
+    """A candidate; `best` is the least error of any network, as a share of the labels' size."""
     network = choice.network
     if choice.kept:
-        with torch.no_grad():
-            errors = [
-                float((network.trace(a).output - b).square().mean().sqrt()) for a, b in ((known.x, known.y), (known.held_x, known.held_y))
-            ]
-        return Law(None, "spline", *errors, sum(p.numel() for p in network.parameters()), (), choice.bits, network)
+        if change.inverse is not None:
+            return None
+        seen = _rmse(network, known.x, known.y)
+        held, far = _rmse(network, known.held_x, known.held_y), _rmse(network, known.far_x, known.far_y)
+        return Law(None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), choice.bits, network)
     formula = symbolic_formula(network, var=known.symbols)[0][0]
+    formula = formula if change.inverse is None else change.inverse(formula)
     if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
         return None
-    fitted = fit_constants(formula, known.symbols, known.x, known.y)
-    fitted = snap_constants(fitted, known.symbols, known.x, known.y, stop=known.late)
+    fitted = fit_constants(formula, known.symbols, known.x, known.y, evaluations=30)
+    if fitted.rmse <= max(3 * best, ROUND_OFF) * known.scale:  # else it is not the law, and exact numbers say nothing
+        fitted = snap_constants(fitted, known.symbols, known.x, known.y, stop=known.late)
     held = _error(fitted.formula, known)
     if not math.isfinite(held):
         return None
-    bits = fitted.bits + 3 * complexity(fitted.formula)
+    formula = _simplest(fitted.formula, held, known)
+    size = complexity(formula)
     constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
-    return Law(fitted.formula, _verdict(fitted, held, known), fitted.rmse, held, complexity(fitted.formula), constants, bits, network)
+    far = _error_on(fitted.formula, known.symbols, known.far_x, known.far_y)
+    return Law(formula, _verdict(fitted, held, known), fitted.rmse, held, far, size, constants, fitted.bits + 3 * size, network)
+
+
+def _simplest(formula: sympy.Expr, held: float, known: _Known) -> sympy.Expr:
+    """The shortest of some forms of the formula that have the same values."""
+    forms = [formula]
+    for change in (sympy.expand, sympy.factor_terms, lambda e: sympy.expand_log(sympy.expand(e), force=True), sympy.powsimp):
+        with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
+            forms.append(change(formula))
+            forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
+    good = [formula]
+    for form in forms[1:]:
+        with suppress(Exception):
+            if _error(form, known) <= 2 * held + ROUND_OFF * known.scale:
+                good.append(form)
+    return min(good, key=complexity)
+
+
+def _rmse(network: Network, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        return float((network.trace(x).output - y).square().mean().sqrt())
 
 
 def _error(formula: sympy.Expr, known: _Known) -> float:
-    columns = dict(zip(known.symbols, known.held_x.unbind(1), strict=True))
-    values = evaluate_expression(formula, columns, known.held_y)
-    return float((values - known.held_y.flatten()).square().mean().sqrt())
+    """On the samples that were held out."""
+    return _error_on(formula, known.symbols, known.held_x, known.held_y)
+
+
+def _error_on(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], x: Tensor, y: Tensor) -> float:
+    values = evaluate_expression(formula, dict(zip(symbols, x.unbind(1), strict=True)), y)
+    return float((values - y.flatten()).square().mean().sqrt())
 
 
 def _verdict(fitted: Fitted, held: float, known: _Known) -> str:
@@ -295,6 +407,13 @@ def _shortened(formula: sympy.Expr) -> sympy.Expr:
 # Data
 
 
+def _outermost(x: Tensor) -> Tensor:
+    """The samples at the border of the box that they fill, one in twenty."""
+    low, high = x.amin(0), x.amax(0)
+    far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
+    return far > torch.quantile(far, 0.95)
+
+
 def _data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
     x, labels = (torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value.detach().cpu()) for value in (X, y))
     if x.is_complex() or labels.is_complex():
@@ -306,7 +425,9 @@ def _data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
         )
     labels = labels.reshape(-1, 1)
     if len(x) < max(LEAST_SAMPLES, 5 * x.shape[1]):
-        raise ValueError(f"{len(x)} samples are too few for {x.shape[1]} input(s): at least {max(LEAST_SAMPLES, 5 * x.shape[1])} are needed.")
+        raise ValueError(
+            f"{len(x)} samples are too few for {x.shape[1]} input(s): at least {max(LEAST_SAMPLES, 5 * x.shape[1])} are needed."
+        )
     for name, values in (("X", x), ("y", labels)):
         bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
         if bad:

@@ -1,0 +1,114 @@
+"""From data to the law."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from torch import Tensor
+
+import kan
+from kan.discovery import discover as module
+from kan.discovery.discover import Discovery, Law, complexity, discover
+from kan.discovery.shapes import shapes
+from kan.network.network import Network
+
+
+def samples(inputs: int, count: int = 300) -> Tensor:
+    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "law", "expected"),
+    [
+        (1, lambda x: torch.exp(2 * x[:, 0]), "exp(2*x_1)"),
+        (2, lambda x: x[:, 0] / x[:, 1], "x_1/x_2"),
+        (2, lambda x: 1 + x[:, 0] * torch.sin(x[:, 1]), "x_1*sin(x_2) + 1"),
+        (2, lambda x: torch.sqrt(1 + x[:, 0] ** 2 + x[:, 1] ** 2), "sqrt(x_1**2 + x_2**2 + 1)"),
+    ],
+)
+def test_laws_are_found_exactly(inputs: int, law: Any, expected: str) -> None:
+    x = samples(inputs)
+    before = torch.random.get_rng_state()
+    found = kan.discover(x, law(x), time_limit=120)
+    assert found.stopped == "exact" and found[0].verdict == "exact" and not found[0].constants
+    symbols = {f"x_{i + 1}": symbol for i, symbol in enumerate(found.variables)}
+    assert sympy.simplify(found[0].formula - sympy.sympify(expected, locals=symbols)) == 0
+    assert max(found[0].held_out, found[0].extrapolated) < 1e-12 and torch.equal(torch.random.get_rng_state(), before)
+    assert found[0] in found.front and str(found[0].verdict) in str(found)
+
+
+def test_numpy_names_and_constants_that_are_not_simple() -> None:
+    x = samples(1).numpy()
+    found = discover(x, 1.2345 * np.log(x[:, 0]), variables=["I"], library=["x", "log"])[0]
+    assert found.verdict == "exact" and str(found.formula.free_symbols) == "{I}"
+    (constant,) = found.constants
+    assert abs(constant.value - 1.2345) < 1e-9 and constant.error < 1e-9
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    x = samples(1)
+    one, two = (discover(x, torch.sin(3 * x), seed=3) for _ in range(2))
+    assert [str(law) for law in one] == [str(law) for law in two]
+
+
+def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = samples(1)
+    none = discover(x, torch.exp(x), time_limit=0)
+    assert len(none) == 0 and none.stopped == "time limit"
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_teacher", interrupted)
+    assert discover(x, torch.exp(x)).stopped == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (torch.rand(50, 2), torch.rand(49), {}, r"X must have the shape \(N, n\) and y .*; got \(50, 2\) and \(49,\)"),
+        (torch.rand(50), torch.rand(50), {}, r"got \(50,\) and \(50,\)"),
+        (torch.rand(9, 1), torch.rand(9), {}, "9 samples are too few for 1 input.s.: at least 10 are needed"),
+        (torch.rand(50, 2), torch.ones(50), {}, "y is constant, 1.0: there is no law to find"),
+        (torch.tensor([[float("nan")]] * 50), torch.rand(50), {}, r"X must be finite; the column\(s\) \[0\] hold NaN"),
+        (torch.rand(50, 2), torch.rand(50), {"variables": ["a"]}, "variables must be 2 different names"),
+        (torch.rand(50, 2), torch.rand(50), {"variables": ["a", "a"]}, "variables must be 2 different names"),
+        (torch.rand(50, 1), torch.rand(50), {"library": ["sine"]}, "sine"),
+        (torch.rand(50, 1), torch.rand(50), {"library": []}, "lib is empty"),
+    ],
+)
+def test_bad_input(x: Tensor, y: Tensor, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        discover(x, y, **options)
+
+
+def test_complex_numbers() -> None:
+    with pytest.raises(TypeError, match="real numbers"):
+        discover(torch.rand(50, 1), torch.rand(50, dtype=torch.complex64))
+
+
+def test_the_front_has_no_law_that_a_simpler_one_is_as_good_as() -> None:
+    network, x = Network([1, 1]), sympy.Symbol("x")
+    laws = [
+        Law(x**n, "approximate", error, error, error, complexity(x**n) + n, (), error, network)
+        for n, error in ((1, 0.5), (2, 0.7), (3, 0.1))
+    ]
+    front = Discovery(laws, [x], 0.0, "all shapes").front
+    assert [law.formula for law in front] == [x, x**3]
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
+def test_every_shape_can_be_made_and_uses_all_inputs(inputs: int) -> None:
+    x = samples(inputs, 40).requires_grad_()
+    names = []
+    for shape in shapes(inputs):
+        network = shape.network(0)
+        network.update_grid(x.detach())
+        for layer in network.numeric_layers:
+            layer.coef.data.normal_(generator=torch.Generator().manual_seed(1))
+        (gradient,) = torch.autograd.grad(network.trace(x).output.sum(), x)
+        assert bool((gradient != 0).any(0).all()), shape.name
+        names.append(shape.name)
+    assert len(set(names)) == len(names)
