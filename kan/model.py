@@ -6,6 +6,7 @@ Every method is a delegate to a function of the room that does the work; the nam
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
@@ -507,9 +508,27 @@ class KAN(Versioned):
         verbose: int = 1,
         weight_simple: float = 0.8,
         r2_threshold: float = 0.0,
+        *,
+        data: Any = None,
+        time_limit: float = math.inf,
     ) -> None:
-        """Make every numeric edge symbolic; see `kan.discovery.auto`."""
-        auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
+        """Make every numeric edge symbolic; see `kan.discovery.auto`.
+
+        Without `data` every edge is judged by itself, as in pykan, and a fit has to follow. With it, in one of the forms that `fit` takes,
+        by what the whole network makes of it on these data: splines and constants are fitted along, so that the result is fitted, and
+        edges that no function describes stay splines.
+
+        Args:
+            a_range, b_range, weight_simple, r2_threshold: of the judgement without `data`.
+            lib: names of the functions to choose from; the whole library when not given.
+            verbose: 1 prints a line per edge.
+            data: that the model was trained on.
+            time_limit: in seconds, with `data`.
+        """
+        if data is None:
+            auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
+        else:
+            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit)
         self.log_history("auto_symbolic")
 
     def symbolic_formula(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kan.discovery.context import Search, in_context
 from kan.discovery.suggest import Scoring, candidates
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
+from kan.symbolic.library import resolve_library
+from kan.training.data import check_dataset
+from kan.training.snapshot import round_into_
 
-__all__ = ["auto_symbolic_"]
+__all__ = ["auto_symbolic_", "auto_symbolic_in_context_"]
 
 
 def auto_symbolic_(
@@ -60,3 +66,38 @@ def auto_symbolic_(
         set_mode_(network, l, i, j, "s")
         if verbose >= 1:
             print(f"fixing {where} with {found.name}, r2={found.r2}, c={found.complexity}")
+
+
+def auto_symbolic_in_context_(
+    network: Network, dataset: Any, lib: Sequence[str] | Mapping[str, Any] | None = None, verbose: int = 1, time_limit: float = math.inf
+) -> None:
+    """Replace every numeric edge by a function, in place, judged by what the whole network makes of it; see `kan.discovery.context`.
+
+    All that is left to train, splines and affine maps, is fitted anew. Edges that no function describes stay splines, and are named.
+
+    Args:
+        network: trained on `dataset`.
+        dataset: what `fit` takes; its training samples, or the first batch of them, count.
+        lib: names of the functions to choose from; the whole library when not given.
+        verbose: 1 prints a line per edge, 0 none.
+        time_limit: in seconds; edges that are left then stay splines.
+
+    Raises:
+        TypeError, ValueError: for bad data or an unknown function, before anything is changed.
+    """
+    resolve_library(lib)
+    samples = check_dataset(network, dataset, same_shape=True).first
+    begun = time.monotonic()
+    best = in_context(network, samples.x, samples.y, Search(lib, stop=lambda: time.monotonic() - begun > time_limit))[0]
+    for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
+        if ours.grid.shape != theirs.grid.shape:
+            ours.set_knots_(theirs.grid.to(ours.grid))
+    network.grid = best.network.grid
+    for (l, i, j), candidate in sorted(best.found.items()):
+        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function)
+        if verbose >= 1:
+            print(f"fixing ({l},{i},{j}) with {candidate.name}, r2={candidate.r2}, c={candidate.complexity}")
+    round_into_(network, best.network)
+    for l, i, j in sorted(best.kept):
+        if verbose >= 1:
+            print(f"({l},{i},{j}) stays a spline")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kan import KAN
 from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.network.network import Network
 from kan.training.fit import fit
@@ -57,3 +58,24 @@ def test_refitting_keeps_what_is_trained_and_never_gets_worse(trained: Network) 
     assert [p.requires_grad for p in network.parameters()] == wanted
     sharpen_(network, x, y)
     assert network.grid == 10 and float((network.trace(x).output - y).square().mean()) < before
+
+
+def test_a_model_names_its_edges_on_data(capsys: pytest.CaptureFixture[str]) -> None:
+    model, (x, y) = KAN([2, 1, 1], grid=3, seed=0, auto_save=False).double(), data()
+    model.fit((x, y), opt="LM", steps=30, progress=False)
+    model.auto_symbolic(lib=LIBRARY, data=(x, y))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[2] for line in lines] == ["0) with sin", "0) with x^2", "0) with exp"]
+    assert float((model(x) - y).detach().square().mean()) < 1e-24 and model.symbolic_formula()[0][0].free_symbols
+    with pytest.raises(ValueError, match="sine"):
+        model.auto_symbolic(lib=["sine"], data=(x, y))
+
+
+def test_what_is_kept_is_said_and_the_function_stays_near(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = data()
+    model = KAN([2, 1, 1], grid=3, seed=0, auto_save=False).double()
+    model.fit((x, y), opt="LM", steps=30, progress=False)
+    before = float((model(x) - y).detach().square().mean())
+    model.auto_symbolic(lib=LIBRARY, data={"train_input": x, "train_label": y}, time_limit=0)
+    assert capsys.readouterr().out.splitlines() == [f"({edge}) stays a spline" for edge in ("0,0,0", "0,1,0", "1,0,0")]
+    assert float((model(x) - y).detach().square().mean()) <= before * (1 + 1e-9)
