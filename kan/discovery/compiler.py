@@ -35,7 +35,7 @@ from kan.symbolic.library import SYMBOLIC_LIB
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["compiled", "next_nontrivial_operation"]
+__all__ = ["LIBRARY", "REWRITTEN", "compiled", "next_nontrivial_operation", "rewrites"]
 
 N = TypeVar("N", bound=Network)
 
@@ -300,7 +300,7 @@ def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
         # No factor to take out: u^7 = u^6 u.
         return sympy.Mul(core.base ** sympy.Rational(p - 1, q), core.base ** sympy.Rational(1, q), evaluate=False)
     kind = type(core).__name__
-    return _rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
+    return rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
 
 
 REWRITTEN = (
@@ -311,8 +311,8 @@ REWRITTEN = (
 
 
 @cache
-def _rewrites() -> dict[str, Callable[..., sympy.Expr]]:
-    """What each of them is."""
+def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
+    """What each of `REWRITTEN` is, as a function of its arguments."""
     from sympy import Abs, Rational, acos, asin, atan, atanh, cos, exp, log, sign, sin, sqrt, tan, tanh
 
     half = Rational(1, 2)

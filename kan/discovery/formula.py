@@ -5,23 +5,50 @@ sympy itself
 does ``c exp(u + h) -> (c e^h) exp(u)``. They stay where the new coefficient would be far from one: a term ``1e-10 (u + 445)^3`` reads
 badly and is
 gone when its numbers are rounded.
+
+A numeric edge has no formula. On demand it appears as an undefined function ``phi_l_i_j`` of its input, with the curve beside the formula.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from torch import Tensor
+
+from kan.discovery.edge_spline import EdgeSpline
+from kan.errors import unknown_name
 from kan.network.network import Network
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["ex_round", "symbolic_formula"]
+__all__ = ["Composition", "ex_round", "symbolic_formula"]
 
 READABLE = 100.0
 """Constants are not moved into a coefficient that then is beyond this or below its inverse, unless it was as far from one before."""
+
+NUMERIC = ("raise", "function")
+"""What becomes of numeric edges."""
+
+
+class Composition(NamedTuple):
+    """A network written out.
+
+    Attributes:
+        outputs: their expressions.
+        inputs: the input variables, or the expressions that stand for them.
+        nodes: expressions of all nodes, per layer of nodes.
+        subnodes: of all sub-nodes, per layer from the first hidden one on.
+        functions: what is not sympy's in them: curves of numeric edges and functions of `add_symbolic`, by name, as functions of a tensor.
+    """
+
+    outputs: list[sympy.Expr]
+    inputs: list[sympy.Expr]
+    nodes: list[list[sympy.Expr]]
+    subnodes: list[list[sympy.Expr]]
+    functions: dict[str, Callable[[Tensor], Tensor]]
 
 
 def symbolic_formula(
@@ -29,7 +56,8 @@ def symbolic_formula(
     var: Sequence[Any] | None = None,
     normalizer: Sequence[Any] | None = None,
     output_normalizer: Sequence[Any] | None = None,
-) -> tuple[list[sympy.Expr], list[sympy.Expr], list[list[sympy.Expr]], list[list[sympy.Expr]]]:
+    numeric: Literal["raise", "function"] = "raise",
+) -> Composition:
     """The formulas of all outputs.
 
     Args:
@@ -39,29 +67,32 @@ def symbolic_formula(
         normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; the network's own
             when not given.
         output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``; likewise.
-
-    Returns:
-        ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer
-        of nodes and of all
-        sub-nodes per layer from the first hidden one on.
+        numeric: ``"raise"`` refuses numeric edges, ``"function"`` lets them appear as functions ``phi_l_i_j``.
 
     Raises:
-        ValueError: if an edge is not symbolic or its function unknown to sympy, or a list has the wrong length.
+        ValueError: if an edge is not symbolic or its function unknown to sympy, a list has the wrong length, or for another `numeric`.
     """
     import sympy
 
-    numeric = [
+    if numeric not in NUMERIC:
+        raise unknown_name("value of numeric:", numeric, NUMERIC)
+
+    splines = [
         (l, i, j)
         for l, layer in enumerate(network.numeric_layers)
         for i, row in enumerate(layer.mask.tolist())
         for j, on in enumerate(row)
         if on != 0
     ]
-    if numeric:
+    if splines and numeric == "raise":
         raise ValueError(
-            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are "
-            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
+            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {splines} are "
+            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j). With numeric='function' they "
+            f"appear in the formula as functions phi_l_i_j."
         )
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        f"phi_{l}_{i}_{j}": EdgeSpline(network.numeric_layers[l], i, j, network.base_fun_name) for l, i, j in splines
+    }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
     if normalizer is None and network.normalizer is not None:
@@ -75,7 +106,7 @@ def symbolic_formula(
         nodes[0] = [(x - m) / s for x, m, s in zip(inputs, mean, std, strict=True)]
     subnodes: list[list[sympy.Expr]] = []
     for l in range(network.depth):
-        sums = _layer_sums(network, l, nodes[-1])
+        sums = _layer_sums(network, l, nodes[-1], functions)
         scale, bias = network.subnode_scale[l].tolist(), network.subnode_bias[l].tolist()
         subnodes.append([_affine(s, a, b) for s, a, b in zip(sums, scale, bias, strict=True)])
         scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
@@ -86,16 +117,22 @@ def symbolic_formula(
         mean, std = (_numbers(part, "output_normalizer", len(outputs)) for part in output_normalizer)
         outputs = [_affine(y, s, m) for y, m, s in zip(outputs, mean, std, strict=True)]
         nodes[-1] = outputs
-    return outputs, inputs, nodes, subnodes
+    return Composition(outputs, inputs, nodes, subnodes, functions)
 
 
-def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[sympy.Expr]:
-    """Sums of the symbolic edges of each sub-node."""
+def _layer_sums(
+    network: Network, l: int, inputs: Sequence[sympy.Expr], functions: dict[str, Callable[[Tensor], Tensor]]
+) -> list[sympy.Expr]:
+    """Sums of the edges of each sub-node. Functions that are not sympy's are added to `functions`, where those of splines are."""
     import sympy
+    from sympy.core.function import AppliedUndef
 
     layer = network.symbolic_layers[l]
     mask, affine = layer.mask.tolist(), layer.affine.tolist()
-    terms: list[list[sympy.Expr]] = [[] for _ in range(layer.out_dim)]
+    terms: list[list[sympy.Expr]] = [
+        [sympy.Function(f"phi_{l}_{i}_{j}")(x) for i, x in enumerate(inputs) if f"phi_{l}_{i}_{j}" in functions]
+        for j in range(layer.out_dim)
+    ]
     if network.symbolic_enabled:
         for j, i in sorted(layer.active()):
             a, b, c, d = affine[j][i]
@@ -107,6 +144,8 @@ def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[
                     f"the function {name!r} of the edge ({l}, {i}, {j}) takes no sympy expression ({error}). Register it with add_symbolic "
                     f"and fix the edge by that name."
                 ) from error
+            if isinstance(value, AppliedUndef):
+                functions.setdefault(type(value).__name__, function.torch_fun)
             coefficient, value = _moved(mask[j][i] * c, value)
             terms[j].append(_affine(value, coefficient, mask[j][i] * d))
     return [sympy.Add(*parts) for parts in terms]
