@@ -1,6 +1,7 @@
 r"""Whether a formula computes what its network computes, on data.
 
-The deviation at a sample is ``|f - y| / max(|y|, median |y|)`` for each output: relative, but not to values that happen to be near zero.
+The deviation at a sample is ``|f - y| / max(|y|, median |y|, 1e-6 max |y|)`` for each output: relative, but not to values that happen to be
+near zero.
 Both are computed in double precision, whatever the precision of the network.
 """
 
@@ -20,6 +21,9 @@ __all__ = ["TOLERANCE", "Agreement", "agreement"]
 
 TOLERANCE = 1e-9
 """Deviations above are worth a warning."""
+
+NEAR_ZERO = 1e-6
+"""Part of the largest value."""
 
 MOST_SAMPLES = 1000
 """More are thinned out evenly."""
@@ -97,7 +101,7 @@ def agreement(
 
     here, there = torch.isfinite(f), torch.isfinite(y)
     both = here & there
-    typical = torch.stack([column[finite].abs().median() if bool(finite.any()) else y.new_zeros(()) for column, finite in _pairs(y, there)])
+    typical = torch.stack([_typical(column[finite].abs()) for column, finite in zip(y.unbind(1), there.unbind(1), strict=True)])
     difference, size = (f - y).abs(), torch.maximum(y.abs(), typical)
     off = torch.where(difference > 0, difference / size, 0.0)[both]
     missing, extra = ((wrong.any(dim=1)).nonzero()[:, 0] for wrong in (there & ~here, here & ~there))
@@ -105,5 +109,6 @@ def agreement(
     return Agreement(float(off.max()) if len(off) else 0.0, len(rows), tuple(rows[missing].tolist()), tuple(rows[extra].tolist()))
 
 
-def _pairs(y: Tensor, finite: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(y.unbind(1), finite.unbind(1), strict=True))
+def _typical(sizes: Tensor) -> Tensor:
+    """The size below which values count as near zero."""
+    return torch.maximum(sizes.median(), NEAR_ZERO * sizes.max()) if len(sizes) else sizes.new_zeros(())

@@ -90,8 +90,9 @@ def symbolic_formula(
             f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j). With numeric='function' they "
             f"appear in the formula as functions phi_l_i_j."
         )
+    named = {f"phi_{l}_{i}_{j}": (l, i, j) for l, i, j in splines}
     functions: dict[str, Callable[[Tensor], Tensor]] = {
-        f"phi_{l}_{i}_{j}": EdgeSpline(network.numeric_layers[l], i, j, network.base_fun_name) for l, i, j in splines
+        name: EdgeSpline(network.numeric_layers[l], i, j, network.base_fun_name) for name, (l, i, j) in named.items()
     }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
@@ -106,7 +107,7 @@ def symbolic_formula(
         nodes[0] = [(x - m) / s for x, m, s in zip(inputs, mean, std, strict=True)]
     subnodes: list[list[sympy.Expr]] = []
     for l in range(network.depth):
-        sums = _layer_sums(network, l, nodes[-1], functions)
+        sums = _layer_sums(network, l, nodes[-1], named, functions)
         scale, bias = network.subnode_scale[l].tolist(), network.subnode_bias[l].tolist()
         subnodes.append([_affine(s, a, b) for s, a, b in zip(sums, scale, bias, strict=True)])
         scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
@@ -121,18 +122,22 @@ def symbolic_formula(
 
 
 def _layer_sums(
-    network: Network, l: int, inputs: Sequence[sympy.Expr], functions: dict[str, Callable[[Tensor], Tensor]]
+    network: Network,
+    l: int,
+    inputs: Sequence[sympy.Expr],
+    splines: dict[str, tuple[int, int, int]],
+    functions: dict[str, Callable[[Tensor], Tensor]],
 ) -> list[sympy.Expr]:
-    """Sums of the edges of each sub-node. Functions that are not sympy's are added to `functions`, where those of splines are."""
+    """Sums of the edges of each sub-node, with `splines` by their names. Functions that are not sympy's are added to `functions`."""
     import sympy
     from sympy.core.function import AppliedUndef
 
     layer = network.symbolic_layers[l]
     mask, affine = layer.mask.tolist(), layer.affine.tolist()
-    terms: list[list[sympy.Expr]] = [
-        [sympy.Function(f"phi_{l}_{i}_{j}")(x) for i, x in enumerate(inputs) if f"phi_{l}_{i}_{j}" in functions]
-        for j in range(layer.out_dim)
-    ]
+    terms: list[list[sympy.Expr]] = [[] for _ in range(layer.out_dim)]
+    for name, (at, i, j) in splines.items():
+        if at == l:
+            terms[j].append(sympy.Function(name)(inputs[i]))
     if network.symbolic_enabled:
         for j, i in sorted(layer.active()):
             a, b, c, d = affine[j][i]

@@ -127,20 +127,21 @@ def network_formula(
     """
     composition = symbolic_formula(network, var, normalizer, output_normalizer, numeric)
     checked = _comparison(network, composition, normalizer, output_normalizer, numeric, data)
-    found = checked(composition)
     notes: list[str] = []
+    found = checked(composition, notes)
     if found is not None and not found.holds:
         warnings.warn(f"{found}; expected at most {TOLERANCE:g}, and finite values.", stacklevel=3)
     if simplify:
-        outputs, notes = simplified(composition.outputs, time_limit)
+        outputs, remarks = simplified(composition.outputs, time_limit)
         simpler = composition._replace(outputs=outputs, nodes=[*composition.nodes[:-1], outputs])
-        after = checked(simpler)
+        after = checked(simpler, notes)
         if after is not None and found is not None and not after.holds and (found.holds or after.deviation > found.deviation):
-            notes = [f"not simplified: sympy's simpler form is not the network ({after})."]
+            remarks = [f"not simplified: sympy's simpler form is not the network ({after})."]
         else:
             composition, found = simpler, after
-        for note in notes:
-            warnings.warn(note, stacklevel=3)
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=3)
+        notes += remarks
     formula = NetworkFormula((composition.outputs, composition.inputs))
     formula.composition, formula.agreement, formula.notes = composition, found, notes
     outputs_count = len(composition.outputs)
@@ -150,12 +151,12 @@ def network_formula(
 
 def _comparison(
     network: Network, composition: Composition, normalizer: Any, output_normalizer: Any, numeric: Any, data: Tensor | None
-) -> Callable[[Composition], Agreement | None]:
+) -> Callable[[Composition, list[str]], Agreement | None]:
     """Compares compositions that differ from the given one in their outputs only with the network."""
     if data is None:
         data = network.last_input
         if data is None or data.dim() != 2 or data.shape[1] != network.input_width or len(data) == 0:
-            return lambda _: None
+            return lambda candidate, notes: None
     if normalizer is None and network.normalizer is not None:
         normalizer = [network.used(part) for part in network.normalizer]
     output_normalizer = network.output_normalizer if output_normalizer is None else output_normalizer
@@ -165,7 +166,7 @@ def _comparison(
     ]
     points = data
 
-    def compared(candidate: Composition) -> Agreement | None:
+    def compared(candidate: Composition, notes: list[str]) -> Agreement | None:
         symbols = candidate.inputs
         if not all(symbol.is_Symbol for symbol in symbols) or len(set(symbols)) < len(symbols):
             # Expressions of other variables, whose values the data do not tell: the same formula in plain symbols stands for it.
@@ -173,7 +174,11 @@ def _comparison(
             if candidate is not composition:
                 return None
             candidate = symbolic_formula(network, plain, normalizer, output_normalizer, numeric)
-        program = Program.of(candidate.outputs, candidate.inputs, candidate.functions)
+        try:
+            program = Program.of(candidate.outputs, candidate.inputs, candidate.functions)
+        except ValueError as error:  # a function that sympy alone knows
+            notes.append(f"not compared with the network: {error}")
+            return None
         return agreement(network, program, points, *pairs)
 
     return compared
