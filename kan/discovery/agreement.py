@@ -8,13 +8,13 @@ Both are computed in double precision, whatever the precision of the network.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kan.discovery.program import Program
 from kan.network.network import Network
 
 __all__ = ["TOLERANCE", "Agreement", "agreement"]
@@ -64,16 +64,16 @@ class Agreement:
 @torch.no_grad()
 def agreement(
     network: Network,
-    program: Program,
+    formulas: Callable[[list[Tensor]], Sequence[Any]],
     data: Tensor,
     normalizer: Sequence[Tensor] | None = None,
     output_normalizer: Sequence[Tensor] | None = None,
 ) -> Agreement:
-    """Compare the formulas of a program, one per output, with their network.
+    """Compare the formulas of the outputs with their network.
 
     Args:
         network: the network; it is not changed.
-        program: of the network's outputs, its variables those of the network's inputs.
+        formulas: takes the columns of the inputs that are used, and gives a tensor, or a number, for each output.
         data: ``(N, columns)``, as the network is called with.
         normalizer: ``(mean, std)`` of the inputs, ``(inputs,)`` each: the formula takes ``x std + mean``.
         output_normalizer: ``(mean, std)`` of the outputs, likewise: the formula gives ``y std + mean``.
@@ -96,7 +96,7 @@ def agreement(
     if output_normalizer is not None:
         mean, std = (part.to(y) for part in output_normalizer)
         y = y * std + mean
-    found = program.evaluated(list(columns.cpu().unbind(1)))
+    found = formulas(list(columns.cpu().unbind(1)))
     f = torch.stack([torch.zeros(len(y), dtype=y.dtype) + value for value in found], dim=1)
 
     here, there = torch.isfinite(f), torch.isfinite(y)

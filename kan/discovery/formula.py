@@ -187,7 +187,9 @@ def _leading(sum_: sympy.Expr) -> sympy.Expr:
 
 def _affine(value: sympy.Expr, scale: Any, bias: Any) -> sympy.Expr:
     """``scale * value + bias``, without the operations that do nothing."""
-    if scale != 1:
+    if scale == -1:
+        value = -value
+    elif scale != 1:
         value = scale * value
     return value + bias if bias != 0 else value
 
@@ -206,21 +208,40 @@ def _check_length(name: str, values: Sequence[Any], size: int) -> None:
 def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
 
+    Numbers are rounded wherever they stand, in exponents too; integers, fractions and constants such as pi are exact and stay. Where a
+    number that vanishes would leave the formula infinite or undefined, as in ``log(1e-9 x)``, such numbers keep `n_digit` significant
+    digits instead, at least one. A formula may lose its meaning all the same: of ``sin(1e-9 x)`` nothing is left.
+
     >>> import sympy
     >>> x = sympy.Symbol("x")
     >>> ex_round(3.14159 * sympy.sin(x) + 1e-9, 2)
     3.14*sin(x)
+    >>> ex_round(sympy.log(1.234567e-9 * x), 2)
+    log(1.2e-9*x)
     """
     import sympy
 
-    def rounded(number: sympy.Float) -> sympy.Expr:
-        value = round(float(number), n_digit)
+    infinite = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
+    ex1 = sympy.sympify(ex1)
+    rounded = _rounded(ex1, lambda number: round(number, n_digit))
+    if rounded.has(*infinite) and not ex1.has(*infinite):
+        significant = max(n_digit, 1)
+        rounded = _rounded(ex1, lambda number: round(number, n_digit) or float(f"{number:.{significant - 1}e}"))
+    return rounded
+
+
+def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy.Expr:
+    """An expression with `nearest` of its floating-point numbers in their place."""
+    import sympy
+
+    def replaced(number: sympy.Float) -> sympy.Expr:
+        value = nearest(float(number))
         return sympy.Float(value) if value != 0 else sympy.S.Zero
 
     # Putting rounded numbers in lets sympy merge constants into new ones; a few rounds settle that.
     for _ in range(10):
-        numbers = {number: rounded(number) for number in ex1.atoms(sympy.Float)}
+        numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
         if all(number == new for number, new in numbers.items()):
             break
-        ex1 = ex1.xreplace(numbers)
-    return ex1
+        expression = expression.xreplace(numbers)
+    return expression

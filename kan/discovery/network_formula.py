@@ -179,6 +179,6 @@ def _comparison(
         except ValueError as error:  # a function that sympy alone knows
             notes.append(f"not compared with the network: {error}")
             return None
-        return agreement(network, program, points, *pairs)
+        return agreement(network, program.evaluated, points, *pairs)
 
     return compared
