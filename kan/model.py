@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from kan.analysis.attribution import Attribution
 from kan.analysis.connection import connection_cost
 from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint.versioned import Versioned
-from kan.discovery import auto, formula, suggest
+from kan.discovery import auto, suggest
+from kan.discovery.network_formula import NetworkFormula, network_formula
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
@@ -532,14 +533,25 @@ class KAN(Versioned):
         self.log_history("auto_symbolic")
 
     def symbolic_formula(
-        self, var: Sequence[Any] | None = None, normalizer: Sequence[Any] | None = None, output_normalizer: Sequence[Any] | None = None
-    ) -> tuple[list[Any], list[Any]]:
-        """The formulas of the outputs and the input symbols; see `kan.discovery.formula`.
+        self,
+        var: Sequence[Any] | None = None,
+        normalizer: Sequence[Any] | None = None,
+        output_normalizer: Sequence[Any] | None = None,
+        *,
+        numeric: Literal["raise", "function"] = "raise",
+        simplify: bool = False,
+        time_limit: float = 10.0,
+        data: Tensor | None = None,
+    ) -> NetworkFormula:
+        """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.network_formula`.
 
-        What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`.
+        What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`, and the last input to compare the formula on.
         """
-        outputs, inputs, self.symbolic_acts, self.symbolic_acts_premult = formula.symbolic_formula(self, var, normalizer, output_normalizer)
-        return outputs, inputs
+        found = network_formula(
+            self, var, normalizer, output_normalizer, numeric=numeric, simplify=simplify, time_limit=time_limit, data=data
+        )
+        self.symbolic_acts, self.symbolic_acts_premult = found.composition.nodes, found.composition.subnodes
+        return found
 
     # Looking
 

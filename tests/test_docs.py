@@ -132,10 +132,14 @@ def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
     assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
 
 
-@pytest.mark.parametrize("name", ["training", "checkpoints"])
+@pytest.mark.parametrize("name", ["training", "checkpoints", "formulas"])
 def test_the_code_of_the_page_runs(name: str) -> None:
     page = ROOT / "docs" / f"{name}.md"
-    exec(compile(python_of(page), str(page), "exec"), {"__name__": f"page_on_{name}"})
+    dtype = torch.get_default_dtype()
+    try:
+        exec(compile(python_of(page), str(page), "exec"), {"__name__": f"page_on_{name}"})
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,3 +147,14 @@ def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: 
     (drawn,) = re.findall(r"```text\n(0\.0 init.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_checkpoints"})
     assert drawn in capsys.readouterr().out
+
+
+def test_the_formula_of_the_page_on_formulas_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "formulas.md"
+    (comment,) = re.findall(r"^print\(formula.text.*\)  # (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    dtype = torch.get_default_dtype()
+    try:
+        exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_formulas"})
+    finally:
+        torch.set_default_dtype(dtype)
+    assert capsys.readouterr().out.splitlines()[0] == comment

@@ -22,20 +22,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from kan.discovery.formula_nodes import Edge, Node, Subnode, laid_out
 from kan.network.network import Network
 from kan.symbolic.library import SYMBOLIC_LIB
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["compiled", "next_nontrivial_operation"]
+__all__ = ["LIBRARY", "REWRITTEN", "compiled", "next_nontrivial_operation", "rewrites"]
 
 N = TypeVar("N", bound=Network)
 
@@ -52,43 +52,6 @@ ROOTS = (1, 2, 4, 8)
 """Denominators of exponents that are built of square roots; others go by way of ``exp`` and ``log``."""
 
 
-class _Edge(NamedTuple):
-    """``c f(a u + b) + d`` of a node, or of the variable of that index."""
-
-    name: str
-    affine: tuple[float, float, float, float]
-    source: _Node | int
-
-
-class _Subnode(NamedTuple):
-    """``scale (sum of edges) + bias``."""
-
-    edges: list[_Edge]
-    scale: float = 1.0
-    bias: float = 0.0
-
-
-@dataclass(eq=False)
-class _Node:
-    """``scale (product of subnodes) + bias``; of one sub-node, a sum node."""
-
-    subnodes: list[_Subnode]
-    scale: float = 1.0
-    bias: float = 0.0
-
-    def depth(self) -> int:
-        """Layers between the inputs and this node."""
-        below = [edge.source.depth() for subnode in self.subnodes for edge in subnode.edges if isinstance(edge.source, _Node)]
-        return 1 + max(below, default=0)
-
-    def collides(self, depth: int) -> bool:
-        """Whether in a network of that depth two edges from a variable would lead to the same sub-node of this node or one below it."""
-        if depth == 1:
-            inputs = [[edge.source for edge in subnode.edges] for subnode in self.subnodes]
-            return any(len(set(sources)) < len(sources) for sources in inputs)
-        return any(edge.source.collides(depth - 1) for subnode in self.subnodes for edge in subnode.edges if isinstance(edge.source, _Node))
-
-
 def compiled(build: Callable[[list[list[int]], list[list[int]]], N], input_variables: Sequence[Any], expr: sympy.Expr) -> N:
     """A network that computes `expr`, with symbolic edges only.
 
@@ -103,13 +66,7 @@ def compiled(build: Callable[[list[list[int]], list[list[int]]], N], input_varia
     """
     variables = _variables(input_variables)
     root = _Builder(variables).node(_checked(expr, variables))
-    depth = root.depth()
-    depth += root.collides(depth)
-
-    layers: list[list[_Node]] = [[] for _ in range(depth + 1)]
-    _place(root, layers, depth)
-    for l, nodes in enumerate(layers):
-        layers[l] = sorted(nodes, key=lambda node: len(node.subnodes) > 1)  # a stable sort: sums first
+    layers = laid_out(root)
     arities = [[len(node.subnodes) for node in nodes if len(node.subnodes) > 1] for nodes in layers]
     width = [[len(nodes) - len(arity), len(arity)] for nodes, arity in zip(layers, arities, strict=True)]
     width[0] = [len(variables), 0]
@@ -180,36 +137,42 @@ class _Builder:
 
     def __init__(self, variables: Sequence[sympy.Symbol]) -> None:
         self.index = {variable: i for i, variable in enumerate(variables)}
+        self.known: dict[sympy.Expr, Node] = {}
 
-    def node(self, expr: sympy.Expr) -> _Node:
-        """The node of an expression."""
+    def node(self, expr: sympy.Expr) -> Node:
+        """The node of an expression, the same for equal ones."""
+        if expr not in self.known:
+            self.known[expr] = self.made(expr)
+        return self.known[expr]
+
+    def made(self, expr: sympy.Expr) -> Node:
         core, scale, bias = self.stripped(expr)
         if core.is_Mul:
-            return _Node([self.factor(part) for part in core.args], _number(scale), _number(bias))
-        return _Node([_Subnode(self.terms(core))], _number(scale), _number(bias))
+            return Node([self.factor(part) for part in core.args], _number(scale), _number(bias))
+        return Node([Subnode(self.terms(core))], _number(scale), _number(bias))
 
-    def factor(self, expr: sympy.Expr) -> _Subnode:
+    def factor(self, expr: sympy.Expr) -> Subnode:
         """The sub-node of a factor."""
         core, scale, bias = self.stripped(expr)
-        return _Subnode(self.terms(core), _number(scale), _number(bias))
+        return Subnode(self.terms(core), _number(scale), _number(bias))
 
-    def terms(self, core: sympy.Expr) -> list[_Edge]:
+    def terms(self, core: sympy.Expr) -> list[Edge]:
         """The edges of the terms of a sum, or the one of anything else; none of zero."""
         if core == 0:
             return []
         return [self.edge(*self.stripped(part)) for part in (core.args if core.is_Add else (core,))]
 
-    def edge(self, core: sympy.Expr, c: Any, d: Any) -> _Edge:
+    def edge(self, core: sympy.Expr, c: Any, d: Any) -> Edge:
         """The edge that computes ``c core + d``."""
         if core in self.index:
-            return _Edge("x", _numbers(1, 0, c, d), self.index[core])
+            return Edge("x", _numbers(1, 0, c, d), self.index[core])
         if core.is_Add or core.is_Mul or core == 0:
-            return _Edge("x", _numbers(1, 0, c, d), self.node(core))
+            return Edge("x", _numbers(1, 0, c, d), self.node(core))
         name, argument = self.applied(core)
         inner, a, b = self.stripped(argument)
         if inner in self.index:
-            return _Edge(name, _numbers(a, b, c, d), self.index[inner])
-        return _Edge(name, _numbers(1, 0, c, d), self.node(argument))
+            return Edge(name, _numbers(a, b, c, d), self.index[inner])
+        return Edge(name, _numbers(1, 0, c, d), self.node(argument))
 
     def stripped(self, expr: sympy.Expr) -> tuple[sympy.Expr, Any, Any]:
         """`next_nontrivial_operation` with functions and powers that need it rewritten as sums and products."""
@@ -300,20 +263,20 @@ def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
         # No factor to take out: u^7 = u^6 u.
         return sympy.Mul(core.base ** sympy.Rational(p - 1, q), core.base ** sympy.Rational(1, q), evaluate=False)
     kind = type(core).__name__
-    return _rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
+    return rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
 
 
 REWRITTEN = (
-    "Heaviside", "Max", "Min", "acosh", "acot", "acoth", "acsc", "acsch", "asec", "asech", "asinh", "cosh", "cot", "coth", "csc", "csch",
-    "sec", "sech", "sinh",
+    "Heaviside", "Max", "Min", "acosh", "acot", "acoth", "acsc", "acsch", "asec", "asech", "asinh", "conjugate", "cosh", "cot", "coth",
+    "csc", "csch", "im", "re", "sec", "sech", "sinh",
 )  # fmt: skip
 """Functions, by sympy's name, that are built of others."""
 
 
 @cache
-def _rewrites() -> dict[str, Callable[..., sympy.Expr]]:
-    """What each of them is."""
-    from sympy import Abs, Rational, acos, asin, atan, atanh, cos, exp, log, sign, sin, sqrt, tan, tanh
+def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
+    """What each of `REWRITTEN` is, as a function of its arguments."""
+    from sympy import Abs, Integer, Rational, acos, asin, atan, atanh, cos, exp, log, sign, sin, sqrt, tan, tanh
 
     half = Rational(1, 2)
 
@@ -346,25 +309,16 @@ def _rewrites() -> dict[str, Callable[..., sympy.Expr]]:
         "acot": lambda u: atan(1 / u),
         "Max": lambda *u: extreme(1, *u),
         "Min": lambda *u: extreme(-1, *u),
+        # Everything is real here. sympy does not know that of a symbol, and brings these in.
+        "re": lambda u: u,
+        "im": lambda u: Integer(0),
+        "conjugate": lambda u: u,
         "Heaviside": lambda u, at_zero=half: half * (1 + sign(u)),
     }
 
 
-def _place(node: _Node, layers: list[list[_Node]], l: int) -> None:
-    """Put a node into layer `l` and all below it into the layers below, with nodes that pass variables on."""
-    layers[l].append(node)
-    for subnode in node.subnodes:
-        for k, edge in enumerate(subnode.edges):
-            source = edge.source
-            if l > 1 and not isinstance(source, _Node):
-                source = _Node([_Subnode([_Edge("x", _numbers(1, 0, 1, 0), source)])])
-                subnode.edges[k] = edge._replace(source=source)
-            if isinstance(source, _Node):
-                _place(source, layers, l - 1)
-
-
 @torch.no_grad()
-def _fill(network: Network, layers: Sequence[Sequence[_Node]]) -> None:
+def _fill(network: Network, layers: Sequence[Sequence[Node]]) -> None:
     """Write the numbers and functions of the nodes into a network of their shape."""
     for l in range(network.depth):
         numeric, symbolic = network.numeric_layers[l], network.symbolic_layers[l]
@@ -379,7 +333,7 @@ def _fill(network: Network, layers: Sequence[Sequence[_Node]]) -> None:
                 parameter.copy_(torch.tensor([getattr(part, kind) for part in parts], dtype=torch.float64))
         for j, subnode in enumerate(subnodes):
             for edge in subnode.edges:
-                i = below[edge.source] if isinstance(edge.source, _Node) else edge.source
+                i = below[edge.source] if isinstance(edge.source, Node) else edge.source
                 symbolic.set_function(i, j, edge.name, affine=torch.tensor(edge.affine, dtype=torch.float64))
 
 

@@ -5,23 +5,50 @@ sympy itself
 does ``c exp(u + h) -> (c e^h) exp(u)``. They stay where the new coefficient would be far from one: a term ``1e-10 (u + 445)^3`` reads
 badly and is
 gone when its numbers are rounded.
+
+A numeric edge has no formula. On demand it appears as an undefined function ``phi_l_i_j`` of its input, with the curve beside the formula.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from torch import Tensor
+
+from kan.discovery.edge_spline import EdgeSpline
+from kan.errors import unknown_name
 from kan.network.network import Network
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["ex_round", "symbolic_formula"]
+__all__ = ["Composition", "ex_round", "symbolic_formula"]
 
 READABLE = 100.0
 """Constants are not moved into a coefficient that then is beyond this or below its inverse, unless it was as far from one before."""
+
+NUMERIC = ("raise", "function")
+"""What becomes of numeric edges."""
+
+
+class Composition(NamedTuple):
+    """A network written out.
+
+    Attributes:
+        outputs: their expressions.
+        inputs: the input variables, or the expressions that stand for them.
+        nodes: expressions of all nodes, per layer of nodes.
+        subnodes: of all sub-nodes, per layer from the first hidden one on.
+        functions: what is not sympy's in them: curves of numeric edges and functions of `add_symbolic`, by name, as functions of a tensor.
+    """
+
+    outputs: list[sympy.Expr]
+    inputs: list[sympy.Expr]
+    nodes: list[list[sympy.Expr]]
+    subnodes: list[list[sympy.Expr]]
+    functions: dict[str, Callable[[Tensor], Tensor]]
 
 
 def symbolic_formula(
@@ -29,7 +56,8 @@ def symbolic_formula(
     var: Sequence[Any] | None = None,
     normalizer: Sequence[Any] | None = None,
     output_normalizer: Sequence[Any] | None = None,
-) -> tuple[list[sympy.Expr], list[sympy.Expr], list[list[sympy.Expr]], list[list[sympy.Expr]]]:
+    numeric: Literal["raise", "function"] = "raise",
+) -> Composition:
     """The formulas of all outputs.
 
     Args:
@@ -39,29 +67,33 @@ def symbolic_formula(
         normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; the network's own
             when not given.
         output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``; likewise.
-
-    Returns:
-        ``(outputs, inputs, nodes, subnodes)``: expressions of the outputs, the input variables, and the expressions of all nodes per layer
-        of nodes and of all
-        sub-nodes per layer from the first hidden one on.
+        numeric: ``"raise"`` refuses numeric edges, ``"function"`` lets them appear as functions ``phi_l_i_j``.
 
     Raises:
-        ValueError: if an edge is not symbolic or its function unknown to sympy, or a list has the wrong length.
+        ValueError: if an edge is not symbolic or its function unknown to sympy, a list has the wrong length, or for another `numeric`.
     """
     import sympy
 
-    numeric = [
+    if numeric not in NUMERIC:
+        raise unknown_name("value of numeric:", numeric, NUMERIC)
+
+    splines = [
         (l, i, j)
         for l, layer in enumerate(network.numeric_layers)
         for i, row in enumerate(layer.mask.tolist())
         for j, on in enumerate(row)
         if on != 0
     ]
-    if numeric:
+    if splines and numeric == "raise":
         raise ValueError(
-            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {numeric} are "
-            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j)."
+            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {splines} are "
+            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j). With numeric='function' they "
+            f"appear in the formula as functions phi_l_i_j."
         )
+    named = {f"phi_{l}_{i}_{j}": (l, i, j) for l, i, j in splines}
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        name: EdgeSpline(network.numeric_layers[l], i, j, network.base_fun_name) for name, (l, i, j) in named.items()
+    }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
     if normalizer is None and network.normalizer is not None:
@@ -75,7 +107,7 @@ def symbolic_formula(
         nodes[0] = [(x - m) / s for x, m, s in zip(inputs, mean, std, strict=True)]
     subnodes: list[list[sympy.Expr]] = []
     for l in range(network.depth):
-        sums = _layer_sums(network, l, nodes[-1])
+        sums = _layer_sums(network, l, nodes[-1], named, functions)
         scale, bias = network.subnode_scale[l].tolist(), network.subnode_bias[l].tolist()
         subnodes.append([_affine(s, a, b) for s, a, b in zip(sums, scale, bias, strict=True)])
         scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
@@ -86,16 +118,26 @@ def symbolic_formula(
         mean, std = (_numbers(part, "output_normalizer", len(outputs)) for part in output_normalizer)
         outputs = [_affine(y, s, m) for y, m, s in zip(outputs, mean, std, strict=True)]
         nodes[-1] = outputs
-    return outputs, inputs, nodes, subnodes
+    return Composition(outputs, inputs, nodes, subnodes, functions)
 
 
-def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[sympy.Expr]:
-    """Sums of the symbolic edges of each sub-node."""
+def _layer_sums(
+    network: Network,
+    l: int,
+    inputs: Sequence[sympy.Expr],
+    splines: dict[str, tuple[int, int, int]],
+    functions: dict[str, Callable[[Tensor], Tensor]],
+) -> list[sympy.Expr]:
+    """Sums of the edges of each sub-node, with `splines` by their names. Functions that are not sympy's are added to `functions`."""
     import sympy
+    from sympy.core.function import AppliedUndef
 
     layer = network.symbolic_layers[l]
     mask, affine = layer.mask.tolist(), layer.affine.tolist()
     terms: list[list[sympy.Expr]] = [[] for _ in range(layer.out_dim)]
+    for name, (at, i, j) in splines.items():
+        if at == l:
+            terms[j].append(sympy.Function(name)(inputs[i]))
     if network.symbolic_enabled:
         for j, i in sorted(layer.active()):
             a, b, c, d = affine[j][i]
@@ -107,6 +149,8 @@ def _layer_sums(network: Network, l: int, inputs: Sequence[sympy.Expr]) -> list[
                     f"the function {name!r} of the edge ({l}, {i}, {j}) takes no sympy expression ({error}). Register it with add_symbolic "
                     f"and fix the edge by that name."
                 ) from error
+            if isinstance(value, AppliedUndef):
+                functions.setdefault(type(value).__name__, function.torch_fun)
             coefficient, value = _moved(mask[j][i] * c, value)
             terms[j].append(_affine(value, coefficient, mask[j][i] * d))
     return [sympy.Add(*parts) for parts in terms]
@@ -143,7 +187,9 @@ def _leading(sum_: sympy.Expr) -> sympy.Expr:
 
 def _affine(value: sympy.Expr, scale: Any, bias: Any) -> sympy.Expr:
     """``scale * value + bias``, without the operations that do nothing."""
-    if scale != 1:
+    if scale == -1:
+        value = -value
+    elif scale != 1:
         value = scale * value
     return value + bias if bias != 0 else value
 
@@ -162,21 +208,40 @@ def _check_length(name: str, values: Sequence[Any], size: int) -> None:
 def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
 
+    Numbers are rounded wherever they stand, in exponents too; integers, fractions and constants such as pi are exact and stay. Where a
+    number that vanishes would leave the formula infinite or undefined, as in ``log(1e-9 x)``, such numbers keep `n_digit` significant
+    digits instead, at least one. A formula may lose its meaning all the same: of ``sin(1e-9 x)`` nothing is left.
+
     >>> import sympy
     >>> x = sympy.Symbol("x")
     >>> ex_round(3.14159 * sympy.sin(x) + 1e-9, 2)
     3.14*sin(x)
+    >>> ex_round(sympy.log(1.234567e-9 * x), 2)
+    log(1.2e-9*x)
     """
     import sympy
 
-    def rounded(number: sympy.Float) -> sympy.Expr:
-        value = round(float(number), n_digit)
+    infinite = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
+    ex1 = sympy.sympify(ex1)
+    rounded = _rounded(ex1, lambda number: round(number, n_digit))
+    if rounded.has(*infinite) and not ex1.has(*infinite):
+        significant = max(n_digit, 1)
+        rounded = _rounded(ex1, lambda number: round(number, n_digit) or float(f"{number:.{significant - 1}e}"))
+    return rounded
+
+
+def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy.Expr:
+    """An expression with `nearest` of its floating-point numbers in their place."""
+    import sympy
+
+    def replaced(number: sympy.Float) -> sympy.Expr:
+        value = nearest(float(number))
         return sympy.Float(value) if value != 0 else sympy.S.Zero
 
     # Putting rounded numbers in lets sympy merge constants into new ones; a few rounds settle that.
     for _ in range(10):
-        numbers = {number: rounded(number) for number in ex1.atoms(sympy.Float)}
+        numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
         if all(number == new for number, new in numbers.items()):
             break
-        ex1 = ex1.xreplace(numbers)
-    return ex1
+        expression = expression.xreplace(numbers)
+    return expression

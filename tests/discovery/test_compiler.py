@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kan import KAN, SYMBOLIC_LIB, add_symbolic
 from kan.compiler import expr2kan, kanpiler, next_nontrivial_operation, sf2kan
-from kan.discovery.compiler import LIBRARY, REWRITTEN, _rewrites
+from kan.discovery.compiler import LIBRARY, REWRITTEN, rewrites
 from kan.feynman import get_feynman_dataset
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -228,7 +228,7 @@ def test_functions(name: str) -> None:
 
 
 def test_the_table_of_rewritten_functions_is_complete() -> None:
-    assert set(REWRITTEN) == set(_rewrites()) and not set(REWRITTEN) & set(LIBRARY)
+    assert set(REWRITTEN) == set(rewrites()) and not set(REWRITTEN) & set(LIBRARY)
 
 
 @pytest.mark.parametrize("expr", [sympy.Max(x, y), sympy.Min(x, y, z - 1), sympy.Max(x, sympy.Min(y, z)) ** 2, sympy.Heaviside(x - y, 1)])
@@ -275,6 +275,39 @@ def test_formulas_of_all_kinds(expr: sympy.Expr) -> None:
         with torch.no_grad():
             torch.testing.assert_close(model(points)[:, 0], truth, rtol=1e-10, atol=1e-11)
         torch.testing.assert_close(exact(model.symbolic_formula(var=VARIABLES)[0][0], points), truth, rtol=1e-9, atol=1e-10)
+
+
+# Names, constants and signs that formulas stumble over
+
+AWKWARD = ["I", "E", "S", "N", "beta", "pi", "gamma", "lambda", "Q", "x y", "θ"]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_names_that_mean_something_else(name: str) -> None:
+    other = next(candidate for candidate in AWKWARD if candidate != name)
+    u, v = sympy.Symbol(name), sympy.Symbol(other)
+    expr = sympy.exp(u / 3) * v - sympy.pi * u**2 + sympy.E * sympy.Abs(v - u)
+    model, points = kanpiler([name, other], expr), samples(-0.9, 0.9, inputs=2)
+    formula = model.symbolic_formula(var=[name, other], data=points)
+    truth = torch.tensor([float(sympy.N(expr.subs({u: sympy.Float(a), v: sympy.Float(b)}), 30)) for a, b in points.tolist()])
+    assert formula.variables == [u, v] and (formula.deviation or 0) < 1e-12
+    torch.testing.assert_close(formula.to_torch()(*points.unbind(1)), truth, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(model(points).detach()[:, 0], truth, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        (-x) ** 3 + (x - 2) ** -5, sympy.Abs(x - y) ** R(1, 3) * sympy.sign(y - z), x * y * z * (x + 1) * (y - 2) * (z + x) * (x - 7),
+        sympy.Float(1e-9) * x + sympy.Float(3e8) * y, (x + y) ** 2 + sympy.sin(x + y) * (x + y) - 1 / (x + y), sympy.sqrt(x**2) * y,
+        sympy.exp(-((x - y) ** 2) / 2) / sympy.sqrt(2 * sympy.pi), sympy.Max(x, 0) - sympy.Min(y, z, -x), sympy.re(x) * y,
+        sympy.GoldenRatio * x + sympy.EulerGamma, ((2 * x + 1) * 3 - 4) * 5, x**R(22, 7), (x + 1) ** 1.5 * y**-0.5 + x**2.0,
+    ],
+)  # fmt: skip
+def test_awkward_formulas(expr: sympy.Expr) -> None:
+    points = samples(0.1, 0.9, 8)
+    model = assert_compiled(expr, points)
+    assert (model.symbolic_formula(data=points).deviation or 0) < 1e-12
 
 
 # Affine maps

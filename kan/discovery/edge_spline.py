@@ -1,0 +1,95 @@
+r"""The curve of a numeric edge as a function that formulas can name.
+
+    ``phi_l_i_j(x) = w_0 b(x) + sum_m w_m B_m(x)``
+
+with the base function ``b``, the B-splines ``B_m`` on the edge's knots, and the scales and the mask of the edge folded into the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kan.bases.bspline import basis_rows
+from kan.bases.spline_table import SplineTable, tabulate
+from kan.layers.kan_layer import KANLayer
+
+__all__ = ["EdgeSpline"]
+
+BASE_SOURCES = {"silu": "x / (1 + {library}.exp(-x))", "identity": "x", "zero": "0 * x"}
+"""Base functions in Python, by the names that networks give them."""
+
+SPLINE_SOURCE = '''
+def spline(x, knots, weights):
+    """Sum of weighted B-splines, zero outside of their knots; the recursion of Cox and de Boor."""
+    degree = len(knots) - len(weights) - 1
+    values = [(x >= low) * (x < high) * 1.0 for low, high in zip(knots[:-1], knots[1:])]
+    if degree == 0:
+        values[-1] = (x >= knots[-2]) * (x <= knots[-1]) * 1.0
+    for p in range(1, degree + 1):
+        values = [
+            (x - knots[m]) / (knots[m + p] - knots[m]) * values[m]
+            + (knots[m + p + 1] - x) / (knots[m + p + 1] - knots[m + 1]) * values[m + 1]
+            for m in range(len(values) - 1)
+        ]
+    return sum(weight * value for weight, value in zip(weights, values))
+'''
+"""What the source of every edge calls."""
+
+
+class EdgeSpline(nn.Module):
+    """The numeric part of one edge, in double precision; a copy that knows nothing of the layer it comes from.
+
+    Args:
+        layer: the layer.
+        i, j: the edge's input and output.
+        base_name: the name of the layer's base function, if it has one.
+    """
+
+    knots: Tensor
+    weights: Tensor
+
+    def __init__(self, layer: KANLayer, i: int, j: int, base_name: object = None) -> None:
+        super().__init__()
+        edge = layer.get_subset([i], [j]).double()
+        self.degree = edge.k
+        self.base_fun: Callable[[Tensor], Tensor] = edge.base_fun
+        self.base_name = base_name
+        with torch.no_grad():
+            self.register_buffer("knots", edge.grid.detach().clone())
+            self.register_buffer("weights", edge.weight()[0, :, 0].detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values at points of any shape, in their dtype."""
+        points = x.reshape(1, -1).to(self.knots)
+        rows = basis_rows(points, self._table())[0]
+        curve = self.weights[0] * self.base_fun(points[0]) + self.weights[1:] @ rows
+        return curve.reshape(x.shape).to(x)
+
+    def _table(self) -> SplineTable:
+        return tabulate(self.knots, self.degree)
+
+    def source(self, name: str, library: str) -> str:
+        """Python code that defines the function; it calls `SPLINE_SOURCE`.
+
+        Args:
+            name: of the function.
+            library: what numpy or torch is called there.
+
+        Raises:
+            ValueError: if the base function has no name.
+        """
+        base = BASE_SOURCES.get(self.base_name) if isinstance(self.base_name, str) else None
+        if base is None and float(self.weights[0]) != 0:
+            raise ValueError(
+                f"the edge {name} has the base function {self.base_name!r}, of which there is no source code; expected one of "
+                f"{', '.join(BASE_SOURCES)}. Use to_numpy() or to_torch(), which call it."
+            )
+        scale, *weights = self.weights.tolist()
+        term = "" if scale == 0 or base is None or self.base_name == "zero" else f"{scale!r} * ({base.format(library=library)}) + "
+        return (
+            f"\ndef {name}(x):\n    knots = {self.knots[0].tolist()!r}\n    weights = {weights!r}\n"
+            f"    return {term}spline(x, knots, weights)\n"
+        )

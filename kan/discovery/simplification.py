@@ -1,0 +1,80 @@
+"""Simpler forms of expressions, in limited time."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["simplified"]
+
+WORKER = Path(__file__).with_name("simplification_worker.py")
+
+
+def simplified(expressions: Sequence[sympy.Expr], time_limit: float) -> tuple[list[sympy.Expr], list[str]]:
+    """``sympy.simplify`` of each expression, by another process, which is ended when the time is over.
+
+    Args:
+        expressions: simplified in this order.
+        time_limit: seconds for all together; about half a second of it goes into the start of Python.
+
+    Returns:
+        The expressions, as they were where they have not been simplified, and sentences about these.
+
+    Raises:
+        ValueError: if the time limit is no positive number.
+
+    >>> import sympy
+    >>> x = sympy.Symbol("x")
+    >>> simplified([sympy.sin(x) ** 2 + sympy.cos(x) ** 2], time_limit=60)
+    ([1], [])
+    """
+    if isinstance(time_limit, bool) or not isinstance(time_limit, Real) or not 0 < time_limit < math.inf:
+        raise ValueError(f"time_limit must be a positive number of seconds; got {time_limit!r}.")
+    try:
+        sent = pickle.dumps(list(expressions))
+    except (RecursionError, pickle.PicklingError, AttributeError, TypeError) as error:
+        return list(expressions), [f"not simplified: the formula cannot be given to another process ({type(error).__name__}: {error})."]
+    places = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": places},
+    )  # fmt: skip
+    reason = ""
+    try:
+        received, complaints = process.communicate(sent, timeout=time_limit)
+        if process.returncode:
+            last = complaints.decode(errors="replace").strip().splitlines()[-1:]
+            reason = f"sympy failed ({last[0] if last else f'exit status {process.returncode}'})"
+    except subprocess.TimeoutExpired:
+        process.kill()
+        received, _ = process.communicate()
+        reason = f"the time limit of {time_limit:g} s was over"
+    finally:
+        if process.poll() is None:  # an interrupt
+            process.kill()
+            process.communicate()
+    found = _unpickled(received)
+    rest = list(expressions[len(found) :])
+    notes = [f"not simplified: output(s) {', '.join(map(str, range(len(found), len(expressions))))}; {reason}."] if rest else []
+    return found + rest, notes
+
+
+def _unpickled(received: bytes) -> list[sympy.Expr]:
+    """The complete pickles among these bytes."""
+    stream, found = io.BytesIO(received), []
+    while True:
+        try:
+            found.append(pickle.load(stream))
+        except (EOFError, pickle.UnpicklingError):  # the end, or the middle of a pickle
+            return found
