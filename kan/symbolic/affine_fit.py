@@ -13,7 +13,7 @@ The symmetries of a function (:class:`~kan.symbolic.library.Symmetries`) remove 
 logarithms keep the location ``-b/a`` only, ``exp`` keeps ``a`` only, ``x`` and ``0`` keep nothing.
 """
 
-__all__ = ["SymbolicFit", "canonicalise", "fit_affine", "fit_params"]
+__all__ = ["SymbolicFit", "canonicalise", "few_samples", "finish", "fit_affine", "fit_params"]
 
 import math
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def fit_affine(
             curves = slice(first, first + width)
             xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
             ys = y[:, curves].detach().to(torch.float64).mT.contiguous()
-            few = _few(xs, ys)
+            few = few_samples(xs, ys)
             found = dict(
                 zip(
                     alone,
@@ -145,7 +145,7 @@ def fit_affine(
             )
             for k, function in enumerate(functions):
                 a, b = found[k] if kin[k] is None else _shifted(function, *found[kin[k]])
-                affine[k, curves], deficit[k, curves] = _finish(function, xs, ys, a, b)
+                affine[k, curves], deficit[k, curves] = finish(function, xs, ys, a, b)
     at_boundary = (
         torch.stack([_beyond(f, affine[k], a_range, b_range) for k, f in enumerate(functions)]) if functions else affine[..., 0] > 0
     )
@@ -270,7 +270,7 @@ def _shifted(function: SymbolicFunction, a: Tensor, b: Tensor) -> tuple[Tensor, 
     return (a, b - math.pi / 2) if function.torch_fun is torch.cos else (a, b)
 
 
-def _few(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def few_samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Some of very many samples (E, N): the first and the last abscissa, and others at random but the same at every call."""
     n = x.shape[1]
     if n <= POLISH_SAMPLES:
@@ -280,7 +280,7 @@ def _few(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.gather(1, chosen), y.gather(1, chosen)
 
 
-def _finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return affine (E, 4) and 1 - R^2 (E,) on the samples (E, N) themselves, from ``a``, ``b`` of shape (E,)."""
     affine = canonicalise(torch.stack([a, b, torch.ones_like(a), torch.zeros_like(a)], -1), function.symmetries)
     a, b = affine[:, 0], affine[:, 1]

@@ -8,7 +8,7 @@ The search works on ``z = (x - centre) / half`` in [-1, 1] and ``u = alpha z + b
 Symbols: N samples, E curves, F functions, S starts, n samples of one stage.
 """
 
-__all__ = ["POLISH_ELEMENTS", "Ranges", "search"]
+__all__ = ["POLISH_ELEMENTS", "Ranges", "damped_newton", "search"]
 
 import math
 from collections.abc import Sequence
@@ -279,36 +279,32 @@ def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tens
     Where u must stay in an interval, the values of u at both ends of the data are the parameters. One that is at the end of the interval
     and would leave it is held there; one that goes too far stops there.
     """
-    aa, ab, bb = hessian.unbind(-1)
-    ga, gb = gradient.unbind(-1)
+    trial = point + damped_newton(gradient, hessian, damping, point)
     bounded = family.domain.isfinite().any(-1)
-    if bool(bounded.any()):
-        trial = point + _newton(aa, ab, bb, ga, gb, damping, point)
-        rows = bounded.nonzero()[:, 0]
-        some, low, high = point[rows], family.domain[rows, :1, None], family.domain[rows, 1:, None]
-        # ends u(-1) = beta - alpha and u(1) = beta + alpha; with one parameter free both are shifted together
-        both = family.free[rows].all(-1)[:, None, None]
-        ends = torch.stack([some[..., 1] - some[..., 0], some[..., 1] + some[..., 0]], -1)
-        g0, g1 = (gb[rows] - ga[rows]) / 2, (gb[rows] + ga[rows]) / 2
-        h00, h11 = (bb[rows] + aa[rows] - 2 * ab[rows]) / 4, (bb[rows] + aa[rows] + 2 * ab[rows]) / 4
-        h01 = (bb[rows] - aa[rows]) / 4
-        held0 = ((ends[..., 0] <= low) & (g0 < 0)) | ((ends[..., 0] >= high) & (g0 > 0))
-        held1 = ((ends[..., 1] <= low) & (g1 < 0)) | ((ends[..., 1] >= high) & (g1 > 0))
-        step = _newton(
-            torch.where(held0, 0.0, h00), torch.where(held0 | held1, 0.0, h01), torch.where(held1, 0.0, h11),
-            torch.where(held0, 0.0, g0), torch.where(held1, 0.0, g1), damping[rows], ends,
-        )  # fmt: skip
-        ends = (ends + step).clamp(low[..., None], high[..., None])
-        inner = torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], -1) / 2
-        shifted = trial[rows]
-        least = low + some[..., 0].abs()
-        shifted = torch.stack([shifted[..., 0], torch.maximum(shifted[..., 1], least)], -1)
-        trial[rows] = torch.where(both[..., None], inner, shifted)
+    if not bool(bounded.any()):
         return trial
-    return point + _newton(aa, ab, bb, ga, gb, damping, point)
+    rows = bounded.nonzero()[:, 0]
+    some, low, high = point[rows], family.domain[rows, :1, None], family.domain[rows, 1:, None]
+    (aa, ab, bb), (ga, gb) = hessian[rows].unbind(-1), gradient[rows].unbind(-1)
+    # ends u(-1) = beta - alpha and u(1) = beta + alpha
+    ends = torch.stack([some[..., 1] - some[..., 0], some[..., 1] + some[..., 0]], -1)
+    g0, g1 = (gb - ga) / 2, (gb + ga) / 2
+    held0 = ((ends[..., 0] <= low) & (g0 < 0)) | ((ends[..., 0] >= high) & (g0 > 0))
+    held1 = ((ends[..., 1] <= low) & (g1 < 0)) | ((ends[..., 1] >= high) & (g1 > 0))
+    slope = torch.stack([torch.where(held0, 0.0, g0), torch.where(held1, 0.0, g1)], -1)
+    cross = torch.where(held0 | held1, 0.0, (bb - aa) / 4)
+    bend = torch.stack([torch.where(held0, 0.0, (bb + aa - 2 * ab) / 4), cross, torch.where(held1, 0.0, (bb + aa + 2 * ab) / 4)], -1)
+    ends = (ends + damped_newton(slope, bend, damping[rows], ends)).clamp(low[..., None], high[..., None])
+    inner = torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], -1) / 2
+    # with one parameter free both ends are shifted together
+    shifted = torch.stack([trial[rows][..., 0], torch.maximum(trial[rows][..., 1], low + some[..., 0].abs())], -1)
+    trial[rows] = torch.where(family.free[rows].all(-1)[:, None, None, None], inner, shifted)
+    return trial
 
 
-def _newton(aa: Tensor, ab: Tensor, bb: Tensor, ga: Tensor, gb: Tensor, damping: Tensor, point: Tensor) -> Tensor:
+def damped_newton(gradient: Tensor, hessian: Tensor, damping: Tensor, point: Tensor) -> Tensor:
+    """Solve ``(H + damping diag H) step = gradient`` in closed form; a direction without curvature stays put."""
+    (aa, ab, bb), (ga, gb) = hessian.unbind(-1), gradient.unbind(-1)
     aa, bb = aa * (1 + damping), bb * (1 + damping)
     aa, bb = torch.where(aa > 0, aa, 1.0), torch.where(bb > 0, bb, 1.0)
     step = torch.stack([bb * ga - ab * gb, aa * gb - ab * ga], dim=-1) / (aa * bb - ab * ab)[..., None]
