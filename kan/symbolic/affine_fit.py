@@ -13,12 +13,13 @@ The symmetries of a function (:class:`~kan.symbolic.library.Symmetries`) remove 
 logarithms keep the location ``-b/a`` only, ``exp`` keeps ``a`` only, ``x`` and ``0`` keep nothing.
 """
 
-__all__ = ["SymbolicFit", "canonicalise", "few_samples", "finish", "fit_affine", "fit_params"]
+__all__ = ["Curves", "SymbolicFit", "canonicalise", "few_samples", "finish", "fit_affine", "fit_params"]
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def fit_affine(
     b_range: tuple[float, float] = DEFAULT_RANGE,
     grid_number: int = 101,
     starts: int = 6,
-    iterations: int = 40,
+    iterations: int = 24,
     samples: int = 128,
 ) -> SymbolicFit:
     r"""Fit ``c f(a x + b) + d`` to every curve with every function.
@@ -135,7 +136,7 @@ def fit_affine(
             curves = slice(first, first + width)
             xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
             ys = y[:, curves].detach().to(torch.float64).mT.contiguous()
-            few = few_samples(xs, ys)
+            few, samples_of = few_samples(xs, ys), Curves.of(xs, ys)
             found = dict(
                 zip(
                     alone,
@@ -145,7 +146,7 @@ def fit_affine(
             )
             for k, function in enumerate(functions):
                 a, b = found[k] if kin[k] is None else _shifted(function, *found[kin[k]])
-                affine[k, curves], deficit[k, curves] = finish(function, xs, ys, a, b)
+                affine[k, curves], deficit[k, curves] = finish(function, samples_of, a, b)
     at_boundary = (
         torch.stack([_beyond(f, affine[k], a_range, b_range) for k, f in enumerate(functions)]) if functions else affine[..., 0] > 0
     )
@@ -280,23 +281,36 @@ def few_samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.gather(1, chosen), y.gather(1, chosen)
 
 
-def finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return affine (E, 4) and 1 - R^2 (E,) on the samples (E, N) themselves, from ``a``, ``b`` of shape (E,)."""
+class Curves(NamedTuple):
+    """Samples (E, N) and what every function's fit to them needs, (E,)."""
+
+    pieces: list[tuple[Tensor, Tensor]]
+    mean: Tensor
+    total: Tensor
+    constant: Tensor
+    largest: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> "Curves":
+        # pieces of bounded size: temporaries must not grow with the samples
+        pieces = list(zip(x.split(FINISH_SAMPLES, -1), y.split(FINISH_SAMPLES, -1), strict=True))
+        mean = y.mean(-1)
+        total = torch.stack([(part - mean[:, None]).square().sum(-1) for _, part in pieces]).sum(0)
+        constant = total <= y.shape[-1] * (8 * torch.finfo(x.dtype).eps * y.abs().amax(-1)).square()
+        return cls(pieces, mean, total, constant, x.abs().amax(-1))
+
+
+def finish(function: SymbolicFunction, curves: Curves, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return affine (E, 4) and 1 - R^2 (E,) on all samples, from ``a``, ``b`` of shape (E,)."""
+    pieces, mean, total, constant, largest = curves
     affine = canonicalise(torch.stack([a, b, torch.ones_like(a), torch.zeros_like(a)], -1), function.symmetries)
     a, b = affine[:, 0], affine[:, 1]
-    n, mean = y.shape[-1], y.mean(-1)
-    # pieces of bounded size: temporaries must not grow with the samples
-    pieces = list(zip(x.split(FINISH_SAMPLES, -1), y.split(FINISH_SAMPLES, -1), strict=True))
-    total = torch.stack([(part - mean[:, None]).square().sum(-1) for _, part in pieces]).sum(0)
-    eps = torch.finfo(x.dtype).eps
-    constant = total <= n * (8 * eps * y.abs().amax(-1)).square()
-
-    # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
-    plain = torch.stack([value_of(function, part).isfinite().all(-1) for part, _ in pieces]).all(0)
-    affine = torch.stack([plain.to(x), torch.where(plain, 0.0, 0.5).to(x), torch.zeros_like(a), mean], dim=-1)
+    n = sum(part.shape[-1] for part, _ in pieces)
+    affine = torch.zeros_like(affine)
     deficit = torch.ones_like(mean)
+    found_any = torch.zeros_like(constant)
     # round-off may push the outermost sample out of the domain of f: step back by that much
-    slack = 4 * eps * (a.abs() * x.abs().amax(-1) + b.abs())
+    slack = 4 * torch.finfo(a.dtype).eps * (a.abs() * largest + b.abs())
     for a_try, b_try in ((a, b), (a, b + slack), (a, b - slack), (a * (1 - slack), b * (1 - slack))):
 
         def value(part: Tensor, a: Tensor = a_try, b: Tensor = b_try) -> Tensor:
@@ -320,8 +334,14 @@ def finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tenso
         good = quality.isfinite() & (quality < deficit) & ~constant
         affine = torch.where(good[:, None], found, affine)
         deficit = torch.where(good, quality, deficit)
+        found_any |= good
         if bool((good | constant).all()):
             break
+    if not bool(found_any.all()):
+        # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
+        plain = torch.stack([value_of(function, part).isfinite().all(-1) for part, _ in pieces]).all(0)
+        line = torch.stack([plain.to(mean), torch.where(plain, 0.0, 0.5).to(mean), torch.zeros_like(a), mean], dim=-1)
+        affine = torch.where(found_any[:, None], affine, line)
     return affine, deficit
 
 

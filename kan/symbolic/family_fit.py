@@ -24,10 +24,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .affine_fit import few_samples, finish
+from .affine_fit import Curves, few_samples, finish
 from .families import Family, ParametricFunction, damped, polynomial, power, rational, x_sin
 from .lattice import Bank, gridded, of_lattices, standardised
-from .search import damped_newton
+from .search import GIVE_UP, damped_newton
 
 _STARTS = 5
 
@@ -68,7 +68,7 @@ def fit_family(family: Family, x: Tensor, y: Tensor) -> tuple[list[ParametricFun
         rows, affine, deficit = [], [], []
         for e, (row, a, b) in enumerate(found):
             one = slice(e, e + 1)
-            tried = finish(row, xs[one], ys[one], xs.new_tensor([a]), xs.new_tensor([b]))
+            tried = finish(row, Curves.of(xs[one], ys[one]), xs.new_tensor([a]), xs.new_tensor([b]))
             rows.append(row)
             affine.append(tried[0][0])
             deficit.append(tried[1][0])
@@ -116,10 +116,10 @@ def _nonlinear(model: _Model, z: Tensor, y: Tensor, half: Tensor, centre: Tensor
     n = z.shape[1]
     ranks = torch.linspace(0, n - 1, min(n, 128), device=z.device).round().long()
     q, _ = _bank(model, z.device).starts(gridded(z, y), _STARTS)
-    q, loss = _polish(model, z[:, ranks], standardised(y[:, ranks]), q, 16, 1e-4)
+    q, loss = _polish(model, z[:, ranks], standardised(y[:, ranks]), q, 12, 1e-3)
     best = loss.topk(2, dim=-1, largest=False).indices
     q = q.gather(1, best[..., None].expand(-1, -1, q.shape[-1]))
-    q, loss = _polish(model, z, y, q, 30, 1e-9)
+    q, loss = _polish(model, z, y, q, 24, 1e-9)
     q = q.gather(1, loss.argmin(-1)[:, None, None].expand(-1, 1, q.shape[-1]))
     coefficients = _linearise(model, z, y, q)[3][:, 0]
     numbers = zip(q[:, 0].tolist(), coefficients.tolist(), half[:, 0].tolist(), centre[:, 0].tolist(), strict=True)
@@ -131,20 +131,20 @@ def _polish(model: _Model, z: Tensor, y: Tensor, q: Tensor, iterations: int, tol
     loss, gradient, hessian, _ = _linearise(model, z, y, q)
     damping = torch.full_like(loss, 1e-3)
     done = ~loss.isfinite()
-    for _ in range(iterations):
+    for step in range(iterations):
         if bool(done.all()):
             break
         trial = q.clone()
         trial[..., :2] += damped_newton(gradient, hessian, damping, q[..., :2])
         loss_try, gradient_try, hessian_try, _ = _linearise(model, z, y, trial)
         better = (loss_try < loss) & ~done
-        settled = better & ((loss - loss_try <= loss * torch.clamp(1e3 * tolerance * loss, min=tolerance)) | (loss_try < 1e-30))
+        settled = better & ((loss - loss_try <= loss * torch.clamp(1e5 * tolerance * loss.square(), tolerance, 1e-3)) | (loss_try < 1e-30))
         q = torch.where(better[..., None], trial, q)
         loss = torch.where(better, loss_try, loss)
         gradient = torch.where(better[..., None], gradient_try, gradient)
         hessian = torch.where(better[..., None], hessian_try, hessian)
         damping = torch.where(better, damping * 0.1, damping * 8.0)
-        done = done | settled | (damping > 1e4)
+        done = done | settled | (damping > 1e4) | (loss > (GIVE_UP if step >= 4 else 0.1 * GIVE_UP if step >= 12 else torch.inf))
     return q, loss
 
 

@@ -8,7 +8,7 @@ The search works on ``z = (x - centre) / half`` in [-1, 1] and ``u = alpha z + b
 Symbols: N samples, E curves, F functions, S starts, n samples of one stage.
 """
 
-__all__ = ["POLISH_ELEMENTS", "Ranges", "damped_newton", "search"]
+__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "Ranges", "damped_newton", "search"]
 
 import math
 from collections.abc import Sequence
@@ -25,6 +25,9 @@ from .slopes import SLOPES, value_and_slope, value_of
 # Elements of the largest temporary: the scan wants cache, the polish wants few calls
 _SCAN_ELEMENTS = 2**18
 POLISH_ELEMENTS = 2**21
+
+GIVE_UP = 0.02
+"""1 - R^2 of a fit that is not polished to the last digit."""
 
 Ranges: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
@@ -136,7 +139,7 @@ def search(
     point = torch.stack(found)
 
     # 3. polish the starts on the subsample, the best three compete on all samples, the winner is polished there
-    point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 3), 1e-3, box)
+    point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 2), 1e-3, box)
     best = loss.topk(min(3, starts), dim=-1, largest=False).indices
     point = point.gather(2, best[..., None].expand(*best.shape, 2))
     width = max(1, POLISH_ELEMENTS // (point.shape[2] * x.shape[1]))
@@ -211,7 +214,7 @@ def _polish(
     loss, gradient, hessian = _linearise(family, z, y, point)
     damping = torch.full_like(loss, 1e-3)
     done = torch.zeros_like(loss, dtype=torch.bool)
-    for _ in range(iterations):
+    for step in range(iterations):
         live = (~done).flatten(1).any(1).nonzero()[:, 0]
         if len(live) == 0:
             break
@@ -231,9 +234,12 @@ def _polish(
         hessian[live] = torch.where(better[..., None], hessian_try, hessian[live])
         damping[live] = torch.where(better, damping[live] * 0.1, damping[live] * 8.0)
         # a fit that is bad need not be known to many digits; 1e-30 is the square of round-off: nothing is left to gain
-        least = torch.clamp(1e3 * tolerance * before, min=tolerance) * before
+        least = torch.clamp(1e5 * tolerance * before.square(), tolerance, 1e-3) * before
         settled = better & ((before - loss_try <= least) | (loss_try < 1e-30))
-        done[live] |= settled | (expected <= least) | (damping[live] > 1e8)
+        # what is left to gain is of no use where a curve is a line seen from far, or where a fit is bad after many steps
+        hopeless = (trial[..., 1].abs() > 1e5 * trial[..., 0].abs()) & (loss[live] > 1e-12)
+        hopeless |= loss[live] > (GIVE_UP if step >= 4 else 0.1 * GIVE_UP if step >= 12 else torch.inf)
+        done[live] |= settled | hopeless | (expected <= least) | (damping[live] > 1e8)
     return point, loss
 
 

@@ -55,6 +55,9 @@ def value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Tens
     if isinstance(fun, partial) and fun.func is torch.pow and isinstance(n := fun.keywords.get("exponent"), int):
         below = _integer_power(u, n - 1)
         return below * u, n * below
+    if isinstance(fun, partial) and fun.func is torch.pow and "exponent" in fun.keywords:
+        p = fun.keywords["exponent"]
+        return fun(u), p * u.pow(p - 1)
     try:
         with torch.enable_grad():
             u = u.detach().requires_grad_()

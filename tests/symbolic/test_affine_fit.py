@@ -361,4 +361,4 @@ def test_work_is_bounded_and_nothing_is_fitted_twice() -> None:
     assert max(sum(sizes) for sizes in work.values()) < 3 * whole / 10
     expected = fit_affine(x, y, ALL)
     # the table knows where arcsin ends and where the best step is; of a function it has never seen it must feel its way
-    torch.testing.assert_close(fit.r2, expected.r2, rtol=0, atol=5e-3)
+    torch.testing.assert_close(fit.r2, expected.r2, rtol=0, atol=2e-2)
