@@ -190,9 +190,8 @@ def probe(n: int, noise: float, seed: int) -> dict[str, Any]:
             own = next(c for c in found if family_of(c) in names)
             missed[name] = family_of(found[0])
             tied += [name] if own.tied else []
-    print(
-        f"\nlist of {len(PROBE)}, N={n}, noise {noise}: {len(PROBE) - len(missed)} right; missed, with what was said: {missed}; of these tied: {tied}"
-    )
+    print(f"\nlist of {len(PROBE)}, N={n}, noise {noise}: {len(PROBE) - len(missed)} right")
+    print(f"missed, with what was said: {missed}; of these tied: {tied}", flush=True)
     return {"n": n, "noise": noise, "right": len(PROBE) - len(missed), "of": len(PROBE), "missed": missed, "tied": tied}
 
 
@@ -210,8 +209,9 @@ def timing(repeats: int, seed: int) -> dict[str, Any]:
                 fitted_candidates(x, y, lib)
                 seconds += [time.perf_counter() - start] if k else []
         results[lib or "pykan's"] = {"median": statistics.median(seconds), "largest": max(seconds)}
+        median, largest = results[lib or "pykan's"].values()
         print(
-            f"{lib or 'pykan names':12} {statistics.median(seconds):.4f} s per edge (median), {max(seconds):.4f} s at most; the bar is {SECONDS_BAR} s"
+            f"{lib or 'pykan names':12} {median:.4f} s per edge (median), {largest:.4f} s at most; the bar is {SECONDS_BAR} s", flush=True
         )
     return results
 

@@ -176,7 +176,8 @@ def fitted_candidates(
         for name, entry in library.items():
             if isinstance(entry, Family):
                 rows, affines, deficits = families[name]
-                function, affine, deficit, constants = rows[e], affines[e], float(deficits[e]), entry.free
+                function: SymbolicFunction = rows[e]
+                affine, deficit, constants = affines[e], float(deficits[e]), entry.free
                 name = function.name
             else:
                 k = place[name]
@@ -191,9 +192,16 @@ def fitted_candidates(
                 losses = float(scoring.r2_loss_fun(r2)), float(scoring.c_loss_fun(complexity))
                 score = scoring.weight_simple * losses[1] + (1 - scoring.weight_simple) * losses[0]
             found.append(Candidate(name, function, affine, r2, losses[0], complexity, losses[1], score, deficit * total, bits))
-        found = sorted(found, key=lambda c: c.bits) if isinstance(scoring, DescriptionLength) else _ranked(found)
+        found = _shortest(found) if isinstance(scoring, DescriptionLength) else _ranked(found)
         ranked.append([replace(c, tied=data_bits[c.name] - data_bits[found[0].name] < TIED_BITS) for c in found])
     return ranked
+
+
+def _shortest(found: list[Candidate]) -> list[Candidate]:
+    """By bits; of a sine and a cosine, which are the same to round-off, the one that the library has first."""
+    ranked = sorted(found, key=lambda candidate: candidate.bits)
+    first = next(candidate for candidate in found if candidate.bits < ranked[0].bits + 1e-2)
+    return [first, *(candidate for candidate in ranked if candidate is not first)]
 
 
 def _ranked(found: list[Candidate]) -> list[Candidate]:

@@ -145,7 +145,8 @@ def fit_affine(
                 )
             )
             for k, function in enumerate(functions):
-                a, b = found[k] if kin[k] is None else _shifted(function, *found[kin[k]])
+                relative = kin[k]
+                a, b = found[k] if relative is None else _shifted(function, *found[relative])
                 affine[k, curves], deficit[k, curves] = finish(function, samples_of, a, b)
     at_boundary = (
         torch.stack([_beyond(f, affine[k], a_range, b_range) for k, f in enumerate(functions)]) if functions else affine[..., 0] > 0
@@ -292,6 +293,7 @@ class Curves(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> "Curves":
+        """Those of samples x and y, (E, N)."""
         # pieces of bounded size: temporaries must not grow with the samples
         pieces = list(zip(x.split(FINISH_SAMPLES, -1), y.split(FINISH_SAMPLES, -1), strict=True))
         mean = y.mean(-1)
@@ -317,7 +319,7 @@ def finish(function: SymbolicFunction, curves: Curves, a: Tensor, b: Tensor) -> 
             return value_of(function, a[:, None] * part + b[:, None])
 
         first = value(pieces[0][0]) if len(pieces) == 1 else None
-        level = sum((value(part) if first is None else first).sum(-1) for part, _ in pieces) / n
+        level = torch.stack([(value(part) if first is None else first).sum(-1) for part, _ in pieces]).sum(0) / n
         products = torch.zeros_like(mean)
         squares = torch.zeros_like(mean)
         for part, target in pieces:

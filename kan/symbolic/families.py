@@ -106,10 +106,11 @@ def rational(numerator: list[float], denominator: list[float]) -> ParametricFunc
     """``(p_0 + p_1 u) / (q_0 + q_1 u + u^2)``."""
     if len(numerator) != 2 or len(denominator) != 2:
         raise ValueError("rational needs two coefficients of the numerator and two of the denominator.")
-    both = {"numerator": tuple(numerator), "denominator": tuple(denominator)}
+    top, below = (numerator[0], numerator[1]), (denominator[0], denominator[1])
     name = f"rational({','.join(map(_digits, numerator))};{','.join(map(_digits, denominator))})"
-    fun = partial(_rational, **both)
-    return ParametricFunction(name, fun, partial(_sympy_rational, **both), 4, partial(_safe_rational, **both))
+    fun = partial(_rational, numerator=top, denominator=below)
+    sympy_fun = partial(_sympy_rational, numerator=top, denominator=below)
+    return ParametricFunction(name, fun, sympy_fun, 4, partial(_safe_rational, numerator=top, denominator=below))
 
 
 def damped(rate: list[float]) -> ParametricFunction:
@@ -269,23 +270,22 @@ def _hyperbolic(name: str, fun: Callable[[Tensor], Tensor], reflection: tuple[fl
     return _ExtendedFunction(*_named(name, fun, name, 3, reflection=reflection)._fields())
 
 
-_ROWS: dict[str, SymbolicFunction | Family] = {
-    row.name: row
-    for row in (
-        _hyperbolic("cosh", torch.cosh, _EVEN),
-        _hyperbolic("sinh", torch.sinh, _ODD),
-        _row("sin^2", _sine_squared, _sympy_sine_squared, 3, Symmetries(_EVEN, period=(math.pi, 1.0))),
-        _row("1/(1+x^2)", _lorentzian, _sympy_lorentzian, 3, Symmetries(_EVEN)),
-        _row("x*exp(x)", partial(_x_times, fun=torch.exp), partial(_sympy_x_times, function="exp"), 4, Symmetries()),
-        _row("x*sin(x)", partial(_x_times, fun=torch.sin), partial(_sympy_x_times, function="sin"), 4, Symmetries(_EVEN)),
-        _row("x*cos(x)", partial(_x_times, fun=torch.cos), partial(_sympy_x_times, function="cos"), 4, Symmetries(_ODD)),
-        Family("x^p", 4, power, constants=1, free=4),
-        *(Family(f"poly{n}", n + 1, polynomial, constants=n, free=n + 1) for n in range(2, 6)),
-        Family("rational", 4, rational, constants=4, free=5),
-        Family("damped", 4, damped, constants=1, free=5),
-        Family("x_sin", 4, x_sin, constants=1, free=5),
-    )
-}
+_ENTRIES: tuple[SymbolicFunction | Family, ...] = (
+    _hyperbolic("cosh", torch.cosh, _EVEN),
+    _hyperbolic("sinh", torch.sinh, _ODD),
+    _row("sin^2", _sine_squared, _sympy_sine_squared, 3, Symmetries(_EVEN, period=(math.pi, 1.0))),
+    _row("1/(1+x^2)", _lorentzian, _sympy_lorentzian, 3, Symmetries(_EVEN)),
+    _row("x*exp(x)", partial(_x_times, fun=torch.exp), partial(_sympy_x_times, function="exp"), 4, Symmetries()),
+    _row("x*sin(x)", partial(_x_times, fun=torch.sin), partial(_sympy_x_times, function="sin"), 4, Symmetries(_EVEN)),
+    _row("x*cos(x)", partial(_x_times, fun=torch.cos), partial(_sympy_x_times, function="cos"), 4, Symmetries(_ODD)),
+    Family("x^p", 4, power, constants=1, free=4),
+    *(Family(f"poly{n}", n + 1, polynomial, constants=n, free=n + 1) for n in range(2, 6)),
+    Family("rational", 4, rational, constants=4, free=5),
+    Family("damped", 4, damped, constants=1, free=5),
+    Family("x_sin", 4, x_sin, constants=1, free=5),
+)
+
+_ROWS: dict[str, SymbolicFunction | Family] = {entry.name: entry for entry in _ENTRIES}
 
 EXTENDED_LIB: dict[str, SymbolicFunction | Family] = dict(_ROWS)
 """What ``lib="extended"`` has beside ``SYMBOLIC_LIB``: rows, and families that a fit chooses the constants of."""

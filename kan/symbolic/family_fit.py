@@ -40,11 +40,13 @@ class _Model:
         columns: ``(z, q) -> (..., K, n)`` and their derivatives by q, ``(..., 2, K, n)``.
         lattices: Starts, shape (A, B, 2 or 3) each.
         row: ``(q, coefficients, half, centre) -> (row, a, b)``, all numbers.
+        extra: One more start, from curves (E, n).
     """
 
     columns: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     lattices: Callable[[], list[Tensor]]
     row: Callable[[list[float], list[float], float, float], tuple[ParametricFunction, float, float]]
+    extra: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def fit_family(family: Family, x: Tensor, y: Tensor) -> tuple[list[ParametricFunction], Tensor, Tensor]:
@@ -116,12 +118,14 @@ def _nonlinear(model: _Model, z: Tensor, y: Tensor, half: Tensor, centre: Tensor
     n = z.shape[1]
     ranks = torch.linspace(0, n - 1, min(n, 128), device=z.device).round().long()
     q, _ = _bank(model, z.device).starts(gridded(z, y), _STARTS)
+    if model.extra is not None:
+        q = torch.cat([q[:, :-1], model.extra(z, y)[:, None]], 1)
     q, loss = _polish(model, z[:, ranks], standardised(y[:, ranks]), q, 12, 1e-3)
     best = loss.topk(2, dim=-1, largest=False).indices
     q = q.gather(1, best[..., None].expand(-1, -1, q.shape[-1]))
-    q, loss = _polish(model, z, y, q, 24, 1e-9)
+    q, loss = _polish(model, z, y, q, 40, 1e-9)
     q = q.gather(1, loss.argmin(-1)[:, None, None].expand(-1, 1, q.shape[-1]))
-    coefficients = _linearise(model, z, y, q)[3][:, 0]
+    coefficients = _linearise(model, z, y, q)[3][:, 0].nan_to_num(1.0, 1.0, 1.0)  # any row will do where none fits
     numbers = zip(q[:, 0].tolist(), coefficients.tolist(), half[:, 0].tolist(), centre[:, 0].tolist(), strict=True)
     return [model.row(*found) for found in numbers]
 
@@ -149,7 +153,7 @@ def _polish(model: _Model, z: Tensor, y: Tensor, q: Tensor, iterations: int, tol
 
 
 def _linearise(model: _Model, z: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the loss (E, S), its gradient (E, S, 2), Gauss-Newton Hessian (E, S, 3: 00, 01, 11) and the columns' coefficients (E, S, K)."""
+    """Return the loss (E, S), its gradient (E, S, 2), Gauss-Newton Hessian (E, S, 3: 00, 01, 11) and the coefficients (E, S, K)."""
     columns, slopes = model.columns(z[:, None], q)
     mean = columns.mean(-1, keepdim=True)
     columns = columns - mean
@@ -272,6 +276,19 @@ def _rational_lattices() -> list[Tensor]:
     return [complex_poles, real_poles]
 
 
+def _linear_rational(z: Tensor, y: Tensor) -> Tensor:
+    """(m, v) by least squares on ``y Q = P``, which is linear in the coefficients; weights 1 / Q make the residual that of y."""
+    weight = torch.ones_like(z)
+    q = z.new_zeros(z.shape[0], 2)
+    for _ in range(3):
+        design = torch.stack([z * y, y, -torch.ones_like(z), -z, -z * z], -1) * weight[..., None]
+        solution = torch.linalg.lstsq(design, (-z * z * y * weight)[..., None]).solution[..., 0]
+        q = solution[:, :2].nan_to_num(0.0, 0.0, 0.0)
+        weight = 1 / (z * z + q[:, :1] * z + q[:, 1:]).abs().clamp(min=1e-6)
+    m = -q[:, 0] / 2
+    return torch.stack([m, q[:, 1] - m * m], -1)
+
+
 # Rows, in the units of x: z = (x - centre) / half
 
 
@@ -314,5 +331,5 @@ _MODELS = {
     "x^p": _Model(_power_columns, _power_lattices, _power_row),
     "damped": _Model(_damped_columns, _damped_lattices, _damped_row),
     "x_sin": _Model(_x_sin_columns, _x_sin_lattices, _x_sin_row),
-    "rational": _Model(_rational_columns, _rational_lattices, _rational_row),
+    "rational": _Model(_rational_columns, _rational_lattices, _rational_row, _linear_rational),
 }

@@ -122,7 +122,8 @@ def periodogram(z: Tensor, y: Tensor, count: int, least: float) -> Tensor:
     # 1000 evenly spaced samples say nothing about more than 500 waves
     allowed = (frequency > least) & (frequency < math.pi * z.shape[1] / 2)
     peak = (power == torch.nn.functional.max_pool1d(power, 3, 1, 1)) & allowed
-    return frequency[torch.where(peak, power, -1.0).topk(count, -1).indices]
+    highest: Tensor = torch.where(peak, power, -1.0).topk(count, -1).indices
+    return frequency[highest]
 
 
 def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor, count: int, value_of: Callable[..., Tensor]) -> Tensor:
@@ -145,7 +146,7 @@ def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor,
         phase = torch.linspace(-0.5, 0.5, 9, dtype=z.dtype, device=z.device)[:-1] * period
         few = slice(None, None, max(1, z.shape[1] // 1024))
         u = alpha[:, :, None, None] * z[:, None, None, few] + phase[:, None]
-        wave = standardised(value_of(function, u).flatten(0, 2)).unflatten(0, u.shape[:3])
+        wave = standardised(value_of(function, u).flatten(0, 2)).unflatten(0, tuple(u.shape[:3]))
         best = (wave @ y[:, None, few, None]).squeeze(-1).square().nan_to_num(0.0).argmax(-1)
         points = torch.cat([points[:, : count - n], torch.stack([alpha, phase[best]], -1)], 1)
     return points
@@ -167,7 +168,8 @@ def bank_of(function: SymbolicFunction, value_of: Callable[..., Tensor], device:
     try:
         return _kept_bank(function, value_of, device)
     except TypeError:  # a callable that cannot be hashed cannot be remembered
-        return _kept_bank.__wrapped__(function, value_of, device)
+        bank: Bank = _kept_bank.__wrapped__(function, value_of, device)
+        return bank
 
 
 @lru_cache(maxsize=64)

@@ -189,7 +189,8 @@ def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
         return torch.stack(
             [start[..., 0].new_tensor(1.0 if box.a[1] > 0 else -1.0).expand(start.shape[:2]), start.new_full(start.shape[:2], 2.0)], -1
         )
-    ends = torch.tensor([max(box.a[0], -10.0), min(box.a[1], 10.0)], dtype=start.dtype, device=start.device) * 0.5 * box.half
+    low, high = max(box.a[0], -10.0), min(box.a[1], 10.0)
+    ends = torch.tensor([low + share * (high - low) for share in (0.05, 0.5)], dtype=start.dtype, device=start.device) * box.half
     alpha = ends[:, torch.arange(start.shape[1], device=start.device) % 2]
     return torch.stack([alpha, -alpha.abs()], -1)
 
