@@ -13,19 +13,30 @@ The symmetries of a function (:class:`~kan.symbolic.library.Symmetries`) remove 
 logarithms keep the location ``-b/a`` only, ``exp`` keeps ``a`` only, ``x`` and ``0`` keep nothing.
 """
 
-__all__ = ["SymbolicFit", "canonicalise", "fit_affine", "fit_params"]
+__all__ = ["Curves", "SymbolicFit", "canonicalise", "few_samples", "finish", "fit_affine", "fit_params"]
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .library import SYMBOLIC_LIB, SymbolicFunction, Symmetries, TorchFun, _regular, _sympy_undefined
-from .search import POLISH_ELEMENTS, search, value_of
+from .search import POLISH_ELEMENTS, search
+from .slopes import value_of
+
+DEFAULT_RANGE = (-10.0, 10.0)
+"""pykan's range of a and of b, which stands for no limit here."""
+
+POLISH_SAMPLES = 2**15
+"""Most samples of a curve that the search looks at."""
+
+FINISH_SAMPLES = 2**20
+"""Samples that c, d and R^2 are summed over at a time."""
 
 # exp(a x + b) becomes c exp(a x) while |c| stays within [1e-3, 1e3]; beyond, c is +-1 and b holds its logarithm
 _MODERATE_LOG_SCALE = math.log(1e3)
@@ -38,12 +49,14 @@ class SymbolicFit:
     Args:
         affine: ``(a, b, c, d)``, shape (F, E, 4).
         r2: Coefficient of determination on all samples, in [0, 1], shape (F, E).
-        at_boundary: Whether the best lattice point lay on the border of its lattice, bool, shape (F, E).
+        at_boundary: Whether a or b lies on the border of its range or beyond, bool, shape (F, E).
+        deficit: 1 - R^2 to full relative accuracy, shape (F, E); 1 for a constant curve.
     """
 
     affine: Tensor
     r2: Tensor
     at_boundary: Tensor
+    deficit: Tensor
 
 
 def fit_affine(
@@ -51,20 +64,20 @@ def fit_affine(
     y: Tensor,
     functions: Sequence[SymbolicFunction],
     *,
-    a_range: tuple[float, float] = (-10.0, 10.0),
-    b_range: tuple[float, float] = (-10.0, 10.0),
+    a_range: tuple[float, float] = DEFAULT_RANGE,
+    b_range: tuple[float, float] = DEFAULT_RANGE,
     grid_number: int = 101,
-    starts: int = 8,
-    iterations: int = 40,
+    starts: int = 6,
+    iterations: int = 24,
     samples: int = 128,
 ) -> SymbolicFit:
     r"""Fit ``c f(a x + b) + d`` to every curve with every function.
 
     .. math:: \min_{a,b,c,d} \sum_n \bigl(y_n - c f(a x_n + b) - d\bigr)^2
 
-    The ranges bound one lattice, not the answer: a second lattice in units of the data covers slopes and locations
-    that the ranges miss when ``x`` is large or small, and the polish goes wherever the fit improves. Of functions with
-    a scale symmetry only the location ``-b/a`` is searched, so of the ranges only the signs of ``a`` matter.
+    The default ranges are no limits: starts are in units of the data, and the polish goes wherever the fit improves. Any other range
+    bounds a, or b, in the units of ``x``, wherever a symmetry of the function does not make them redundant.
+    The polish uses at most 32768 samples of a curve, drawn at random but always the same; c, d and R^2 are of all samples.
 
     A candidate counts only if ``f`` is finite on every sample and varies enough there: a wrong function can imitate a
     line or a tail ever better as ``c`` grows without bound, and is stopped at about ``|c| = 1e4 std(y)``.
@@ -76,9 +89,9 @@ def fit_affine(
         x: Abscissae, shape (N, E), one column per curve.
         y: Ordinates, shape (N, E).
         functions: F rows of the table.
-        a_range: Slopes of the lattice.
-        b_range: Offsets of the lattice.
-        grid_number: Lattice points per range.
+        a_range: Limits of the slope; (-10, 10) stands for none.
+        b_range: Limits of the offset; (-10, 10) stands for none.
+        grid_number: Points per range of the lattice that limits are searched by.
         starts: Local maxima that are polished.
         iterations: Most Levenberg-Marquardt steps on all samples; the starts get half as many.
         samples: Samples per curve in the search for starts.
@@ -101,34 +114,52 @@ def fit_affine(
     """
     _check_curves(x, y)
     _check_search(a_range, b_range, grid_number, starts, iterations, samples)
-    # the table has functions under two names: each is fitted once
+    # the table has functions under two names, or that are others shifted: each is searched once
     place: dict[tuple[int, Symmetries], int] = {}
     rows = [place.setdefault((id(function.torch_fun), function.symmetries), len(place)) for function in functions]
     functions = [functions[rows.index(k)] for k in range(len(place))]
+    given = tuple(a_range) != DEFAULT_RANGE or tuple(b_range) != DEFAULT_RANGE
+    limits = (_limits(a_range), _limits(b_range)) if given else None
+    kin = [
+        None if given else next((g for g, f in enumerate(functions) if f.torch_fun is KIN.get(function.torch_fun)), None)
+        for function in functions
+    ]
+    alone = [k for k, relative in enumerate(kin) if relative is None]
     shape = (len(functions), x.shape[1])
-    width = max(1, POLISH_ELEMENTS // (max(1, len(functions)) * starts * samples))
+    width = max(1, min(POLISH_ELEMENTS // (max(1, len(functions)) * starts * samples), FINISH_SAMPLES // len(x)))
 
     # slopes come from autograd, which inference mode would forbid
     with torch.inference_mode(False), torch.no_grad():
         affine = torch.empty(*shape, 4, dtype=torch.float64, device=x.device)
-        r2 = torch.empty(shape, dtype=torch.float64, device=x.device)
-        at_boundary = torch.zeros(shape, dtype=torch.bool, device=x.device)
+        deficit = torch.empty(shape, dtype=torch.float64, device=x.device)
         for first in range(0, x.shape[1], width):
             curves = slice(first, first + width)
             xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
             ys = y[:, curves].detach().to(torch.float64).mT.contiguous()
-            a, b, at_boundary[:, curves] = search(xs, ys, functions, (a_range, b_range), grid_number, starts, iterations, samples)
+            few, samples_of = few_samples(xs, ys), Curves.of(xs, ys)
+            found = dict(
+                zip(
+                    alone,
+                    zip(*search(*few, [functions[k] for k in alone], limits, grid_number, starts, iterations, samples), strict=True),
+                    strict=True,
+                )
+            )
             for k, function in enumerate(functions):
-                affine[k, curves], r2[k, curves] = _finish(function, xs, ys, a[k], b[k])
-    return SymbolicFit(affine[rows], r2[rows], at_boundary[rows])
+                relative = kin[k]
+                a, b = found[k] if relative is None else _shifted(function, *found[relative])
+                affine[k, curves], deficit[k, curves] = finish(function, samples_of, a, b)
+    at_boundary = (
+        torch.stack([_beyond(f, affine[k], a_range, b_range) for k, f in enumerate(functions)]) if functions else affine[..., 0] > 0
+    )
+    return SymbolicFit(affine[rows], (1 - deficit[rows]).clamp(0.0, 1.0), at_boundary[rows], deficit[rows])
 
 
 def fit_params(
     x: Tensor | np.ndarray,
     y: Tensor | np.ndarray,
     fun: TorchFun,
-    a_range: tuple[float, float] = (-10.0, 10.0),
-    b_range: tuple[float, float] = (-10.0, 10.0),
+    a_range: tuple[float, float] = DEFAULT_RANGE,
+    b_range: tuple[float, float] = DEFAULT_RANGE,
     grid_number: int = 101,
     iteration: int = 3,
     verbose: bool = True,
@@ -232,36 +263,109 @@ def canonicalise(affine: Tensor, symmetries: Symmetries) -> Tensor:
     return torch.stack([a, b, c, d], dim=-1)
 
 
-def _finish(function: SymbolicFunction, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return affine (E, 4) and R^2 (E,) on the samples (E, N) themselves, from ``a``, ``b`` of shape (E,)."""
+KIN: dict[TorchFun, TorchFun] = {torch.cos: torch.sin, torch.arccos: torch.arcsin}
+"""Functions that another one is up to shifts and signs: the search finds both at once."""
+
+
+def _shifted(function: SymbolicFunction, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The (a, b) of a function that its relative's (a, b) make: sin(u) = cos(u - pi/2), arcsin(u) = pi/2 - arccos(u)."""
+    return (a, b - math.pi / 2) if function.torch_fun is torch.cos else (a, b)
+
+
+def few_samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of very many samples (E, N): the first and the last abscissa, and others at random but the same at every call."""
+    n = x.shape[1]
+    if n <= POLISH_SAMPLES:
+        return x, y
+    chosen = torch.randint(n, (POLISH_SAMPLES,), generator=torch.Generator().manual_seed(0)).to(x.device).expand(x.shape[0], -1)
+    chosen = torch.cat([chosen, x.argmin(-1, keepdim=True), x.argmax(-1, keepdim=True)], -1)
+    return x.gather(1, chosen), y.gather(1, chosen)
+
+
+class Curves(NamedTuple):
+    """Samples (E, N) and what every function's fit to them needs, (E,)."""
+
+    pieces: list[tuple[Tensor, Tensor]]
+    mean: Tensor
+    total: Tensor
+    constant: Tensor
+    largest: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> "Curves":
+        """Those of samples x and y, (E, N)."""
+        # pieces of bounded size: temporaries must not grow with the samples
+        pieces = list(zip(x.split(FINISH_SAMPLES, -1), y.split(FINISH_SAMPLES, -1), strict=True))
+        mean = y.mean(-1)
+        total = torch.stack([(part - mean[:, None]).square().sum(-1) for _, part in pieces]).sum(0)
+        constant = total <= y.shape[-1] * (8 * torch.finfo(x.dtype).eps * y.abs().amax(-1)).square()
+        return cls(pieces, mean, total, constant, x.abs().amax(-1))
+
+
+def finish(function: SymbolicFunction, curves: Curves, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return affine (E, 4) and 1 - R^2 (E,) on all samples, from ``a``, ``b`` of shape (E,)."""
+    pieces, mean, total, constant, largest = curves
     affine = canonicalise(torch.stack([a, b, torch.ones_like(a), torch.zeros_like(a)], -1), function.symmetries)
     a, b = affine[:, 0], affine[:, 1]
-    mean = y.mean(-1)
-    deviation = y - mean[:, None]
-    total = deviation.square().sum(-1)
-    eps = torch.finfo(x.dtype).eps
-    constant = total <= y.shape[-1] * (8 * eps * y.abs().amax(-1)).square()
-
-    # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
-    plain = value_of(function, x).isfinite().all(-1)
-    affine = torch.stack([plain.to(x), torch.where(plain, 0.0, 0.5).to(x), torch.zeros_like(a), mean], dim=-1)
-    r2 = torch.zeros_like(mean)
+    n = sum(part.shape[-1] for part, _ in pieces)
+    affine = torch.zeros_like(affine)
+    deficit = torch.ones_like(mean)
+    found_any = torch.zeros_like(constant)
     # round-off may push the outermost sample out of the domain of f: step back by that much
-    slack = 4 * eps * (a.abs() * x.abs().amax(-1) + b.abs())
+    slack = 4 * torch.finfo(a.dtype).eps * (a.abs() * largest + b.abs())
     for a_try, b_try in ((a, b), (a, b + slack), (a, b - slack), (a * (1 - slack), b * (1 - slack))):
-        value = value_of(function, a_try[:, None] * x + b_try[:, None])
-        centred = value - value.mean(-1, keepdim=True)
-        c = (centred * deviation).sum(-1) / centred.square().sum(-1)
-        found = torch.stack([a_try, b_try, c, mean - c * value.mean(-1)], dim=-1)
-        found = canonicalise(found, function.symmetries)
-        fitted = found[:, 2:3] * value_of(function, found[:, :1] * x + found[:, 1:2]) + found[:, 3:]
-        quality = 1 - (y - fitted).square().sum(-1) / total
-        good = quality.isfinite() & (quality > r2) & ~constant
+
+        def value(part: Tensor, a: Tensor = a_try, b: Tensor = b_try) -> Tensor:
+            return value_of(function, a[:, None] * part + b[:, None])
+
+        first = value(pieces[0][0]) if len(pieces) == 1 else None
+        level = torch.stack([(value(part) if first is None else first).sum(-1) for part, _ in pieces]).sum(0) / n
+        products = torch.zeros_like(mean)
+        squares = torch.zeros_like(mean)
+        for part, target in pieces:
+            centred = (value(part) if first is None else first) - level[:, None]
+            products += (centred * (target - mean[:, None])).sum(-1)
+            squares += centred.square().sum(-1)
+        c = products / squares
+        found = canonicalise(torch.stack([a_try, b_try, c, mean - c * level], dim=-1), function.symmetries)
+        rss = torch.zeros_like(mean)
+        for part, target in pieces:
+            fitted = found[:, 2:3] * value_of(function, found[:, :1] * part + found[:, 1:2]) + found[:, 3:]
+            rss += (target - fitted).square().sum(-1)
+        quality = rss / total
+        good = quality.isfinite() & (quality < deficit) & ~constant
         affine = torch.where(good[:, None], found, affine)
-        r2 = torch.where(good, quality.clamp(max=1.0), r2)
+        deficit = torch.where(good, quality, deficit)
+        found_any |= good
         if bool((good | constant).all()):
             break
-    return affine, r2
+    if not bool(found_any.all()):
+        # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
+        plain = torch.stack([value_of(function, part).isfinite().all(-1) for part, _ in pieces]).all(0)
+        line = torch.stack([plain.to(mean), torch.where(plain, 0.0, 0.5).to(mean), torch.zeros_like(a), mean], dim=-1)
+        affine = torch.where(found_any[:, None], affine, line)
+    return affine, deficit
+
+
+def _beyond(function: SymbolicFunction, affine: Tensor, a_range: tuple[float, float], b_range: tuple[float, float]) -> Tensor:
+    """Whether a or b of curves (E, 4) lies on the border of its range or beyond, where it is more than a convention."""
+    symmetries = function.symmetries
+    out = torch.zeros_like(affine[:, 0], dtype=torch.bool)
+    for value, (low, high), matters in (
+        (affine[:, 0], a_range, symmetries.scaling is None),
+        (affine[:, 1], b_range, symmetries.scaling is None and symmetries.translation is None and symmetries.period is None),
+    ):
+        if matters:
+            edge = 1e-3 * (high - low)
+            inside = (value > low + edge) & (value < high - edge)
+            mirrored = (-value > low + edge) & (-value < high - edge)
+            out |= ~(inside | (mirrored if symmetries.reflection is not None else inside))
+    return out & (affine[:, 2] != 0)
+
+
+def _limits(given: tuple[float, float]) -> tuple[float, float]:
+    """A range as limits: pykan's default is none."""
+    return (-math.inf, math.inf) if tuple(given) == DEFAULT_RANGE else given
 
 
 def _unnamed(fun: TorchFun) -> SymbolicFunction:

@@ -46,13 +46,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
 from kan.symbolic.portable import dumps
+
+if TYPE_CHECKING:
+    from kan.symbolic.families import Family
 
 Threshold: TypeAlias = Tensor | tuple[()]
 TorchFun: TypeAlias = Callable[[Tensor], Tensor]
@@ -388,20 +391,25 @@ def _unpickled(fields: bytes) -> SymbolicFunction:
     return SymbolicFunction(*pickle.loads(fields))
 
 
-def add_symbolic(name: str, fun: TorchFun, c: float = 1, fun_singularity: SingularityFun | None = None) -> None:
+def add_symbolic(
+    name: str,
+    fun: TorchFun,
+    c: float = 1,
+    fun_singularity: SingularityFun | None = None,
+    sympy_fun: Callable[[Any], Any] | None = None,
+) -> None:
     """Register a function of your own under ``SYMBOLIC_LIB[name]``; an existing row of that name is replaced.
-
-    In formulas it appears as the undefined sympy function ``name``.
 
     Args:
         name: Key of the new row.
         fun: ``f(u) -> Tensor``, elementwise.
         c: Complexity.
         fun_singularity: ``f(u, y_th) -> (t, value)``; without it ``fun`` is used whatever the threshold.
+        sympy_fun: ``f(expr) -> expr``, what formulas say; without it they have the undefined sympy function ``name``.
 
     Raises:
         ValueError: ``name`` is empty or ``c`` is not finite.
-        TypeError: ``name`` is not a string, ``fun`` or ``fun_singularity`` is not callable or ``c`` is not a number.
+        TypeError: ``name`` is not a string, ``fun``, ``fun_singularity`` or ``sympy_fun`` is not callable or ``c`` is not a number.
 
     Example:
         >>> add_symbolic("sinc", torch.sinc, c=3)
@@ -416,15 +424,18 @@ def add_symbolic(name: str, fun: TorchFun, c: float = 1, fun_singularity: Singul
         raise TypeError(f"fun must be a callable that maps a tensor to a tensor, got {type(fun).__name__}.")
     if fun_singularity is not None and not callable(fun_singularity):
         raise TypeError(f"fun_singularity must be a callable (u, y_th) -> (t, value) or None, got {type(fun_singularity).__name__}.")
+    if sympy_fun is not None and not callable(sympy_fun):
+        raise TypeError(f"sympy_fun must be a callable that maps an expression to an expression or None, got {type(sympy_fun).__name__}.")
     if isinstance(c, bool) or not isinstance(c, Real):
         raise TypeError(f"c, the complexity, must be a number, got {type(c).__name__}.")
     if not math.isfinite(c):
         raise ValueError(f"c, the complexity, must be finite, got {c}.")
-    SYMBOLIC_LIB[name] = SymbolicFunction(name, fun, partial(_sympy_undefined, name), c, fun_singularity or partial(_regular, fun))
+    expression = sympy_fun or partial(_sympy_undefined, name)
+    SYMBOLIC_LIB[name] = SymbolicFunction(name, fun, expression, c, fun_singularity or partial(_regular, fun))
 
 
 def lookup(name: str) -> SymbolicFunction:
-    """Return the row of ``SYMBOLIC_LIB`` called ``name``.
+    """Return the row called ``name``: of ``SYMBOLIC_LIB``, of the extended library, or one that its name tells, such as ``"x^1.7"``.
 
     Raises:
         ValueError: There is no such row; the message suggests the nearest names.
@@ -434,18 +445,29 @@ def lookup(name: str) -> SymbolicFunction:
         3
     """
     if name not in SYMBOLIC_LIB:
+        from .families import EXTENDED_LIB, from_name  # they are made of rows: that room is above this one
+
+        row = EXTENDED_LIB.get(name) or from_name(name)
+        if isinstance(row, SymbolicFunction):
+            return row
+        if row is not None:
+            raise ValueError(f"{name!r} is a family of functions; an edge has one of them, such as {_example(row.name)!r}.")
         raise ValueError(f"{unknown_name('symbolic function', name, SYMBOLIC_LIB)} add_symbolic registers a function of your own.")
     return _as_row(name, SYMBOLIC_LIB[name])
 
 
-def resolve_library(
-    lib: Sequence[str] | Mapping[str, SymbolicFunction | tuple[Any, ...]] | None = None,
-) -> dict[str, SymbolicFunction]:
-    """Turn the ``lib`` argument of the symbolic workflow into a dict of rows, in the order given.
+def _example(family: str) -> str:
+    """The name of a row of a family."""
+    shown = {"x^p": "x^1.7", "rational": "rational(1,0;1,0)", "damped": "damped(-0.2)", "x_sin": "x_sin(0.5)"}
+    return shown.get(family, "poly(1,0,-2)")
+
+
+def resolve_library(lib: str | Sequence[str] | Mapping[str, Any] | None = None) -> dict[str, "SymbolicFunction | Family"]:
+    """Turn the ``lib`` argument of the symbolic workflow into a dict of rows and families, in the order given.
 
     Args:
-        lib: None for the whole of ``SYMBOLIC_LIB``, a sequence of names, or a dict from names to rows or to pykan's
-            4-tuples.
+        lib: None for the whole of ``SYMBOLIC_LIB``, ``"extended"`` for that and ``EXTENDED_LIB``, a sequence of names of both, or a dict
+            from names to rows, to families or to pykan's 4-tuples.
 
     Raises:
         ValueError: ``lib`` is empty, or holds an unknown name or a tuple that is not a row.
@@ -455,12 +477,17 @@ def resolve_library(
         >>> list(resolve_library(["x", "sin"]))
         ['x', 'sin']
     """
+    from .families import EXTENDED_LIB, Family
+
+    if isinstance(lib, str) and lib == "extended":
+        lib = {**SYMBOLIC_LIB, **{name: entry for name, entry in EXTENDED_LIB.items() if name not in SYMBOLIC_LIB}}
     if isinstance(lib, str):
         raise TypeError(f"lib must be a list of names, got the string {lib!r}; write [{lib!r}].")
     if isinstance(lib, Mapping):
-        rows = {name: _as_row(name, entry) for name, entry in lib.items()}
+        rows = {name: entry if isinstance(entry, Family) else _as_row(name, entry) for name, entry in lib.items()}
     else:
-        rows = {name: lookup(name) for name in (SYMBOLIC_LIB if lib is None else lib)}
+        families = {name: entry for name, entry in EXTENDED_LIB.items() if isinstance(entry, Family) and name not in SYMBOLIC_LIB}
+        rows = {name: families[name] if name in families else lookup(name) for name in (SYMBOLIC_LIB if lib is None else lib)}
     if not rows:
         raise ValueError("lib is empty: name at least one function, or pass None for the whole of SYMBOLIC_LIB.")
     return rows

@@ -1,40 +1,35 @@
 r"""The search for (a, b) in :math:`y \approx c\,f(a x + b) + d`, with c and d projected out; see `kan.symbolic.affine_fit`.
 
-1. Lattices of :math:`(a, b)` are scored on a subsample spaced by rank, in float32.
-2. The best local maxima are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian).
-3. The winner is polished on all samples in float64.
+1. Banks of :math:`(a, b)` are scored on a common grid, in float32; see `kan.symbolic.lattice`.
+2. The best local maxima are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian), on few samples.
+3. The best of them on all samples is polished there.
 
 The search works on ``z = (x - centre) / half`` in [-1, 1] and ``u = alpha z + beta``, so units of ``x`` do not matter.
 Symbols: N samples, E curves, F functions, S starts, n samples of one stage.
 """
 
-__all__ = ["POLISH_ELEMENTS", "search", "value_of"]
+__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "Ranges", "damped_newton", "search"]
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from .library import SymbolicFunction, Symmetries
+from .lattice import DOMAINS, LEAST_SPREAD, gridded, standardised, starts_of
+from .library import SymbolicFunction
+from .slopes import SLOPES, value_and_slope, value_of
 
-# Elements of the largest temporary: the lattice scan wants cache, the polish wants few calls
+# Elements of the largest temporary: the scan wants cache, the polish wants few calls
 _SCAN_ELEMENTS = 2**18
 POLISH_ELEMENTS = 2**21
 
-# Least std(F) in units of F's size: a wrong f that bends into a line or a tail would let c and d grow without bound
-_LEAST_SPREAD = 1e-4
+GIVE_UP = 0.02
+"""1 - R^2 of a fit that is not polished to the last digit."""
 
-
-class _Lattice(NamedTuple):
-    """Candidates (alpha, beta) of E curves: A slopes with B offsets each."""
-
-    alpha: Tensor  # (E, A)
-    beta: Tensor  # (E, A, B)
-    border: Tensor  # (A, B), bool
+Ranges: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
 
 class _Family(NamedTuple):
@@ -43,6 +38,7 @@ class _Family(NamedTuple):
     functions: tuple[SymbolicFunction, ...]
     free: Tensor  # (F, 2), bool: whether alpha and beta are searched
     size: Tensor  # (F,): standard deviation of f over [-2, 2]; NaN where a symmetry lets f(u) have any size
+    domain: Tensor  # (F, 2): the interval that u must stay in, infinite where all is allowed
 
     @classmethod
     def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Family":
@@ -54,55 +50,96 @@ class _Family(NamedTuple):
             if s.translation is None and (s.scaling is None or s.scaling[0] == 0):
                 value = value_of(f, u)
                 size[k] = value[value.isfinite()].std(correction=0).nan_to_num(0.0)
-        return cls(tuple(functions), torch.tensor(free, device=device), size)
+        ends = [_domain(f) for f in functions]
+        return cls(tuple(functions), torch.tensor(free, device=device), size, torch.tensor(ends, dtype=torch.float64, device=device))
 
     def take(self, rows: Sequence[int]) -> "_Family":
         index = list(rows)
-        return _Family(tuple(self.functions[k] for k in index), self.free[index], self.size[index])
+        return _Family(tuple(self.functions[k] for k in index), self.free[index], self.size[index], self.domain[index])
+
+
+def _domain(function: SymbolicFunction) -> tuple[float, float]:
+    """The interval that u must stay in: that of the table, or u >= 0 for roots and logarithms."""
+    one_sided = function.symmetries.scaling is not None and function.symmetries.reflection is None
+    return (0.0, math.inf) if one_sided else DOMAINS.get(function.torch_fun, (-math.inf, math.inf))
+
+
+def _everywhere(function: SymbolicFunction) -> bool:
+    """Whether a function of the table is smooth enough for slopes wherever it is defined."""
+    return function.torch_fun in SLOPES or function.symmetries.scaling is not None
+
+
+class _Limits(NamedTuple):
+    """Bounds that the user has set for a and b, in the units of x, and what leads from z to x."""
+
+    a: tuple[float, float]
+    b: tuple[float, float]
+    half: Tensor  # (E, 1)
+    centre: Tensor  # (E, 1)
+
+    def keep(self, point: Tensor, family: _Family) -> Tensor:
+        """Whether points (F, E, S, 2) are within; what a symmetry makes redundant is not asked for."""
+        a = point[..., 0] / self.half
+        b = point[..., 1] - a * self.centre
+        kept = torch.ones_like(a, dtype=torch.bool)
+        for k, f in enumerate(family.functions):
+            s = f.symmetries
+            if s.scaling is None:
+                fixed_b = s.translation is None and s.period is None
+                kept[k] = self._within(a[k], b[k], fixed_b)
+                if s.reflection is not None:
+                    kept[k] |= self._within(-a[k], -b[k], fixed_b)
+            elif s.reflection is None:
+                kept[k] = (self.a[1] > 0) & (a[k] > 0) | (self.a[0] < 0) & (a[k] < 0)
+        return kept
+
+    def _within(self, a: Tensor, b: Tensor, fixed_b: bool) -> Tensor:
+        kept = (a >= self.a[0]) & (a <= self.a[1])
+        return kept & (b >= self.b[0]) & (b <= self.b[1]) if fixed_b else kept
 
 
 def search(
     x: Tensor,
     y: Tensor,
     functions: Sequence[SymbolicFunction],
-    ranges: tuple[tuple[float, float], tuple[float, float]],
+    limits: Ranges | None,
     grid_number: int,
     starts: int,
     iterations: int,
     samples: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, b and the boundary flags, shape (F, E) each, for curves x, y of shape (E, N)."""
+) -> tuple[Tensor, Tensor]:
+    """Return a and b, shape (F, E) each, for curves x, y of shape (E, N); ``limits`` bound them, None does not."""
     shape = (len(functions), x.shape[0])
     a, b = x.new_ones(shape), x.new_zeros(shape)
-    at_boundary = torch.zeros(shape, dtype=torch.bool, device=x.device)
     searched = [k for k, f in enumerate(functions) if f.symmetries.scaling is None or f.symmetries.translation is None]
     if not searched:
-        return a, b, at_boundary
+        return a, b
     family = _Family.of([functions[k] for k in searched], x.device)
 
-    # 1. standard coordinates, and a subsample of about evenly spaced ranks that keeps both extremes
+    # 1. standard coordinates, sorted, and a subsample of about evenly spaced ranks that keeps both extremes
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     centre, half = (high + low) / 2, (high - low) / 2
     half = torch.where(half > 0, half, 1.0)
-    z = ((x - centre) / half).clamp(-1.0, 1.0)
-    target = _standardised(y)
+    z, order = ((x - centre) / half).clamp(-1.0, 1.0).sort(-1)
+    target = standardised(y.gather(-1, order))
+    z_few, y_few = z, target
     if x.shape[1] > samples:
         ranks = torch.linspace(0, x.shape[1] - 1, samples, device=x.device).round().long()
-        chosen = z.argsort(-1)[:, ranks]
-        z_few, y_few = z.gather(-1, chosen), _standardised(y.gather(-1, chosen))
-    else:
-        z_few, y_few = z, target
+        z_few, y_few = z[:, ranks], standardised(target[:, ranks])
+    box = None if limits is None else _Limits(*limits, half, centre)
 
-    # 2. lattices, one function after the other: (F, E, S, 2)
+    # 2. starts, one function after the other: (F, E, S, 2)
+    on_grid = gridded(z, target)
     found = []
-    for i, k in enumerate(searched):
-        lattices = _lattices(functions[k].symmetries, centre, half, ranges, grid_number)
-        start, at_boundary[k] = _scan(family.take([i]), z_few.float(), y_few.float(), lattices, starts)
+    for i, function in enumerate(family.functions):
+        start = starts_of(function, z, target, on_grid, starts, value_of)
+        if box is not None:
+            start = _inside(family.take([i]), z_few, y_few, start, box, grid_number)
         found.append(start)
-    point = torch.stack(found).to(torch.float64)
+    point = torch.stack(found)
 
     # 3. polish the starts on the subsample, the best three compete on all samples, the winner is polished there
-    point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 2), tolerance=1e-4)
+    point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 2), 1e-3, box)
     best = loss.topk(min(3, starts), dim=-1, largest=False).indices
     point = point.gather(2, best[..., None].expand(*best.shape, 2))
     width = max(1, POLISH_ELEMENTS // (point.shape[2] * x.shape[1]))
@@ -110,118 +147,57 @@ def search(
     for i, j in product(range(0, len(searched), per_call), range(0, x.shape[0], width)):
         some, curves = slice(i, i + per_call), slice(j, j + width)
         members = family.take(range(*some.indices(len(searched))))
-        winner = _polish_winner(members, z[curves], target[curves], point[some, curves], iterations)
+        bounds = None if box is None else box._replace(half=half[curves], centre=centre[curves])
+        winner = _polish_winner(members, z[curves], target[curves], point[some, curves], iterations, bounds)
         k_some = torch.tensor(searched[some], device=x.device)[:, None]
         e_some = torch.arange(x.shape[0], device=x.device)[curves]
         slope = winner[..., 0] / half[curves, 0]
         a[k_some, e_some] = slope
         b[k_some, e_some] = winner[..., 1] - slope * centre[curves, 0]
-    return a, b, at_boundary
+    return a, b
 
 
-def _lattices(
-    symmetries: Symmetries,
-    centre: Tensor,
-    half: Tensor,
-    ranges: tuple[tuple[float, float], tuple[float, float]],
-    grid_number: int,
-) -> list[_Lattice]:
-    """Choose the candidates ``(alpha, beta)`` that the symmetries leave; ``centre``, ``half`` have shape (E, 1)."""
-    (a_low, a_high), (b_low, b_high) = ranges
-    linspace = partial(torch.linspace, dtype=half.dtype, device=half.device)
-    n_curves = half.shape[0]
-    signs = [1.0] if symmetries.reflection else [s for s in (-1.0, 1.0) if s * a_high > 0 or s * a_low > 0]
-    a = linspace(a_low, a_high, grid_number)
-    if symmetries.reflection:
-        step = (a_high - a_low) / (grid_number - 1)
-        lowest = 0.0 if a_low < 0 < a_high else min(abs(a_low), abs(a_high))
-        highest = max(abs(a_low), abs(a_high))
-        a = linspace(lowest, highest, max(2, round((highest - lowest) / step) + 1))
-    a = a[a != 0]
-    a_edge = (a.abs() == abs(a_low)) | (a.abs() == abs(a_high))
-
-    # slopes and locations in units of the data; both hold 1 exactly, where a bounded domain fits the data exactly
-    slopes = (torch.arange(-15, 16, dtype=half.dtype, device=half.device) / 3).exp2()
-    relative = torch.cat([s * slopes for s in signs])
-    relative_edge = relative.abs() == slopes[-1]
-    if symmetries.scaling is not None:
-        far = 1.6 * linspace(0, 10, 49).exp2()
-        location = torch.cat([-far.flip(0), linspace(-1.5, 1.5, 385), far])
-        alpha = torch.tensor(signs, dtype=half.dtype, device=half.device).expand(n_curves, -1)
-        no_edge = torch.zeros_like(alpha[0], dtype=torch.bool)
-        return [_Lattice(alpha, -alpha[..., None] * location, _border(no_edge, len(location), ends=True))]
-    if symmetries.translation is not None:
-        alpha = torch.cat([relative.expand(n_curves, -1), a * half], dim=-1).sort(-1).values
-        # any beta is as good; this one keeps the largest value of exp at 1
-        edge = alpha[0].abs() == alpha[0].abs().amax()
-        return [_Lattice(alpha, -alpha.abs()[..., None], _border(edge, 1, ends=False))]
-    if symmetries.period is not None:
-        # a peak in the slope is about pi / 2 wide in alpha, whatever the unit of x
-        top = (a.abs().amax() * half).clamp(min=10.0)
-        rows = int((top.amax() / 0.2).clamp(max=1024).ceil())
-        rising = linspace(1 / rows, 1, rows)
-        alpha = top * torch.cat([s * rising for s in signs])
-        phases = symmetries.period[0] * linspace(-0.5, 0.5, 17)[:-1]
-        edge = (rising == 1).repeat(len(signs))
-        return [_Lattice(alpha, phases.expand(*alpha.shape, -1), _border(edge, len(phases), ends=False))]
-    b = linspace(b_low, b_high, grid_number)
-    beyond = linspace(1, 5, 9).exp2()
-    location = torch.cat([-beyond.flip(0), linspace(-1.5, 1.5, 49), beyond])
-    box = _Lattice(a * half, (a * centre)[..., None] + b, _border(a_edge, len(b), ends=True))
-    alpha = relative.expand(n_curves, -1)
-    data = _Lattice(alpha, -alpha[..., None] * location, _border(relative_edge, len(location), ends=True))
-    return [box, data]
+def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
+    """Starts (E, S, 2) of one function that a user's limits allow: those of the bank, else the best of a lattice over the limits."""
+    count = start.shape[1]
+    ends_a, ends_b = ((max(low, -10.0), min(high, 10.0)) if math.isinf(low) else (low, high) for low, high in (box.a, box.b))
+    a = torch.linspace(*ends_a, grid_number, dtype=z.dtype, device=z.device)
+    b = torch.linspace(*ends_b, grid_number, dtype=z.dtype, device=z.device)
+    if not bool(family.free.all()):
+        return torch.where(box.keep(start[None], family)[0][..., None], start, _first(start, box, family))
+    alpha = a * box.half  # (E, A)
+    slope = alpha[:, :, None].expand(-1, -1, grid_number).flatten(1)
+    offset = ((a * box.centre)[..., None] + b).flatten(1)
+    scores = []
+    for some in range(0, slope.shape[1], max(1, _SCAN_ELEMENTS // z.numel())):
+        part = slice(some, some + max(1, _SCAN_ELEMENTS // z.numel()))
+        value = value_of(family.functions[0], offset[:, part, None] + slope[:, part, None] * z[:, None])
+        residual, *_ = _project(value, y[:, None], family.size)
+        scores.append(1 - residual.square().sum(-1).nan_to_num(1.0, 1.0))
+    score = torch.cat(scores, 1).unflatten(1, (grid_number, grid_number))
+    peak = score == torch.nn.functional.max_pool2d(score, kernel_size=3, stride=1, padding=1)
+    ranked = torch.where(peak & (score > 0), score, score - 1).flatten(1)
+    index = ranked.topk(min(count, ranked.shape[1]), -1).indices[:, torch.arange(count) % min(count, ranked.shape[1])]
+    lattice = torch.stack([slope.gather(1, index), offset.gather(1, index)], -1)
+    allowed = box.keep(start[None], family)[0][..., None]
+    return torch.where(allowed & (torch.arange(count, device=z.device) % 2 == 0)[:, None], start, lattice)
 
 
-def _border(slope_is_edge: Tensor, n_offsets: int, *, ends: bool) -> Tensor:
-    """Mark the candidates, shape (A, B), on an outermost slope or, with ``ends``, on the first or last offset."""
-    border = slope_is_edge[:, None].repeat(1, n_offsets)
-    if ends:
-        border[:, [0, -1]] = True
-    return border
+def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
+    """A start within the limits for a function of one parameter: of its signs and rates the largest that is allowed."""
+    if bool(family.free[0, 1]):
+        return torch.stack(
+            [start[..., 0].new_tensor(1.0 if box.a[1] > 0 else -1.0).expand(start.shape[:2]), start.new_full(start.shape[:2], 2.0)], -1
+        )
+    low, high = max(box.a[0], -10.0), min(box.a[1], 10.0)
+    ends = torch.tensor([low + share * (high - low) for share in (0.05, 0.5)], dtype=start.dtype, device=start.device) * box.half
+    alpha = ends[:, torch.arange(start.shape[1], device=start.device) % 2]
+    return torch.stack([alpha, -alpha.abs()], -1)
 
 
-def _scan(family: _Family, z: Tensor, y: Tensor, lattices: list[_Lattice], starts: int) -> tuple[Tensor, Tensor]:
-    """Return the best local maxima of the lattices, shape (E, S, 2), and whether the best one is on a border, (E,)."""
-    points, scores, borders = [], [], []
-    for lattice in lattices:
-        score = _score(family, z, y, lattice)
-        is_peak = score == torch.nn.functional.max_pool2d(score, kernel_size=3, stride=1, padding=1)
-        count = min(-(-starts // len(lattices)), score[0].numel())
-        # other candidates come after the peaks: a narrow domain may leave a single peak, on its border
-        top, index = torch.where(is_peak & (score > 0), score, score - 1).flatten(1).topk(count, dim=-1)
-        alpha = lattice.alpha[..., None].expand_as(lattice.beta)
-        candidates = torch.stack([alpha, lattice.beta], dim=-1).flatten(1, 2)
-        points.append(candidates.gather(1, index[..., None].expand(-1, -1, 2)))
-        scores.append(top)
-        borders.append(lattice.border.flatten()[index])
-    # a small lattice may hold fewer candidates than starts: repeat the best ones
-    order = torch.cat(scores, dim=-1).argsort(-1, descending=True)
-    order = order[:, torch.arange(starts, device=z.device) % order.shape[1]]
-    point = torch.cat(points, dim=1).gather(1, order[..., None].expand(-1, -1, 2))
-    return point, torch.cat(borders, dim=-1).gather(1, order)[:, 0]
-
-
-def _score(family: _Family, z: Tensor, y: Tensor, lattice: _Lattice) -> Tensor:
-    """Return the squared correlation of ``f(alpha z + beta)`` and ``y``, shape (E, A, B); 0 where f is not finite."""
-    slope = lattice.alpha[..., None].expand_as(lattice.beta).flatten(1)[..., None].to(z.dtype)
-    offset = lattice.beta.flatten(1)[..., None].to(z.dtype)
-    rows = max(1, _SCAN_ELEMENTS // z.numel())
-    (function,), size = family.functions, family.size.to(z.dtype)
-    parts = []
-    for first in range(0, slope.shape[1], rows):
-        some = slice(first, first + rows)
-        value = value_of(function, torch.addcmul(offset[:, some], slope[:, some], z[:, None]))
-        mean = value.mean(-1, keepdim=True)
-        value = value - mean
-        norm = torch.linalg.vector_norm(value, dim=-1)
-        r2 = ((value @ y[..., None]).squeeze(-1) / norm).square()
-        least = _LEAST_SPREAD * math.sqrt(z.shape[-1]) * torch.where(size.isnan(), mean.squeeze(-1).abs(), size)
-        parts.append(torch.where((norm > least) & r2.isfinite(), r2, 0.0))
-    return torch.cat(parts, dim=1).view(lattice.beta.shape)
-
-
-def _polish(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
+def _polish(
+    family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
+) -> tuple[Tensor, Tensor]:
     """Levenberg-Marquardt on ``(alpha, beta)`` for all starts of all curves and functions together.
 
     Args:
@@ -231,6 +207,7 @@ def _polish(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: in
         point: Starts ``(alpha, beta)``, shape (F, E, S, 2).
         iterations: Most steps.
         tolerance: Relative decrease of the loss that ends a start.
+        box: The user's limits.
 
     Returns:
         Polished points, and their losses ``1 - R^2`` (inf where not admissible), shape (F, E, S).
@@ -238,22 +215,32 @@ def _polish(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: in
     loss, gradient, hessian = _linearise(family, z, y, point)
     damping = torch.full_like(loss, 1e-3)
     done = torch.zeros_like(loss, dtype=torch.bool)
-    for _ in range(iterations):
+    for step in range(iterations):
         live = (~done).flatten(1).any(1).nonzero()[:, 0]
         if len(live) == 0:
             break
-        trial = point[live] + _damped_step(point[live], gradient[live], hessian[live], damping[live])
-        loss_try, gradient_try, hessian_try = _linearise(family.take(live.tolist()), z, y, trial)
+        members = family.take(live.tolist())
+        trial = _damped_step(members, point[live], gradient[live], hessian[live], damping[live])
+        moved = trial - point[live]
+        bend = hessian[live] * torch.stack([moved[..., 0] ** 2, 2 * moved[..., 0] * moved[..., 1], moved[..., 1] ** 2], -1)
+        expected = 2 * (gradient[live] * moved).sum(-1) - bend.sum(-1)
+        loss_try, gradient_try, hessian_try = _linearise(members, z, y, trial)
+        if box is not None:
+            loss_try = torch.where(box.keep(trial, members), loss_try, torch.inf)
         before = loss[live]
-        better = loss_try < before
+        better = (loss_try < before) & ~done[live]  # a curve must not depend on how long others take
         point[live] = torch.where(better[..., None], trial, point[live])
         loss[live] = torch.where(better, loss_try, before)
         gradient[live] = torch.where(better[..., None], gradient_try, gradient[live])
         hessian[live] = torch.where(better[..., None], hessian_try, hessian[live])
         damping[live] = torch.where(better, damping[live] * 0.1, damping[live] * 8.0)
-        # 1e-30 is the square of round-off: nothing is left to gain
-        settled = better & ((before - loss_try <= tolerance * before) | (loss_try < 1e-30))
-        done[live] |= settled | (damping[live] > 1e8)
+        # a fit that is bad need not be known to many digits; 1e-30 is the square of round-off: nothing is left to gain
+        least = torch.clamp(1e5 * tolerance * before.square(), tolerance, 1e-3) * before
+        settled = better & ((before - loss_try <= least) | (loss_try < 1e-30))
+        # what is left to gain is of no use where a curve is a line seen from far, or where a fit is bad after many steps
+        hopeless = (trial[..., 1].abs() > 1e5 * trial[..., 0].abs()) & (loss[live] > 1e-12)
+        hopeless |= loss[live] > (GIVE_UP if step >= 4 else 0.1 * GIVE_UP if step >= 12 else torch.inf)
+        done[live] |= settled | hopeless | (expected <= least) | (damping[live] > 1e8)
     return point, loss
 
 
@@ -262,7 +249,7 @@ def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Te
     u = point[..., :1] * z[:, None] + point[..., 1:]
     value, slope = torch.empty_like(u), torch.empty_like(u)
     for k, function in enumerate(family.functions):
-        value[k], slope[k] = _value_and_slope(function, u[k])
+        value[k], slope[k] = value_and_slope(function, u[k])
     residual, c, centred, norm2 = _project(value, y[:, None], family.size[:, None, None, None])
     loss = residual.square().sum(-1)
     loss = torch.where(loss.isfinite(), loss, torch.inf)
@@ -287,18 +274,46 @@ def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Te
     mean = value.mean(-1, keepdim=True)
     centred = value - mean
     norm2 = centred.square().sum(-1, keepdim=True)
-    least = _LEAST_SPREAD**2 * value.shape[-1] * torch.where(size.isnan(), mean, size).square()
+    least = LEAST_SPREAD**2 * value.shape[-1] * torch.where(size.isnan(), mean, size).square()
     norm2 = torch.where(norm2 > least, norm2, torch.nan)
     c = (centred * y).sum(-1, keepdim=True) / norm2
     return y - c * centred, c, centred, norm2
 
 
-def _damped_step(point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+    """Return the points after the step that solves ``(H + damping diag H) step = gradient``; where there is no curvature they stay.
+
+    Where u must stay in an interval, the values of u at both ends of the data are the parameters. One that is at the end of the interval
+    and would leave it is held there; one that goes too far stops there.
+    """
+    trial = point + damped_newton(gradient, hessian, damping, point)
+    bounded = family.domain.isfinite().any(-1)
+    if not bool(bounded.any()):
+        return trial
+    rows = bounded.nonzero()[:, 0]
+    some, low, high = point[rows], family.domain[rows, :1, None], family.domain[rows, 1:, None]
+    (aa, ab, bb), (ga, gb) = hessian[rows].unbind(-1), gradient[rows].unbind(-1)
+    # ends u(-1) = beta - alpha and u(1) = beta + alpha
+    ends = torch.stack([some[..., 1] - some[..., 0], some[..., 1] + some[..., 0]], -1)
+    g0, g1 = (gb - ga) / 2, (gb + ga) / 2
+    held0 = ((ends[..., 0] <= low) & (g0 < 0)) | ((ends[..., 0] >= high) & (g0 > 0))
+    held1 = ((ends[..., 1] <= low) & (g1 < 0)) | ((ends[..., 1] >= high) & (g1 > 0))
+    slope = torch.stack([torch.where(held0, 0.0, g0), torch.where(held1, 0.0, g1)], -1)
+    cross = torch.where(held0 | held1, 0.0, (bb - aa) / 4)
+    bend = torch.stack([torch.where(held0, 0.0, (bb + aa - 2 * ab) / 4), cross, torch.where(held1, 0.0, (bb + aa + 2 * ab) / 4)], -1)
+    ends = (ends + damped_newton(slope, bend, damping[rows], ends)).clamp(low[..., None], high[..., None])
+    inner = torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], -1) / 2
+    # with one parameter free both ends are shifted together
+    shifted = torch.stack([trial[rows][..., 0], torch.maximum(trial[rows][..., 1], low + some[..., 0].abs())], -1)
+    trial[rows] = torch.where(family.free[rows].all(-1)[:, None, None, None], inner, shifted)
+    return trial
+
+
+def damped_newton(gradient: Tensor, hessian: Tensor, damping: Tensor, point: Tensor) -> Tensor:
     """Solve ``(H + damping diag H) step = gradient`` in closed form; a direction without curvature stays put."""
-    aa, ab, bb = hessian.unbind(-1)
+    (aa, ab, bb), (ga, gb) = hessian.unbind(-1), gradient.unbind(-1)
     aa, bb = aa * (1 + damping), bb * (1 + damping)
     aa, bb = torch.where(aa > 0, aa, 1.0), torch.where(bb > 0, bb, 1.0)
-    ga, gb = gradient.unbind(-1)
     step = torch.stack([bb * ga - ab * gb, aa * gb - ab * ga], dim=-1) / (aa * bb - ab * ab)[..., None]
     # far from the optimum a Gauss-Newton step may jump to where f is flat, and no slope leads back
     longest = 1 + point.abs().cumsum(-1)
@@ -306,17 +321,26 @@ def _damped_step(point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tens
     return step.nan_to_num(0.0, 0.0, 0.0)
 
 
-def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int) -> Tensor:
+def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, box: _Limits | None) -> Tensor:
     """Return the best point on all samples, shape (F, E, 2), from a few candidates of shape (F, E, S, 2)."""
     loss, _, _ = _linearise(family, z, y, point)
-    point, loss = _polish(family, z, y, _smallest(point, loss), iterations, tolerance=1e-12)
-    # slopes lead nowhere for a function of steps, and for one whose data reach the end of its domain
-    _, _, hessian = _linearise(family, z, y, point)
-    beyond = point[..., 1:] + point[..., :1] * z.new_tensor([-1 - 1e-3, 1 + 1e-3])
-    inside = [value_of(f, u).isfinite().all(-1) for f, u in zip(family.functions, beyond, strict=True)]
-    stuck = (loss < torch.inf) & (loss > 1e-20) & (~torch.stack(inside) | ~hessian.any(-1))
-    for k in stuck.flatten(1).any(1).nonzero()[:, 0].tolist():
-        point[k] = _pattern_search(family.take([k]), z, y, point[k])
+    if box is not None:
+        loss = torch.where(box.keep(point, family), loss, torch.inf)
+    point, loss = _polish(family, z, y, _smallest(point, loss), iterations, 1e-9, box)
+    if box is not None:
+        return point[:, :, 0]
+    # slopes lead nowhere for a function of steps, and for one whose data reach the end of a domain that the table does not tell
+    known = [f.torch_fun is torch.sign or bool(ends.isfinite().any()) for f, ends in zip(family.functions, family.domain, strict=True)]
+    unknown = [k for k, told in enumerate(known) if not told and not _everywhere(family.functions[k])]
+    if unknown:
+        members = family.take(unknown)
+        _, _, hessian = _linearise(members, z, y, point[unknown])
+        beyond = point[unknown][..., 1:] + point[unknown][..., :1] * z.new_tensor([-1 - 1e-3, 1 + 1e-3])
+        inside = torch.stack([value_of(f, u).isfinite().all(-1) for f, u in zip(members.functions, beyond, strict=True)])
+        stuck = (loss[unknown] < torch.inf) & (loss[unknown] > 1e-20) & (~inside | ~hessian.any(-1))
+        for k, lost in zip(unknown, stuck, strict=True):
+            if bool(lost.any()):
+                point[k] = _pattern_search(family.take([k]), z, y, point[k])
     return point[:, :, 0]
 
 
@@ -334,7 +358,7 @@ def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Ten
 
     The values of u at z = -1 and z = 1 are moved, so that one which is the end of a domain can stay there exactly.
     """
-    (function,), free, size = family
+    (function,), free, size, _ = family
     # neighbours lie dense where that is cheap: the best step of a step function is as wide as the gap of two samples
     count = 5 if bool(free.all()) else 33
     ticks = torch.linspace(-1, 1, count, dtype=z.dtype, device=z.device)
@@ -359,38 +383,3 @@ def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Ten
         if bool((reach < 1e-11).all()):
             break
     return torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], dim=-1) / 2
-
-
-def _standardised(y: Tensor) -> Tensor:
-    """Return ``y`` (E, n) centred and of norm 1; a constant row becomes 0."""
-    y = y - y.mean(-1, keepdim=True)
-    norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
-    return y / torch.where(norm > 0, norm, 1.0)
-
-
-def value_of(function: SymbolicFunction, u: Tensor) -> Tensor:
-    """``f(u)``, checked to keep the shape of its argument."""
-    value = function.torch_fun(u)
-    if not isinstance(value, Tensor) or value.shape != u.shape:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(
-            f"The symbolic function {function.name!r} must return a tensor of the shape of its argument, "
-            f"{tuple(u.shape)}, got {got}; write it elementwise."
-        )
-    return value.detach().to(u.dtype)
-
-
-def _value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return f(u) and f'(u), by autograd or, where torch has no derivative (Bessel functions), by a difference."""
-    try:
-        with torch.enable_grad():
-            u = u.detach().requires_grad_()
-            value = function.torch_fun(u)
-            if isinstance(value, Tensor) and value.requires_grad:
-                (slope,) = torch.autograd.grad(value.sum(), u)
-                return value.detach(), slope
-    except (RuntimeError, NotImplementedError):
-        pass  # some functions of torch, such as bessel_j0, have no derivative there: differences serve them below
-    u = u.detach()
-    step = 6e-6 * (1 + u.abs())
-    return value_of(function, u), (value_of(function, u + step) - value_of(function, u - step)) / (2 * step)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kan import KAN, SYMBOLIC_LIB
-from kan.discovery.suggest import Candidate, Scoring, candidates, suggest_symbolic, table
+from kan import KAN, SYMBOLIC_LIB, fit_params
+from kan.discovery.suggest import Candidate, DescriptionLength, Scoring, candidates, fitted_candidates, suggest_symbolic, table
 from tests.edges import data, put
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -162,3 +162,84 @@ def test_the_table_is_set_as_pykans() -> None:
         "2      sin    0.999949 -14.008801           2                2   -1.201760\n"
         "3        x    0.995983  -7.955995           1                1   -0.791199"
     )
+
+
+# Description length
+
+
+def curve(fun: Callable[[Tensor], Tensor], noise: float = 0.0, n: int = 400, low: float = -1.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    x = low + (1 - low) * torch.rand(n, 1, generator=generator)
+    y = fun(x)
+    return x, y + noise * y.std() * torch.randn(n, 1, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("fun", "name"),
+    [
+        (lambda x: torch.sin(31.4 * x), "sin"), (lambda x: 1e-3 * torch.sin(3 * x), "sin"), (lambda x: torch.atan(3 * x), "arctan"),
+        (lambda x: torch.asin(0.9 * x), "arcsin"), (lambda x: torch.cosh(2 * x + 0.3), "cosh"), (lambda x: (x + 1.2) ** 0.7, "x^0.7"),
+        (lambda x: x**5 - x**2, "poly("), (lambda x: 2 * x - 1, "x"), (lambda x: x * torch.sin(9 * x), "x*sin(x)"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_description_length_names_the_function(fun: Callable[[Tensor], Tensor], name: str, noise: float) -> None:
+    if noise and name in ("arcsin", "x^0.7"):
+        pytest.skip("400 samples with that noise do not tell it")
+    best = fitted_candidates(*curve(fun, noise), "extended", scoring=DescriptionLength())[0][0]
+    assert best.name.startswith(name)
+    assert 1 - best.r2 < max(4 * noise**2, 1e-15)
+
+
+def test_ties_are_told() -> None:
+    x, y = curve(lambda x: torch.exp(0.1 * x), 0.3)
+    ranked = fitted_candidates(x, y, scoring=DescriptionLength())[0]
+    assert {c.name for c in ranked if c.tied} >= {"x", "exp", "x^2"} and ranked[0].name == "x"
+    assert [c.bits for c in ranked] == pytest.approx(sorted(c.bits for c in ranked), abs=0.01)
+    x, y = curve(lambda x: torch.sin(9 * x), 0.05)
+    assert {c.name for c in fitted_candidates(x, y, scoring=DescriptionLength())[0] if c.tied} == {"sin", "cos"}
+
+
+def test_noise_that_is_known_makes_good_fits_equal() -> None:
+    x, y = curve(lambda x: x + 0.01 * x**3)
+    assert fitted_candidates(x, y, "extended", scoring=DescriptionLength())[0][0].name != "x"
+    assert fitted_candidates(x, y, "extended", scoring=DescriptionLength(noise=0.02))[0][0].name == "x"
+    with pytest.raises(ValueError, match="noise must be a standard deviation, at least 0; got -1"):
+        DescriptionLength(noise=-1)
+
+
+def test_scores_do_not_depend_on_units() -> None:
+    x, y = curve(lambda x: torch.tanh(3 * x), 0.02)
+    first, second = (fitted_candidates(1e3 * k * x, y / k, scoring=DescriptionLength())[0] for k in (1.0, 1e5))
+    assert first[0].name == second[0].name == "tanh"
+    assert second[0].rss == pytest.approx(first[0].rss / 1e10, rel=1e-6)
+    assert second[0].bits == pytest.approx(first[0].bits, rel=1e-9)
+
+
+def test_the_extended_library_in_a_network(tmp_path: Any) -> None:
+    model = seen()
+    put(model, 0, 0, 0, lambda x: torch.exp(-x) * torch.sin(5 * x))
+    before = everything(model)
+    best = suggest_symbolic(model, 0, 0, 0, lib="extended", verbose=False, scoring=DescriptionLength(noise=1e-3))
+    assert float(best.name.removeprefix("damped(").rstrip(")")) == pytest.approx(-0.2, abs=1e-4) and 1 - best.r2 < 1e-5
+    assert_same(model, before)
+    fit_params(data()[:, 0], data()[:, 1], torch.sin, verbose=False)
+    assert_same(model, before)
+    model.fix_symbolic(0, 0, 0, best.name, fit_params_bool=False)
+    twin = KAN.from_state_dict(model.state_dict(), auto_save=False)
+    assert twin.symbolic_fun[0].funs_name[0][0] == best.name
+    torch.testing.assert_close(twin(data()), model(data()))
+
+
+def test_many_edges_at_once_are_as_one() -> None:
+    model = seen()
+    model.set_mode(0, 0, 0, "n")
+    put(model, 0, 0, 0, CURVES["sin"])
+    put(model, 0, 1, 2, CURVES["exp"])
+    edges = [(0, 0, 0), (0, 1, 2)]
+    together = candidates(model.trace(), edges, LIB)
+    assert [r[0].name for r in together] == ["sin", "exp"]
+    for edge, found in zip(edges, together, strict=True):
+        alone = candidates(model.trace(), [edge], LIB)[0]
+        assert [c.name for c in alone] == [c.name for c in found]
+        assert [c.r2 for c in alone] == pytest.approx([c.r2 for c in found], abs=1e-9)

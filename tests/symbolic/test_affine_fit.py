@@ -360,4 +360,51 @@ def test_work_is_bounded_and_nothing_is_fitted_twice() -> None:
     assert sum(work["0"]) < 10 * len(x) and sum(work["x"]) < 10 * len(x), "closed forms"
     assert max(sum(sizes) for sizes in work.values()) < 3 * whole / 10
     expected = fit_affine(x, y, ALL)
-    torch.testing.assert_close(fit.r2, expected.r2)
+    # the table knows where arcsin ends and where the best step is; of a function it has never seen it must feel its way
+    torch.testing.assert_close(fit.r2, expected.r2, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "a", "b"),
+    [("sin", -1, 1, 31.4, 0.3), ("sin", -1, 1, 100.0, 0), ("cos", 0, 20, 12.0, 1), ("log", 0, 1, 1, 1e-3), ("1/x", -1, 1, 1, -1.01),
+     ("exp", -1, 1, -15.0, 0), ("tanh", -1, 1, 25.0, -5), ("gaussian", -1, 1, 40.0, -8)],
+)  # fmt: skip
+def test_without_limits_and_to_round_off(name: str, low: float, high: float, a: float, b: float) -> None:
+    x = low + (high - low) * (sample(1000) + 1) / 2
+    row = lookup(name)
+    fit = fit_affine(x, 1e-3 * row.torch_fun(a * x + b), [row])
+    assert fit.deficit.item() < 1e-18
+
+
+def test_a_range_of_ones_own_is_a_limit() -> None:
+    x = sample(500)
+    y = torch.sin(12 * x)
+    for low, high in ((0.0, 5.0), (-40.0, 40.0)):
+        fit = fit_affine(x, y, [lookup("sin"), lookup("tanh")], a_range=(low, high))
+        assert ((fit.affine[..., 0] >= low) & (fit.affine[..., 0] <= high)).all()
+        assert (fit.deficit[0].item() < 1e-18) == (high > 12)
+    assert 0.1 <= fit_affine(x, torch.exp(-2 * x), [lookup("exp")], a_range=(0.1, 9)).affine[0, 0, 0].item() <= 9
+    fit = fit_affine(x, torch.tanh(2 * x + 1), [lookup("tanh")], b_range=(-0.5, 0.5))
+    assert abs(fit.affine[0, 0, 1].item()) <= 0.5 and fit.r2.item() > 0.8
+
+
+def test_memory_does_not_grow_with_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the largest tensor a function is asked for, on samples a hundred times as many
+    from kan.symbolic import affine_fit
+
+    monkeypatch.setattr(affine_fit, "FINISH_SAMPLES", 2**14)
+    monkeypatch.setattr(affine_fit, "POLISH_SAMPLES", 2**12)
+    largest = {}
+    for n in (20_000, 400_000):
+        sizes: list[int] = []
+
+        def spy(u: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(u.numel())
+            return torch.tanh(u)
+
+        x = sample(n)
+        row = lookup("tanh")
+        fit = fit_affine(x, torch.tanh(3 * x), [SymbolicFunction("spy", spy, *tuple(row)[1:], row.symmetries)])  # type: ignore[arg-type]
+        largest[n] = max(sizes)
+        assert fit.deficit.item() < 1e-18
+    assert largest[400_000] == largest[20_000]

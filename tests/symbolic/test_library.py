@@ -158,6 +158,8 @@ def test_add_symbolic_registers_a_row(table: dict[str, SymbolicFunction]) -> Non
     threshold, value = singular(u, torch.tensor(10.0))
     assert threshold == ()
     torch.testing.assert_close(value, fun(u))
+    add_symbolic("bessel", torch.special.bessel_j0, 4, None, lambda expr: sympy.besselj(0, expr))
+    assert table["bessel"].sympy_fun(sympy.Symbol("s")) == sympy.besselj(0, sympy.Symbol("s"))
     add_symbolic("bessel", torch.sin, fun_singularity=f_inv)
     assert table["bessel"].singularity_fun is f_inv
     assert table["bessel"].complexity == 1
@@ -172,6 +174,7 @@ def test_add_symbolic_registers_a_row(table: dict[str, SymbolicFunction]) -> Non
         (("f", torch.sin, "2"), TypeError, "c, the complexity, must be a number, got str"),
         (("f", torch.sin, True), TypeError, "must be a number, got bool"),
         (("f", torch.sin, math.nan), ValueError, "c, the complexity, must be finite"),
+        (("f", torch.sin, 1, None, 7), TypeError, "sympy_fun must be a callable that maps an expression"),
         (("f", torch.sin, 1, 7), TypeError, r"fun_singularity must be a callable \(u, y_th\)"),
     ],
 )
