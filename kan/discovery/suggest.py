@@ -181,7 +181,7 @@ def fitted_candidates(
                 name = function.name
             else:
                 k = place[name]
-                function, affine, deficit, constants = entry, fit.affine[k, e], float(fit.deficit[k, e]), _free_parameters(entry)
+                function, affine, deficit, constants = entry, fit.affine[k, e], float(fit.deficit[k, e]), free_parameters(entry)
             complexity = entry.complexity
             r2 = min(max(1 - deficit, 0.0), 1.0)
             data_bits[name] = length.data_bits(deficit, curve)

@@ -123,7 +123,8 @@ def periodogram(z: Tensor, y: Tensor, count: int, least: float) -> Tensor:
     allowed = (frequency > least) & (frequency < math.pi * z.shape[1] / 2)
     peak = (power == torch.nn.functional.max_pool1d(power, 3, 1, 1)) & allowed
     highest: Tensor = torch.where(peak, power, -1.0).topk(count, -1).indices
-    return frequency[highest]
+    found: Tensor = frequency[highest]
+    return found
 
 
 def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor, count: int, value_of: Callable[..., Tensor]) -> Tensor:
