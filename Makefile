@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-checkpoints docs clean
+.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-checkpoints bench-discovery docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-interface  time what one does with a KAN beside pykan (benchmarks/interface.py)"
 	@echo "make bench-training  how training converges, beside pykan (benchmarks/training.py)"
 	@echo "make bench-checkpoints  exchange checkpoints with pykan both ways (benchmarks/checkpoints.py)"
+	@echo "make bench-discovery  how often the law is found, beside other libraries (benchmarks/discovery.py)"
 	@echo "make docs    build the documentation into build/docs"
 	@echo "make clean   remove build/, caches and .venv"
 	@echo "PYTHON=...   the interpreter to make .venv with (3.10 or newer)"
@@ -61,6 +62,10 @@ bench-training: $(BENCH_INSTALLED)
 
 bench-checkpoints: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/checkpoints.py $(BENCH_FLAGS)
+
+bench-discovery: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/discovery.py $(BENCH_FLAGS)
+	$(VENV_PYTHON) benchmarks/discovery.py --table
 
 docs: $(DOCS_INSTALLED)
 	$(VENV_PYTHON) -m mkdocs build --strict --quiet --site-dir build/docs

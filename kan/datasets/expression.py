@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FUNCTIONS", "TorchFormula", "parsed", "symbol_table"]
 
-FUNCTIONS = ("Abs", "acos", "asin", "atan", "cos", "cosh", "exp", "log", "sin", "sinh", "sqrt", "tan", "tanh")
+FUNCTIONS = (
+    "Abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "log", "sign", "sin", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
 """Functions that formulas may use, by sympy's names."""
 
 OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
