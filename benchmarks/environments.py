@@ -36,6 +36,8 @@ PYKAN = Library(
     ["pykan==0.2.8", "torch", "numpy", "sympy", "matplotlib", "scikit-learn", "tqdm", "pyyaml", "pandas", "setuptools"],
     "import kan, pandas",
 )
+OPERON = Library(["pyoperon==0.6.2", "numpy", "pandas", "scikit-learn"], "import pyoperon.sklearn")
+GPLEARN = Library(["gplearn==0.4.3", "numpy", "scikit-learn"], "import gplearn.genetic")
 TORCHCURVES = Library(["torchcurves==0.3.3", "torch", "numpy"], "import torchcurves")
 
 

@@ -1,8 +1,7 @@
 r"""The Feynman equations: 120 formulas of physics with the ranges that their variables are drawn from.
 
 An equation is a row of the table below: its name, its variables in the order of the columns of the data, the formula as text and the
-ranges. Formulas are read when they are asked for, by a parser that knows the variables, four operations, powers and the functions of
-`FUNCTIONS`, and nothing else; the torch function is made from the formula, so that the two cannot differ.
+ranges. The torch function is made from the formula (`kan.datasets.expression`), so that the two cannot differ.
 
 Source
     S.-M. Udrescu and M. Tegmark, "AI Feynman: a physics-inspired method for symbolic regression", 2020, arXiv:1905.11481; the selection,
@@ -11,23 +10,18 @@ Source
 
 from __future__ import annotations
 
-import ast
 import copy
 import math
-import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+from kan.datasets.expression import TorchFormula, parsed, symbol_table
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["EQUATIONS", "Equation", "TorchFormula", "get_feynman_dataset", "parsed"]
+__all__ = ["EQUATIONS", "Equation", "get_feynman_dataset"]
 
 PI = math.pi
 
@@ -260,13 +254,6 @@ EQUATIONS: dict[int | str, Equation] = {
 OLD_NAMES = {"I.10.9": 60, "Rutherforld scattering": 101, "Friedman equation": 102}
 """Names that pykan gives to other equations than these or spells differently."""
 
-FUNCTIONS = ("acos", "asin", "cos", "exp", "log", "sin", "sqrt", "tanh")
-"""Functions that formulas of the table may use, by sympy's names."""
-
-OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow,
-}  # fmt: skip
-
 
 def get_feynman_dataset(name: int | str) -> tuple[tuple[sympy.Symbol, ...], sympy.Expr, TorchFormula, list[Any]]:
     """One of the Feynman equations.
@@ -284,13 +271,12 @@ def get_feynman_dataset(name: int | str) -> tuple[tuple[sympy.Symbol, ...], symp
     >>> symbols, expr, f, ranges = get_feynman_dataset("I.12.11")
     >>> expr
     q*(B*v*sin(theta) + E_f)
+    >>> import torch
     >>> f(torch.ones(2, 5)).shape, len(ranges)
     (torch.Size([2, 1]), 5)
     """
-    import sympy
-
     equation = EQUATIONS[_number(name)]
-    table = {variable: sympy.Symbol(variable.removesuffix("_")) for variable in equation.variables.split()}
+    table = symbol_table(equation.variables.split())
     symbols, expr = tuple(table.values()), parsed(equation.formula, table)
     return symbols, expr, TorchFormula(expr, symbols), copy.deepcopy(equation.ranges)
 
@@ -305,83 +291,3 @@ def _number(name: int | str) -> int | str:
     close = get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ValueError(f"there is no Feynman equation {name!r}; expected a number from 1 to 120, 'test', or a name such as 'I.12.11'.{hint}")
-
-
-def parsed(formula: str, table: dict[str, sympy.Symbol]) -> sympy.Expr:
-    """A formula as a sympy expression.
-
-    Args:
-        formula: numbers, ``pi``, the names of `table`, ``+ - * / **`` and the functions of `FUNCTIONS`; nothing of it is executed.
-        table: symbols by name.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    import sympy
-
-    def value(node: ast.expr) -> Any:
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-            return sympy.sympify(node.value)
-        if isinstance(node, ast.Name) and (node.id in table or node.id == "pi"):
-            return table.get(node.id, sympy.pi)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -value(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-            return OPERATIONS[type(node.op)](value(node.left), value(node.right))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and len(node.args) == 1:
-            return getattr(sympy, node.func.id)(value(node.args[0]))
-        raise ValueError(
-            f"{ast.unparse(node)!r} is no part of a formula; expected numbers, pi, + - * / **, the variables {', '.join(table)} and the "
-            f"functions {', '.join(FUNCTIONS)}."
-        )
-
-    return value(ast.parse(formula, mode="eval").body)
-
-
-@dataclass(frozen=True)
-class TorchFormula:
-    """A sympy expression as a function of a tensor.
-
-    Args:
-        expr: sums, products, powers and functions that torch knows by sympy's name.
-        symbols: the variables, in the order of the columns.
-
-    >>> import sympy
-    >>> x, y = sympy.symbols("x y")
-    >>> TorchFormula(x**2 + sympy.sin(y), (x, y))(torch.tensor([[3.0, 0.0]]))
-    tensor([[9.]])
-    """
-
-    expr: sympy.Expr
-    symbols: Sequence[sympy.Symbol]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Values ``(N, 1)`` at the rows of `x` ``(N, n)``.
-
-        Raises:
-            ValueError: if `x` has another number of columns.
-        """
-        if x.dim() != 2 or x.shape[1] != len(self.symbols):
-            raise ValueError(
-                f"expected a tensor with {len(self.symbols)} column(s), {', '.join(map(str, self.symbols))}; got {tuple(x.shape)}."
-            )
-        columns = {symbol: x[:, [i]] for i, symbol in enumerate(self.symbols)}
-        values: Tensor = x.new_zeros(len(x), 1) + _evaluated(self.expr, columns)
-        return values
-
-
-def _evaluated(expr: Any, columns: dict[Any, Tensor]) -> Any:
-    """Value of an expression: a tensor, or a number where no variable is in it."""
-    if expr in columns:
-        return columns[expr]
-    if not expr.free_symbols:
-        return float(expr)
-    values = [_evaluated(argument, columns) for argument in expr.args]
-    if expr.is_Add:
-        return sum(values[1:], values[0])
-    if expr.is_Mul:
-        return math.prod(values[1:], start=values[0])
-    if expr.is_Pow and not isinstance(values[1], Tensor):
-        base, exponent = values
-        return torch.sqrt(base) if exponent == 0.5 else torch.pow(base, int(exponent) if exponent == int(exponent) else exponent)
-    return getattr(torch, type(expr).__name__)(*values)

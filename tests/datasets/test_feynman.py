@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kan import create_dataset
-from kan.datasets.feynman import EQUATIONS, OLD_NAMES, parsed
+from kan.datasets.expression import parsed
+from kan.datasets.feynman import EQUATIONS, OLD_NAMES
 from kan.feynman import get_feynman_dataset
 
 pytestmark = pytest.mark.usefixtures("float64")
