@@ -143,7 +143,7 @@ def _layer_sums(
             a, b, c, d = affine[j][i]
             name, function = layer.function(i, j)
             try:
-                value = function.sympy_fun(_affine(inputs[i], a, b))
+                value = _applied(function.sympy_fun, _affine(inputs[i], a, b))
             except (TypeError, AttributeError) as error:
                 raise ValueError(
                     f"the function {name!r} of the edge ({l}, {i}, {j}) takes no sympy expression ({error}). Register it with add_symbolic "
@@ -154,6 +154,29 @@ def _layer_sums(
             coefficient, value = _moved(mask[j][i] * c, value)
             terms[j].append(_affine(value, coefficient, mask[j][i] * d))
     return [sympy.Add(*parts) for parts in terms]
+
+
+def _applied(sympy_fun: Callable[[Any], Any], argument: sympy.Expr) -> Any:
+    """A function of the library of an argument."""
+    import sympy
+
+    if _slow(argument):
+        variable = sympy.Dummy()
+        plain = sympy_fun(variable)
+        if isinstance(plain, sympy.Function) and plain.args == (variable,):
+            return plain.func(argument, evaluate=False)
+    return sympy_fun(argument)
+
+
+def _slow(argument: sympy.Expr) -> bool:
+    """Whether sympy's own simplification of functions of this argument is to be avoided.
+
+    It asks whether the argument is real. Of a hyperbolic function of a polynomial in variables that are not declared real, sympy finds out
+    by greatest common divisors of polynomials, which takes minutes.
+    """
+    from sympy.functions.elementary.hyperbolic import HyperbolicFunction
+
+    return bool(argument.has(HyperbolicFunction))
 
 
 def _moved(coefficient: float, value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
@@ -243,5 +266,20 @@ def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy
         numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
         if all(number == new for number, new in numbers.items()):
             break
-        expression = expression.xreplace(numbers)
+        expression = _rebuilt(expression, dict(numbers))
     return expression
+
+
+def _rebuilt(expression: sympy.Expr, known: dict[sympy.Expr, sympy.Expr]) -> sympy.Expr:
+    """An expression with others in the place of those that are `known`, which grows; as ``xreplace``, where that is not slow."""
+    import sympy
+
+    if expression not in known:
+        parts = [_rebuilt(part, known) for part in expression.args]
+        if all(new is old for new, old in zip(parts, expression.args, strict=True)):
+            known[expression] = expression
+        elif isinstance(expression, sympy.Function) and any(map(_slow, parts)):
+            known[expression] = expression.func(*parts, evaluate=False)
+        else:
+            known[expression] = expression.func(*parts)
+    return known[expression]
