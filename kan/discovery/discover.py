@@ -1,13 +1,12 @@
-r"""From data to a formula: networks of several shapes are trained, their edges named in context, and the constants made exact.
+r"""From data to a formula.
 
-1. *Shapes.* A sum of functions of single variables ``[n, 1]``, a function of such a sum ``[n, 1, 1]`` (products of powers are one of
-   them), a product of two sums, and so on, the simple ones first.
-2. *Teacher.* Each is trained by Levenberg-Marquardt on two levels of grids. Where it does not come near the data, the shape is left.
-3. *Edges.* `kan.discovery.context` names the edges of those that do.
-4. *Constants.* `kan.discovery.constants` fits them until round-off and makes exact what the data allow.
+1. *Fewer variables.* `kan.discovery.stages`: power products, differences and sums of variables that the law depends on, other labels.
+2. *Power products, curves, sums.* What is left of most laws is a constant, a function of one variable, or a sum of such functions.
+3. *Networks* of several shapes are trained by Levenberg-Marquardt, products of sums and functions of sums, and so on, the simple ones first;
+   where one comes near to the data, `kan.discovery.context` names its edges.
+4. *Constants.* `kan.discovery.constants` fits them to the original data until round-off and makes exact what these allow.
 
-A candidate is ``"exact"`` if it is a formula whose error on samples that no fit has seen is round-off, or, where the noise is given, no
-larger than that; otherwise it is ``"approximate"``, and ``"spline"`` if not all its edges could be named.
+Whatever the way to a formula, it is judged on the original data, see `kan.discovery.judge`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -25,65 +24,28 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.constants import Fitted, fit_constants, snap_constants
-from kan.discovery.context import Choice, Search, in_context, refit_, sharpen_
+from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.formula import symbolic_formula
+from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
 from kan.discovery.shapes import Shape, shapes
+from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, symbols_of
 from kan.network.network import Network
-from kan.symbolic.evaluation import evaluate_expression
 from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 
 __all__ = ["Constant", "Discovery", "Law", "discover"]
 
-ROUND_OFF = 1e-10
-"""Share of the labels' root mean square below which an error is round-off."""
 FAR = 0.2
 """A network that misses the labels by a larger share of their deviation says nothing about the law."""
 CLOSE = 3e-4
 """One that misses them by less is looked at at once."""
 NEAR = 30.0
 """Networks that miss by so many times the least error of any may have the shape of the law."""
+MOST_INPUTS = 4
+"""Of stages that networks are tried on: the number of shapes grows fast."""
+MOST_STAGES = 3
 LEAST_SAMPLES = 10
-
-
-class Constant(NamedTuple):
-    """A number in a formula that could not be made exact, with its standard error."""
-
-    value: float
-    error: float
-
-
-@dataclass(frozen=True)
-class Law:
-    """One candidate.
-
-    Attributes:
-        formula: in the variables' names; None if edges stayed splines.
-        verdict: ``"exact"``, ``"approximate"`` or ``"spline"``.
-        rmse: root mean squared error on the samples that were fitted.
-        held_out: on samples that no fit has seen.
-        extrapolated: on the outermost samples, which no fit has seen either.
-        complexity: operations, variables and constants of the formula.
-        constants: those that are not exact.
-        bits: length of the description of formula and labels.
-        network: behind it.
-    """
-
-    formula: sympy.Expr | None
-    verdict: str
-    rmse: float
-    held_out: float
-    extrapolated: float
-    complexity: int
-    constants: tuple[Constant, ...]
-    bits: float
-    network: Network = field(repr=False)
-
-    def __str__(self) -> str:
-        what = f"a spline network {self.network.width}" if self.formula is None else str(_shortened(self.formula))
-        return f"{what}   ({self.verdict}, rmse {self.held_out:.2g}, complexity {self.complexity})"
 
 
 class Discovery(Sequence[Law]):
@@ -171,106 +133,19 @@ def discover(
     outer = _outermost(x)
     held = (torch.arange(len(x)) % 5 == 2) & ~outer
     inner = ~held & ~outer
-    known = _Known(
-        x[inner], labels[inner], x[held], labels[held], x[outer], labels[outer], float(labels.square().mean().sqrt()), noise, symbols,
-        library, late, left,
-    )  # fmt: skip
-    laws: list[Law] = []
-
-    def done() -> bool:
-        return late() or any(law.verdict == "exact" for law in laws)
-
-    def name(teacher: _Teacher, best: float) -> None:
-        found = _named(teacher, best, known)
-        laws.extend(found)
-        if progress:
-            text = str(min(found, key=lambda law: law.bits, default="nothing"))
-            print(f"{teacher.change.name}: {teacher.shape.name}, spline error {teacher.error:.2g}: {text}")
-
+    inside = symbols_of("x", x)
+    root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
+    judge = Judge(root, (x[outer], labels[outer]), dict(zip(inside, symbols, strict=True)), float(labels.square().mean().sqrt()), noise, late)
+    hunt = _Hunt(root, judge, library, seed, late, left, progress)
     interrupted = False
     try:
-        waiting: list[_Teacher] = []
-        every = [(change, shape) for change in CHANGES for shape in shapes(x.shape[1])]
-        # Trees, of which every variable has its place, come before networks that are anything.
-        for change, shape in sorted(every, key=lambda pair: not pair[1].tree):
-            if done():
-                break
-            seen = known.changed(change)
-            teacher = None if seen is None else _teacher(shape, change, seen, seed)
-            if teacher is None:
-                continue
-            if teacher.error < CLOSE:
-                name(teacher, teacher.error)
-            else:
-                waiting.append(teacher)
-        best = min((teacher.error for teacher in waiting), default=0.0)
-        for teacher in waiting:
-            if done():
-                break
-            if teacher.error <= NEAR * best:
-                name(teacher, best)
+        hunt.run()
     except KeyboardInterrupt:
         interrupted = True
+    laws = hunt.laws
     exact = any(law.verdict == "exact" for law in laws)
     stopped = "interrupted" if interrupted else "exact" if exact else "time limit" if late() else "all shapes"
-    return Discovery(sorted(_distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
-
-
-# One shape
-
-
-class _Known(NamedTuple):
-    """What the search goes by."""
-
-    x: Tensor
-    y: Tensor
-    held_x: Tensor
-    held_y: Tensor
-    far_x: Tensor
-    far_y: Tensor
-    scale: float
-    noise: float | None
-    symbols: list[sympy.Symbol]
-    library: Any
-    late: Callable[[], bool]
-    left: Callable[[], float]
-
-    def changed(self, change: Change) -> _Known | None:
-        """With a function of the labels in their place; None where that is not defined or says nothing new."""
-        y, held_y = change.forward(self.y), change.forward(self.held_y)
-        if change.inverse is None:
-            return self
-        both = torch.cat([self.y, self.held_y])
-        if not bool(change.allowed(both).all()) or not bool(torch.cat([y, held_y]).isfinite().all()):
-            return None
-        return self._replace(y=y, held_y=held_y, scale=float(torch.cat([y, held_y]).square().mean().sqrt()), noise=None)
-
-
-class Change(NamedTuple):
-    """A function of the labels, for which the law may be simpler.
-
-    Attributes:
-        name: for messages.
-        forward: of the labels.
-        inverse: of expressions; None for no change.
-        allowed: for which labels it goes both ways.
-    """
-
-    name: str
-    forward: Callable[[Tensor], Tensor]
-    inverse: Callable[[sympy.Expr], sympy.Expr] | None
-    allowed: Callable[[Tensor], Tensor]
-
-
-CHANGES = (
-    Change("y", lambda y: y, None, torch.isfinite),
-    Change("log y", torch.log, sympy.exp, lambda y: y > 0),
-    Change("1/y", torch.reciprocal, lambda e: 1 / e, lambda y: y != 0),
-    Change("y^2", torch.square, sympy.sqrt, lambda y: y >= 0),
-    Change("sqrt y", torch.sqrt, lambda e: e**2, lambda y: y >= 0),
-    Change("sin y", torch.sin, sympy.asin, lambda y: y.abs() < 1.55),
-    Change("tan y", torch.tan, sympy.atan, lambda y: y.abs() < 1.5),
-)
+    return Discovery(sorted(distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
 
 
 class _Teacher(NamedTuple):
@@ -279,129 +154,140 @@ class _Teacher(NamedTuple):
     error: float
     network: Network
     shape: Shape
-    change: Change
-    seen: _Known
+    stage: Stage
 
 
-def _teacher(shape: Shape, change: Change, seen: _Known, seed: int) -> _Teacher | None:
-    """The better of two networks of one shape, trained on changed labels; None if both are far from these."""
-    best: _Teacher | None = None
-    deviation = float(seen.y.std())
-    for attempt in range(2):
-        if seen.late():
-            break
-        network = shape.network(seed + attempt)
-        network.update_grid(seen.x)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of grids that stay where nodes are dead
-            fit(
-                network,
-                (seen.x, seen.y),
-                opt="LM",
-                steps=20,
-                grid_schedule=GridSchedule(4, 0, 8),
-                progress=False,
-                time_limit=max(seen.left(), 1e-3),
-            )
-        sharpen_(network, seen.x, seen.y, stop=seen.late)
-        shape.cut_(network, seen.x, seen.y)
-        refit_(network, seen.x, seen.y, 12, seen.late)
-        error = _rmse(network, seen.held_x, seen.held_y) / deviation
-        if math.isfinite(error) and (best is None or error < best.error):
-            best = _Teacher(error, network, shape, change, seen)
-        if error < CLOSE:
-            break
-    return best if best is not None and best.error < FAR else None
+@dataclass
+class _Hunt:
+    """The search: what is simple and fast comes first."""
+
+    root: Stage
+    judge: Judge
+    library: Any
+    seed: int
+    late: Callable[[], bool]
+    left: Callable[[], float]
+    progress: bool
+    laws: list[Law] = field(default_factory=list)
+
+    def run(self) -> None:
+        stages = reduced(self.root)
+        for step in (self.powers, self.curves, self.sums, self.networks):
+            if self.done():
+                return
+            step(stages)
+
+    def done(self) -> bool:
+        return self.late() or any(law.verdict == "exact" for law in self.laws)
+
+    def add(self, law: Law | None, how: str) -> None:
+        if law is not None:
+            self.laws.append(law)
+            if self.progress:
+                print(f"{how}: {law}")
+
+    def powers(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a power product."""
+        for stage in stages:
+            if not stage.symbols:
+                formula = stage.back(sympy.Float(float(stage.y.mean()), 17))
+                self.add(self.judge.law(formula, stage.error), stage.name)
+
+    def curves(self, stages: Sequence[Stage]) -> None:
+        """Laws of one variable."""
+        for stage in [*stages, self.root]:
+            if len(stage.symbols) == 1 and not self.done():
+                for change in CHANGES:
+                    self.named(stage.changed(change), Shape("sum", [1, 1]))
+
+    def sums(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a sum of functions of one variable each when the labels are changed."""
+        for stage in [*stages, self.root]:
+            if len(stage.symbols) > 1:
+                for form in additive(stage):
+                    if self.done():
+                        return
+                    self.named(form, Shape("sum", [len(form.symbols), 1]))
+
+    def networks(self, stages: Sequence[Stage]) -> None:
+        """Laws that are networks of other shapes."""
+        several = [stage for stage in [*stages, self.root] if 1 <= len(stage.symbols) <= MOST_INPUTS][:MOST_STAGES]
+        waiting: list[_Teacher] = []
+        for stage, change, shape in _interleaved(several):
+            if self.done():
+                break
+            form = stage.changed(change)
+            teacher = None if form is None else self.teacher(form, shape)
+            if teacher is None:
+                continue
+            if teacher.error < CLOSE:
+                self.name(teacher, teacher.error)
+            else:
+                waiting.append(teacher)
+        best = min((teacher.error for teacher in waiting), default=0.0)
+        for teacher in waiting:
+            if self.done():
+                break
+            if teacher.error <= NEAR * best:
+                self.name(teacher, best)
+
+    def named(self, form: Stage | None, shape: Shape) -> None:
+        """Train, and name the edges."""
+        teacher = None if form is None or self.done() else self.teacher(form, shape)
+        if teacher is not None:
+            self.name(teacher, teacher.error)
+
+    def teacher(self, form: Stage, shape: Shape) -> _Teacher | None:
+        """The better of two networks of one shape; None if both are far from the labels."""
+        best: _Teacher | None = None
+        deviation = float(form.y.std())
+        for attempt in range(2):
+            if self.late():
+                break
+            network = shape.network(self.seed + attempt)
+            network.update_grid(form.x)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of grids that stay where nodes are dead
+                fit(
+                    network,
+                    (form.x, form.y),
+                    opt="LM",
+                    steps=20,
+                    grid_schedule=GridSchedule(4, 0, 8),
+                    progress=False,
+                    time_limit=max(self.left(), 1e-3),
+                )
+            sharpen_(network, form.x, form.y, stop=self.late)
+            shape.cut_(network, form.x, form.y)
+            refit_(network, form.x, form.y, 12, self.late)
+            error = rmse(network, form.held_x, form.held_y) / deviation
+            if math.isfinite(error) and (best is None or error < best.error):
+                best = _Teacher(error, network, shape, form)
+            if error < CLOSE:
+                break
+        return best if best is not None and best.error < FAR else None
+
+    def name(self, teacher: _Teacher, best: float) -> None:
+        """The candidates that come of one network; `best` is the least error of any."""
+        stage = teacher.stage
+        choices = in_context(teacher.network, stage.x, stage.y, Search(self.library, stop=self.late))
+        for choice in choices[:2]:
+            how = f"{teacher.shape.name} of {stage.name}"
+            if not choice.kept:
+                formula = symbolic_formula(choice.network, var=list(stage.symbols))[0][0]
+                self.add(self.judge.law(stage.back(formula), best, choice.network), how)
+            elif stage.plain:
+                self.add(self.judge.spline(choice.network, choice.bits), how)
 
 
-def _named(teacher: _Teacher, best: float, known: _Known) -> list[Law]:
-    """The candidates that come of one network; `best` is the least error of any."""
-    choices = in_context(teacher.network, teacher.seen.x, teacher.seen.y, Search(known.library, stop=known.late))
-    return [law for choice in choices[:2] if (law := _law(choice, best, known, teacher.change)) is not None]
-
-
-def _law(choice: Choice, best: float, known: _Known, change: Change) -> Law | None:
-    """A candidate; `best` is the least error of any network, as a share of the labels' size."""
-    network = choice.network
-    if choice.kept:
-        if change.inverse is not None:
-            return None
-        seen = _rmse(network, known.x, known.y)
-        held, far = _rmse(network, known.held_x, known.held_y), _rmse(network, known.far_x, known.far_y)
-        return Law(None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), choice.bits, network)
-    formula = symbolic_formula(network, var=known.symbols)[0][0]
-    formula = formula if change.inverse is None else change.inverse(formula)
-    if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
-        return None
-    fitted = fit_constants(formula, known.symbols, known.x, known.y, evaluations=30)
-    if fitted.rmse <= max(3 * best, ROUND_OFF) * known.scale:  # else it is not the law, and exact numbers say nothing
-        fitted = snap_constants(fitted, known.symbols, known.x, known.y, stop=known.late)
-    held = _error(fitted.formula, known)
-    if not math.isfinite(held):
-        return None
-    formula = _simplest(fitted.formula, held, known)
-    size = complexity(formula)
-    constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
-    far = _error_on(fitted.formula, known.symbols, known.far_x, known.far_y)
-    return Law(formula, _verdict(fitted, held, known), fitted.rmse, held, far, size, constants, fitted.bits + 3 * size, network)
-
-
-def _simplest(formula: sympy.Expr, held: float, known: _Known) -> sympy.Expr:
-    """The shortest of some forms of the formula that have the same values."""
-    forms = [formula]
-    for change in (sympy.expand, sympy.factor_terms, lambda e: sympy.expand_log(sympy.expand(e), force=True), sympy.powsimp):
-        with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
-            forms.append(change(formula))
-            forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
-    good = [formula]
-    for form in forms[1:]:
-        with suppress(Exception):
-            if _error(form, known) <= 2 * held + ROUND_OFF * known.scale:
-                good.append(form)
-    return min(good, key=complexity)
-
-
-def _rmse(network: Network, x: Tensor, y: Tensor) -> float:
-    with torch.no_grad():
-        return float((network.trace(x).output - y).square().mean().sqrt())
-
-
-def _error(formula: sympy.Expr, known: _Known) -> float:
-    """On the samples that were held out."""
-    return _error_on(formula, known.symbols, known.held_x, known.held_y)
-
-
-def _error_on(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], x: Tensor, y: Tensor) -> float:
-    values = evaluate_expression(formula, dict(zip(symbols, x.unbind(1), strict=True)), y)
-    return float((values - y.flatten()).square().mean().sqrt())
-
-
-def _verdict(fitted: Fitted, held: float, known: _Known) -> str:
-    if held <= ROUND_OFF * known.scale and fitted.rmse <= ROUND_OFF * known.scale:
-        return "exact"
-    if known.noise is not None and held <= 1.15 * known.noise and all(math.isfinite(error) for error in fitted.errors.values()):
-        return "exact"
-    return "approximate"
-
-
-def complexity(formula: sympy.Expr) -> int:
-    """Nodes of the expression."""
-    return sum(1 for _ in sympy.preorder_traversal(formula))
-
-
-def _distinct(laws: Sequence[Law]) -> list[Law]:
-    seen: set[str] = set()
-    different = []
-    for law in sorted(laws, key=lambda law: law.bits):
-        key = str(law.network.width) if law.formula is None else str(_shortened(law.formula))
-        if key not in seen:
-            seen.add(key)
-            different.append(law)
-    return different
-
-
-def _shortened(formula: sympy.Expr) -> sympy.Expr:
-    return formula.xreplace({number: sympy.Float(float(number), 5) for number in formula.atoms(sympy.Float)})
+def _interleaved(stages: Sequence[Stage]) -> Iterator[tuple[Stage, Change, Shape]]:
+    """What networks are tried on; trees, of which every variable has its place, come before networks that are anything."""
+    several = []
+    for stage in stages:
+        every = [(stage, change, shape) for change in CHANGES for shape in shapes(len(stage.symbols))]
+        several.append(sorted(every, key=lambda one: not one[2].tree))
+    for row in zip_longest(*several):
+        yield from (one for one in row if one is not None)
 
 
 # Data

@@ -1,0 +1,258 @@
+r"""Laws in fewer variables: what scales with a power of a variable, what depends on differences, products and quotients of variables only.
+
+*Scaling.* ``y = x^p h(x^{q_1}, ..., x^{q_k})`` with ``k < n`` is invariant under ``n - k`` scalings of its variables; all null vectors of
+``[x_i df/dx_i, -f]`` are such. *Translation.* ``y`` depends on ``x_i + r x_j`` only; these are the null vectors of ``[df/dx_i]``. Gradients of
+a polynomial fitted to the data say where to look, least squares on all data find the exponents, which are rounded to simple fractions, and a
+reduction counts if a function of what remains explains the data as well as one of everything did.
+
+Only data are changed, by exact operations, so that an error here costs time but makes no formula wrong: what is found for the reduced data is
+compared with the original.
+
+References
+    S.-M. Udrescu, M. Tegmark, "AI Feynman: A physics-inspired method for symbolic regression", 2020, doi:10.1126/sciadv.aay2631.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+import numpy as np
+import sympy
+
+from kan.discovery.ridge import Array, Forms, Target, fit_forms, start_forms, surrogate
+
+__all__ = ["Reduction", "gauges", "scaled_by", "scalings", "translations"]
+
+DEGREES = (0, 10, 7, 5, 4, 3, 3)
+"""Of the polynomial in so many forms."""
+MOST_FORMS = 3
+LARGEST_POWER = 6
+WORSE = 1.3
+"""Factor by which rounded exponents may be worse than those that were fitted, or fewer variables than all."""
+CLEAR = 0.9
+"""Correlation of the gradients of two variables above which they may be one."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A law ``y(x) = factor(x) y'(columns(x))``.
+
+    Attributes:
+        columns: of the reduced data, as expressions of the variables before.
+        factor: what the labels were divided by.
+        x: ``(N, k)``, values of the columns.
+        y: ``(N,)``, the labels divided by the factor.
+        error: what a polynomial of the columns misses of the labels, as a share of their deviation.
+        scaling: what the columns are products of, with exponents, if they are.
+    """
+
+    columns: tuple[sympy.Expr, ...]
+    factor: sympy.Expr
+    x: Array
+    y: Array
+    error: float
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Power products.
+
+    Attributes:
+        bases: positive expressions, and their values ``(N, n)``.
+        forms: exponents of the columns, ``(k, n)``.
+        powers: of the factor, ``(n,)``.
+        raw: columns that have part in none of them, with their values.
+    """
+
+    bases: tuple[sympy.Expr, ...]
+    values: Array
+    forms: Array
+    powers: Array
+    raw: tuple[tuple[sympy.Expr, Array], ...]
+
+    def reduction(self, y: Array, error: float) -> Reduction:
+        """Of the labels `y`."""
+        columns = tuple(_power_product(self.bases, q) for q in self.forms) + tuple(name for name, _ in self.raw)
+        x = [np.prod(self.values**q, axis=1) for q in self.forms] + [values for _, values in self.raw]
+        scale = np.prod(self.values**self.powers, axis=1)
+        stacked = np.stack(x, 1) if x else np.zeros((len(y), 0))
+        return Reduction(columns, _power_product(self.bases, self.powers), stacked, y / scale, error, self)
+
+
+def scalings(x: Array, y: Array, names: Sequence[sympy.Expr]) -> list[Reduction]:
+    """Reductions to power products of those columns of `x` that have one sign; few variables first.
+
+    >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
+    >>> a, b, c = sympy.symbols("a b c")
+    >>> best = scalings(x, x[:, 0] * np.exp(-x[:, 1] / x[:, 2]), [a, b, c])[0]
+    >>> best.factor, best.columns
+    (a, (b/c,))
+    """
+    n = x.shape[1]
+    raw = [i for i in range(n) if x[:, i].min() <= 0 <= x[:, i].max()]
+    definite = [i for i in range(n) if i not in raw]
+    u = np.where(np.isin(np.arange(n), raw), x, np.log(np.abs(np.where(x == 0, 1.0, x))))
+    target = Target.of(y)
+    gradients, error = surrogate(u, target)
+    found: list[tuple[Forms, float]] = []
+    for k in range(min(MOST_FORMS, len(definite) - 1) + 1):
+        degree = DEGREES[min(k + len(raw), len(DEGREES) - 1)]
+        forms = fit_forms(u, target, start_forms(u, target, gradients, k, tuple(raw)), degree, len(raw))
+        rounded = _rounded(u, target, forms, degree, len(raw))
+        if rounded is not None:
+            found.append((rounded, rounded.error))
+        if forms.error < 1e-6:
+            break
+    least = min([error, *(e for _, e in found)])
+    bases = tuple(names[i] if x[0, i] > 0 else -names[i] for i in definite)
+    others = tuple((names[i], x[:, i]) for i in raw)
+    results = []
+    for forms, e in found:
+        if e <= max(3 * least, 0.03) and len(forms.pivots) < n:
+            powers = np.zeros(n)
+            powers[list(forms.rest)] = forms.powers
+            q = _simplest(forms.matrix[len(raw) :][:, definite])
+            scaling = Scaling(bases, np.abs(x[:, definite]), q, _simplest_powers(powers[definite], q), others)
+            results.append(scaling.reduction(y, e))
+    return results
+
+
+def scaled_by(x: Array, y: Array, names: Sequence[sympy.Expr], forms: Array, powers: Array) -> Reduction:
+    """The reduction with given exponents, of positive columns."""
+    return Scaling(tuple(names), x, _simplest(forms), _simplest_powers(powers, forms), ()).reduction(y, 0.0)
+
+
+def gauges(reduction: Reduction, most: int = 30) -> Iterator[Reduction]:
+    """The same reduction with other power products as columns, and other factors, the simple ones first."""
+    scaling = reduction.scaling
+    if scaling is None:
+        return
+    k = len(scaling.forms)
+    y = reduction.y * np.prod(scaling.values**scaling.powers, axis=1)
+    bases = [scaling.forms]
+    for i, j in combinations(range(k), 2):
+        for a, b in ((i, j), (j, i)):
+            for times in (1, -1):
+                changed = scaling.forms.copy()
+                changed[a] = changed[a] + times * changed[b]
+                bases.append(changed)
+    shifts = [np.array(t, dtype=float) for t in product((0, 1, -1, 2, -2), repeat=k)]
+    several = [(q, scaling.powers + t @ q, float(np.abs(t).sum())) for q in bases for t in shifts]
+    several.sort(key=lambda one: float(np.abs(one[0]).sum()) + one[2])
+    for q, p, _ in several[1 : most + 1]:
+        yield replace(scaling, forms=q, powers=p).reduction(y, reduction.error)
+
+
+def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction | None:
+    """Sums and differences in the place of variables, as many as there are; None if there are none.
+
+    >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
+    >>> a, b, c = sympy.symbols("a b c")
+    >>> translations(x, x[:, 0] * np.exp(x[:, 1] - x[:, 2]), [a, b, c]).columns
+    (a, b - c)
+    """
+    columns, values = list(names), x.copy()
+    target = _smoother(x, y)
+    gradients, error = surrogate(values, target)
+    start = len(columns)
+    while len(columns) > 1:
+        for i, j, ratio in _alike(gradients * target.weights[:, None]):
+            merged = np.delete(values, j, 1)
+            merged[:, i - (j < i)] = values[:, i] + ratio * values[:, j]
+            new, worse = surrogate(merged, target)
+            if worse <= WORSE * error + 1e-12 and worse < 0.3:
+                columns[i] = columns[i] + sympy.Rational(ratio) * columns[j]
+                del columns[j]
+                values, gradients, error = merged, new, min(worse, error)
+                break
+        else:
+            break
+    return Reduction(tuple(columns), sympy.Integer(1), values, y, error) if len(columns) < start else None
+
+
+def _smoother(x: Array, y: Array) -> Target:
+    """Labels or their logarithms, whichever a polynomial is nearer to."""
+    plain = Target(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
+    other = Target.of(y)
+    if not other.logarithmic:
+        return plain
+    return min(plain, other, key=lambda target: surrogate(x, target)[1])
+
+
+def _alike(gradients: Array) -> list[tuple[int, int, float]]:
+    """Pairs of variables whose slopes have a constant ratio ``g_j = ratio g_i``, the clearest first."""
+    found = []
+    for i, j in combinations(range(gradients.shape[1]), 2):
+        a, b = gradients[:, i], gradients[:, j]
+        size = float(np.linalg.norm(a) * np.linalg.norm(b))
+        if size == 0:
+            continue
+        alike, ratio = float(a @ b) / size, float(np.linalg.norm(b) / np.linalg.norm(a))
+        near = min((0.5, 1.0, 2.0), key=lambda r: abs(np.log(r / ratio)))
+        # A straight term has a constant slope, like any other one: there is nothing to gain.
+        bent = np.std(a) > 1e-3 * np.abs(a).mean()
+        if abs(alike) > CLEAR and abs(np.log(near / ratio)) < 0.3 and bent:
+            found.append((1 - abs(alike), i, j, float(np.copysign(near, alike))))
+    return [(i, j, ratio) for _, i, j, ratio in sorted(found)]
+
+
+def _rounded(u: Array, target: Target, forms: Forms, degree: int, fixed: int) -> Forms | None:
+    """With fractions in the place of all exponents; None if that is worse."""
+    allowed = WORSE * forms.error + 1e-9
+    for denominators in ((1,), (1, 2), (1, 2, 3, 4)):
+        entries = _fractions(forms.entries, denominators)
+        trial = fit_forms(u, target, replace(forms, entries=entries), degree, fixed, entries=False)
+        if not np.abs(entries).max(initial=0.0) <= LARGEST_POWER or trial.error > allowed:
+            continue
+        for finer in ((1,), (1, 2), (1, 2, 3, 4)):
+            powers = _fractions(trial.powers, finer)
+            both = fit_forms(u, target, replace(trial, powers=powers), degree, fixed, entries=False, powers=False)
+            if both.error <= allowed:
+                return both
+    return None
+
+
+def _fractions(values: Array, denominators: Sequence[int]) -> Array:
+    """The nearest ones; among denominators that are as good within a tenth, the smaller one."""
+    best = np.round(values)
+    for d in denominators[1:]:
+        trial = np.round(values * d) / d
+        best = np.where(np.abs(values - trial) < np.abs(values - best) - 0.05, trial, best)
+    return np.asarray(best)
+
+
+def _simplest(q: Array) -> Array:
+    """A basis of the same rows with small whole numbers."""
+    if not len(q):
+        return q
+    best: tuple[float, Array] | None = None
+    for pivots in combinations(range(q.shape[1]), len(q)):
+        square = q[:, pivots]
+        if abs(np.linalg.det(square)) < 1e-6:
+            continue
+        rows = np.array([_whole(row) for row in np.linalg.solve(square, q)])
+        size = float(np.abs(rows).sum()) + 0.01 * float((rows < 0).sum())
+        if best is None or size < best[0] - 1e-9:
+            best = size, rows
+    return q if best is None else best[1]
+
+
+def _whole(row: Array) -> Array:
+    """Its smallest multiple of whole numbers, most of them positive."""
+    fractions = [sympy.Rational(round(12 * v), 12) for v in row]
+    times = sympy.ilcm(*(f.q for f in fractions)) / sympy.igcd(*(f.p for f in fractions))
+    whole = np.array([float(f * times) for f in fractions])
+    return -whole if whole.sum() < 0 or (whole.sum() == 0 and whole[np.flatnonzero(whole)[0]] < 0) else whole
+
+
+def _simplest_powers(p: Array, q: Array) -> Array:
+    """The factor's exponents, up to those of the columns, with small whole numbers."""
+    shifts = [np.array(t) @ q for t in product(np.arange(-3, 3.5, 0.5), repeat=len(q))] if len(q) else [np.zeros_like(p)]
+    return min((p + t for t in shifts), key=lambda r: float(np.abs(r).sum() + 0.5 * (r != 0).sum() + (np.abs(r - np.round(r)) > 1e-9).sum()))
+
+
+def _power_product(bases: Sequence[sympy.Expr], exponents: Array) -> sympy.Expr:
+    return sympy.Mul(*(base ** sympy.Rational(round(12 * e), 12) for base, e in zip(bases, exponents, strict=True)))

@@ -1,0 +1,179 @@
+r"""Candidates for a law, judged on the data that the search began with.
+
+The constants of a formula are fitted to these and made exact where they allow it (`kan.discovery.constants`). A candidate is ``"exact"`` if
+it is a formula whose error on samples that no fit has seen is round-off, or, where the noise is given, no larger than that; otherwise it is
+``"approximate"``, and ``"spline"`` if not all edges of its network could be named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import sympy
+import torch
+from torch import Tensor
+
+from kan.discovery.compiler import compiled
+from kan.discovery.constants import Fitted, fit_constants, snap_constants
+from kan.discovery.stages import Stage
+from kan.network.network import Network
+from kan.symbolic.evaluation import evaluate_expression
+
+__all__ = ["Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
+
+ROUND_OFF = 1e-10
+"""Share of the labels' root mean square below which an error is round-off."""
+
+
+class Constant(NamedTuple):
+    """A number in a formula that could not be made exact, with its standard error."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Law:
+    """One candidate.
+
+    Attributes:
+        formula: in the variables' names; None if edges stayed splines.
+        verdict: ``"exact"``, ``"approximate"`` or ``"spline"``.
+        rmse: root mean squared error on the samples that were fitted.
+        held_out: on samples that no fit has seen.
+        extrapolated: on the outermost samples, which no fit has seen either.
+        complexity: operations, variables and constants of the formula.
+        constants: those that are not exact.
+        bits: length of the description of formula and labels.
+        variables: of the formula.
+        trained: the network that edges stayed splines in, or that the formula was read from; its inputs may be functions of the variables.
+    """
+
+    formula: sympy.Expr | None
+    verdict: str
+    rmse: float
+    held_out: float
+    extrapolated: float
+    complexity: int
+    constants: tuple[Constant, ...]
+    bits: float
+    variables: tuple[sympy.Symbol, ...] = field(default=(), repr=False)
+    trained: Network | None = field(default=None, repr=False)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network of the formula, compiled from it; the trained one where there is no formula."""
+        if self.formula is None:
+            assert self.trained is not None
+            return self.trained
+        return compiled(lambda width, arity: Network(width, grid=1, mult_arity=arity).double(), self.variables, self.formula)
+
+    def __str__(self) -> str:
+        what = f"a spline network {self.network.width}" if self.formula is None else str(_shortened(self.formula))
+        return f"{what}   ({self.verdict}, rmse {self.held_out:.2g}, complexity {self.complexity})"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What candidates are judged by.
+
+    Attributes:
+        root: the data, but for the outermost.
+        far: the outermost samples, which no fit sees.
+        names: the user's symbols.
+        scale: root mean square of the labels.
+        noise: standard deviation of the labels' errors, if known.
+        late: whether the time is up.
+    """
+
+    root: Stage
+    far: tuple[Tensor, Tensor]
+    names: Mapping[sympy.Symbol, sympy.Symbol]
+    scale: float
+    noise: float | None
+    late: Callable[[], bool]
+
+    def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
+        """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
+        if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
+            return None
+        root = self.root
+        fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
+        if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
+            fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=self.late)
+        held = self.error(fitted.formula, root.held_x, root.held_y)
+        if not math.isfinite(held):
+            return None
+        formula = self.simplest(fitted.formula, held)
+        size = complexity(formula)
+        constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
+        far = self.error(fitted.formula, *self.far)
+        bits = fitted.bits + 3 * size
+        verdict = self.verdict(fitted, held)
+        return Law(
+            formula.xreplace(dict(self.names)), verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network
+        )
+
+    def spline(self, network: Network, bits: float) -> Law:
+        """A network whose edges are not all named, of the variables themselves."""
+        root = self.root
+        seen, held, far = (rmse(network, *data) for data in ((root.x, root.y), (root.held_x, root.held_y), self.far))
+        return Law(None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), bits, tuple(self.names.values()), network)
+
+    def error(self, formula: sympy.Expr, x: Tensor, y: Tensor) -> float:
+        """Root mean squared."""
+        values = evaluate_expression(formula, dict(zip(self.root.symbols, x.unbind(1), strict=True)), y)
+        return float((values - y.flatten()).square().mean().sqrt())
+
+    def verdict(self, fitted: Fitted, held: float) -> str:
+        if held <= ROUND_OFF * self.scale and fitted.rmse <= ROUND_OFF * self.scale:
+            return "exact"
+        if self.noise is not None and held <= 1.15 * self.noise and all(math.isfinite(error) for error in fitted.errors.values()):
+            return "exact"
+        return "approximate"
+
+    def simplest(self, formula: sympy.Expr, held: float) -> sympy.Expr:
+        """The shortest of some forms of the formula that have the same values."""
+        forms = [formula]
+        for change in (sympy.expand, sympy.factor_terms, lambda e: sympy.expand_log(sympy.expand(e), force=True), sympy.powsimp):
+            with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
+                forms.append(change(formula))
+                forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
+        good = [formula]
+        for form in forms[1:]:
+            with suppress(Exception):
+                if self.error(form, self.root.held_x, self.root.held_y) <= 2 * held + ROUND_OFF * self.scale:
+                    good.append(form)
+        return min(good, key=complexity)
+
+
+def rmse(network: Network, x: Tensor, y: Tensor) -> float:
+    """Root mean squared error of a network."""
+    with torch.no_grad():
+        return float((network.trace(x).output - y).square().mean().sqrt())
+
+
+def complexity(formula: sympy.Expr) -> int:
+    """Nodes of the expression."""
+    return sum(1 for _ in sympy.preorder_traversal(formula))
+
+
+def distinct(laws: Sequence[Law]) -> list[Law]:
+    """Without those that say the same, to five digits."""
+    seen: set[str] = set()
+    different = []
+    for law in sorted(laws, key=lambda law: law.bits):
+        key = str(law.network.width) if law.formula is None else str(_shortened(law.formula))
+        if key not in seen:
+            seen.add(key)
+            different.append(law)
+    return different
+
+
+def _shortened(formula: sympy.Expr) -> sympy.Expr:
+    return formula.xreplace({number: sympy.Float(float(number), 5) for number in formula.atoms(sympy.Float)})

@@ -1,0 +1,270 @@
+r"""Functions of few linear forms: polynomials in them, the forms found by least squares.
+
+A law ``y = exp(p.u) h(Q u)`` with ``u = log x`` depends on ``n`` variables through ``k`` power products of them only. With the pivots, one
+per row, of ``Q`` in reduced row echelon form, its other entries ``R`` and the exponents ``p`` of the other variables are all that is unknown
+beside ``h``, which is a polynomial here. Its coefficients follow by linear least squares for every ``R`` and ``p`` (variable projection), so
+that Gauss-Newton steps are needed for these few numbers alone.
+
+References
+    G. Golub, V. Pereyra, "Separable nonlinear least squares: the variable projection method and its applications", 2003,
+        doi:10.1088/0266-5611/19/2/201.
+    P. Constantine, "Active Subspaces", 2015, doi:10.1137/1.9781611973860: directions from the covariance of gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Forms", "Polynomials", "Target", "fit_forms", "start_forms", "surrogate"]
+
+Array = NDArray[np.float64]
+
+MOST_TERMS = 0.4
+"""Terms of a polynomial, as a share of the samples, at most."""
+HIGHEST = 12
+SMALL = 0.03
+"""Share of the root mean square below which a label says little in logarithms: noise of that size would drown it."""
+
+
+class Polynomials:
+    """Products of Chebyshev polynomials of total degree `degree` or less in the columns of `z`, which are mapped to ``[-1, 1]``."""
+
+    def __init__(self, z: Array, degree: int) -> None:
+        n = z.shape[1]
+        chosen = [c for d in range(degree + 1) for c in combinations_with_replacement(range(n), d)]
+        self.exponents = np.array([[c.count(j) for j in range(n)] for c in chosen], dtype=int).reshape(len(chosen), n)
+        self.degree, self.low = degree, z.min(0)
+        self.scale = 2 / np.maximum(z.max(0) - self.low, 1e-300)
+
+    def __len__(self) -> int:
+        return len(self.exponents)
+
+    def values(self, z: Array) -> Array:
+        """``(N, terms)``."""
+        return np.asarray(math.prod(self._factors(z)[0], start=np.ones((len(z), len(self)))))
+
+    def slopes(self, z: Array) -> list[Array]:
+        """Their derivatives by each column of `z`."""
+        factors, derivatives = self._factors(z)
+        return [math.prod((f for i, f in enumerate(factors) if i != j), start=derivatives[j]) for j in range(z.shape[1])]
+
+    def _factors(self, z: Array) -> tuple[list[Array], list[Array]]:
+        factors, derivatives = [], []
+        for j in range(z.shape[1]):
+            s = (z[:, j] - self.low[j]) * self.scale[j] - 1
+            first, second = [np.ones_like(s), s], [np.zeros_like(s), np.ones_like(s)]  # of the first and, shifted, the second kind
+            for _ in range(2, self.degree + 1):
+                first.append(2 * s * first[-1] - first[-2])
+                second.append(2 * s * second[-1] - second[-2])
+            order = self.exponents[:, j]
+            factors.append(np.stack(first, 1)[:, order])
+            derivatives.append(np.stack(second, 1)[:, order] * order * self.scale[j])
+        return factors, derivatives
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is fitted.
+
+    Attributes:
+        values: ``log|y|`` or ``y``.
+        weights: of the samples.
+        logarithmic: which of the two.
+    """
+
+    values: Array
+    weights: Array
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, y: Array) -> Target:
+        """``log|y|`` where `y` has one sign, but for some small values that noise may have turned."""
+        size = float(np.sqrt(np.mean(y**2)))
+        other = y * np.sign(np.median(y)) <= 0
+        if other.mean() > 0.1 or np.any(np.abs(y[other]) > 0.2 * size):
+            return cls(y / size, np.ones_like(y), False)
+        small = np.abs(y) < 1e-300
+        weights = np.where(other | small, 0.0, np.abs(y) / np.hypot(y, SMALL * size))
+        return cls(np.log(np.where(small, 1.0, np.abs(y))), weights, True)
+
+    @property
+    def deviation(self) -> float:
+        """Of the weighted values, which errors are shares of."""
+        return max(float(np.std(self.values * self.weights)), 1e-300)
+
+
+def surrogate(u: Array, target: Target) -> tuple[Array, float]:
+    """A polynomial of `u` for the target: its gradients at the samples, ``(N, n)``, and its error on samples that were held out.
+
+    Columns without an interaction, which enter as straight lines, leave room for higher degrees of the others.
+    """
+    count, n = u.shape
+    held = np.arange(count) % 5 == 2
+    active, best = list(range(n)), (np.zeros_like(u), math.inf)
+    for degree in range(1, HIGHEST + 1):
+        if math.comb(len(active) + degree, degree) + n - len(active) > MOST_TERMS * count:
+            break
+        straight = [i for i in range(n) if i not in active]
+        basis = Polynomials(u[:, active], degree)
+        rows = np.concatenate([basis.values(u[:, active]), u[:, straight]], 1) * target.weights[:, None]
+        weighted = target.values * target.weights
+        c = np.linalg.lstsq(rows[~held], weighted[~held], rcond=1e-12)[0]
+        error = float(np.sqrt(np.mean((weighted - rows @ c)[held] ** 2))) / target.deviation
+        if error < best[1]:
+            gradients = np.zeros_like(u)
+            gradients[:, active] = np.stack([slope @ c[: len(basis)] for slope in basis.slopes(u[:, active])], 1)
+            gradients[:, straight] = c[len(basis) :]
+            best = gradients, error
+            if degree in (2, 3):
+                bent = basis.exponents.sum(1) >= 2
+                share = np.array([np.sum(c[: len(basis)][bent & (column > 0)] ** 2) for column in basis.exponents.T])
+                kept = share > max(1e-4 * share.max(), (0.02 * error * target.deviation) ** 2)
+                active = [i for i, keep in zip(active, kept, strict=True) if keep] or active
+        if error < 1e-9:
+            break
+    return best
+
+
+@dataclass(frozen=True)
+class Forms:
+    """``k`` linear forms of ``n`` columns, and a factor.
+
+    Attributes:
+        pivots: the columns that the rows of ``Q`` have ones in.
+        rest: the other columns.
+        entries: ``R``, of these, ``(k, n - k)``.
+        powers: ``p`` of these.
+        error: of the best ``h``, as a share of the target's deviation.
+    """
+
+    pivots: tuple[int, ...]
+    rest: tuple[int, ...]
+    entries: Array
+    powers: Array
+    error: float = math.inf
+
+    @property
+    def matrix(self) -> Array:
+        """``Q``."""
+        q = np.zeros((len(self.pivots), len(self.pivots) + len(self.rest)))
+        q[range(len(self.pivots)), list(self.pivots)] = 1
+        q[:, list(self.rest)] = self.entries
+        return q
+
+
+def start_forms(u: Array, target: Target, gradients: Array, k: int, fixed: tuple[int, ...] = ()) -> Forms:
+    """Forms from the gradients of a surrogate.
+
+    Args:
+        u: ``(N, n)``.
+        target: what is fitted.
+        gradients: ``(N, n)``.
+        k: forms beside those of `fixed`.
+        fixed: columns that are forms of their own, and have part in no other.
+    """
+    n = u.shape[1]
+    free = [i for i in range(n) if i not in fixed]
+    spread = u[:, free].std(0)
+    g = gradients[:, free] * spread
+    powers = np.zeros(len(free))
+    if target.logarithmic:
+        directions = np.linalg.svd((g - g.mean(0)) * target.weights[:, None], full_matrices=False)[2][:k] / spread
+    else:
+        null = np.linalg.svd(np.concatenate([g, -target.values[:, None]], 1), full_matrices=True)[2][k + 1 :]
+        directions = np.linalg.svd(null[:, :-1], full_matrices=True)[2][len(free) - k :] / spread
+        powers = np.linalg.lstsq(null[:, :-1], null[:, -1], rcond=None)[0] / spread
+    chosen: list[int] = []
+    left = directions.copy()
+    for _ in range(k):
+        size = np.linalg.norm(left, axis=0)
+        size[chosen] = -1
+        chosen.append(int(size.argmax()))
+        unit = left[:, chosen[-1]] / max(size[chosen[-1]], 1e-300)
+        left = left - np.outer(unit, unit @ left)
+    echelon = np.linalg.lstsq(directions[:, chosen], directions, rcond=None)[0]
+    powers = powers - powers[chosen] @ echelon
+    others = [i for i in range(len(free)) if i not in chosen]
+    entries = np.concatenate([np.zeros((len(fixed), len(others))), echelon[:, others]])
+    return Forms((*fixed, *(free[i] for i in chosen)), tuple(free[i] for i in others), entries, powers[others])
+
+
+def fit_forms(
+    u: Array, target: Target, forms: Forms, degree: int, fixed: int = 0, steps: int = 60, entries: bool = True, powers: bool = True
+) -> Forms:
+    """Fit ``R`` and ``p`` by Levenberg-Marquardt, with the polynomial of `degree` that is best for them.
+
+    Args:
+        u: ``(N, n)``.
+        target: what is fitted.
+        forms: to start from.
+        degree: of the polynomial.
+        fixed: number of rows whose entries stay.
+        steps: at most.
+        entries, powers: whether they may change.
+    """
+    problem = _Separable(u, target, degree, fixed, entries, powers)
+    damping, (residuals, jacobian, found) = 1e-3, problem.solved(forms)
+    value = float(residuals @ residuals)
+    for _ in range(steps if jacobian.shape[1] else 0):
+        hessian, slope = jacobian.T @ jacobian, jacobian.T @ residuals
+        for _ in range(8):
+            step = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian) + 1e-300), slope, rcond=1e-14)[0]
+            trial = problem.solved(problem.moved(found, -step))
+            new = float(trial[0] @ trial[0])
+            if new < value:
+                break
+            damping *= 5
+        else:
+            break
+        last, value = value, new
+        residuals, jacobian, found = trial
+        damping = max(damping / 5, 1e-10)
+        if last - value < 1e-6 * last:
+            break
+    return replace(found, error=math.sqrt(value / len(u)) / target.deviation)
+
+
+class _Separable:
+    """Residuals for the best polynomial, and their Jacobian by what is not linear (Kaufman's approximation)."""
+
+    def __init__(self, u: Array, target: Target, degree: int, fixed: int, entries: bool, powers: bool) -> None:
+        self.u, self.target, self.degree, self.fixed, self.entries, self.powers = u, target, degree, fixed, entries, powers
+
+    def solved(self, forms: Forms) -> tuple[Array, Array, Forms]:
+        target, rest = self.target, self.u[:, list(forms.rest)]
+        z = self.u @ forms.matrix.T
+        basis = Polynomials(z, self.degree)
+        factor = target.weights * (1.0 if target.logarithmic else np.exp(np.clip(rest @ forms.powers, -300, 300)))
+        wanted = target.values * target.weights
+        rows = basis.values(z) * factor[:, None]
+        if target.logarithmic and self.powers:
+            rows = np.concatenate([rows, rest * factor[:, None]], 1)
+        elif target.logarithmic:
+            wanted = wanted - rest @ forms.powers * factor
+        size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
+        q, r = np.linalg.qr(rows / size)
+        c = np.linalg.lstsq(r, q.T @ wanted, rcond=1e-13)[0]
+        residuals = wanted - (rows / size) @ c
+        c = c / size
+        columns = []
+        if self.entries and len(forms.pivots) > self.fixed:
+            slopes = basis.slopes(z)
+            columns += [-((slope @ c[: len(basis)]) * factor)[:, None] * rest for slope in slopes[self.fixed :]]
+        if self.powers and not target.logarithmic:
+            columns.append(-(rows @ c)[:, None] * rest)
+        if target.logarithmic and self.powers:
+            forms = replace(forms, powers=c[len(basis) :])
+        jacobian = np.concatenate(columns, 1) if columns else np.zeros((len(rest), 0))
+        return residuals, jacobian - q @ (q.T @ jacobian), forms
+
+    def moved(self, forms: Forms, step: Array) -> Forms:
+        if self.entries:
+            free = forms.entries[self.fixed :]
+            entries = np.concatenate([forms.entries[: self.fixed], free + step[: free.size].reshape(free.shape)])
+            forms, step = replace(forms, entries=entries), step[free.size :]
+        return replace(forms, powers=forms.powers + step) if len(step) else forms

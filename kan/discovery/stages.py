@@ -1,0 +1,174 @@
+r"""Forms of a problem in which its law may be simpler: other labels, fewer variables.
+
+A stage is data and the way back from a formula for them to a formula for the data one began with. Labels are changed by functions that can be
+undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.invariance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+
+from kan.discovery.invariance import Reduction, gauges, scalings, translations
+from kan.symbolic.evaluation import evaluate_expression
+
+__all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "symbols_of"]
+
+EXACT = 1e-9
+"""Share of the labels' deviation below which a power product is the law."""
+ADDITIVE_DEGREE = 10
+SEPARATE = 0.02
+"""Share of the deviation that a sum of curves may miss, to be looked at."""
+
+
+class Change(NamedTuple):
+    """A function of the labels, for which the law may be simpler.
+
+    Attributes:
+        name: for messages.
+        forward: of the labels.
+        inverse: of expressions.
+        allowed: for which labels it goes both ways.
+    """
+
+    name: str
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[sympy.Expr], sympy.Expr]
+    allowed: Callable[[Tensor], Tensor]
+
+
+CHANGES = (
+    Change("y", lambda y: y, lambda e: e, torch.isfinite),
+    Change("log y", torch.log, sympy.exp, lambda y: y > 0),
+    Change("log -y", lambda y: torch.log(-y), lambda e: -sympy.exp(e), lambda y: y < 0),
+    Change("1/y", torch.reciprocal, lambda e: 1 / e, lambda y: y != 0),
+    Change("y^2", torch.square, sympy.sqrt, lambda y: y >= 0),
+    Change("1/y^2", lambda y: y**-2, lambda e: 1 / sympy.sqrt(e), lambda y: y > 0),
+    Change("sqrt y", torch.sqrt, lambda e: e**2, lambda y: y >= 0),
+    Change("1/sqrt y", torch.rsqrt, lambda e: e**-2, lambda y: y > 0),
+    Change("sin y", torch.sin, sympy.asin, lambda y: y.abs() < 1.55),
+    Change("cos y", torch.cos, sympy.acos, lambda y: (y > 0.02) & (y < 3.12)),
+    Change("tan y", torch.tan, sympy.atan, lambda y: y.abs() < 1.5),
+)
+
+
+class Stage(NamedTuple):
+    """Data, and what a formula for them means.
+
+    Attributes:
+        x, y: to be fitted, ``(N, k)`` and ``(N, 1)``.
+        held_x, held_y: that no fit has seen.
+        symbols: of the columns.
+        back: from a formula of these to one of the variables and labels that the search began with.
+        error: what a polynomial of the columns misses, as a share of the labels' deviation; infinite if not known.
+        name: for messages.
+        reduction: how it came about.
+        parent: what was reduced.
+        plain: whether variables and labels are those that the search began with.
+    """
+
+    x: Tensor
+    y: Tensor
+    held_x: Tensor
+    held_y: Tensor
+    symbols: tuple[sympy.Symbol, ...]
+    back: Callable[[sympy.Expr], sympy.Expr]
+    error: float = float("inf")
+    name: str = "all variables"
+    reduction: Reduction | None = None
+    parent: Stage | None = None
+    plain: bool = True
+
+    def changed(self, change: Change) -> Stage | None:
+        """With a function of the labels in their place; None where that is not defined."""
+        if change is CHANGES[0]:
+            return self
+        both = torch.cat([self.y, self.held_y])
+        if not bool(change.allowed(both).all()) or not bool(change.forward(both).isfinite().all()):
+            return None
+        y, held_y = change.forward(self.y), change.forward(self.held_y)
+        return self._replace(y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False)
+
+    def reduced(self, reduction: Reduction) -> Stage | None:
+        """In other variables; None where these are not finite."""
+        held = dict(zip(self.symbols, self.held_x.unbind(1), strict=True))
+        columns = [evaluate_expression(column, held, self.held_y) for column in reduction.columns]
+        held_x = torch.stack(columns, 1) if columns else self.held_x[:, :0]
+        held_y = self.held_y / evaluate_expression(reduction.factor, held, self.held_y).reshape(-1, 1)
+        x, y = torch.as_tensor(reduction.x), torch.as_tensor(reduction.y)[:, None]
+        if not all(bool(values.isfinite().all()) for values in (x, y, held_x, held_y)):
+            return None
+        symbols = symbols_of("z", torch.cat([x, held_x]))
+        meaning = dict(zip(symbols, reduction.columns, strict=True))
+        name = ", ".join(map(str, (reduction.factor, *reduction.columns)))
+        return Stage(
+            x, y, held_x, held_y, symbols, lambda e: self.back(reduction.factor * e.xreplace(meaning)), reduction.error,
+            f"({name}) of {self.name}" if not self.plain else f"({name})", reduction, self, False,
+        )  # fmt: skip
+
+
+def symbols_of(name: str, x: Tensor) -> tuple[sympy.Symbol, ...]:
+    """A symbol for each column, which knows whether it is positive: that helps to simplify."""
+    positive = (x > 0).all(0).tolist()
+    return tuple(sympy.Dummy(f"{name}_{i}", positive=True) if known else sympy.Dummy(f"{name}_{i}", real=True) for i, known in enumerate(positive, 1))
+
+
+def reduced(root: Stage) -> list[Stage]:
+    """The stages with fewer variables, those with the fewest first."""
+    found: list[Stage] = []
+
+    def add(stage: Stage, reductions: Sequence[Reduction | None]) -> list[Stage]:
+        new = [small for reduction in reductions if reduction is not None and (small := stage.reduced(reduction)) is not None]
+        found.extend(new)
+        return new
+
+    def powers(stage: Stage) -> list[Reduction]:
+        return scalings(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols)
+
+    if root.x.shape[1] > 1:
+        direct = add(root, powers(root))
+        if not any(stage.error < EXACT and not stage.symbols for stage in direct):
+            for shifted in add(root, [translations(root.x.numpy(), root.y.flatten().numpy(), root.symbols)]):
+                if len(shifted.symbols) > 1:
+                    add(shifted, powers(shifted))
+    return sorted(found, key=lambda stage: (len(stage.symbols), stage.error))
+
+
+def additive(stage: Stage, most: int = 3) -> list[Stage]:
+    """Forms of the stage whose labels are close to a sum of functions of one column each, the closest first."""
+    found = []
+    for form in _gauged(stage):
+        rows = torch.from_numpy(_curves(torch.cat([form.x, form.held_x]).numpy()))
+        seen, held = rows[: len(form.x)], rows[len(form.x) :]
+        for change in CHANGES:
+            other = form.changed(change)
+            if other is None:
+                continue
+            deviation = float(other.held_y.std())
+            c = torch.linalg.lstsq(seen, other.y, rcond=1e-13, driver="gelsd").solution
+            error = float((held @ c - other.held_y).square().mean().sqrt()) / max(deviation, 1e-300)
+            if error < SEPARATE:
+                found.append((error, len(found), other))
+    return [form for _, _, form in sorted(found, key=lambda one: one[:2])[:most]]
+
+
+def _gauged(stage: Stage) -> Iterator[Stage]:
+    yield stage
+    if stage.reduction is not None and stage.parent is not None:
+        for reduction in gauges(stage.reduction):
+            other = stage.parent.reduced(reduction)
+            if other is not None:
+                yield other
+
+
+def _curves(x: np.ndarray) -> np.ndarray:
+    """Chebyshev polynomials of every column, and one constant."""
+    low, high = x.min(0), x.max(0)
+    s = 2 * (x - low) / np.maximum(high - low, 1e-300) - 1
+    several = [np.polynomial.chebyshev.chebvander(s[:, i], ADDITIVE_DEGREE)[:, 1:] for i in range(x.shape[1])]
+    return np.concatenate([np.ones((len(x), 1)), *several], 1)
