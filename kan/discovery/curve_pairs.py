@@ -1,5 +1,6 @@
-r"""Two functions that meet in one curve: :math:`c_1 f + c_2 g + d`, :math:`c f g + d`, or :math:`c\,g(a f + b) + d`, with f and g of
-:math:`\alpha z + \beta` each.
+r"""Two functions that meet in one curve.
+
+They are :math:`c_1 f + c_2 g + d`, :math:`c f g + d`, or :math:`c\,g(a f + b) + d`, with f and g of :math:`\alpha z + \beta` each.
 
 1. Every pair of functions is scored on lattices of the constants inside, the constants outside projected out.
 2. The best points of every pair are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian), on few
@@ -32,15 +33,15 @@ COARSE = 64
 FINE = 256
 PER_PAIR = 4
 """Starts of a pair of functions."""
-POLISHED = 36
+POLISHED = 48
 """Starts that are polished on more samples."""
 RETURNED = 8
 MOST = 16
 """Functions of a library that take part, the simplest."""
 
-_INNER = "x^2 exp log sqrt 1/x sin tanh gaussian".split()
+_INNER = "x^2 x^3 exp log sqrt 1/x sin tan tanh arctan gaussian 1/(1+x^2)".split()
 _OUTER = "x^2 x^3 exp log sqrt 1/x 1/x^2 1/sqrt(x) sin tan tanh arctan arcsin gaussian".split()
-_TERMS = "x x^2 x^3 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tanh arctan gaussian".split()
+_TERMS = "x x^2 x^3 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tan tanh arctan gaussian 1/(1+x^2)".split()
 
 
 class _Pairs(NamedTuple):
@@ -84,7 +85,7 @@ def pair_formulas(
         pairs, q = scan(kind, functions, len(firsts), t[coarse], _standard(v[coarse]), where)
         if not len(q):
             return []
-        q, loss = _polish(pairs, t[coarse], _standard(v[coarse]), q, 25)
+        q, loss = _polish(pairs, t[coarse], _standard(v[coarse]), q, 30)
         price = q.new_tensor([function.complexity for function in functions])
         bits = len(fine) / 2 * loss.clamp_min(1e-20).log2() + 2 * (price[pairs.first] + price[pairs.second])
         best = _best_of_pairs(pairs, bits, POLISHED)
@@ -104,8 +105,8 @@ def _simplest(library: Mapping[str, SymbolicFunction | Family]) -> list[Symbolic
 
 
 def _standard(y: Tensor) -> Tensor:
-    y = y - y.mean()
-    return y / y.norm().clamp_min(1e-300)
+    centred: Tensor = y - y.mean()
+    return centred / centred.norm().clamp_min(1e-300)
 
 
 # Lattices and scans

@@ -24,7 +24,7 @@ from torch import Tensor
 from kan.discovery.constants import Fitted, fit_constants
 from kan.discovery.curve_pairs import KINDS, pair_formulas
 from kan.discovery.rational_curves import rational_formulas
-from kan.discovery.suggest import DescriptionLength, fitted_candidates
+from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
 from kan.symbolic.evaluation import evaluate_expression
 from kan.symbolic.families import EXTENDED_LIB, Family
 from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction, resolve_library
@@ -33,8 +33,10 @@ __all__ = ["Curve", "curves"]
 
 EXACT = 1e-12
 """Share of the root mean square of the labels below which an error is round-off."""
-PROMISING = 1e-6
+PROMISING = 1e-8
 """As much before the constants are fitted jointly."""
+NOISY = 1e-4
+"""Share of the deviation of the labels that neighbours differ by if there is noise."""
 SCREENED = 256
 """Samples that functions are ranked by where the data may be exact."""
 KEPT = 8
@@ -56,10 +58,11 @@ class Curve(NamedTuple):
 
 
 class _Label(NamedTuple):
-    """A function of the labels, the inverse on expressions, and the interval of labels where it goes both ways."""
+    """A function of the labels, its inverse on tensors and on expressions, and the interval of labels where it goes both ways."""
 
     name: str
     forward: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
     inverse: Callable[[sympy.Expr], sympy.Expr]
     low: float = -math.inf
     high: float = math.inf
@@ -67,21 +70,21 @@ class _Label(NamedTuple):
 
 
 _HALF = sympy.Rational(1, 2)
-_SAME = _Label("y", lambda y: y, lambda e: e)
+_SAME = _Label("y", lambda y: y, lambda v: v, lambda e: e)
 _POWERS = (
-    _Label("1/y", torch.reciprocal, lambda e: 1 / e),
-    _Label("y^2", torch.square, sympy.sqrt, 0.0),
-    _Label("1/y^2", lambda y: y**-2, lambda e: e**-_HALF, 0.0),
-    _Label("sqrt y", torch.sqrt, lambda e: e**2, 0.0),
-    _Label("1/sqrt y", torch.rsqrt, lambda e: e**-2, 0.0),
+    _Label("1/y", torch.reciprocal, torch.reciprocal, lambda e: 1 / e),
+    _Label("y^2", torch.square, torch.sqrt, sympy.sqrt, 0.0),
+    _Label("1/y^2", lambda y: y**-2, torch.rsqrt, lambda e: e**-_HALF, 0.0),
+    _Label("sqrt y", torch.sqrt, torch.square, lambda e: e**2, 0.0),
+    _Label("1/sqrt y", torch.rsqrt, lambda v: v**-2, lambda e: e**-2, 0.0),
 )
-_LOG = _Label("log y", torch.log, sympy.exp, 0.0)
+_LOG = _Label("log y", torch.log, torch.exp, sympy.exp, 0.0)
 _OTHERS = (
     _LOG,
-    _Label("sin y", torch.sin, sympy.asin, -math.pi / 2, math.pi / 2, 0.05),
-    _Label("cos y", torch.cos, sympy.acos, 0.0, math.pi, 0.05),
-    _Label("tan y", torch.tan, sympy.atan, -math.pi / 2, math.pi / 2, 0.05),
-    _Label("exp y", torch.exp, sympy.log, -30.0, 30.0, 0.05),
+    _Label("sin y", torch.sin, torch.asin, sympy.asin, -math.pi / 2, math.pi / 2, 0.05),
+    _Label("cos y", torch.cos, torch.acos, sympy.acos, 0.0, math.pi, 0.05),
+    _Label("tan y", torch.tan, torch.atan, sympy.atan, -math.pi / 2, math.pi / 2, 0.05),
+    _Label("exp y", torch.exp, torch.log, sympy.log, -30.0, 30.0, 0.05),
 )
 _GAUGES = tuple(sympy.Rational(k, 2) for k in (-2, 2, -4, 4, -1, 1, -6, 6, -3, 3, -8, 8))
 _COMMON = "x x^2 x^3 x^4 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tanh arctan gaussian".split()
@@ -127,12 +130,13 @@ def curves(
     if not bool(z.isfinite().all() and y.isfinite().all()):
         raise ValueError("z and y must be finite; they hold NaN or infinity.")
     order = z.argsort(stable=True)
-    judge = _Judge(z[order], y[order], symbol, noise, stop)
-    judge.consider([sympy.Float(float(y.mean()), 17)])
+    judge = _Judge(z[order], y[order], symbol, noise, stop, library is None)
+    judge.consider(_Batch([sympy.Float(float(y.mean()), 17)], math.inf))
     varies = float(y.max() - y.min()) > 1e-14 * float(y.abs().max()) and float(z.max() - z.min()) > 1e-14 * float(z.abs().max())
     if varies:
-        for formulas in _stages(judge, library):
-            if judge.consider(formulas) or stop():
+        for batch in _stages(judge, library):
+            judge.consider(batch)
+            if stop() or judge.exact or (batch.last and judge.explained):
                 break
     return judge.best()
 
@@ -140,60 +144,88 @@ def curves(
 # Stages
 
 
-def _stages(judge: _Judge, library: Sequence[str] | Mapping[str, Any] | None) -> Iterator[list[sympy.Expr]]:
-    """Formulas of one batch after the other."""
+class _Batch(NamedTuple):
+    """Formulas to be judged.
+
+    Attributes:
+        formulas: those.
+        promising: share of the labels' size that formulas that are worth a fit may be off by.
+        last: whether the search may end here if what is left is noise.
+        sure: how many of the formulas, the first ones, are worth a fit in any case.
+    """
+
+    formulas: list[sympy.Expr]
+    promising: float = PROMISING
+    last: bool = False
+    sure: int = 0
+
+
+def _stages(judge: _Judge, library: Sequence[str] | Mapping[str, Any] | None) -> Iterator[_Batch]:
+    """One batch after the other."""
     few, symbol = judge.few, judge.symbol
     given = None if library is None else resolve_library(library)
-    full = given or {**SYMBOLIC_LIB, **{name: EXTENDED_LIB[name] for name in _HYPERBOLIC}}
-    short = given or {name: full[name] for name in [*_COMMON, *_HYPERBOLIC[:1]]}
     one = sympy.Integer(0)
+    if given is not None:
+        yield _edges(judge, [(_SAME, one)], given)._replace(last=True)
+        yield _Batch(pair_formulas(*few, symbol, KINDS[0], given), 1e-6, True)
+        return
+    full = {**SYMBOLIC_LIB, **{name: EXTENDED_LIB[name] for name in _HYPERBOLIC}}
+    short = {name: full[name] for name in [*_COMMON, *_HYPERBOLIC[:1]]}
+    families = {name: entry for name, entry in EXTENDED_LIB.items() if isinstance(entry, Family) and "poly" not in name}
+    tight = 1e-10
     yield _edges(judge, [(_SAME, one)], full)
-    if given is None:
-        yield rational_formulas(*few, symbol, 3)
-        yield _edges(judge, [(label, one) for label in _POWERS], full) + rational_formulas(*few, symbol, 4, squared=True)
-        yield _edges(judge, [(label, one) for label in _OTHERS], full)
-        yield _edges(judge, [(label, k) for k in _GAUGES[:6] for label in (_SAME, *_POWERS)], short)
-        families = {name: entry for name, entry in EXTENDED_LIB.items() if isinstance(entry, Family) and "poly" not in name}
-        yield _edges(judge, [(label, one) for label in (_SAME, _POWERS[0], _LOG)], families)
-        yield _edges(judge, [(label, k) for k in _GAUGES[6:] for label in (_SAME, _POWERS[0])], short)
-        yield _edges(judge, [(_LOG, k) for k in _GAUGES], short)
-    for kind in KINDS if given is None else KINDS[:1]:
-        yield pair_formulas(*few, symbol, kind, given)
-    if given is None:
-        for label in (_POWERS[0], _LOG, _POWERS[1]):
-            if (found := _changed(*few, label, one)) is not None:
-                yield [found[1] * label.inverse(formula) for formula in pair_formulas(few[0], found[0], symbol, "sum")]
-        yield rational_formulas(*few, symbol, 8)
-        yield rational_formulas(*few, symbol, 8, squared=True)
+    yield _Batch(rational_formulas(*few, symbol, 3), tight)
+    if float(judge.z[0]) >= 0:
+        yield _Batch([f.subs(symbol, sympy.sqrt(symbol)) for f in rational_formulas(few[0].sqrt(), few[1], symbol, 3)], tight)
+    yield _edges(judge, [(label, one) for label in _POWERS], full)
+    yield _edges(judge, [(label, one) for label in _OTHERS], full)
+    yield _edges(judge, [(label, k) for k in _GAUGES[:6] for label in (_SAME, *_POWERS)], short)
+    yield _Batch(rational_formulas(*few, symbol, 4, squared=True), tight)
+    yield _edges(judge, [(label, one) for label in (_SAME, _POWERS[0], _LOG)], families)
+    yield _edges(judge, [(label, k) for k in _GAUGES[6:] for label in (_SAME, _POWERS[0])], short)
+    yield _edges(judge, [(_LOG, k) for k in _GAUGES], short)._replace(last=True)
+    for kind in KINDS:
+        yield _Batch(pair_formulas(*few, symbol, kind), 1e-6, kind == KINDS[-1])
+    for label in (_POWERS[0], _LOG, _POWERS[1]):
+        if (found := _changed(*few, label, one)) is not None:
+            formulas = pair_formulas(few[0], found[0], symbol, "sum")
+            yield _Batch([found[1] * label.inverse(formula) for formula in formulas], 1e-6)
+    yield _Batch(rational_formulas(*few, symbol, 8), tight)
+    yield _Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
 
 
-def _edges(
-    judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]
-) -> list[sympy.Expr]:
-    """``T(y z^k) = c f(a z + b) + d`` solved for y, for some T and k and the best f."""
+def _edges(judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]) -> _Batch:
+    """``T(y z^k) = c f(a z + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
     z, y = judge.few
-    columns, meant = [], []
-    for label, k in changes:
-        if (found := _changed(z, y, label, k)) is not None:
-            columns.append(found[0])
-            meant.append((label, k, found[1]))
-    if not columns:
-        return []
-    target = torch.stack(columns, 1)
+    meant = [(label, k, found[0], found[1]) for label, k in changes if (found := _changed(z, y, label, k)) is not None]
+    if not meant:
+        return _Batch([])
+    target = torch.stack([column for _, _, column, _ in meant], 1)
     noise = judge.noise if len(changes) == 1 and changes[0][0] is _SAME else None
-    formulas = []
-    for (label, k, sign), found in zip(
-        meant, fitted_candidates(z[:, None].expand_as(target), target, library, scoring=DescriptionLength(noise)), strict=True
-    ):
-        for candidate in found[:3]:
+    fits = fitted_candidates(z[:, None].expand_as(target), target, library, scoring=DescriptionLength(noise))
+    ranked: list[tuple[bool, float, int, _Label, sympy.Rational, int, Candidate]] = []
+    for (label, k, column, sign), candidates in zip(meant, fits, strict=True):
+        for candidate in candidates[:3]:
             if candidate.name == "0" or (label is _LOG and candidate.name == "log"):
                 continue
-            a, b, c, d = (sympy.Float(v, 17) if v not in (0.0, 1.0, -1.0) else sympy.Integer(int(v)) for v in candidate.affine.tolist())
-            value = c * candidate.function.sympy_fun(a * judge.symbol + b) + d
-            base = judge.symbol if float(z[0]) > 0 or k.is_integer else -judge.symbol
-            with suppress(Exception):  # an expression that sympy cannot make is no candidate
-                formulas.append(sign * label.inverse(value) * base**-k)
-    return formulas
+            a, b, c, d = candidate.affine.tolist()
+            value = label.back(c * candidate.function.torch_fun(a * z + b) + d) * sign
+            rmse = float((value * (z if k.is_integer else z.abs()) ** -float(k) - y).square().mean().sqrt())
+            if math.isfinite(rmse):
+                # Where the labels' changes span many orders of magnitude, a fit to their last digit may miss the labels by more.
+                unsure = math.sqrt(candidate.rss) > EXACT * float(column.norm())
+                bits = 0.0 if unsure is False else len(y) * math.log2(max(rmse, 0.1 * PROMISING * judge.scale))
+                bits += candidate.bits - candidate.r2_loss + 4 * (k != 0) + 2 * float(abs(k))
+                ranked.append((unsure, bits, len(ranked), label, k, sign, candidate))
+    formulas, sure = [], 0
+    for unsure, _, _, label, k, sign, candidate in sorted(ranked, key=lambda item: item[:3])[:6]:
+        numbers = [sympy.Float(v, 17) if v not in (0.0, 1.0, -1.0) else sympy.Integer(int(v)) for v in candidate.affine.tolist()]
+        base = judge.symbol if float(z[0]) > 0 or k.is_integer else -judge.symbol
+        with suppress(Exception):  # an expression that sympy cannot make is no candidate
+            inside = candidate.function.sympy_fun(numbers[0] * judge.symbol + numbers[1])
+            formulas.append(sign * label.inverse(numbers[2] * inside + numbers[3]) * base**-k)
+            sure += not unsure
+    return _Batch(formulas, sure=sure)
 
 
 def _changed(z: Tensor, y: Tensor, label: _Label, k: sympy.Rational) -> tuple[Tensor, int] | None:
@@ -219,56 +251,57 @@ def _changed(z: Tensor, y: Tensor, label: _Label, k: sympy.Rational) -> tuple[Te
 class _Judge:
     """Formulas that were found for samples, which are sorted by z."""
 
-    def __init__(self, z: Tensor, y: Tensor, symbol: sympy.Symbol, noise: float | None, stop: Callable[[], bool]) -> None:
+    def __init__(self, z: Tensor, y: Tensor, symbol: sympy.Symbol, noise: float | None, stop: Callable[[], bool], cosines: bool) -> None:
         self.z, self.y, self.symbol, self.noise, self.stop = z, y, symbol, noise, stop
         self.scale = float(y.square().mean().sqrt()) or 1.0
+        self.noisy = bool(noise) or _roughness(z, y) > NOISY * float(y.std(correction=0))
         ranks = torch.linspace(0, len(z) - 1, min(len(z), SCREENED)).round().long()
-        self.few = (z, y) if noise else (z[ranks], y[ranks])
+        self.few = (z, y) if self.noisy else (z[ranks], y[ranks])
         self.found: dict[str, Curve] = {}
         self.pool: list[tuple[float, int, sympy.Expr]] = []
+        self.exact = self.explained = False
+        self.cosines = cosines
 
-    def consider(self, formulas: Sequence[sympy.Expr]) -> bool:
-        """Take formulas in; whether one of them says all that there is to say."""
-        ranked = []
-        for formula in formulas:
-            residual = self._residual(formula)
-            rmse = float(residual.square().mean().sqrt())
+    def consider(self, batch: _Batch) -> None:
+        """Take formulas in."""
+        ranked, promising = [], batch.promising
+        for n, formula in enumerate(batch.formulas):
+            rmse = float(self._residual(formula).square().mean().sqrt())
             if math.isfinite(rmse):
-                ranked.append((self._bits(formula, rmse), len(ranked), formula, rmse, residual))
-        ranked.sort(key=lambda item: item[:2])
-        done, tried = False, 0
-        for bits, n, formula, rmse, residual in ranked:
-            if tried < 5 and not self.stop() and (rmse <= PROMISING * self.scale or _correlation(residual) < 0.5):
+                ranked.append((self._bits(formula, max(rmse, 0.1 * promising * self.scale)), n, formula, rmse))
+        tried = 0
+        for bits, n, formula, rmse in sorted(ranked, key=lambda item: (item[1] >= batch.sure, *item[:2])):
+            if tried < 4 and not self.stop() and (n < batch.sure or rmse <= promising * self.scale or self.noisy):
                 tried += 1
-                done |= self._fitted(formula)
+                self._fitted(formula)
             else:
                 self.pool.append((bits, n, formula))
-        return done
 
     def best(self) -> list[Curve]:
         """All that were found; if none is exact, with the best ones of those that looked less good."""
-        if not any(self._explained(self._residual(curve.formula), curve.rmse) for curve in self.found.values()):
+        if not self.explained:
             for _, _, formula in sorted(self.pool, key=lambda item: item[:2])[:6]:
                 if self.stop():
                     break
                 self._fitted(formula)
         return sorted(self.found.values(), key=lambda curve: curve.bits)[:KEPT]
 
-    def _fitted(self, formula: sympy.Expr) -> bool:
-        """Fit the constants of a formula and take it in; whether it explains the labels."""
-        x = self.z[:, None]
+    def _fitted(self, formula: sympy.Expr) -> None:
+        """Fit the constants of a formula and take it in."""
         try:
-            fit = fit_constants(formula, [self.symbol], x, self.y, evaluations=100)
-            fit = self._trimmed(fit)
+            fit = fit_constants(_in_phase(formula) if self.cosines else formula, [self.symbol], self.z[:, None], self.y, evaluations=100)
+            if self.noisy or fit.rmse <= 1e3 * EXACT * self.scale:
+                fit = self._trimmed(fit)
         except (ValueError, TypeError, OverflowError):  # no real expression
-            return False
+            return
         if not math.isfinite(fit.rmse):
-            return False
+            return
         curve = Curve(fit.formula, fit.rmse, self._bits(fit.formula, fit.rmse))
         key = str(fit.formula.xreplace({number: sympy.Float(float(number), 6) for number in fit.formula.atoms(sympy.Float)}))
         if key not in self.found or curve.bits < self.found[key].bits:
             self.found[key] = curve
-        return self._explained(self._residual(fit.formula), fit.rmse)
+        self.exact |= fit.rmse <= EXACT * self.scale
+        self.explained |= self._explained(self._residual(fit.formula), fit.rmse)
 
     def _trimmed(self, fit: Fitted) -> Fitted:
         """`fit` with zeros, ones, and half-integers as exponents in the place of constants that might be that."""
@@ -278,7 +311,9 @@ class _Judge:
             for symbol, value in fit.constants.items():
                 width = max(min(4 * fit.errors[symbol], 1e6), 1e-9 * min(1.0, abs(value) + 1e-3))
                 numbers = [0, 1, -1] + ([sympy.Rational(round(2 * value), 2)] if symbol in powers and abs(value) < 50 else [])
-                near.update({symbol: sympy.sympify(n) for n in numbers if symbol not in near and abs(value - float(n)) <= width})
+                number = next((n for n in numbers if abs(value - float(n)) <= width), None)
+                if number is not None:
+                    near[symbol] = sympy.sympify(number)
             trials = [near] if len(near) > 1 else []
             for trial in [*trials, *({symbol: number} for symbol, number in near.items())]:
                 new = self._with(fit, trial)
@@ -322,7 +357,39 @@ class _Judge:
         return len(residual) >= 50 and rmse > 1e-9 * self.scale and abs(_correlation(residual)) < 3 / math.sqrt(len(residual))
 
 
+def _in_phase(formula: sympy.Expr) -> sympy.Expr:
+    """With sines and cosines exchanged where that makes a phase smaller."""
+
+    def turned(node: sympy.Expr) -> sympy.Expr:
+        inside, phase = node.args[0], 0.0
+        if isinstance(inside, sympy.Add):
+            phase = float(sum((term for term in inside.args if term.is_Float), sympy.Integer(0)))
+        quarters = round(phase / (math.pi / 2))
+        if not quarters:
+            return node
+        rest = inside - sympy.Float(phase, 17) + sympy.Float(phase - quarters * math.pi / 2, 17)
+        n = quarters + (1 if isinstance(node, sympy.cos) else 0)  # sin(u + n pi/2)
+        return (sympy.cos(rest) if n % 2 else sympy.sin(rest)) * (-1 if n % 4 > 1 else 1)
+
+    return formula.replace(lambda node: isinstance(node, (sympy.sin, sympy.cos)), turned)
+
+
 def _correlation(residual: Tensor) -> float:
     """Between neighbours: 0 for noise, near 1 for a smooth curve."""
     r = residual - residual.mean()
     return float((r[1:] * r[:-1]).sum() / r.square().sum().clamp_min(1e-300))
+
+
+def _roughness(z: Tensor, y: Tensor) -> float:
+    """Deviation of samples, sorted by z, from the cubic through two neighbours on either side, as for noise: its median."""
+    if len(z) < 5:
+        return 0.0
+    # Lagrange's cubic through the neighbours at the middle sample; weights of noise.
+    nodes = torch.stack([z[:-4], z[1:-3], z[3:-1], z[4:]], 1)
+    difference = nodes[:, :, None] - nodes[:, None, :] + torch.eye(4, dtype=z.dtype)
+    away = z[2:-2, None] - nodes
+    product = torch.stack([torch.cat([away[:, :i], away[:, i + 1 :]], 1).prod(1) for i in range(4)], 1)
+    weights = product / difference.prod(2)
+    guess = (weights * torch.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], 1)).sum(1)
+    off = (y[2:-2] - guess).abs() / (1 + weights.square().sum(1)).sqrt()
+    return float(off[off.isfinite()].median().nan_to_num(0.0)) if bool(off.isfinite().any()) else 0.0
