@@ -106,7 +106,8 @@ def _simplest(library: Mapping[str, SymbolicFunction | Family]) -> list[Symbolic
 
 def _standard(y: Tensor) -> Tensor:
     centred: Tensor = y - y.mean()
-    return centred / centred.norm().clamp_min(1e-300)
+    unit: Tensor = centred / centred.norm().clamp_min(1e-300)
+    return unit
 
 
 # Lattices and scans

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -187,9 +188,9 @@ def _stages(judge: _Judge, library: Sequence[str] | Mapping[str, Any] | None) ->
     for kind in KINDS:
         yield _Batch(pair_formulas(*few, symbol, kind), 1e-6, kind == KINDS[-1])
     for label in (_POWERS[0], _LOG, _POWERS[1]):
-        if (found := _changed(*few, label, one)) is not None:
-            formulas = pair_formulas(few[0], found[0], symbol, "sum")
-            yield _Batch([found[1] * label.inverse(formula) for formula in formulas], 1e-6)
+        if (found := _changed(judge, label, one)) is not None:
+            formulas = pair_formulas(found.z, found.labels, symbol, "sum")
+            yield _Batch([found.sign * label.inverse(formula) for formula in formulas], 1e-6)
     yield _Batch(rational_formulas(*few, symbol, 8), tight)
     yield _Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
 
@@ -197,26 +198,26 @@ def _stages(judge: _Judge, library: Sequence[str] | Mapping[str, Any] | None) ->
 def _edges(judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]) -> _Batch:
     """``T(y z^k) = c f(a z + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
     z, y = judge.few
-    meant = [(label, k, found[0], found[1]) for label, k in changes if (found := _changed(z, y, label, k)) is not None]
+    meant = [(label, k, found) for label, k in changes if (found := _changed(judge, label, k)) is not None]
     if not meant:
         return _Batch([])
-    target = torch.stack([column for _, _, column, _ in meant], 1)
+    at, target = torch.stack([seen.z for *_, seen in meant], 1), torch.stack([seen.labels for *_, seen in meant], 1)
     noise = judge.noise if len(changes) == 1 and changes[0][0] is _SAME else None
-    fits = fitted_candidates(z[:, None].expand_as(target), target, library, scoring=DescriptionLength(noise))
+    fits = fitted_candidates(at, target, library, scoring=DescriptionLength(noise))
     ranked: list[tuple[bool, float, int, _Label, sympy.Rational, int, Candidate]] = []
-    for (label, k, column, sign), candidates in zip(meant, fits, strict=True):
+    for (label, k, seen), candidates in zip(meant, fits, strict=True):
         for candidate in candidates[:3]:
             if candidate.name == "0" or (label is _LOG and candidate.name == "log"):
                 continue
             a, b, c, d = candidate.affine.tolist()
-            value = label.back(c * candidate.function.torch_fun(a * z + b) + d) * sign
+            value = label.back(c * candidate.function.torch_fun(a * z + b) + d) * seen.sign
             rmse = float((value * (z if k.is_integer else z.abs()) ** -float(k) - y).square().mean().sqrt())
             if math.isfinite(rmse):
                 # Where the labels' changes span many orders of magnitude, a fit to their last digit may miss the labels by more.
-                unsure = math.sqrt(candidate.rss) > EXACT * float(column.norm())
+                unsure = math.sqrt(candidate.rss) > EXACT * float(seen.labels.norm())
                 bits = 0.0 if unsure is False else len(y) * math.log2(max(rmse, 0.1 * PROMISING * judge.scale))
                 bits += candidate.bits - candidate.r2_loss + 4 * (k != 0) + 2 * float(abs(k))
-                ranked.append((unsure, bits, len(ranked), label, k, sign, candidate))
+                ranked.append((unsure, bits, len(ranked), label, k, seen.sign, candidate))
     formulas, sure = [], 0
     for unsure, _, _, label, k, sign, candidate in sorted(ranked, key=lambda item: item[:3])[:6]:
         numbers = [sympy.Float(v, 17) if v not in (0.0, 1.0, -1.0) else sympy.Integer(int(v)) for v in candidate.affine.tolist()]
@@ -228,21 +229,45 @@ def _edges(judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], libr
     return _Batch(formulas, sure=sure)
 
 
-def _changed(z: Tensor, y: Tensor, label: _Label, k: sympy.Rational) -> tuple[Tensor, int] | None:
-    """``T(s y z^k)`` and the sign s; None where that is not defined."""
+class _Changed(NamedTuple):
+    """``T(s y z^k)`` at z, with the sign s."""
+
+    z: Tensor
+    labels: Tensor
+    sign: int
+
+
+def _changed(judge: _Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
+    """None where that is not defined; noise may take labels a little out of where it is."""
+    z, y = judge.few
+    slack = 4 * judge.noise_seen
+    factor = torch.ones_like(z)
     if k != 0:
         one_sign = float(z.min()) > 0 or float(z.max()) < 0
         if not (one_sign or (k.is_integer and bool((z != 0).all()))):
             return None
-        y = y * (z if k.is_integer else z.abs()) ** float(k)
-    sign = -1 if label.low == 0.0 and float(y.max()) <= 0 else 1
-    y = sign * y
-    low, high, largest = float(y.min()), float(y.max()), float(y.abs().max())
-    if low < label.low or high > label.high or largest < label.least:
+        factor = (z if k.is_integer else z.abs()) ** float(k)
+    sign = -1 if label.low == 0.0 and float((y * factor).sum()) <= 0 else 1
+    low, high = (bound * torch.ones_like(y) for bound in (label.low, label.high))
+    w = (sign * y * factor).requires_grad_()
+    inside = (w >= low) & (w <= high)
+    near = (w >= low - slack * factor.abs()) & (w <= high + slack * factor.abs())
+    if not bool(near.all()) or int(inside.sum()) < 0.1 * len(w) or float(w.detach().abs().max()) < label.least:
         return None
-    changed = label.forward(y)
+    with torch.enable_grad():
+        changed = label.forward(w)
+        slope = torch.autograd.grad(changed.sum(), w)[0]
+    changed, inside = changed.detach(), inside & changed.detach().isfinite()
+    if judge.noise_seen and label is not _SAME:
+        # Labels are drawn as often as their errors weigh; the least of these count as equal, or a few labels would be all there is.
+        weight = torch.where(inside, (slope * factor).square().clamp_min(1e-300).reciprocal(), 0.0).nan_to_num(0.0, 0.0, 0.0)
+        share = weight.clamp_max(float(weight.quantile(0.9)) or 1.0).cumsum(0)
+        places = (torch.arange(len(w), dtype=w.dtype) + 0.5) / len(w) * share[-1]
+        chosen = torch.searchsorted(share, places).clamp_max(len(w) - 1)
+        z, changed, inside = z[chosen], changed[chosen], inside[chosen]
     spread = float(changed.max() - changed.min())
-    return (changed, sign) if bool(changed.isfinite().all()) and spread > 1e-13 * float(changed.abs().max()) else None
+    good = bool(inside.all()) and spread > 1e-13 * float(changed.abs().max()) and float(z.max()) > float(z.min())
+    return _Changed(z, changed, sign) if good else None
 
 
 # Judgement
@@ -254,7 +279,9 @@ class _Judge:
     def __init__(self, z: Tensor, y: Tensor, symbol: sympy.Symbol, noise: float | None, stop: Callable[[], bool], cosines: bool) -> None:
         self.z, self.y, self.symbol, self.noise, self.stop = z, y, symbol, noise, stop
         self.scale = float(y.square().mean().sqrt()) or 1.0
-        self.noisy = bool(noise) or _roughness(z, y) > NOISY * float(y.std(correction=0))
+        rough = _roughness(z, y)
+        self.noisy = bool(noise) or rough > NOISY * float(y.std(correction=0))
+        self.noise_seen = (noise or rough) if self.noisy else 0.0
         ranks = torch.linspace(0, len(z) - 1, min(len(z), SCREENED)).round().long()
         self.few = (z, y) if self.noisy else (z[ranks], y[ranks])
         self.found: dict[str, Curve] = {}
@@ -288,10 +315,14 @@ class _Judge:
 
     def _fitted(self, formula: sympy.Expr) -> None:
         """Fit the constants of a formula and take it in."""
+        formula = _in_phase(formula) if self.cosines else formula
+        if not float(self._residual(formula).abs().max()) < 1e30 * self.scale:
+            return
         try:
-            fit = fit_constants(_in_phase(formula) if self.cosines else formula, [self.symbol], self.z[:, None], self.y, evaluations=100)
-            if self.noisy or fit.rmse <= 1e3 * EXACT * self.scale:
-                fit = self._trimmed(fit)
+            with np.errstate(all="ignore"):  # of formulas that are not finite on the way
+                fit = fit_constants(formula, [self.symbol], self.z[:, None], self.y, evaluations=100)
+                if self.noisy or fit.rmse <= 1e3 * EXACT * self.scale:
+                    fit = self._trimmed(fit)
         except (ValueError, TypeError, OverflowError):  # no real expression
             return
         if not math.isfinite(fit.rmse):
