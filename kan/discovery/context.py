@@ -25,10 +25,11 @@ from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameter
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
+from kan.training.edgewise import EdgeProblem
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import ObjectiveProblem
 from kan.training.jacobian import Columns
-from kan.training.levenberg_marquardt import Damping, improve_
+from kan.training.levenberg_marquardt import Damping, Problem, improve_
 from kan.training.objective import Objective, Penalty
 
 __all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
@@ -170,6 +171,12 @@ def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Call
 
 def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
     """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error."""
+    if EdgeProblem.fits(network, len(x)):
+        problem = EdgeProblem(network, x, y)
+        try:
+            return _descended(problem, steps, stop)
+        finally:
+            problem.write_()
     objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
     before = [p.requires_grad for p in network.parameters()]
     for layer in network.symbolic_layers:
@@ -180,21 +187,25 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
         numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
     try:
         with torch.enable_grad():
-            problem, damping = ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y), Damping()
-            value: float | None = problem.value()
-            for _ in range(steps):
-                if stop():
-                    break
-                new = improve_(problem, damping, value)
-                if new is None:
-                    break
-                last, value = value, new
-                if last is not None and new > last * (1 - 1e-4):
-                    break
+            return _descended(ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y), steps, stop)
     finally:
         for parameter, wanted in zip(network.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
-    return float(value) if value is not None else math.inf
+
+
+def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
+    """The objective after at most so many steps, or when they gain next to nothing."""
+    value, damping = problem.value(), Damping()
+    for _ in range(steps):
+        if stop():
+            break
+        new = improve_(problem, damping, value)
+        if new is None:
+            break
+        last, value = value, new
+        if new > last * (1 - 1e-4):
+            break
+    return value
 
 
 def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
