@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,11 @@ from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameter
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
+from kan.training.edgewise import EdgeProblem
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import ObjectiveProblem
 from kan.training.jacobian import Columns
-from kan.training.levenberg_marquardt import Damping, improve_
+from kan.training.levenberg_marquardt import Damping, Problem, improve_
 from kan.training.objective import Objective, Penalty
 
 __all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
@@ -110,6 +111,10 @@ class _Samples:
             return cls(x, y, x, y, float(y.square().mean().sqrt()))
         return cls(x[~held], y[~held], x[held], y[held], float(y.square().mean().sqrt()))
 
+    def exact(self, error: float) -> bool:
+        """Whether a mean squared `error` is round-off."""
+        return error <= (1e3 * FLOOR * self.scale) ** 2
+
 
 @torch.no_grad()
 def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = None) -> list[Choice]:
@@ -137,8 +142,11 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
             for state in states:
                 state.kept.append(edge)
             continue
-        following = [state for old in states for state in _tried(old, edge, ranked[edge], samples, search)]
-        states = _distinct(sorted(following, key=lambda state: state.bits))[: search.beam]
+        following = [replace(state, kept=[*state.kept, edge]) for state in states]
+        for state in states:
+            _try(state, edge, ranked[edge], samples, search, following)
+        exact = [state for state in following if samples.exact(state.error)]
+        states = _distinct(sorted(exact or following, key=lambda state: state.bits))[: search.beam]
     found = []
     for n, state in enumerate(states):
         if n == 0 or not search.stop():
@@ -170,6 +178,12 @@ def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Call
 
 def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
     """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error."""
+    if EdgeProblem.fits(network, len(x)):
+        problem = EdgeProblem(network, x, y)
+        try:
+            return _descended(problem, steps, stop)
+        finally:
+            problem.write_()
     objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
     before = [p.requires_grad for p in network.parameters()]
     for layer in network.symbolic_layers:
@@ -180,21 +194,26 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
         numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
     try:
         with torch.enable_grad():
-            problem, damping = ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y), Damping()
-            value: float | None = problem.value()
-            for _ in range(steps):
-                if stop():
-                    break
-                new = improve_(problem, damping, value)
-                if new is None:
-                    break
-                last, value = value, new
-                if last is not None and new > last * (1 - 1e-4):
-                    break
+            columns = Columns(network, trainable_parameters(network))
+            return _descended(ObjectiveProblem(objective, columns, x, y), steps, stop)
     finally:
         for parameter, wanted in zip(network.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
-    return float(value) if value is not None else math.inf
+
+
+def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
+    """The objective after at most so many steps, or when they gain next to nothing."""
+    value, damping = problem.value(), Damping()
+    for _ in range(steps):
+        if stop():
+            break
+        new = improve_(problem, damping, value)
+        if new is None:
+            break
+        last, value = value, new
+        if new > last * (1 - 1e-4):
+            break
+    return value
 
 
 def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
@@ -227,21 +246,19 @@ def _ranked(network: Network, edges: Sequence[Edge], samples: _Samples, search: 
     return results
 
 
-def _tried(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Samples, search: Search) -> list[Choice]:
-    """What becomes of `state` when the edge is made symbolic in several ways, or stays."""
-    results = [Choice(state.network, state.bits, state.error, state.found, [*state.kept, edge])]
+def _try(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Samples, search: Search, following: list[Choice]) -> None:
+    """Make the edge symbolic in several ways, and add what becomes of `state` to `following`."""
+    l, i, j = edge
     for candidate in ranked[: search.top]:
         if search.stop():
             break
-        network = copy.deepcopy(state.network)
-        l, i, j = edge
+        network, found = copy.deepcopy(state.network), {**state.found, edge: candidate}
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
         refit_(network, samples.x, samples.y, search.steps, search.stop)
-        results.append(_judged(network, samples, {**state.found, edge: candidate}, list(state.kept)))
-        if results[-1].error <= (1e3 * FLOOR * samples.scale) ** 2:
-            return results[-1:]
-    return results
+        following.append(_judged(network, samples, found, list(state.kept)))
+        if samples.exact(following[-1].error):
+            break
 
 
 def _distinct(states: Sequence[Choice]) -> list[Choice]:

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .library import SymbolicFunction, TorchFun
+from .library import SymbolicFunction, TorchFun, _gaussian, _identity, _zero
 
 SLOPES: dict[TorchFun, Callable[[Tensor, Tensor], Tensor]] = {
     torch.sqrt: lambda u, v: 0.5 / v,
@@ -30,6 +30,9 @@ SLOPES: dict[TorchFun, Callable[[Tensor, Tensor], Tensor]] = {
     torch.arctanh: lambda u, v: 1 / (1 - u * u),
     torch.cosh: lambda u, v: u.sinh(),
     torch.sinh: lambda u, v: u.cosh(),
+    _identity: lambda u, v: torch.ones_like(u),
+    _zero: lambda u, v: torch.zeros_like(u),
+    _gaussian: lambda u, v: -2 * u * v,
 }
 """f'(u) from u and v = f(u), by the functions of the table."""
 
