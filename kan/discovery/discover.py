@@ -25,10 +25,12 @@ import torch
 from torch import Tensor
 
 from kan.discovery.context import Search, in_context, refit_, sharpen_
+from kan.discovery.curves import curves
 from kan.discovery.formula import symbolic_formula
 from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
 from kan.discovery.shapes import Shape, shapes
-from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, symbols_of
+from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
+from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
 from kan.network.network import Network
 from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
@@ -42,6 +44,10 @@ CLOSE = 3e-4
 """One that misses them by less is looked at at once."""
 NEAR = 30.0
 """Networks that miss by so many times the least error of any may have the shape of the law."""
+SEPARATE = 0.02
+"""Share of the deviation that a sum of curves may miss, to be looked at."""
+FITS = 1e-4
+"""As much for sums of products, which fit more."""
 MOST_INPUTS = 4
 """Of stages that networks are tried on: the number of shapes grows fast."""
 MOST_STAGES = 3
@@ -172,7 +178,7 @@ class _Hunt:
 
     def run(self) -> None:
         stages = reduced(self.root)
-        for step in (self.powers, self.curves, self.sums, self.networks):
+        for step in (self.powers, self.curves, self.sums, self.products, self.networks):
             if self.done():
                 return
             step(stages)
@@ -197,17 +203,40 @@ class _Hunt:
         """Laws of one variable."""
         for stage in [*stages, self.root]:
             if len(stage.symbols) == 1 and not self.done():
-                for change in CHANGES:
-                    self.named(stage.changed(change), Shape("sum", [1, 1]))
+                found = curves(stage.x, stage.y, stage.symbols[0], library=self.library, noise=self.judge.noise if stage.plain else None, stop=self.late)
+                for curve in found[:3]:
+                    if not self.done():
+                        self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / float(stage.y.std()))), stage.name)
 
     def sums(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in [*stages, self.root]:
             if len(stage.symbols) > 1:
                 for form in additive(stage):
+                    self.terms(form, tuple((i,) for i in range(len(form.symbols))), SEPARATE)
+
+    def products(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a sum of products of such functions."""
+        for stage in [*stages, self.root]:
+            allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
+            for form in rewritten(stage) if len(stage.symbols) > 1 else ():
+                for general, special in patterns(len(stage.symbols)):
                     if self.done():
                         return
-                    self.named(form, Shape("sum", [len(form.symbols), 1]))
+                    if (found := self.split(form, general)).error < allowed:
+                        fitting = [one for one in (self.split(form, pattern) for pattern in special) if one.error < 3 * found.error + 1e-9]
+                        self.terms(form, min([found, *fitting], key=lambda one: len(one.curves)).pattern, allowed)
+
+    def split(self, form: Stage, pattern: Pattern) -> Terms:
+        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed)
+
+    def terms(self, form: Stage, pattern: Pattern, allowed: float) -> None:
+        """Name the curves of a pattern."""
+        if self.done() or (found := self.split(form, pattern)).error > allowed:
+            return
+        for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late)[:2]:
+            if not self.done():
+                self.add(self.judge.law(form.back(formula), found.error), f"{pattern} of {form.name}")
 
     def networks(self, stages: Sequence[Stage]) -> None:
         """Laws that are networks of other shapes."""
@@ -230,12 +259,6 @@ class _Hunt:
                 break
             if teacher.error <= NEAR * best:
                 self.name(teacher, best)
-
-    def named(self, form: Stage | None, shape: Shape) -> None:
-        """Train, and name the edges."""
-        teacher = None if form is None or self.done() else self.teacher(form, shape)
-        if teacher is not None:
-            self.name(teacher, teacher.error)
 
     def teacher(self, form: Stage, shape: Shape) -> _Teacher | None:
         """The better of two networks of one shape; None if both are far from the labels."""

@@ -125,13 +125,13 @@ def scaled_by(x: Array, y: Array, names: Sequence[sympy.Expr], forms: Array, pow
     return Scaling(tuple(names), x, _simplest(forms), _simplest_powers(powers, forms), ()).reduction(y, 0.0)
 
 
-def gauges(reduction: Reduction, most: int = 30) -> Iterator[Reduction]:
-    """The same reduction with other power products as columns, and other factors, the simple ones first."""
+def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterator[Reduction]:
+    """The same reduction with other power products as columns and, if wanted, other factors, the simple ones first."""
     scaling = reduction.scaling
     if scaling is None:
         return
     k = len(scaling.forms)
-    y = reduction.y * np.prod(scaling.values**scaling.powers, axis=1)
+    y = reduction.y * np.prod(scaling.values**scaling.powers, axis=1)  # labels before the reduction
     bases = [scaling.forms]
     for i, j in combinations(range(k), 2):
         for a, b in ((i, j), (j, i)):
@@ -139,7 +139,7 @@ def gauges(reduction: Reduction, most: int = 30) -> Iterator[Reduction]:
                 changed = scaling.forms.copy()
                 changed[a] = changed[a] + times * changed[b]
                 bases.append(changed)
-    shifts = [np.array(t, dtype=float) for t in product((0, 1, -1, 2, -2), repeat=k)]
+    shifts = [np.array(t, dtype=float) for t in product((0, 1, -1, 2, -2) if factors else (0,), repeat=k)]
     several = [(q, scaling.powers + t @ q, float(np.abs(t).sum())) for q in bases for t in shifts]
     several.sort(key=lambda one: float(np.abs(one[0]).sum()) + one[2])
     for q, p, _ in several[1 : most + 1]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from kan.discovery.invariance import Reduction, gauges, scalings, translations
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "symbols_of"]
+__all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
 
 EXACT = 1e-9
 """Share of the labels' deviation below which a power product is the law."""
@@ -157,10 +157,18 @@ def additive(stage: Stage, most: int = 3) -> list[Stage]:
     return [form for _, _, form in sorted(found, key=lambda one: one[:2])[:most]]
 
 
-def _gauged(stage: Stage) -> Iterator[Stage]:
+def rewritten(stage: Stage) -> Iterator[Stage]:
+    """The stage with other labels and, of two columns, other power products."""
+    for form in _gauged(stage, factors=False) if len(stage.symbols) == 2 else [stage]:
+        for change in CHANGES:
+            if (other := form.changed(change)) is not None:
+                yield other
+
+
+def _gauged(stage: Stage, factors: bool = True) -> Iterator[Stage]:
     yield stage
     if stage.reduction is not None and stage.parent is not None:
-        for reduction in gauges(stage.reduction):
+        for reduction in gauges(stage.reduction, factors):
             other = stage.parent.reduced(reduction)
             if other is not None:
                 yield other

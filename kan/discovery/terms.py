@@ -22,21 +22,28 @@ from torch import Tensor
 
 from kan.discovery.constants import fit_constants
 from kan.discovery.ridge import Array
-from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
+from kan.discovery.stages import CHANGES
+from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
 __all__ = ["Terms", "formulas", "patterns", "split"]
 
 Pattern = tuple[tuple[int, ...], ...]
 """The columns that meet in each term."""
 
-DEGREE = 10
-SWEEPS = 25
+DEGREE = 12
+SWEEPS = 6
+STEPS = 25
 STARTS = 2
+FITS = 1e-4
+"""Share of the deviation below which one start is enough."""
+RANKED = 256
+"""Samples of a curve that its functions are ranked by."""
 WIDE = 5.0
 """Ratio of largest to smallest value from which on curves are polynomials of the logarithm."""
 NAMED = 5
 """Functions that are tried for a curve."""
-MOST_FORMULAS = 24
+MOST_FORMULAS = 12
+OUTER = tuple(change for change in CHANGES if change.name in ("y", "1/y", "y^2", "1/y^2", "log y"))
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,6 @@ class Terms:
     Attributes:
         pattern: which columns meet.
         curves: values ``(N,)`` for every term and column.
-        constant: what is added.
         error: on samples that were held out, as a share of the labels' deviation.
     """
 
@@ -74,44 +80,103 @@ def patterns(k: int) -> Iterator[tuple[Pattern, Sequence[Pattern]]]:
             yield ((i,), tuple(j for j in range(k) if j != i)), []
 
 
-def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, bound: float = math.inf) -> Terms:
-    """The curves of a pattern by alternating least squares; later starts are left out when the first is good to within `bound`.
+def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
+    """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
     True
     """
-    n, k = x.shape
-    held = np.arange(n) % 5 == 3
-    bases = [_basis(x[:, i]) for i in range(k)]
+    held = np.arange(len(y)) % 5 == 3
     deviation = max(float(np.std(y)), 1e-300)
-    of = [[t for t, columns in enumerate(pattern) if i in columns] for i in range(k)]
-    best: Terms | None = None
+    model = _Curves([_basis(column) for column in x.T], pattern, y, held)
+    best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
     for start in range(STARTS):
-        random = np.random.default_rng(seed + start)
-        curves = {(t, i): bases[i][:, :4] @ random.normal(size=4) for t, columns in enumerate(pattern) for i in columns}
-        last = math.inf
-        for sweep in range(SWEEPS):
-            for i in range(k):
-                rows = [math.prod((curves[t, j] for j in pattern[t] if j != i), start=np.ones(n))[:, None] * bases[i] for t in of[i]]
-                several = np.concatenate([np.ones((n, 1)), *rows], 1)
-                size = np.maximum(np.linalg.norm(several, axis=0), 1e-300)
-                c = np.linalg.lstsq((several / size)[~held], y[~held], rcond=1e-12)[0] / size
-                for place, t in enumerate(of[i]):
-                    part = c[1 + place * bases[i].shape[1] :][: bases[i].shape[1]]
-                    # The first of several factors carries the size, so that none grows without bound.
-                    values = bases[i] @ part
-                    curves[t, i] = values / max(float(np.std(values)), 1e-300) if len(pattern[t]) > 1 and i != pattern[t][-1] else values
-            error = float(np.sqrt(np.mean((several @ c - y)[held] ** 2))) / deviation
-            if error < 1e-9 or (sweep > 3 and error > 0.999 * last and sweep % 2):
-                break
-            last = error if sweep % 2 else last
-        if best is None or error < best.error:
-            best = Terms(pattern, dict(curves), error)
-        if best.error < bound:
+        model.begin(np.random.default_rng(seed + start))
+        for _ in range(SWEEPS):
+            model.sweep()
+        error = model.sharpened() / deviation
+        if error < best[0]:
+            best = error, dict(model.curves)
+        if best[0] < FITS:
             break
-    assert best is not None
-    return best
+    return Terms(pattern, best[1], best[0])
+
+
+class _Curves:
+    """The curves while they are fitted; `parts` are their coefficients."""
+
+    def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Array) -> None:
+        self.bases, self.pattern, self.y, self.held = bases, pattern, y, held
+        self.parts: dict[tuple[int, int], Array] = {}
+        self.constant = 0.0
+
+    @property
+    def curves(self) -> dict[tuple[int, int], Array]:
+        return {(t, i): self.bases[i] @ part for (t, i), part in self.parts.items()}
+
+    def begin(self, random: np.random.Generator) -> None:
+        self.parts = {}
+        for t, columns in enumerate(self.pattern):
+            for i in columns:
+                self.parts[t, i] = np.zeros(self.bases[i].shape[1])
+                self.parts[t, i][:4] = random.normal(size=4)
+
+    def sweep(self) -> None:
+        """The curves of one column after the other."""
+        for i, basis in enumerate(self.bases):
+            of = [t for t, columns in enumerate(self.pattern) if i in columns]
+            rows = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * basis for t in of)], 1)
+            c = _solved(rows[~self.held], self.y[~self.held])
+            self.constant = float(c[0])
+            for place, t in enumerate(of):
+                part = c[1 + place * basis.shape[1] :][: basis.shape[1]]
+                # The last of several factors carries the size, so that none grows without bound.
+                several = i != self.pattern[t][-1]
+                self.parts[t, i] = part / max(float(np.linalg.norm(part)), 1e-300) if several else part
+
+    def rest(self, t: int, i: int) -> Array:
+        """A term without one of its factors."""
+        return math.prod((self.bases[j] @ self.parts[t, j] for j in self.pattern[t] if j != i), start=np.ones(len(self.y)))
+
+    def residuals(self) -> Array:
+        curves = self.curves
+        return self.y - self.constant - sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
+
+    def sharpened(self) -> float:
+        """Levenberg-Marquardt on all coefficients; the error on the samples that were held out."""
+        damping, residuals = 1e-3, self.residuals()
+        value = float(np.sum(residuals[~self.held] ** 2))
+        for _ in range(STEPS):
+            places = list(self.parts)
+            jacobian = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)], 1)[~self.held]
+            size = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
+            q, r = np.linalg.qr(jacobian / size)
+            before, constant, last = dict(self.parts), self.constant, value
+            for _ in range(4):
+                full = np.concatenate([r, math.sqrt(damping) * np.eye(len(size))])
+                step = np.linalg.lstsq(full, np.concatenate([q.T @ residuals[~self.held], np.zeros(len(size))]), rcond=1e-14)[0] / size
+                self.constant, at = constant + float(step[0]), 1
+                for t, i in places:
+                    self.parts[t, i] = before[t, i] + step[at : at + self.bases[i].shape[1]]
+                    at += self.bases[i].shape[1]
+                trial = self.residuals()
+                value = float(np.sum(trial[~self.held] ** 2))
+                if value < last:
+                    break
+                damping *= 10
+            if not value < last:
+                self.parts, self.constant, value = before, constant, last
+                break
+            residuals, damping = trial, max(damping / 10, 1e-14)
+            if last - value < 1e-2 * last:
+                break
+        return float(np.sqrt(np.mean(self.residuals()[self.held] ** 2)))
+
+
+def _solved(rows: Array, y: Array) -> Array:
+    size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
+    return np.asarray(np.linalg.lstsq(rows / size, y, rcond=1e-12)[0] / size)
 
 
 def formulas(
@@ -127,24 +192,35 @@ def formulas(
         library: names, or a dictionary like ``SYMBOLIC_LIB``, ``"extended"`` or None.
         stop: asked between trials.
     """
-    places = list(found.curves)
-    curves = torch.from_numpy(np.stack([found.curves[place] for place in places], 1))
-    inputs = torch.stack([x[:, i] for _, i in places], 1)
     deviation = float(y.std())
-    floor = max(found.error, 1e-9)
-    ranked = []
-    for n in range(len(places)):
-        scoring = DescriptionLength(noise=floor * float(curves[:, n].std()))
-        ranked.append(fitted_candidates(inputs[:, n : n + 1], curves[:, n : n + 1], library, scoring=scoring)[0][:NAMED])
-    several = sorted(product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r].bits for one, r in zip(ranked, ranks, strict=True)))
+    floor = max(found.error, 1e-10) * deviation
+    # Curves of terms that hardly matter are what is left of others.
+    sizes = [float(np.std(math.prod(found.curves[t, i] for i in columns))) for t, columns in enumerate(found.pattern)]
+    kept = [t for t, size in enumerate(sizes) if size > 30 * floor]
+    places = [(t, i) for t in kept for i in found.pattern[t]]
+    curves = {place: torch.from_numpy(found.curves[place]) for place in places}
+    names: dict[tuple[int, int], list[tuple[float, sympy.Expr]]] = {}
+    for t, i in sorted(places, key=lambda place: -len(found.pattern[place[0]])):
+        several = len(found.pattern[t]) > 1
+        width = floor / sizes[t] * float(found.curves[t, i].std())
+        names[t, i], offset = _names(x[:, i], curves[t, i], width, symbols[i], library, several)
+        others = tuple(j for j in found.pattern[t] if j != i)
+        alone = next((s for s in kept if found.pattern[s] == others), None)
+        if several and alone is not None and offset:
+            # In f + g (h + d) the term d g may as well be part of f: there it is, lest f be a mixture.
+            curves[t, i] = curves[t, i] - offset
+            names[t, i], _ = _names(x[:, i], curves[t, i], width, symbols[i], library, several)
+            share = offset * math.prod((curves[t, j] for j in others), start=torch.ones_like(y))
+            curves[alone, others[0]] = curves[alone, others[0]] + share
+    constant = float(y.mean()) - float(sum(np.mean(math.prod(found.curves[t, i] for i in found.pattern[t])) for t in kept))
+    ranked = [names[place] for place in places]
+    orders = sorted(product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True)))
     results: list[tuple[float, sympy.Expr]] = []
-    for ranks in islice(several, MOST_FORMULAS):
+    for ranks in islice(orders, MOST_FORMULAS):
         if stop():
             break
-        total = sympy.Float(float(y.mean() - _total(found, len(y)).mean()), 17)
-        for t, columns in enumerate(found.pattern):
-            factors = [_named(one[r], symbols[i]) for one, r, (s, i) in zip(ranked, ranks, places, strict=True) if s == t]
-            total = total + sympy.Mul(*factors) if len(columns) > 1 else total + factors[0]
+        chosen = {place: one[r][1] for place, one, r in zip(places, ranked, ranks, strict=True)}
+        total = sympy.Float(constant, 17) + sympy.Add(*(sympy.Mul(*(chosen[t, i] for i in found.pattern[t])) for t in kept))
         fitted = fit_constants(total, symbols, x, y, evaluations=60)
         results.append((fitted.rmse, fitted.formula))
         if fitted.rmse < 1e-11 * deviation:
@@ -152,13 +228,28 @@ def formulas(
     return sorted(results, key=lambda one: one[0])
 
 
-def _total(found: Terms, n: int) -> Array:
-    return np.asarray(sum(math.prod((found.curves[t, i] for i in columns), start=np.ones(n)) for t, columns in enumerate(found.pattern)))
+def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool) -> tuple[list[tuple[float, sympy.Expr]], float]:
+    """Functions that a curve may be, and their bits, the best first, and what the first one adds to its function.
 
-
-def _named(candidate: Candidate, symbol: sympy.Symbol) -> sympy.Expr:
-    a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
-    return c * candidate.function.sympy_fun(a * symbol + b) + d
+    Those of a `factor` may also have roots, inverses and so on around them.
+    """
+    thinned = slice(None, None, max(1, len(x) // RANKED))
+    x, curve = x[thinned], curve[thinned]
+    sign = -1.0 if bool((curve < 0).all()) else 1.0
+    meant = [(change, change.forward(sign * curve)) for change in (OUTER if factor else OUTER[:1]) if bool(change.allowed(sign * curve).all())]
+    labels = torch.stack([values for _, values in meant], 1)
+    results: list[tuple[float, sympy.Expr, float]] = []
+    for (change, values), ranked in zip(meant, fitted_candidates(x[:, None].expand_as(labels), labels, library, scoring=DescriptionLength()), strict=True):
+        slope = float((values.std() / curve.std()).clamp_min(1e-300))
+        for candidate in ranked[:NAMED]:
+            a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
+            off = math.sqrt(candidate.rss / len(x)) / slope
+            bits = len(x) * math.log2(math.hypot(off, floor) + 1e-300) + candidate.bits - candidate.r2_loss + (0.0 if change is OUTER[0] else 5.0)
+            inside = c * candidate.function.sympy_fun(a * symbol + b) + d
+            if candidate.name != "0" and math.isfinite(bits):
+                results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
+    results.sort(key=lambda one: one[0])
+    return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0
 
 
 def _basis(column: Array) -> Array:
