@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameters
+from kan.modes import threads
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
@@ -46,6 +47,8 @@ FARTHEST = 1e4
 """Functions whose deficit of r2 is larger than that of the best one by this factor are not tried."""
 EQUAL = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x)"}
 """Functions that are another one with other constants."""
+LITTLE = 2**18
+"""Entries of a Jacobian up to which one thread is quicker than several."""
 GRID = 10
 """Intervals that splines have at least when functions are looked for, if there are samples enough."""
 
@@ -181,7 +184,8 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
     if EdgeProblem.fits(network, len(x)):
         problem = EdgeProblem(network, x, y)
         try:
-            return _descended(problem, steps, stop)
+            with threads(1 if problem.size <= LITTLE else torch.get_num_threads()):
+                return _descended(problem, steps, stop)
         finally:
             problem.write_()
     objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.modes import threads
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery.edges import edge_index
@@ -32,6 +33,9 @@ INDISTINGUISHABLE = 1e-6
 
 TIED_BITS = 7.0
 """Bits that the fits of two functions must differ by before the data can tell them apart: odds of about 100 to 1."""
+
+LITTLE = 2**19
+"""Samples of all curves times functions up to which one thread is quicker than several."""
 
 EDGE_ELEMENTS = 2**24
 """Most samples of all edges that are fitted at a time."""
@@ -164,9 +168,10 @@ def fitted_candidates(
     library, scoring = resolve_library(lib), scoring or Scoring()
     length = scoring if isinstance(scoring, DescriptionLength) else DescriptionLength()
     plain = {name: entry for name, entry in library.items() if isinstance(entry, SymbolicFunction)}
-    fit = fit_affine(x, y, list(plain.values()), a_range=a_range, b_range=b_range)
     place = {name: k for k, name in enumerate(plain)}
-    families = {name: fit_family(entry, x, y) for name, entry in library.items() if isinstance(entry, Family)}
+    with threads(1 if x.numel() * len(library) <= LITTLE else torch.get_num_threads()):
+        fit = fit_affine(x, y, list(plain.values()), a_range=a_range, b_range=b_range)
+        families = {name: fit_family(entry, x, y) for name, entry in library.items() if isinstance(entry, Family)}
 
     ranked = []
     for e in range(x.shape[1]):

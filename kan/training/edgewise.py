@@ -72,6 +72,11 @@ class EdgeProblem:
             count += int(live.sum()) * (numeric.num + numeric.k + 1) + 4 * len(symbolic.active())
         return 0 < count * samples * network.width_in[-1] <= LARGEST
 
+    @property
+    def size(self) -> int:
+        """Entries of the Jacobian."""
+        return self._jacobian.numel()
+
     def value(self) -> float:
         """The mean squared error."""
         return float(self._pass()[1].square().sum())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.errors import check_finite, unknown_name
+from kan.modes import threads
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
@@ -169,7 +169,7 @@ def fit(
     network.remember_input(batches.seen())
     _keep_freed_memory()
     try:
-        with _threads(1 if batches.size() * width_of(network) <= LITTLE else torch.get_num_threads()):
+        with threads(1 if batches.size() * width_of(network) <= LITTLE else torch.get_num_threads()):
             message = run(stage, steps)
     finally:
         network.zero_grad()
@@ -246,17 +246,6 @@ def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
 def _has_splines(network: Model) -> bool:
     """Whether a spline is left whose grid could matter."""
     return isinstance(network, Network) and any(bool(layer.mask.any()) for layer in network.numeric_layers)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let this thread's tensor operations use `count` threads, for the time of the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _keep_freed_memory() -> None:
