@@ -48,6 +48,8 @@ SEPARATE = 0.02
 """Share of the deviation that a sum of curves may miss, to be looked at."""
 FITS = 1e-4
 """As much for sums of products, which fit more."""
+MOST_FORMS = 4
+"""Forms of a stage whose curves are named."""
 MOST_INPUTS = 4
 """Of stages that networks are tried on: the number of shapes grows fast."""
 MOST_STAGES = 3
@@ -212,20 +214,26 @@ class _Hunt:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in [*stages, self.root]:
             if len(stage.symbols) > 1:
-                for form in additive(stage):
-                    self.terms(form, tuple((i,) for i in range(len(form.symbols))), SEPARATE)
+                columns = range(len(stage.symbols))
+                for form, factors in additive(stage):
+                    self.terms(form, (tuple(columns),) if factors else tuple((i,) for i in columns), SEPARATE)
 
     def products(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of products of such functions."""
         for stage in [*stages, self.root]:
             allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
+            found: list[tuple[float, int, Stage, Pattern]] = []
             for form in rewritten(stage) if len(stage.symbols) > 1 else ():
                 for general, special in patterns(len(stage.symbols)):
                     if self.done():
                         return
-                    if (found := self.split(form, general)).error < allowed:
-                        fitting = [one for one in (self.split(form, pattern) for pattern in special) if one.error < 3 * found.error + 1e-9]
-                        self.terms(form, min([found, *fitting], key=lambda one: len(one.curves)).pattern, allowed)
+                    if (terms := self.split(form, general)).error < allowed:
+                        fitting = [one for one in (self.split(form, pattern) for pattern in special) if one.error < 3 * terms.error + 1e-9]
+                        best = min([terms, *fitting], key=lambda one: len(one.curves))
+                        found.append((max(best.error, 1e-8), len(found), form, best.pattern))
+            for error, _, form, pattern in sorted(found, key=lambda one: one[:2])[:MOST_FORMS]:
+                if error < 100 * min(one[0] for one in found):
+                    self.terms(form, pattern, allowed)
 
     def split(self, form: Stage, pattern: Pattern) -> Terms:
         return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed)

@@ -139,8 +139,8 @@ def reduced(root: Stage) -> list[Stage]:
     return sorted(found, key=lambda stage: (len(stage.symbols), stage.error))
 
 
-def additive(stage: Stage, most: int = 3) -> list[Stage]:
-    """Forms of the stage whose labels are close to a sum of functions of one column each, the closest first."""
+def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
+    """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
     found = []
     for form in _gauged(stage):
         rows = torch.from_numpy(_curves(torch.cat([form.x, form.held_x]).numpy()))
@@ -153,8 +153,9 @@ def additive(stage: Stage, most: int = 3) -> list[Stage]:
             c = torch.linalg.lstsq(seen, other.y, rcond=1e-13, driver="gelsd").solution
             error = float((held @ c - other.held_y).square().mean().sqrt()) / max(deviation, 1e-300)
             if error < SEPARATE:
-                found.append((error, len(found), other))
-    return [form for _, _, form in sorted(found, key=lambda one: one[:2])[:most]]
+                factors = change.name in ("log y", "log -y")
+                found.append((max(error, 1e-8), len(found), form if factors else other, factors))
+    return [one[2:] for one in sorted(found, key=lambda one: one[:2])[:most]]
 
 
 def rewritten(stage: Stage) -> Iterator[Stage]:

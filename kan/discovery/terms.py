@@ -44,6 +44,7 @@ NAMED = 5
 """Functions that are tried for a curve."""
 MOST_FORMULAS = 12
 OUTER = tuple(change for change in CHANGES if change.name in ("y", "1/y", "y^2", "1/y^2", "log y"))
+INNER = (sympy.Integer(1), sympy.Integer(-1), sympy.Integer(2), sympy.Integer(-2), sympy.Rational(1, 2))
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def formulas(
 def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool) -> tuple[list[tuple[float, sympy.Expr]], float]:
     """Functions that a curve may be, and their bits, the best first, and what the first one adds to its function.
 
-    Those of a `factor` may also have roots, inverses and so on around them.
+    Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are tried as arguments.
     """
     thinned = slice(None, None, max(1, len(x) // RANKED))
     x, curve = x[thinned], curve[thinned]
@@ -239,15 +240,21 @@ def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library
     meant = [(change, change.forward(sign * curve)) for change in (OUTER if factor else OUTER[:1]) if bool(change.allowed(sign * curve).all())]
     labels = torch.stack([values for _, values in meant], 1)
     results: list[tuple[float, sympy.Expr, float]] = []
-    for (change, values), ranked in zip(meant, fitted_candidates(x[:, None].expand_as(labels), labels, library, scoring=DescriptionLength()), strict=True):
-        slope = float((values.std() / curve.std()).clamp_min(1e-300))
-        for candidate in ranked[:NAMED]:
-            a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
-            off = math.sqrt(candidate.rss / len(x)) / slope
-            bits = len(x) * math.log2(math.hypot(off, floor) + 1e-300) + candidate.bits - candidate.r2_loss + (0.0 if change is OUTER[0] else 5.0)
-            inside = c * candidate.function.sympy_fun(a * symbol + b) + d
-            if candidate.name != "0" and math.isfinite(bits):
-                results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
+    for n, power in enumerate(INNER if bool((x > 0).all()) else INNER[:1]):
+        inputs = (x ** float(power))[:, None].expand_as(labels)
+        least = math.inf
+        for (change, values), ranked in zip(meant, fitted_candidates(inputs, labels, library, scoring=DescriptionLength()), strict=True):
+            slope = float((values.std() / curve.std()).clamp_min(1e-300))
+            for candidate in ranked[:NAMED]:
+                a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
+                off = math.sqrt(candidate.rss / len(x)) / slope
+                bits = len(x) * math.log2(math.hypot(off, floor) + 1e-300) + candidate.bits - candidate.r2_loss + 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
+                inside = c * candidate.function.sympy_fun(a * symbol**power + b) + d
+                if candidate.name != "0" and math.isfinite(bits):
+                    least = min(least, off)
+                    results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
+        if least < 10 * floor:
+            break
     results.sort(key=lambda one: one[0])
     return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0
 

@@ -18,6 +18,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs, "sign": torch.sign, "exp": torch.exp, "log": torch.log,
     "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": torch.asin, "acos": torch.acos, "atan": torch.atan, "atan2": torch.atan2,
     "sinh": torch.sinh, "cosh": torch.cosh, "tanh": torch.tanh, "asinh": torch.asinh, "acosh": torch.acosh, "atanh": torch.atanh,
+    "cot": lambda v: 1 / torch.tan(v), "sec": lambda v: 1 / torch.cos(v), "csc": lambda v: 1 / torch.sin(v),
     "erf": torch.erf, "floor": torch.floor, "ceiling": torch.ceil,
     "Max": lambda *values: reduce(torch.maximum, values), "Min": lambda *values: reduce(torch.minimum, values),
 }  # fmt: skip
