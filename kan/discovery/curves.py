@@ -17,45 +17,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import numpy as np
 import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.constants import Fitted, fit_constants
+from kan.discovery.curve_judge import EXACT, PROMISING, Batch, Curve, Judge
 from kan.discovery.curve_pairs import KINDS, pair_formulas
 from kan.discovery.rational_curves import rational_formulas
 from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
-from kan.symbolic.evaluation import evaluate_expression
 from kan.symbolic.families import EXTENDED_LIB, Family
 from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction, resolve_library
 
 __all__ = ["Curve", "curves"]
-
-EXACT = 1e-12
-"""Share of the root mean square of the labels below which an error is round-off."""
-PROMISING = 1e-8
-"""As much before the constants are fitted jointly."""
-NOISY = 1e-4
-"""Share of the deviation of the labels that neighbours differ by if there is noise."""
-SCREENED = 256
-"""Samples that functions are ranked by where the data may be exact."""
-KEPT = 8
-"""Formulas that are returned at most."""
-
-
-class Curve(NamedTuple):
-    """A formula for a curve.
-
-    Attributes:
-        formula: in the symbol that was given; constants that were fitted are floating-point numbers.
-        rmse: root mean squared error, in the units of the labels.
-        bits: length of the description, comparable among the curves of one call.
-    """
-
-    formula: sympy.Expr
-    rmse: float
-    bits: float
 
 
 class _Label(NamedTuple):
@@ -131,8 +104,8 @@ def curves(
     if not bool(z.isfinite().all() and y.isfinite().all()):
         raise ValueError("z and y must be finite; they hold NaN or infinity.")
     order = z.argsort(stable=True)
-    judge = _Judge(z[order], y[order], symbol, noise, stop, library is None)
-    judge.consider(_Batch([sympy.Float(float(y.mean()), 17)], math.inf))
+    judge = Judge(z[order], y[order], symbol, noise, stop, library is None)
+    judge.consider(Batch([sympy.Float(float(y.mean()), 17)], math.inf))
     varies = float(y.max() - y.min()) > 1e-14 * float(y.abs().max()) and float(z.max() - z.min()) > 1e-14 * float(z.abs().max())
     if varies:
         for batch in _stages(judge, library):
@@ -145,62 +118,47 @@ def curves(
 # Stages
 
 
-class _Batch(NamedTuple):
-    """Formulas to be judged.
-
-    Attributes:
-        formulas: those.
-        promising: share of the labels' size that formulas that are worth a fit may be off by.
-        last: whether the search may end here if what is left is noise.
-        sure: how many of the formulas, the first ones, are worth a fit in any case.
-    """
-
-    formulas: list[sympy.Expr]
-    promising: float = PROMISING
-    last: bool = False
-    sure: int = 0
-
-
-def _stages(judge: _Judge, library: Sequence[str] | Mapping[str, Any] | None) -> Iterator[_Batch]:
+def _stages(judge: Judge, library: Sequence[str] | Mapping[str, Any] | None) -> Iterator[Batch]:
     """One batch after the other."""
     few, symbol = judge.few, judge.symbol
     given = None if library is None else resolve_library(library)
     one = sympy.Integer(0)
     if given is not None:
         yield _edges(judge, [(_SAME, one)], given)._replace(last=True)
-        yield _Batch(pair_formulas(*few, symbol, KINDS[0], given), 1e-6, True)
+        yield Batch(pair_formulas(*few, symbol, KINDS[0], given), 1e-6, True)
         return
     full = {**SYMBOLIC_LIB, **{name: EXTENDED_LIB[name] for name in _HYPERBOLIC}}
     short = {name: full[name] for name in [*_COMMON, *_HYPERBOLIC[:1]]}
     families = {name: entry for name, entry in EXTENDED_LIB.items() if isinstance(entry, Family) and "poly" not in name}
     tight = 1e-10
     yield _edges(judge, [(_SAME, one)], full)
-    yield _Batch(rational_formulas(*few, symbol, 3), tight)
+    yield Batch(rational_formulas(*few, symbol, 3), tight)
     if float(judge.z[0]) >= 0:
-        yield _Batch([f.subs(symbol, sympy.sqrt(symbol)) for f in rational_formulas(few[0].sqrt(), few[1], symbol, 3)], tight)
+        yield Batch([f.subs(symbol, sympy.sqrt(symbol)) for f in rational_formulas(few[0].sqrt(), few[1], symbol, 3)], tight)
     yield _edges(judge, [(label, one) for label in _POWERS], full)
     yield _edges(judge, [(label, one) for label in _OTHERS], full)
     yield _edges(judge, [(label, k) for k in _GAUGES[:6] for label in (_SAME, *_POWERS)], short)
-    yield _Batch(rational_formulas(*few, symbol, 4, squared=True), tight)
+    yield Batch(rational_formulas(*few, symbol, 4, squared=True), tight)
     yield _edges(judge, [(label, one) for label in (_SAME, _POWERS[0], _LOG)], families)
     yield _edges(judge, [(label, k) for k in _GAUGES[6:] for label in (_SAME, _POWERS[0])], short)
     yield _edges(judge, [(_LOG, k) for k in _GAUGES], short)._replace(last=True)
+    yield Batch(rational_formulas(*few, symbol, 6, least=4, below=0), tight)
     for kind in KINDS:
-        yield _Batch(pair_formulas(*few, symbol, kind), 1e-6, kind == KINDS[-1])
+        yield Batch(pair_formulas(*few, symbol, kind), 1e-6, kind == KINDS[-1])
     for label in (_POWERS[0], _LOG, _POWERS[1]):
         if (found := _changed(judge, label, one)) is not None:
             formulas = pair_formulas(found.z, found.labels, symbol, "sum")
-            yield _Batch([found.sign * label.inverse(formula) for formula in formulas], 1e-6)
-    yield _Batch(rational_formulas(*few, symbol, 8), tight)
-    yield _Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
+            yield Batch([found.sign * label.inverse(formula) for formula in formulas], 1e-6)
+    yield Batch(rational_formulas(*few, symbol, 8, least=4), tight)
+    yield Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
 
 
-def _edges(judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]) -> _Batch:
+def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]) -> Batch:
     """``T(y z^k) = c f(a z + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
     z, y = judge.few
     meant = [(label, k, found) for label, k in changes if (found := _changed(judge, label, k)) is not None]
     if not meant:
-        return _Batch([])
+        return Batch([])
     at, target = torch.stack([seen.z for *_, seen in meant], 1), torch.stack([seen.labels for *_, seen in meant], 1)
     noise = judge.noise if len(changes) == 1 and changes[0][0] is _SAME else None
     fits = fitted_candidates(at, target, library, scoring=DescriptionLength(noise))
@@ -226,7 +184,7 @@ def _edges(judge: _Judge, changes: Sequence[tuple[_Label, sympy.Rational]], libr
             inside = candidate.function.sympy_fun(numbers[0] * judge.symbol + numbers[1])
             formulas.append(sign * label.inverse(numbers[2] * inside + numbers[3]) * base**-k)
             sure += not unsure
-    return _Batch(formulas, sure=sure)
+    return Batch(formulas, sure=sure)
 
 
 class _Changed(NamedTuple):
@@ -237,7 +195,7 @@ class _Changed(NamedTuple):
     sign: int
 
 
-def _changed(judge: _Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
+def _changed(judge: Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
     """None where that is not defined; noise may take labels a little out of where it is."""
     z, y = judge.few
     slack = 4 * judge.noise_seen
@@ -268,159 +226,3 @@ def _changed(judge: _Judge, label: _Label, k: sympy.Rational) -> _Changed | None
     spread = float(changed.max() - changed.min())
     good = bool(inside.all()) and spread > 1e-13 * float(changed.abs().max()) and float(z.max()) > float(z.min())
     return _Changed(z, changed, sign) if good else None
-
-
-# Judgement
-
-
-class _Judge:
-    """Formulas that were found for samples, which are sorted by z."""
-
-    def __init__(self, z: Tensor, y: Tensor, symbol: sympy.Symbol, noise: float | None, stop: Callable[[], bool], cosines: bool) -> None:
-        self.z, self.y, self.symbol, self.noise, self.stop = z, y, symbol, noise, stop
-        self.scale = float(y.square().mean().sqrt()) or 1.0
-        rough = _roughness(z, y)
-        self.noisy = bool(noise) or rough > NOISY * float(y.std(correction=0))
-        self.noise_seen = (noise or rough) if self.noisy else 0.0
-        ranks = torch.linspace(0, len(z) - 1, min(len(z), SCREENED)).round().long()
-        self.few = (z, y) if self.noisy else (z[ranks], y[ranks])
-        self.found: dict[str, Curve] = {}
-        self.pool: list[tuple[float, int, sympy.Expr]] = []
-        self.exact = self.explained = False
-        self.cosines = cosines
-
-    def consider(self, batch: _Batch) -> None:
-        """Take formulas in."""
-        ranked, promising = [], batch.promising
-        for n, formula in enumerate(batch.formulas):
-            rmse = float(self._residual(formula).square().mean().sqrt())
-            if math.isfinite(rmse):
-                ranked.append((self._bits(formula, max(rmse, 0.1 * promising * self.scale)), n, formula, rmse))
-        tried = 0
-        for bits, n, formula, rmse in sorted(ranked, key=lambda item: (item[1] >= batch.sure, *item[:2])):
-            if tried < 4 and not self.stop() and (n < batch.sure or rmse <= promising * self.scale or self.noisy):
-                tried += 1
-                self._fitted(formula)
-            else:
-                self.pool.append((bits, n, formula))
-
-    def best(self) -> list[Curve]:
-        """All that were found; if none is exact, with the best ones of those that looked less good."""
-        if not self.explained:
-            for _, _, formula in sorted(self.pool, key=lambda item: item[:2])[:6]:
-                if self.stop():
-                    break
-                self._fitted(formula)
-        return sorted(self.found.values(), key=lambda curve: curve.bits)[:KEPT]
-
-    def _fitted(self, formula: sympy.Expr) -> None:
-        """Fit the constants of a formula and take it in."""
-        formula = _in_phase(formula) if self.cosines else formula
-        if not float(self._residual(formula).abs().max()) < 1e30 * self.scale:
-            return
-        try:
-            with np.errstate(all="ignore"):  # of formulas that are not finite on the way
-                fit = fit_constants(formula, [self.symbol], self.z[:, None], self.y, evaluations=100)
-                if self.noisy or fit.rmse <= 1e3 * EXACT * self.scale:
-                    fit = self._trimmed(fit)
-        except (ValueError, TypeError, OverflowError):  # no real expression
-            return
-        if not math.isfinite(fit.rmse):
-            return
-        curve = Curve(fit.formula, fit.rmse, self._bits(fit.formula, fit.rmse))
-        key = str(fit.formula.xreplace({number: sympy.Float(float(number), 6) for number in fit.formula.atoms(sympy.Float)}))
-        if key not in self.found or curve.bits < self.found[key].bits:
-            self.found[key] = curve
-        self.exact |= fit.rmse <= EXACT * self.scale
-        self.explained |= self._explained(self._residual(fit.formula), fit.rmse)
-
-    def _trimmed(self, fit: Fitted) -> Fitted:
-        """`fit` with zeros, ones, and half-integers as exponents in the place of constants that might be that."""
-        powers = {node.exp for node in fit.template.atoms(sympy.Pow)}
-        for _ in range(4):
-            near = {}
-            for symbol, value in fit.constants.items():
-                width = max(min(4 * fit.errors[symbol], 1e6), 1e-9 * min(1.0, abs(value) + 1e-3))
-                numbers = [0, 1, -1] + ([sympy.Rational(round(2 * value), 2)] if symbol in powers and abs(value) < 50 else [])
-                number = next((n for n in numbers if abs(value - float(n)) <= width), None)
-                if number is not None:
-                    near[symbol] = sympy.sympify(number)
-            trials = [near] if len(near) > 1 else []
-            for trial in [*trials, *({symbol: number} for symbol, number in near.items())]:
-                new = self._with(fit, trial)
-                if new is not None and self._bits(new.formula, new.rmse) < self._bits(fit.formula, fit.rmse):
-                    fit = new
-                    break
-            else:
-                break
-        return fit
-
-    def _with(self, fit: Fitted, numbers: Mapping[sympy.Symbol, sympy.Expr]) -> Fitted | None:
-        template = fit.template.xreplace(dict(numbers))
-        if template.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
-            return None
-        rest = {symbol: value for symbol, value in fit.constants.items() if symbol not in numbers and template.has(symbol)}
-        return fit_constants(template, [self.symbol], self.z[:, None], self.y, start=rest, evaluations=50)
-
-    def _residual(self, formula: sympy.Expr) -> Tensor:
-        try:
-            value = evaluate_expression(formula, {self.symbol: self.z}, self.y).expand(len(self.y))
-        except (ValueError, TypeError, OverflowError):
-            return torch.full_like(self.y, math.nan)
-        return value - self.y
-
-    def _bits(self, formula: sympy.Expr, rmse: float) -> float:
-        n = len(self.y)
-        if self.noise:
-            data = n / (2 * math.log(2)) * (rmse / self.noise) ** 2
-        else:
-            data = n * math.log2(max(rmse, EXACT * self.scale))
-        constants = len(formula.atoms(sympy.Float))
-        nodes = sum(1 for _ in sympy.preorder_traversal(formula))
-        return data + constants / 2 * math.log2(n) + 2 * nodes
-
-    def _explained(self, residual: Tensor, rmse: float) -> bool:
-        if rmse <= EXACT * self.scale:
-            return True
-        if self.noise and rmse > 1.15 * self.noise:
-            return False
-        # Without the noise, residuals without order are noise; a formula that is not the law leaves a curve.
-        return len(residual) >= 50 and rmse > 1e-9 * self.scale and abs(_correlation(residual)) < 3 / math.sqrt(len(residual))
-
-
-def _in_phase(formula: sympy.Expr) -> sympy.Expr:
-    """With sines and cosines exchanged where that makes a phase smaller."""
-
-    def turned(node: sympy.Expr) -> sympy.Expr:
-        inside, phase = node.args[0], 0.0
-        if isinstance(inside, sympy.Add):
-            phase = float(sum((term for term in inside.args if term.is_Float), sympy.Integer(0)))
-        quarters = round(phase / (math.pi / 2))
-        if not quarters:
-            return node
-        rest = inside - sympy.Float(phase, 17) + sympy.Float(phase - quarters * math.pi / 2, 17)
-        n = quarters + (1 if isinstance(node, sympy.cos) else 0)  # sin(u + n pi/2)
-        return (sympy.cos(rest) if n % 2 else sympy.sin(rest)) * (-1 if n % 4 > 1 else 1)
-
-    return formula.replace(lambda node: isinstance(node, (sympy.sin, sympy.cos)), turned)
-
-
-def _correlation(residual: Tensor) -> float:
-    """Between neighbours: 0 for noise, near 1 for a smooth curve."""
-    r = residual - residual.mean()
-    return float((r[1:] * r[:-1]).sum() / r.square().sum().clamp_min(1e-300))
-
-
-def _roughness(z: Tensor, y: Tensor) -> float:
-    """Deviation of samples, sorted by z, from the cubic through two neighbours on either side, as for noise: its median."""
-    if len(z) < 5:
-        return 0.0
-    # Lagrange's cubic through the neighbours at the middle sample; weights of noise.
-    nodes = torch.stack([z[:-4], z[1:-3], z[3:-1], z[4:]], 1)
-    difference = nodes[:, :, None] - nodes[:, None, :] + torch.eye(4, dtype=z.dtype)
-    away = z[2:-2, None] - nodes
-    product = torch.stack([torch.cat([away[:, :i], away[:, i + 1 :]], 1).prod(1) for i in range(4)], 1)
-    weights = product / difference.prod(2)
-    guess = (weights * torch.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], 1)).sum(1)
-    off = (y[2:-2] - guess).abs() / (1 + weights.square().sum(1)).sqrt()
-    return float(off[off.isfinite()].median().nan_to_num(0.0)) if bool(off.isfinite().any()) else 0.0

@@ -20,13 +20,17 @@ NULL = 1e-11
 """Share of the largest term below which ``Q y - P`` is round-off."""
 
 
-def rational_formulas(z: Tensor, y: Tensor, symbol: sympy.Symbol, most: int, squared: bool = False) -> list[sympy.Expr]:
+def rational_formulas(
+    z: Tensor, y: Tensor, symbol: sympy.Symbol, most: int, *, least: int = 1, below: int = 4, squared: bool = False
+) -> list[sympy.Expr]:
     """Quotients of polynomials for samples ``(N,)``, each the least squares fit of its degrees.
 
     Args:
         z, y: samples.
         symbol: of the formulas.
         most: sum of the degrees of numerator and denominator, at most; each is at most 4, or 6 without a denominator.
+        least: sum of the degrees, at least.
+        below: degree of the denominator, at most.
         squared: of the square of the labels, and the root of that.
 
     >>> z = torch.linspace(0, 1, 50, dtype=torch.float64)
@@ -42,12 +46,12 @@ def rational_formulas(z: Tensor, y: Tensor, symbol: sympy.Symbol, most: int, squ
     unit, size = float(z.abs().max()) or 1.0, float(y.abs().max()) or 1.0
     t, v = z / unit, y / size
     formulas = []
-    for total in range(1, most + 1):
-        for below in range(total + 1):
-            above = total - below
-            if above > (4 if below else 6) or below > 4 or 2 * (total + 2) > len(z):
+    for total in range(least, most + 1):
+        for degree in range(min(total, below) + 1):
+            above = total - degree
+            if above > (4 if degree else 6) or 2 * (total + 2) > len(z):
                 continue
-            found = _coefficients(t, v, above, below)
+            found = _coefficients(t, v, above, degree)
             if found is None:
                 continue
             p, q, null = found
