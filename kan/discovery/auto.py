@@ -94,7 +94,8 @@ def auto_symbolic_in_context_(
             ours.set_knots_(theirs.grid.to(ours.grid))
     network.grid = best.network.grid
     for (l, i, j), candidate in sorted(best.found.items()):
-        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function)
+        numbers = best.network.symbolic_layers[l].affine[j, i]  # an edge of the zero function is one if it has a constant
+        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, numbers)
         if verbose >= 1:
             print(f"fixing ({l},{i},{j}) with {candidate.name}, r2={candidate.r2}, c={candidate.complexity}")
     round_into_(network, best.network)
