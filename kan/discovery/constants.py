@@ -32,7 +32,7 @@ from torch import Tensor
 
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["Fitted", "exact_numbers", "fit_constants", "snap_constants"]
+__all__ = ["Fitted", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
@@ -175,6 +175,51 @@ def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y:
                 break
         else:
             return fit
+
+
+def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
+    """Leave out terms of sums and factors of products with constants in them for as long as the description becomes shorter.
+
+    Args:
+        fit: of `fit_constants` to the same data.
+        variables, x, y: as there.
+        stop: asked before every trial; what was found so far is returned when it says so.
+
+    >>> x = sympy.Symbol("x")
+    >>> points = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
+    >>> fit = fit_constants(0.9 * sympy.sin(x) + 1e-9 * sympy.exp(0.1 * x), [x], points, torch.sin(points))
+    >>> round(float(drop_terms(fit, [x], points, torch.sin(points)).formula.subs(x, 1.0)), 9)
+    0.841470985
+    """
+    data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False))
+    while True:
+        for shorter in _shorter(fit.template, set(fit.constants)):
+            if data.stop():
+                return fit
+            rest = {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}
+            new = fit_constants(shorter, data.variables, data.x, data.y, start=rest, exact_bits=fit.exact_bits, evaluations=60)
+            if new.bits + 2 * _nodes(shorter) < fit.bits + 2 * _nodes(fit.template):
+                fit = new
+                break
+        else:
+            return fit
+
+
+def _shorter(template: sympy.Expr, constants: set[sympy.Symbol]) -> list[sympy.Expr]:
+    """The template without one of its terms or factors, the largest first."""
+    found: dict[sympy.Expr, int] = {}
+    for node in sympy.preorder_traversal(template):
+        if isinstance(node, sympy.Add | sympy.Mul):
+            for part in node.args:
+                if part.free_symbols & constants:
+                    shorter = template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
+                    if not shorter.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+                        found.setdefault(shorter, _nodes(part))
+    return sorted(found, key=lambda shorter: -found[shorter])
+
+
+def _nodes(formula: sympy.Expr) -> int:
+    return sum(1 for _ in sympy.preorder_traversal(formula))
 
 
 def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:

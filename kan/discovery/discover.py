@@ -44,10 +44,14 @@ CLOSE = 3e-4
 """One that misses them by less is looked at at once."""
 NEAR = 30.0
 """Networks that miss by so many times the least error of any may have the shape of the law."""
+WELL = 0.05
+"""Share of the labels' deviation that a reduction of the variables may miss; others are looked at last."""
 SEPARATE = 0.02
 """Share of the deviation that a sum of curves may miss, to be looked at."""
-FITS = 1e-4
+FITS = 1e-3
 """As much for sums of products, which fit more."""
+SURE = 1e-7
+"""Share below which it is hardly chance."""
 MOST_FORMS = 4
 """Forms of a stage whose curves are named."""
 MOST_INPUTS = 4
@@ -180,10 +184,14 @@ class _Hunt:
 
     def run(self) -> None:
         stages = reduced(self.root)
-        for step in (self.powers, self.curves, self.sums, self.products, self.networks):
-            if self.done():
-                return
-            step(stages)
+        near = [stage for stage in stages if stage.error < WELL]
+        far = [stage for stage in stages if stage.error >= WELL]
+        for several in ([*near, self.root], far):
+            for step in (self.powers, self.curves, self.sums, self.products):
+                if self.done():
+                    return
+                step(several)
+        self.networks([*near, self.root])
 
     def done(self) -> bool:
         return self.late() or any(law.verdict == "exact" for law in self.laws)
@@ -203,7 +211,7 @@ class _Hunt:
 
     def curves(self, stages: Sequence[Stage]) -> None:
         """Laws of one variable."""
-        for stage in [*stages, self.root]:
+        for stage in stages:
             if len(stage.symbols) == 1 and not self.done():
                 found = curves(stage.x, stage.y, stage.symbols[0], library=self.library, noise=self.judge.noise if stage.plain else None, stop=self.late)
                 for curve in found[:3]:
@@ -212,7 +220,7 @@ class _Hunt:
 
     def sums(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
-        for stage in [*stages, self.root]:
+        for stage in stages:
             if len(stage.symbols) > 1:
                 columns = range(len(stage.symbols))
                 for form, factors in additive(stage):
@@ -220,19 +228,21 @@ class _Hunt:
 
     def products(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of products of such functions."""
-        for stage in [*stages, self.root]:
+        for stage in stages:
             allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
             found: list[tuple[float, int, Stage, Pattern]] = []
             for form in rewritten(stage) if len(stage.symbols) > 1 else ():
-                for general, special in patterns(len(stage.symbols)):
+                for pattern in patterns(len(stage.symbols)):
                     if self.done():
                         return
-                    if (terms := self.split(form, general)).error < allowed:
-                        fitting = [one for one in (self.split(form, pattern) for pattern in special) if one.error < 3 * terms.error + 1e-9]
-                        best = min([terms, *fitting], key=lambda one: len(one.curves))
-                        found.append((max(best.error, 1e-8), len(found), form, best.pattern))
+                    error = self.split(form, pattern).error
+                    if error < SURE:
+                        self.terms(form, pattern, allowed)
+                        break
+                    if error < allowed:
+                        found.append((error, len(found), form, pattern))
             for error, _, form, pattern in sorted(found, key=lambda one: one[:2])[:MOST_FORMS]:
-                if error < 100 * min(one[0] for one in found):
+                if error < 100 * found[0][0]:
                     self.terms(form, pattern, allowed)
 
     def split(self, form: Stage, pattern: Pattern) -> Terms:
@@ -248,7 +258,7 @@ class _Hunt:
 
     def networks(self, stages: Sequence[Stage]) -> None:
         """Laws that are networks of other shapes."""
-        several = [stage for stage in [*stages, self.root] if 1 <= len(stage.symbols) <= MOST_INPUTS][:MOST_STAGES]
+        several = [stage for stage in stages if 1 <= len(stage.symbols) <= MOST_INPUTS][:MOST_STAGES]
         waiting: list[_Teacher] = []
         for stage, change, shape in _interleaved(several):
             if self.done():

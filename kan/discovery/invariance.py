@@ -23,7 +23,7 @@ import sympy
 
 from kan.discovery.ridge import Array, Forms, Target, fit_forms, start_forms, surrogate
 
-__all__ = ["Reduction", "gauges", "scaled_by", "scalings", "translations"]
+__all__ = ["Reduction", "gauges", "scalings", "translations", "unchanged"]
 
 DEGREES = (0, 10, 7, 5, 4, 3, 3)
 """Of the polynomial in so many forms."""
@@ -120,9 +120,10 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr]) -> list[Reduction]
     return results
 
 
-def scaled_by(x: Array, y: Array, names: Sequence[sympy.Expr], forms: Array, powers: Array) -> Reduction:
-    """The reduction with given exponents, of positive columns."""
-    return Scaling(tuple(names), x, _simplest(forms), _simplest_powers(powers, forms), ()).reduction(y, 0.0)
+def unchanged(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction:
+    """The columns themselves, which are positive, as power products: what `gauges` starts from."""
+    n = x.shape[1]
+    return Scaling(tuple(names), x, np.eye(n), np.zeros(n), ()).reduction(y, 0.0)
 
 
 def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterator[Reduction]:

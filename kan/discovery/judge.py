@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Fitted, fit_constants, snap_constants
+from kan.discovery.constants import Fitted, drop_terms, fit_constants, snap_constants
 from kan.discovery.stages import Stage
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
@@ -105,6 +105,7 @@ class Judge:
         root = self.root
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
         if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
+            fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=self.late)
             fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=self.late)
         held = self.error(fitted.formula, root.held_x, root.held_y)
         if not math.isfinite(held):

@@ -20,13 +20,15 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Forms", "Polynomials", "Target", "fit_forms", "start_forms", "surrogate"]
+__all__ = ["Forms", "Polynomials", "Target", "curve_basis", "fit_forms", "start_forms", "surrogate"]
 
 Array = NDArray[np.float64]
 
 MOST_TERMS = 0.4
 """Terms of a polynomial, as a share of the samples, at most."""
 HIGHEST = 12
+RATIO = 3.0
+"""Of the largest to the smallest value, from which on logarithms are worth their room."""
 SMALL = 0.03
 """Share of the root mean square below which a label says little in logarithms: noise of that size would drown it."""
 
@@ -65,6 +67,25 @@ class Polynomials:
             factors.append(np.stack(first, 1)[:, order])
             derivatives.append(np.stack(second, 1)[:, order] * order * self.scale[j])
         return factors, derivatives
+
+
+def curve_basis(column: Array, degree: int) -> Array:
+    """Orthonormal functions of one column, a constant first: polynomials of it and, where it is positive, a few of its logarithm.
+
+    Waves need the former, power laws over a wide range the latter.
+    """
+    parts = [_chebyshev(column, degree)]
+    if column.min() > 0 and column.max() > RATIO * column.min():
+        parts.append(_chebyshev(np.log(column), degree // 2)[:, 1:])
+    rows = np.concatenate(parts, 1)
+    q, r = np.linalg.qr(rows)
+    size = np.abs(np.diag(r))
+    return np.asarray(q[:, size > 1e-9 * size.max()] * math.sqrt(len(column)))
+
+
+def _chebyshev(column: Array, degree: int) -> Array:
+    low, high = column.min(), column.max()
+    return np.asarray(np.polynomial.chebyshev.chebvander(2 * (column - low) / max(high - low, 1e-300) - 1, degree))
 
 
 @dataclass(frozen=True)

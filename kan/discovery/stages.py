@@ -7,6 +7,7 @@ undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.invariance import Reduction, gauges, scalings, translations
+from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
+from kan.discovery.ridge import curve_basis
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -22,6 +24,10 @@ __all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "sy
 EXACT = 1e-9
 """Share of the labels' deviation below which a power product is the law."""
 ADDITIVE_DEGREE = 10
+MOST_REWRITTEN = 2
+"""Columns that are tried as power products of each other where there is no reduction that says so."""
+MOST_PRODUCTS = 5
+"""Choices of power products as columns."""
 SEPARATE = 0.02
 """Share of the deviation that a sum of curves may miss, to be looked at."""
 
@@ -143,7 +149,8 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
     """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
     found = []
     for form in _gauged(stage):
-        rows = torch.from_numpy(_curves(torch.cat([form.x, form.held_x]).numpy()))
+        columns = torch.cat([form.x, form.held_x]).numpy().T
+        rows = torch.from_numpy(np.concatenate([np.ones((columns.shape[1], 1)), *(curve_basis(column, ADDITIVE_DEGREE)[:, 1:] for column in columns)], 1))
         seen, held = rows[: len(form.x)], rows[len(form.x) :]
         for change in CHANGES:
             other = form.changed(change)
@@ -160,7 +167,7 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
 
 def rewritten(stage: Stage) -> Iterator[Stage]:
     """The stage with other labels and, of two columns, other power products."""
-    for form in _gauged(stage, factors=False) if len(stage.symbols) == 2 else [stage]:
+    for form in islice(_gauged(stage, factors=False), MOST_PRODUCTS) if len(stage.symbols) == 2 else [stage]:
         for change in CHANGES:
             if (other := form.changed(change)) is not None:
                 yield other
@@ -168,16 +175,11 @@ def rewritten(stage: Stage) -> Iterator[Stage]:
 
 def _gauged(stage: Stage, factors: bool = True) -> Iterator[Stage]:
     yield stage
-    if stage.reduction is not None and stage.parent is not None:
-        for reduction in gauges(stage.reduction, factors):
-            other = stage.parent.reduced(reduction)
-            if other is not None:
-                yield other
-
-
-def _curves(x: np.ndarray) -> np.ndarray:
-    """Chebyshev polynomials of every column, and one constant."""
-    low, high = x.min(0), x.max(0)
-    s = 2 * (x - low) / np.maximum(high - low, 1e-300) - 1
-    several = [np.polynomial.chebyshev.chebvander(s[:, i], ADDITIVE_DEGREE)[:, 1:] for i in range(x.shape[1])]
-    return np.concatenate([np.ones((len(x), 1)), *several], 1)
+    reduction, before = stage.reduction, stage.parent
+    if reduction is None or before is None or reduction.scaling is None:
+        if len(stage.symbols) > MOST_REWRITTEN or bool((stage.x <= 0).any()):
+            return
+        reduction, before = unchanged(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols), stage
+    for other in gauges(reduction, factors):
+        if (form := before.reduced(other)) is not None:
+            yield form

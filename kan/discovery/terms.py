@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import fit_constants
-from kan.discovery.ridge import Array
+from kan.discovery.ridge import Array, curve_basis
 from kan.discovery.stages import CHANGES
 from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
@@ -30,7 +30,7 @@ __all__ = ["Terms", "formulas", "patterns", "split"]
 Pattern = tuple[tuple[int, ...], ...]
 """The columns that meet in each term."""
 
-DEGREE = 12
+DEGREE = 16
 SWEEPS = 6
 STEPS = 25
 STARTS = 2
@@ -38,8 +38,8 @@ FITS = 1e-4
 """Share of the deviation below which one start is enough."""
 RANKED = 256
 """Samples of a curve that its functions are ranked by."""
-WIDE = 5.0
-"""Ratio of largest to smallest value from which on curves are polynomials of the logarithm."""
+EVIDENCE = 24
+"""Samples that count: a curve is off by what it is, not by chance."""
 NAMED = 5
 """Functions that are tried for a curve."""
 MOST_FORMULAS = 12
@@ -62,23 +62,24 @@ class Terms:
     error: float
 
 
-def patterns(k: int) -> Iterator[tuple[Pattern, Sequence[Pattern]]]:
-    """Patterns for `k` columns, each with those that are special cases of it, the simplest last; products of all are not among them."""
+def patterns(k: int) -> Iterator[Pattern]:
+    """Patterns for `k` columns, the simple ones first."""
+    everything = tuple(range(k))
+    yield (everything,)
     if k == 2:
-        yield ((0,), (1,), (0, 1)), [((0,), (0, 1)), ((1,), (0, 1)), ((0, 1),)]
-    if k == 3:
+        yield from (((0,), everything), ((1,), everything), ((0,), (1,), everything))
+    elif k == 3:
         for i, j in combinations(range(3), 2):
             (other,) = set(range(3)) - {i, j}
-            pair, last = tuple(sorted((i, other))), tuple(sorted((j, other)))
-            yield ((i,), (j,), (other,), (i, j)), [((other,), (i, j))]
-            yield (pair, last), []
-            yield ((i,), (0, 1, 2)), []
-            yield ((i, j), (0, 1, 2)), []
-        yield ((0, 1, 2),), []
-    if k > 3:
-        yield (tuple(range(k)),), []
-        for i in range(k):
-            yield ((i,), tuple(j for j in range(k) if j != i)), []
+            yield (other,), (i, j)
+            yield tuple(sorted((i, other))), tuple(sorted((j, other)))
+            yield (i,), (j,), (other,), (i, j)
+        for i, j in combinations(range(3), 2):
+            yield (i, j), everything
+        yield from (((i,), everything) for i in everything)
+    else:
+        for i in everything:
+            yield (i,), tuple(j for j in everything if j != i)
 
 
 def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
@@ -90,7 +91,7 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
     """
     held = np.arange(len(y)) % 5 == 3
     deviation = max(float(np.std(y)), 1e-300)
-    model = _Curves([_basis(column) for column in x.T], pattern, y, held)
+    model = _Curves([curve_basis(column, DEGREE) for column in x.T], pattern, y, held)
     best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
     for start in range(STARTS):
         model.begin(np.random.default_rng(seed + start))
@@ -248,7 +249,7 @@ def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library
             for candidate in ranked[:NAMED]:
                 a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
                 off = math.sqrt(candidate.rss / len(x)) / slope
-                bits = len(x) * math.log2(math.hypot(off, floor) + 1e-300) + candidate.bits - candidate.r2_loss + 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
+                bits = EVIDENCE * math.log2(math.hypot(off, 3 * floor) + 1e-300) + candidate.bits - candidate.r2_loss + 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
                 inside = c * candidate.function.sympy_fun(a * symbol**power + b) + d
                 if candidate.name != "0" and math.isfinite(bits):
                     least = min(least, off)
@@ -257,10 +258,3 @@ def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library
             break
     results.sort(key=lambda one: one[0])
     return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0
-
-
-def _basis(column: Array) -> Array:
-    """Polynomials without the constant for a column that stands alone, with it where it meets others: least squares sorts that out."""
-    s = np.log(column) if column.min() > 0 and column.max() > WIDE * column.min() else column
-    low, high = s.min(), s.max()
-    return np.asarray(np.polynomial.chebyshev.chebvander(2 * (s - low) / max(high - low, 1e-300) - 1, DEGREE))
