@@ -73,7 +73,8 @@ def auto_symbolic_in_context_(
 ) -> None:
     """Replace every numeric edge by a function, in place, judged by what the whole network makes of it; see `kan.discovery.context`.
 
-    All that is left to train, splines and affine maps, is fitted anew. Edges that no function describes stay splines, and are named.
+    All that is left to train, splines and affine maps, is fitted anew. Edges that no function describes stay splines, and are named;
+    those of hidden nodes that the others can do without become 0.
 
     Args:
         network: trained on `dataset`.
@@ -98,7 +99,14 @@ def auto_symbolic_in_context_(
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, numbers)
         if verbose >= 1:
             print(f"fixing ({l},{i},{j}) with {candidate.name}, r2={candidate.r2}, c={candidate.complexity}")
+    before = [layer.mask.nonzero().tolist() for layer in network.numeric_layers]
     round_into_(network, best.network)
     for l, i, j in sorted(best.kept):
         if verbose >= 1:
             print(f"({l},{i},{j}) stays a spline")
+    settled = {*best.found, *best.kept}
+    for l, i, j in ((l, i, j) for l, live in enumerate(before) for i, j in live if (l, i, j) not in settled):
+        network.symbolic_layers[l].set_function(i, j, "0")
+        set_mode_(network, l, i, j, "s")
+        if verbose >= 1:
+            print(f"fixing ({l},{i},{j}) with 0")

@@ -1,13 +1,14 @@
 r"""Symbolic edges chosen in context: an edge's function is judged by what the whole network makes of it.
 
-Edges are taken in the order of how clear they are. Each of an edge's best functions is put on it, all parameters that remain (splines and
-affine maps of symbolic edges) are fitted anew by Levenberg-Marquardt, and the network's description is compared, in bits,
+Hidden nodes that the others can do without go first. Then edges are taken in the order of how clear they are. Each of an edge's best
+functions is put on it, all parameters that remain (splines and affine maps of symbolic edges) are fitted anew by Levenberg-Marquardt, and
+the network's description is compared, in bits,
 
     ``n/2 log2(MSE + floor^2) + sum over edges of their bits``,
 
 with the mean squared error on samples that were held out, and no more than 64 of them as evidence. A spline costs ``log2(N)/2`` for each of
 its numbers, a function as much for each of ``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as
-the beam is wide; an edge stays a spline where no function makes the description shorter.
+the beam is wide, or only those that are exact once there is one; an edge stays a spline where no function makes the description shorter.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameter
 from kan.modes import threads
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
-from kan.surgery.edges import set_mode_
+from kan.surgery.edges import remove_node_, set_mode_
 from kan.training.edgewise import EdgeProblem
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import ObjectiveProblem
@@ -49,6 +50,8 @@ EQUAL = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x
 """Functions that are another one with other constants."""
 LITTLE = 2**18
 """Entries of a Jacobian up to which one thread is quicker than several."""
+SPARED = 10.0
+"""Growth of the mean squared error that a hidden node less may cost."""
 GRID = 10
 """Intervals that splines have at least when functions are looked for, if there are samples enough."""
 
@@ -131,6 +134,7 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
     search, samples = search or Search(), _Samples.of(x, y)
     start = copy.deepcopy(network).double()
     sharpen_(start, x, y, search.steps, search.stop)
+    start = _thinned(start, samples, search)
     edges = [
         (l, i, j)
         for l, layer in enumerate(start.numeric_layers)
@@ -220,8 +224,39 @@ def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
     return value
 
 
+def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
+    """Without the hidden nodes that the others can do without: where several share one task, their curves are nothing in particular."""
+    while True:
+        error, best = SPARED * _error(network, samples), None
+        for l in range(1, network.depth):
+            spare = _numeric_nodes(network, l)
+            for i in spare if len(spare) > 1 else ():
+                if search.stop():
+                    return network
+                fewer = copy.deepcopy(network)
+                remove_node_(fewer, l, i)
+                refit_(fewer, samples.x, samples.y, 2 * search.steps, search.stop)
+                if _error(fewer, samples) <= error:
+                    error, best = _error(fewer, samples), fewer
+        if best is None:
+            return network
+        network = best
+
+
+def _numeric_nodes(network: Network, l: int) -> list[int]:
+    """Nodes of layer `l` that lead on, by splines and by nothing else; so do the edges that lead to them."""
+    below, above = network.symbolic_layers[l - 1].mask, network.symbolic_layers[l].mask
+    live = network.numeric_layers[l].mask.any(1).tolist()
+    return [i for i, lives in enumerate(live) if lives and not above[:, i].any() and not below[network.structure.subnodes(l, i)].any()]
+
+
+def _error(network: Network, samples: _Samples) -> float:
+    """Mean squared, on the samples that were held out."""
+    return float((network.trace(samples.held_x).output - samples.held_y).square().mean())
+
+
 def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
-    error = float((network.trace(samples.held_x).output - samples.held_y).square().mean())
+    error = _error(network, samples)
     unit = 0.5 * math.log2(len(samples.x) + len(samples.held_x))
     bits = 0.0
     for layer in network.numeric_layers:

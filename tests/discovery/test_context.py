@@ -79,3 +79,33 @@ def test_what_is_kept_is_said_and_the_function_stays_near(capsys: pytest.Capture
     model.auto_symbolic(lib=LIBRARY, data={"train_input": x, "train_label": y}, time_limit=0)
     assert capsys.readouterr().out.splitlines() == [f"({edge}) stays a spline" for edge in ("0,0,0", "0,1,0", "1,0,0")]
     assert float((model(x) - y).detach().square().mean()) <= before * (1 + 1e-9)
+
+
+def test_a_hidden_node_that_another_can_do_without_goes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    # exp(sin(pi x_1)) = g_1(x_1) + g_2(x_1) for any g_1: with two nodes their curves are nothing in particular.
+    model, (x, y) = KAN([2, 2, 1], grid=3, seed=0, auto_save=False).double(), data()
+    model.fit((x, y), opt="LM", steps=30, progress=False)
+    model.auto_symbolic(lib=LIBRARY, data=(x, y))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and sum(line.endswith(" with 0") for line in lines) == 3
+    assert float((model(x) - y).detach().square().mean()) < 1e-24
+    assert all(bool((layer.mask == 0).all()) for layer in model.act_fun)
+
+
+def test_nodes_that_are_needed_stay() -> None:
+    x, _ = data()
+    y = torch.sin(3 * (x[:, [0]] + x[:, [1]])) + torch.exp(x[:, [0]] - x[:, [1]])
+    network = Network([2, 2, 1], grid=5, seed=0).double()
+    fit(network, (x, y), opt="LM", steps=60, progress=False)
+    best = in_context(network, x, y, Search(["x", "x^2", "sin", "exp"], stop=lambda: False))[0]
+    assert len(best.found) + len(best.kept) == 6
+
+
+def test_the_constant_of_a_zero_function_is_taken_over() -> None:
+    x, _ = data()
+    y = torch.sin(2 * x[:, [0]]) + 3
+    model = KAN([2, 1], grid=5, seed=0, auto_save=False).double()
+    model.fit((x, y), opt="LM", steps=30, progress=False)
+    model.auto_symbolic(lib=["0", "sin"], data=(x, y), verbose=0)
+    assert model.symbolic_fun[0].funs_name == [["sin", "0"]]
+    assert float((model(x) - y).detach().square().mean()) < 1e-24
