@@ -20,6 +20,7 @@ References
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,7 +31,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.symbolic.evaluation import evaluate_expression
+from kan.symbolic.evaluation import evaluator
 
 __all__ = ["Fitted", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
 
@@ -197,7 +198,7 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
             if data.stop():
                 return fit
             rest = {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}
-            new = fit_constants(shorter, data.variables, data.x, data.y, start=rest, exact_bits=fit.exact_bits, evaluations=60)
+            new = fit_constants(shorter, data.variables, data.x, data.y, start=rest, exact_bits=fit.exact_bits, evaluations=25)
             if new.bits + 2 * _nodes(shorter) < fit.bits + 2 * _nodes(fit.template):
                 fit = new
                 break
@@ -249,7 +250,8 @@ class _Problem:
     """Residuals and Jacobian of a template."""
 
     def __init__(self, template: sympy.Expr, symbols: Sequence[sympy.Symbol], columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> None:
-        self.template, self.symbols, self.columns, self.y = template, symbols, columns, y
+        self.symbols, self.columns, self.y = symbols, columns, y
+        self.value = evaluator(template, {*symbols, *columns})
 
     def residuals(self, values: np.ndarray) -> np.ndarray:
         """``f(x_n) - y_n``."""
@@ -269,20 +271,21 @@ class _Problem:
         return np.asarray(torch.where(found.isfinite(), found, 0.0).numpy())
 
     def _value(self, constants: Mapping[sympy.Symbol, Tensor]) -> Tensor:
-        return evaluate_expression(self.template, {**self.columns, **constants}, self.y).expand(len(self.y))
+        return self.value({**self.columns, **constants}, self.y).expand(len(self.y))
 
 
 def _optimum(problem: _Problem, values: np.ndarray, evaluations: int) -> np.ndarray:
-    from scipy.optimize import least_squares
+    from scipy.optimize import leastsq
 
     begin = problem.residuals(values)
     if len(begin) < len(values) or not np.all(np.abs(begin) < REFUSED):
         return values
-    found = least_squares(
-        problem.residuals, values, problem.jacobian, method="lm", x_scale="jac", xtol=3e-16, ftol=3e-16, gtol=3e-16, max_nfev=evaluations
-    )
-    better = np.all(np.isfinite(found.x)) and 2 * found.cost <= float(begin @ begin)
-    return np.asarray(found.x) if better else values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the steps became too small to count: that is where round-off begins
+        found = leastsq(problem.residuals, values, Dfun=problem.jacobian, xtol=3e-16, ftol=3e-16, gtol=3e-16, maxfev=evaluations)[0]
+    end = problem.residuals(found)
+    better = np.all(np.isfinite(found)) and float(end @ end) <= float(begin @ begin)
+    return np.asarray(found) if better else values
 
 
 def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -54,6 +54,8 @@ SURE = 1e-7
 """Share below which it is hardly chance."""
 MOST_FORMS = 4
 """Forms of a stage whose curves are named."""
+FEW = 3
+"""Columns whose products are looked at before those of more."""
 MOST_INPUTS = 4
 """Of stages that networks are tried on: the number of shapes grows fast."""
 MOST_STAGES = 3
@@ -184,14 +186,14 @@ class _Hunt:
 
     def run(self) -> None:
         stages = reduced(self.root)
-        near = [stage for stage in stages if stage.error < WELL]
+        near = [*(stage for stage in stages if stage.error < WELL), self.root]
         far = [stage for stage in stages if stage.error >= WELL]
-        for several in ([*near, self.root], far):
-            for step in (self.powers, self.curves, self.sums, self.products):
-                if self.done():
-                    return
+        small = [stage for stage in near if len(stage.symbols) <= FEW]
+        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
+        plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
+        for step, several in plan:
+            if not self.done():
                 step(several)
-        self.networks([*near, self.root])
 
     def done(self) -> bool:
         return self.late() or any(law.verdict == "exact" for law in self.laws)

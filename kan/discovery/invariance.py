@@ -121,9 +121,12 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr]) -> list[Reduction]
 
 
 def unchanged(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction:
-    """The columns themselves, which are positive, as power products: what `gauges` starts from."""
-    n = x.shape[1]
-    return Scaling(tuple(names), x, np.eye(n), np.zeros(n), ()).reduction(y, 0.0)
+    """The columns themselves as power products: what `gauges` starts from."""
+    raw = [i for i in range(x.shape[1]) if x[:, i].min() <= 0 <= x[:, i].max()]
+    definite = [i for i in range(x.shape[1]) if i not in raw]
+    bases = tuple(names[i] if x[0, i] > 0 else -names[i] for i in definite)
+    n = len(definite)
+    return Scaling(bases, np.abs(x[:, definite]), np.eye(n), np.zeros(n), tuple((names[i], x[:, i]) for i in raw)).reduction(y, 0.0)
 
 
 def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterator[Reduction]:
@@ -133,18 +136,22 @@ def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterat
         return
     k = len(scaling.forms)
     y = reduction.y * np.prod(scaling.values**scaling.powers, axis=1)  # labels before the reduction
-    bases = [scaling.forms]
-    for i, j in combinations(range(k), 2):
-        for a, b in ((i, j), (j, i)):
-            for times in (1, -1):
-                changed = scaling.forms.copy()
-                changed[a] = changed[a] + times * changed[b]
-                bases.append(changed)
+    choices = [(scaling.forms, scaling.raw)]
+    for a, b, times in product(range(k), range(k), (1, -1)):
+        if a != b:
+            changed = scaling.forms.copy()
+            changed[a] = changed[a] + times * changed[b]
+            choices.append((changed, scaling.raw))
+    for r, b, times in product(range(len(scaling.raw)), range(k), (-1, 1)):
+        name, values = scaling.raw[r]
+        power = times * scaling.forms[b]
+        other = name * _power_product(scaling.bases, power), values * np.prod(scaling.values**power, axis=1)
+        choices.append((scaling.forms, (*scaling.raw[:r], other, *scaling.raw[r + 1 :])))
     shifts = [np.array(t, dtype=float) for t in product((0, 1, -1, 2, -2) if factors else (0,), repeat=k)]
-    several = [(q, scaling.powers + t @ q, float(np.abs(t).sum())) for q in bases for t in shifts]
-    several.sort(key=lambda one: float(np.abs(one[0]).sum()) + one[2])
-    for q, p, _ in several[1 : most + 1]:
-        yield replace(scaling, forms=q, powers=p).reduction(y, reduction.error)
+    several = [(q, raw, scaling.powers + t @ q, float(np.abs(t).sum())) for q, raw in choices for t in shifts]
+    several.sort(key=lambda one: float(np.abs(one[0]).sum()) + (one[1] is not scaling.raw) + one[3])
+    for q, raw, p, _ in several[1 : most + 1]:
+        yield replace(scaling, forms=q, raw=raw, powers=p).reduction(y, reduction.error)
 
 
 def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction | None:

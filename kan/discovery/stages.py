@@ -7,6 +7,7 @@ undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ CHANGES = (
 )
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stage:
     """Data, and what a formula for them means.
 
     Attributes:
@@ -98,7 +100,7 @@ class Stage(NamedTuple):
         if not bool(change.allowed(both).all()) or not bool(change.forward(both).isfinite().all()):
             return None
         y, held_y = change.forward(self.y), change.forward(self.held_y)
-        return self._replace(y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False)
+        return replace(self, y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False)
 
     def reduced(self, reduction: Reduction) -> Stage | None:
         """In other variables; None where these are not finite."""
@@ -177,7 +179,7 @@ def _gauged(stage: Stage, factors: bool = True) -> Iterator[Stage]:
     yield stage
     reduction, before = stage.reduction, stage.parent
     if reduction is None or before is None or reduction.scaling is None:
-        if len(stage.symbols) > MOST_REWRITTEN or bool((stage.x <= 0).any()):
+        if len(stage.symbols) > MOST_REWRITTEN:
             return
         reduction, before = unchanged(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols), stage
     for other in gauges(reduction, factors):

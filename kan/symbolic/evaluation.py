@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import reduce
+from collections.abc import Callable, Collection, Mapping
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from kan.errors import unknown_name
 from kan.symbolic.library import SYMBOLIC_LIB
 
-__all__ = ["evaluate_expression"]
+__all__ = ["evaluate_expression", "evaluator"]
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs, "sign": torch.sign, "exp": torch.exp, "log": torch.log,
@@ -23,6 +23,10 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Max": lambda *values: reduce(torch.maximum, values), "Min": lambda *values: reduce(torch.minimum, values),
 }  # fmt: skip
 """sympy's names of functions, and torch's functions."""
+
+
+Value = Callable[[Mapping[Any, Tensor], Tensor], Tensor]
+"""From the values of the symbols, and a tensor whose dtype and device constants get."""
 
 
 def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Tensor) -> Tensor:
@@ -44,30 +48,52 @@ def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Ten
     >>> evaluate_expression(sympy.sqrt(x + 3) / 2, {x: torch.tensor([1.0, 6.0])}, torch.zeros(()))
     tensor([1.0000, 1.5000])
     """
+    return evaluator(expression, values)(values, like)
+
+
+def evaluator(expression: Any, symbols: Collection[Any]) -> Value:
+    """What `evaluate_expression` does, for many values: sympy is asked once.
+
+    Args:
+        expression: as there.
+        symbols: those that will have a value.
+    """
     import sympy
 
-    def value(node: Any) -> Tensor:
-        if node in values:
-            return values[node]
+    def number(value: float) -> Value:
+        return lambda _, like: torch.tensor(value, dtype=like.dtype, device=like.device)
+
+    def joined(operation: Callable[[Tensor, Tensor], Tensor], parts: list[Value]) -> Value:
+        return lambda values, like: reduce(operation, [part(values, like) for part in parts])
+
+    def applied(function: Callable[..., Tensor], parts: list[Value]) -> Value:
+        return lambda values, like: function(*(part(values, like) for part in parts))
+
+    def built(node: Any) -> Value:
+        if node in symbols:
+            return lambda values, _: values[node]
         if node.is_number:
             if not node.is_real:
                 raise ValueError(f"the expression {expression} has the constant {node}, which is no real number.")
-            return torch.tensor(float(node), dtype=like.dtype, device=like.device)
+            return number(float(node))
         if node.is_Symbol:
-            raise ValueError(f"the expression {expression} has the symbol {node}, which is none of the variables {list(values)}.")
-        if isinstance(node, sympy.Add):
-            return reduce(torch.add, map(value, node.args))
-        if isinstance(node, sympy.Mul):
-            return reduce(torch.mul, map(value, node.args))
+            raise ValueError(f"the expression {expression} has the symbol {node}, which is none of the variables {list(symbols)}.")
+        if isinstance(node, sympy.Add | sympy.Mul):
+            return joined(torch.add if isinstance(node, sympy.Add) else torch.mul, [built(part) for part in node.args])
         if isinstance(node, sympy.Pow):
             base, exponent = node.args
             # A number as exponent: as a tensor its gradient would be asked for too, and log(x) is NaN for x < 0.
-            return value(base) ** float(exponent) if exponent.is_number else value(base) ** value(exponent)
+            return applied(partial(_power, exponent=float(exponent)), [built(base)]) if exponent.is_number else joined(torch.pow, [built(base), built(exponent)])
         name = node.func.__name__
+        parts = [built(part) for part in node.args]
         if name in SYMBOLIC_LIB and isinstance(node.func, sympy.core.function.UndefinedFunction):
-            return SYMBOLIC_LIB[name].torch_fun(*map(value, node.args))
+            return applied(SYMBOLIC_LIB[name].torch_fun, parts)
         if name not in FUNCTIONS:
             raise unknown_name(f"function in {expression}:", name, FUNCTIONS)
-        return FUNCTIONS[name](*map(value, node.args))
+        return applied(FUNCTIONS[name], parts)
 
-    return value(sympy.sympify(expression))
+    return built(sympy.sympify(expression))
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    return base**exponent
