@@ -224,6 +224,13 @@ def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
     return value
 
 
+def _copied(network: Network) -> Network:
+    twin = copy.deepcopy(network)
+    for ours, theirs in zip(network.numeric_layers, twin.numeric_layers, strict=True):
+        ours.share_table(theirs)
+    return twin
+
+
 def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
     """Without the hidden nodes that the others can do without: where several share one task, their curves are nothing in particular."""
     while True:
@@ -233,7 +240,7 @@ def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
             for i in spare if len(spare) > 1 else ():
                 if search.stop():
                     return network
-                fewer = copy.deepcopy(network)
+                fewer = _copied(network)
                 remove_node_(fewer, l, i)
                 refit_(fewer, samples.x, samples.y, 2 * search.steps, search.stop)
                 if _error(fewer, samples) <= error:
@@ -291,7 +298,7 @@ def _try(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Sampl
     for candidate in ranked[: search.top]:
         if search.stop():
             break
-        network, found = copy.deepcopy(state.network), {**state.found, edge: candidate}
+        network, found = _copied(state.network), {**state.found, edge: candidate}
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
         refit_(network, samples.x, samples.y, search.steps, search.stop)

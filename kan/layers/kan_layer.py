@@ -148,15 +148,12 @@ class KANLayer(nn.Module):
             known = self._table = tabulate(self.grid.detach().clone(), self.k)
         return known
 
+    def share_table(self, twin: KANLayer) -> None:
+        """Spare a copy of this layer from making the table that there is."""
+        twin._table = self._table  # nothing ever writes into one
+
     def __getstate__(self) -> dict[str, object]:
         return {**packed(self.__dict__, "base_fun"), "_table": None}
-
-    def __deepcopy__(self, memo: dict[int, object]) -> KANLayer:
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        new.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        new._table = self._table  # nothing ever writes into a table
-        return new
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(unpacked(state))
