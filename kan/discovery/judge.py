@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kan.discovery.compiler import compiled
 from kan.discovery.constants import Fitted, drop_terms, fit_constants, snap_constants
+from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
@@ -28,6 +29,14 @@ __all__ = ["Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
 
 ROUND_OFF = 1e-10
 """Share of the labels' root mean square below which an error is round-off."""
+
+
+SIMPLIFIED = 5.0
+"""Seconds for sympy to find a shorter form of an exact law."""
+FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
+    sympy.expand, sympy.factor_terms, sympy.powsimp, sympy.together, sympy.factor, sympy.cancel, sympy.expand_trig,
+    lambda e: sympy.expand_log(sympy.expand(e), force=True),
+)  # fmt: skip
 
 
 class Constant(NamedTuple):
@@ -102,7 +111,7 @@ class Judge:
         """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
         if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
             return None
-        root = self.root
+        root, formula = self.root, _unfolded(formula)
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
         if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
             fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=self.late)
@@ -110,12 +119,12 @@ class Judge:
         held = self.error(fitted.formula, root.held_x, root.held_y)
         if not math.isfinite(held):
             return None
-        formula = self.simplest(fitted.formula, held)
+        verdict = self.verdict(fitted, held)
+        formula = self.simplest(fitted.formula, held, verdict == "exact")
         size = complexity(formula)
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         far = self.error(fitted.formula, *self.far)
         bits = fitted.bits + 3 * size
-        verdict = self.verdict(fitted, held)
         return Law(
             formula.xreplace(dict(self.names)), verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network
         )
@@ -138,19 +147,31 @@ class Judge:
             return "exact"
         return "approximate"
 
-    def simplest(self, formula: sympy.Expr, held: float) -> sympy.Expr:
+    def simplest(self, formula: sympy.Expr, held: float, exact: bool) -> sympy.Expr:
         """The shortest of some forms of the formula that have the same values."""
         forms = [formula]
-        for change in (sympy.expand, sympy.factor_terms, lambda e: sympy.expand_log(sympy.expand(e), force=True), sympy.powsimp):
+        for change in FORMS:
             with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
                 forms.append(change(formula))
                 forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
+        if exact and not self.late():
+            forms += simplified([min(forms, key=complexity)], SIMPLIFIED)[0]
         good = [formula]
         for form in forms[1:]:
             with suppress(Exception):
                 if self.error(form, self.root.held_x, self.root.held_y) <= 2 * held + ROUND_OFF * self.scale:
                     good.append(form)
         return min(good, key=complexity)
+
+
+def _unfolded(formula: sympy.Expr) -> sympy.Expr:
+    """With ``c exp(u)`` in the place of ``exp(u + b)``: it is c that may be a simple number."""
+
+    def parted(node: sympy.Expr) -> sympy.Expr:
+        constant, rest = node.args[0].as_independent(*node.free_symbols, as_Add=True)
+        return sympy.Float(math.exp(float(constant)), 17) * sympy.exp(rest) if abs(float(constant)) < 300 else node
+
+    return formula.replace(lambda node: isinstance(node, sympy.exp) and node.args[0].is_Add, parted)
 
 
 def rmse(network: Network, x: Tensor, y: Tensor) -> float:

@@ -78,11 +78,11 @@ def curve_basis(column: Array, degree: int) -> Array:
     low = float(column.min())
     # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
     if low > 0 and column.max() > RATIO * low and np.quantile(column, 0.02) < RATIO * low:
-        parts.append(_chebyshev(np.log(column), degree // 2)[:, 1:])
+        parts = [parts[0], _chebyshev(np.log(column), degree // 4)[:, 1:]]
     rows = np.concatenate(parts, 1)
     q, r = np.linalg.qr(rows)
     size = np.abs(np.diag(r))
-    return np.asarray(q[:, size > 1e-7 * size.max()] * math.sqrt(len(column)))
+    return np.asarray(q[:, size > 1e-5 * size.max()] * math.sqrt(len(column)))
 
 
 def _chebyshev(column: Array, degree: int) -> Array:

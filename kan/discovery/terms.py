@@ -31,6 +31,8 @@ Pattern = tuple[tuple[int, ...], ...]
 """The columns that meet in each term."""
 
 DEGREE = 16
+TENSOR = 11
+"""Functions of each of two columns whose products are fitted to begin with."""
 SWEEPS = 6
 STEPS = 25
 STARTS = 2
@@ -94,7 +96,10 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
     model = _Curves([curve_basis(column, DEGREE) for column in x.T], pattern, y, held)
     best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
     for start in range(STARTS):
-        model.begin(np.random.default_rng(seed + start))
+        if start == 0 and x.shape[1] == 2:
+            model.begin_with_tensor()
+        else:
+            model.begin(np.random.default_rng(seed + start))
         for _ in range(SWEEPS):
             model.sweep()
         error = model.sharpened() / deviation
@@ -123,6 +128,25 @@ class _Curves:
             for i in columns:
                 self.parts[t, i] = np.zeros(self.bases[i].shape[1])
                 self.parts[t, i][:4] = random.normal(size=4)
+
+    def begin_with_tensor(self) -> None:
+        """From the coefficients of all products of two columns' functions: what is left of them without terms of one column has rank one."""
+        few = [basis[:, :TENSOR] for basis in self.bases]
+        rows = (few[0][:, :, None] * few[1][:, None, :]).reshape(len(self.y), -1)
+        tensor = np.linalg.lstsq(rows[~self.held], self.y[~self.held], rcond=1e-10)[0].reshape(few[0].shape[1], few[1].shape[1])
+        alone = {columns[0]: t for t, columns in enumerate(self.pattern) if len(columns) == 1}
+        both = self.pattern.index((0, 1))
+        rest = tensor.copy()
+        parts = {}
+        if 0 in alone:
+            parts[alone[0], 0] = tensor[:, 0] * few[1][0, 0]
+            rest[:, 0] = 0
+        if 1 in alone:
+            parts[alone[1], 1] = tensor[0] * few[0][0, 0]
+            rest[0] = 0
+        left, size, right = np.linalg.svd(rest)
+        parts[both, 0], parts[both, 1] = left[:, 0], right[0] * size[0]
+        self.parts = {(t, i): np.pad(parts[t, i], (0, self.bases[i].shape[1] - len(parts[t, i]))) for t, columns in enumerate(self.pattern) for i in columns}
 
     def sweep(self) -> None:
         """The curves of one column after the other."""
