@@ -43,7 +43,7 @@ class _Label(NamedTuple):
     least: float = 0.0  # size of the largest label below which the function is a straight line
 
 
-_HALF = sympy.Rational(1, 2)
+_ONE, _HALF = sympy.Integer(1), sympy.Rational(1, 2)
 _SAME = _Label("y", lambda y: y, lambda v: v, lambda e: e)
 _POWERS = (
     _Label("1/y", torch.reciprocal, torch.reciprocal, lambda e: 1 / e),
@@ -61,6 +61,8 @@ _OTHERS = (
     _Label("exp y", torch.exp, torch.log, sympy.log, -30.0, 30.0, 0.05),
 )
 _GAUGES = tuple(sympy.Rational(k, 2) for k in (-2, 2, -4, 4, -1, 1, -6, 6, -3, 3, -8, 8))
+_INNER = tuple(sympy.Rational(k, 2) for k in (-2, 4, -4, 1))
+"""Powers of z inside functions, where it is positive: power products may as well be the inverse of what the law has."""
 _COMMON = "x x^2 x^3 x^4 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tanh arctan gaussian".split()
 _HYPERBOLIC = ("cosh", "sinh", "1/(1+x^2)", "x*exp(x)")
 
@@ -137,7 +139,12 @@ def _stages(judge: Judge, library: Sequence[str] | Mapping[str, Any] | None) -> 
         yield Batch([f.subs(symbol, sympy.sqrt(symbol)) for f in rational_formulas(few[0].sqrt(), few[1], symbol, 3)], tight)
     yield _edges(judge, [(label, one) for label in _POWERS], full)
     yield _edges(judge, [(label, one) for label in _OTHERS], full)
+    inner = _INNER if float(judge.z[0]) > 0 else ()
+    for power in inner:
+        yield _edges(judge, [(label, one) for label in (_SAME, *_POWERS)], short, power)
     yield _edges(judge, [(label, k) for k in _GAUGES[:6] for label in (_SAME, *_POWERS)], short)
+    for power in inner[:1]:
+        yield _edges(judge, [(label, k) for k in _GAUGES for label in (_SAME, _POWERS[0])], short, power)
     yield Batch(rational_formulas(*few, symbol, 4, squared=True), tight)
     yield _edges(judge, [(label, one) for label in (_SAME, _POWERS[0], _LOG)], families)
     yield _edges(judge, [(label, k) for k in _GAUGES[6:] for label in (_SAME, _POWERS[0])], short)
@@ -153,13 +160,13 @@ def _stages(judge: Judge, library: Sequence[str] | Mapping[str, Any] | None) -> 
     yield Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
 
 
-def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family]) -> Batch:
-    """``T(y z^k) = c f(a z + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
+def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family], inner: sympy.Rational = _ONE) -> Batch:
+    """``T(y z^k) = c f(a z^inner + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
     z, y = judge.few
     meant = [(label, k, found) for label, k in changes if (found := _changed(judge, label, k)) is not None]
     if not meant:
         return Batch([])
-    at, target = torch.stack([seen.z for *_, seen in meant], 1), torch.stack([seen.labels for *_, seen in meant], 1)
+    at, target = torch.stack([seen.z ** float(inner) for *_, seen in meant], 1), torch.stack([seen.labels for *_, seen in meant], 1)
     noise = judge.noise if len(changes) == 1 and changes[0][0] is _SAME else None
     fits = fitted_candidates(at, target, library, scoring=DescriptionLength(noise))
     ranked: list[tuple[bool, float, int, _Label, sympy.Rational, int, Candidate]] = []
@@ -168,7 +175,7 @@ def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], libra
             if candidate.name == "0" or (label is _LOG and candidate.name == "log"):
                 continue
             a, b, c, d = candidate.affine.tolist()
-            value = label.back(c * candidate.function.torch_fun(a * z + b) + d) * seen.sign
+            value = label.back(c * candidate.function.torch_fun(a * z ** float(inner) + b) + d) * seen.sign
             rmse = float((value * (z if k.is_integer else z.abs()) ** -float(k) - y).square().mean().sqrt())
             if math.isfinite(rmse):
                 # Where the labels' changes span many orders of magnitude, a fit to their last digit may miss the labels by more.
@@ -181,7 +188,7 @@ def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], libra
         numbers = [sympy.Float(v, 17) if v not in (0.0, 1.0, -1.0) else sympy.Integer(int(v)) for v in candidate.affine.tolist()]
         base = judge.symbol if float(z[0]) > 0 or k.is_integer else -judge.symbol
         with suppress(Exception):  # an expression that sympy cannot make is no candidate
-            inside = candidate.function.sympy_fun(numbers[0] * judge.symbol + numbers[1])
+            inside = candidate.function.sympy_fun(numbers[0] * judge.symbol**inner + numbers[1])
             formulas.append(sign * label.inverse(numbers[2] * inside + numbers[3]) * base**-k)
             sure += not unsure
     return Batch(formulas, sure=sure)

@@ -258,8 +258,17 @@ def _whole(row: Array) -> Array:
 
 def _simplest_powers(p: Array, q: Array) -> Array:
     """The factor's exponents, up to those of the columns, with small whole numbers."""
-    shifts = [np.array(t) @ q for t in product(np.arange(-3, 3.5, 0.5), repeat=len(q))] if len(q) else [np.zeros_like(p)]
-    return min((p + t for t in shifts), key=lambda r: float(np.abs(r).sum() + 0.5 * (r != 0).sum() + (np.abs(r - np.round(r)) > 1e-9).sum()))
+
+    def size(r: Array) -> float:
+        broken, more = np.abs(r - np.round(r)) > 1e-9, np.abs(2 * r - np.round(2 * r)) > 1e-9
+        return float(np.abs(r).sum() + 0.5 * (r != 0).sum() + broken.sum() + 3 * more.sum())
+
+    for _ in range(2):
+        for row in q:
+            # What makes one exponent a small multiple of one half.
+            times = {0.0, *((m / 2 - p[j]) / row[j] for j in np.flatnonzero(row) for m in range(-4, 5))}
+            p = min((np.round(12 * (p + t * row)) / 12 for t in sorted(times)), key=size)
+    return p
 
 
 def _power_product(bases: Sequence[sympy.Expr], exponents: Array) -> sympy.Expr:

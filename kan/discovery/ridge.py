@@ -20,7 +20,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Forms", "Polynomials", "Target", "curve_basis", "fit_forms", "start_forms", "surrogate"]
+__all__ = ["Forms", "Polynomials", "Target", "curve_bases", "fit_forms", "start_forms", "surrogate"]
 
 Array = NDArray[np.float64]
 
@@ -69,20 +69,29 @@ class Polynomials:
         return factors, derivatives
 
 
-def curve_basis(column: Array, degree: int) -> Array:
-    """Orthonormal functions of one column, a constant first: polynomials of it and, where it is positive, a few of its logarithm.
+def curve_bases(x: Array, y: Array, degree: int) -> list[Array]:
+    """For each column orthonormal functions of it, a constant first: polynomials of the column or, where that is better, of its logarithm.
 
     Waves need the former, power laws over a wide range the latter.
     """
-    parts = [_chebyshev(column, degree)]
-    low = float(column.min())
-    # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
-    if low > 0 and column.max() > RATIO * low and np.quantile(column, 0.02) < RATIO * low:
-        parts = [parts[0], _chebyshev(np.log(column), degree // 4)[:, 1:]]
-    rows = np.concatenate(parts, 1)
-    q, r = np.linalg.qr(rows)
-    size = np.abs(np.diag(r))
-    return np.asarray(q[:, size > 1e-5 * size.max()] * math.sqrt(len(column)))
+    columns = list(x.T)
+    error = _missed(columns, y)
+    for i, column in enumerate(x.T):
+        low = float(column.min())
+        # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
+        if low > 0 and column.max() > RATIO * low and np.quantile(column, 0.02) < RATIO * low:
+            trial = [*columns[:i], np.log(column), *columns[i + 1 :]]
+            if (new := _missed(trial, y)) < error:
+                columns, error = trial, new
+    return [np.linalg.qr(_chebyshev(column, degree))[0] * math.sqrt(len(y)) for column in columns]
+
+
+def _missed(columns: list[Array], y: Array) -> float:
+    """What a polynomial of a low degree misses."""
+    degree = next(d for d in (6, 4, 3, 2, 1) if math.comb(len(columns) + d, d) < MOST_TERMS * len(y) or d == 1)
+    z = np.stack(columns, 1)
+    rows = Polynomials(z, degree).values(z)
+    return float(np.linalg.norm(y - rows @ np.linalg.lstsq(rows, y, rcond=1e-12)[0]))
 
 
 def _chebyshev(column: Array, degree: int) -> Array:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
-from kan.discovery.ridge import curve_basis
+from kan.discovery.ridge import curve_bases
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -151,16 +151,16 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
     """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
     found = []
     for form in _gauged(stage):
-        columns = torch.cat([form.x, form.held_x]).numpy().T
-        rows = torch.from_numpy(np.concatenate([np.ones((columns.shape[1], 1)), *(curve_basis(column, ADDITIVE_DEGREE)[:, 1:] for column in columns)], 1))
-        seen, held = rows[: len(form.x)], rows[len(form.x) :]
+        x = torch.cat([form.x, form.held_x]).numpy()
         for change in CHANGES:
             other = form.changed(change)
             if other is None:
                 continue
-            deviation = float(other.held_y.std())
-            c = torch.linalg.lstsq(seen, other.y, rcond=1e-13, driver="gelsd").solution
-            error = float((held @ c - other.held_y).square().mean().sqrt()) / max(deviation, 1e-300)
+            y = torch.cat([other.y, other.held_y]).flatten().numpy()
+            rows = np.concatenate([np.ones((len(y), 1)), *(basis[:, 1:] for basis in curve_bases(x, y, ADDITIVE_DEGREE))], 1)
+            seen = len(other.y)
+            c = np.linalg.lstsq(rows[:seen], y[:seen], rcond=1e-13)[0]
+            error = float(np.sqrt(np.mean((rows[seen:] @ c - y[seen:]) ** 2))) / max(float(np.std(y[seen:])), 1e-300)
             if error < SEPARATE:
                 factors = change.name in ("log y", "log -y")
                 found.append((max(error, 1e-8), len(found), form if factors else other, factors))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import fit_constants
-from kan.discovery.ridge import Array, curve_basis
+from kan.discovery.ridge import Array, curve_bases
 from kan.discovery.stages import CHANGES
 from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
@@ -93,10 +93,10 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
     """
     held = np.arange(len(y)) % 5 == 3
     deviation = max(float(np.std(y)), 1e-300)
-    model = _Curves([curve_basis(column, DEGREE) for column in x.T], pattern, y, held)
+    model = _Curves(curve_bases(x, y, DEGREE), pattern, y, held)
     best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
     for start in range(STARTS):
-        if start == 0 and x.shape[1] == 2:
+        if start == 0 and (0, 1) in pattern and x.shape[1] == 2:
             model.begin_with_tensor()
         else:
             model.begin(np.random.default_rng(seed + start))
