@@ -223,7 +223,7 @@ class _Hunt:
     def sums(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in stages:
-            if len(stage.symbols) > 1:
+            if len(stage.symbols) > 1 and not self.done():
                 columns = range(len(stage.symbols))
                 for form, factors in additive(stage):
                     self.terms(form, (tuple(columns),) if factors else tuple((i,) for i in columns), SEPARATE)
@@ -233,7 +233,7 @@ class _Hunt:
         for stage in stages:
             allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
             found: list[tuple[float, int, Stage, Pattern]] = []
-            for form in rewritten(stage) if len(stage.symbols) > 1 else ():
+            for form in rewritten(stage) if 1 < len(stage.symbols) <= MOST_INPUTS else ():
                 for pattern in patterns(len(stage.symbols)):
                     if self.done():
                         return

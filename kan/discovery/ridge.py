@@ -14,19 +14,23 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Forms", "Polynomials", "Target", "curve_bases", "fit_forms", "start_forms", "surrogate"]
+__all__ = ["Forms", "Polynomials", "Target", "curve_bases", "fit_forms", "held_out", "start_forms", "surrogate", "wide_columns"]
 
 Array = NDArray[np.float64]
 
 MOST_TERMS = 0.4
 """Terms of a polynomial, as a share of the samples, at most."""
+FEW_TERMS = 130
 HIGHEST = 12
+TAIL = 0.02
+"""Share of the samples at either end that are not held out."""
 RATIO = 3.0
 """Of the largest to the smallest value, from which on logarithms are worth their room."""
 SMALL = 0.03
@@ -69,26 +73,36 @@ class Polynomials:
         return factors, derivatives
 
 
-def curve_bases(x: Array, y: Array, degree: int) -> list[Array]:
-    """For each column orthonormal functions of it, a constant first: polynomials of the column or, where that is better, of its logarithm.
+def held_out(x: Array) -> NDArray[np.bool_]:
+    """Every fifth sample, but for those at the ends of a column: polynomials go anywhere there, and these say nothing about the rest."""
+    low, high = np.quantile(x, (TAIL, 1 - TAIL), axis=0)
+    return np.asarray((np.arange(len(x)) % 5 == 3) & ((x > low) & (x < high)).all(1))
 
-    Waves need the former, power laws over a wide range the latter.
-    """
+
+def wide_columns(x: Array, y: Array) -> list[tuple[bool, ...]]:
+    """Of which columns logarithms may be what to make polynomials of: power laws over a wide range want that, waves do not; likely first."""
     columns = list(x.T)
-    error = _missed(columns, y)
-    for i, column in enumerate(x.T):
-        low = float(column.min())
-        # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
-        if low > 0 and column.max() > RATIO * low and np.quantile(column, 0.02) < RATIO * low:
-            trial = [*columns[:i], np.log(column), *columns[i + 1 :]]
-            if (new := _missed(trial, y)) < error:
-                columns, error = trial, new
-    return [np.linalg.qr(_chebyshev(column, degree))[0] * math.sqrt(len(y)) for column in columns]
+    low = x.min(0)
+    # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
+    able = (low > 0) & (x.max(0) > RATIO * low) & (np.quantile(x, TAIL, axis=0) < 2 * RATIO * low)
+    error, chosen = _missed(columns, y), []
+    for i in range(len(columns)):
+        trial = [*columns[:i], np.log(columns[i]), *columns[i + 1 :]] if able[i] else columns
+        new = _missed(trial, y) if able[i] else error
+        chosen.append(new < error)
+        columns, error = (trial, new) if new < error else (columns, error)
+    return list(dict.fromkeys([tuple(map(bool, able)), tuple(map(bool, chosen)), (False,) * len(columns)]))
+
+
+def curve_bases(x: Array, wide: Sequence[bool], degree: int) -> list[Array]:
+    """For each column orthonormal polynomials of it, a constant first, or of its logarithm where it is `wide`."""
+    columns = [np.log(column) if log else column for column, log in zip(x.T, wide, strict=True)]
+    return [np.linalg.qr(_chebyshev(column, degree))[0] * math.sqrt(len(x)) for column in columns]
 
 
 def _missed(columns: list[Array], y: Array) -> float:
     """What a polynomial of a low degree misses."""
-    degree = next(d for d in (6, 4, 3, 2, 1) if math.comb(len(columns) + d, d) < MOST_TERMS * len(y) or d == 1)
+    degree = next(d for d in (10, 7, 6, 5, 4, 3, 2, 1) if math.comb(len(columns) + d, d) < FEW_TERMS or d == 1)
     z = np.stack(columns, 1)
     rows = Polynomials(z, degree).values(z)
     return float(np.linalg.norm(y - rows @ np.linalg.lstsq(rows, y, rcond=1e-12)[0]))

@@ -6,6 +6,7 @@ undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
-from kan.discovery.ridge import curve_bases
+from kan.discovery.ridge import curve_bases, held_out, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -152,15 +153,19 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
     found = []
     for form in _gauged(stage):
         x = torch.cat([form.x, form.held_x]).numpy()
+        held = held_out(x)
+        predictors = []
+        for wide in wide_columns(x, torch.cat([form.y, form.held_y]).flatten().numpy()):
+            rows = np.concatenate([np.ones((len(x), 1)), *(basis[:, 1:] for basis in curve_bases(x, wide, ADDITIVE_DEGREE))], 1)
+            q, r = np.linalg.qr(rows[~held])
+            predictors.append(rows[held] @ np.linalg.lstsq(r, q.T, rcond=1e-13)[0])
         for change in CHANGES:
             other = form.changed(change)
             if other is None:
                 continue
             y = torch.cat([other.y, other.held_y]).flatten().numpy()
-            rows = np.concatenate([np.ones((len(y), 1)), *(basis[:, 1:] for basis in curve_bases(x, y, ADDITIVE_DEGREE))], 1)
-            seen = len(other.y)
-            c = np.linalg.lstsq(rows[:seen], y[:seen], rcond=1e-13)[0]
-            error = float(np.sqrt(np.mean((rows[seen:] @ c - y[seen:]) ** 2))) / max(float(np.std(y[seen:])), 1e-300)
+            missed = min(float(np.mean((predict @ y[~held] - y[held]) ** 2)) for predict in predictors)
+            error = math.sqrt(missed) / max(float(np.std(y)), 1e-300)
             if error < SEPARATE:
                 factors = change.name in ("log y", "log -y")
                 found.append((max(error, 1e-8), len(found), form if factors else other, factors))

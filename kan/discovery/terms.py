@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import fit_constants
-from kan.discovery.ridge import Array, curve_bases
+from kan.discovery.ridge import Array, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES
 from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
@@ -38,6 +38,10 @@ STEPS = 25
 STARTS = 2
 FITS = 1e-4
 """Share of the deviation below which one start is enough."""
+FITTED = 1e-9
+"""As much for one choice of polynomials."""
+HOPELESS = 0.3
+"""Share above which another choice would not help either."""
 RANKED = 256
 """Samples of a curve that its functions are ranked by."""
 EVIDENCE = 24
@@ -91,21 +95,24 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
     True
     """
-    held = np.arange(len(y)) % 5 == 3
+    held = held_out(x)
     deviation = max(float(np.std(y)), 1e-300)
-    model = _Curves(curve_bases(x, y, DEGREE), pattern, y, held)
     best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
-    for start in range(STARTS):
-        if start == 0 and (0, 1) in pattern and x.shape[1] == 2:
-            model.begin_with_tensor()
-        else:
-            model.begin(np.random.default_rng(seed + start))
-        for _ in range(SWEEPS):
-            model.sweep()
-        error = model.sharpened() / deviation
-        if error < best[0]:
-            best = error, dict(model.curves)
-        if best[0] < FITS:
+    for wide in wide_columns(x, y):
+        model = _Curves(curve_bases(x, wide, DEGREE), pattern, y, held)
+        for start in range(STARTS):
+            if start == 0 and (0, 1) in pattern and x.shape[1] == 2:
+                model.begin_with_tensor()
+            else:
+                model.begin(np.random.default_rng(seed + start))
+            for _ in range(SWEEPS):
+                model.sweep()
+            error = model.sharpened() / deviation
+            if error < best[0]:
+                best = error, dict(model.curves)
+            if best[0] < FITS or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
+                break
+        if not FITTED < best[0] < HOPELESS:
             break
     return Terms(pattern, best[1], best[0])
 
