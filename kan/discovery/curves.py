@@ -160,7 +160,12 @@ def _stages(judge: Judge, library: Sequence[str] | Mapping[str, Any] | None) -> 
     yield Batch(rational_formulas(*few, symbol, 8, squared=True), tight)
 
 
-def _edges(judge: Judge, changes: Sequence[tuple[_Label, sympy.Rational]], library: Mapping[str, SymbolicFunction | Family], inner: sympy.Rational = _ONE) -> Batch:
+def _edges(
+    judge: Judge,
+    changes: Sequence[tuple[_Label, sympy.Rational]],
+    library: Mapping[str, SymbolicFunction | Family],
+    inner: sympy.Rational = _ONE,
+) -> Batch:
     """``T(y z^k) = c f(a z^inner + b) + d`` solved for y, for those T, k and f that come nearest to the labels."""
     z, y = judge.few
     meant = [(label, k, found) for label, k in changes if (found := _changed(judge, label, k)) is not None]

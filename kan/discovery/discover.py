@@ -149,7 +149,9 @@ def discover(
     inner = ~held & ~outer
     inside = symbols_of("x", x)
     root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
-    judge = Judge(root, (x[outer], labels[outer]), dict(zip(inside, symbols, strict=True)), float(labels.square().mean().sqrt()), noise, late)
+    judge = Judge(
+        root, (x[outer], labels[outer]), dict(zip(inside, symbols, strict=True)), float(labels.square().mean().sqrt()), noise, late
+    )
     hunt = _Hunt(root, judge, library, seed, late, left, progress)
     interrupted = False
     try:
@@ -215,7 +217,14 @@ class _Hunt:
         """Laws of one variable."""
         for stage in stages:
             if len(stage.symbols) == 1 and not self.done():
-                found = curves(stage.x, stage.y, stage.symbols[0], library=self.library, noise=self.judge.noise if stage.plain else None, stop=self.late)
+                found = curves(
+                    stage.x,
+                    stage.y,
+                    stage.symbols[0],
+                    library=self.library,
+                    noise=self.judge.noise if stage.plain else None,
+                    stop=self.late,
+                )
                 for curve in found[:3]:
                     if not self.done():
                         self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / float(stage.y.std()))), stage.name)

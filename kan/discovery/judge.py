@@ -133,7 +133,9 @@ class Judge:
         """A network whose edges are not all named, of the variables themselves."""
         root = self.root
         seen, held, far = (rmse(network, *data) for data in ((root.x, root.y), (root.held_x, root.held_y), self.far))
-        return Law(None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), bits, tuple(self.names.values()), network)
+        return Law(
+            None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), bits, tuple(self.names.values()), network
+        )
 
     def error(self, formula: sympy.Expr, x: Tensor, y: Tensor) -> float:
         """Root mean squared."""

@@ -101,7 +101,9 @@ class Stage:
         if not bool(change.allowed(both).all()) or not bool(change.forward(both).isfinite().all()):
             return None
         y, held_y = change.forward(self.y), change.forward(self.held_y)
-        return replace(self, y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False)
+        return replace(
+            self, y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False
+        )
 
     def reduced(self, reduction: Reduction) -> Stage | None:
         """In other variables; None where these are not finite."""
@@ -124,7 +126,9 @@ class Stage:
 def symbols_of(name: str, x: Tensor) -> tuple[sympy.Symbol, ...]:
     """A symbol for each column, which knows whether it is positive: that helps to simplify."""
     positive = (x > 0).all(0).tolist()
-    return tuple(sympy.Dummy(f"{name}_{i}", positive=True) if known else sympy.Dummy(f"{name}_{i}", real=True) for i, known in enumerate(positive, 1))
+    return tuple(
+        sympy.Dummy(f"{name}_{i}", positive=True) if known else sympy.Dummy(f"{name}_{i}", real=True) for i, known in enumerate(positive, 1)
+    )
 
 
 def reduced(root: Stage) -> list[Stage]:

@@ -153,7 +153,11 @@ class _Curves:
             rest[0] = 0
         left, size, right = np.linalg.svd(rest)
         parts[both, 0], parts[both, 1] = left[:, 0], right[0] * size[0]
-        self.parts = {(t, i): np.pad(parts[t, i], (0, self.bases[i].shape[1] - len(parts[t, i]))) for t, columns in enumerate(self.pattern) for i in columns}
+        self.parts = {
+            (t, i): np.pad(parts[t, i], (0, self.bases[i].shape[1] - len(parts[t, i])))
+            for t, columns in enumerate(self.pattern)
+            for i in columns
+        }
 
     def sweep(self) -> None:
         """The curves of one column after the other."""
@@ -182,7 +186,9 @@ class _Curves:
         value = float(np.sum(residuals[~self.held] ** 2))
         for _ in range(STEPS):
             places = list(self.parts)
-            jacobian = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)], 1)[~self.held]
+            jacobian = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)], 1)[
+                ~self.held
+            ]
             size = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
             q, r = np.linalg.qr(jacobian / size)
             before, constant, last = dict(self.parts), self.constant, value
@@ -247,7 +253,9 @@ def formulas(
             curves[alone, others[0]] = curves[alone, others[0]] + share
     constant = float(y.mean()) - float(sum(np.mean(math.prod(found.curves[t, i] for i in found.pattern[t])) for t in kept))
     ranked = [names[place] for place in places]
-    orders = sorted(product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True)))
+    orders = sorted(
+        product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True))
+    )
     results: list[tuple[float, sympy.Expr]] = []
     for ranks in islice(orders, MOST_FORMULAS):
         if stop():
@@ -261,7 +269,9 @@ def formulas(
     return sorted(results, key=lambda one: one[0])
 
 
-def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool) -> tuple[list[tuple[float, sympy.Expr]], float]:
+def _names(
+    x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool
+) -> tuple[list[tuple[float, sympy.Expr]], float]:
     """Functions that a curve may be, and their bits, the best first, and what the first one adds to its function.
 
     Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are tried as arguments.
@@ -269,7 +279,9 @@ def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library
     thinned = slice(None, None, max(1, len(x) // RANKED))
     x, curve = x[thinned], curve[thinned]
     sign = -1.0 if bool((curve < 0).all()) else 1.0
-    meant = [(change, change.forward(sign * curve)) for change in (OUTER if factor else OUTER[:1]) if bool(change.allowed(sign * curve).all())]
+    meant = [
+        (change, change.forward(sign * curve)) for change in (OUTER if factor else OUTER[:1]) if bool(change.allowed(sign * curve).all())
+    ]
     labels = torch.stack([values for _, values in meant], 1)
     results: list[tuple[float, sympy.Expr, float]] = []
     for n, power in enumerate(INNER if bool((x > 0).all()) else INNER[:1]):
@@ -280,7 +292,13 @@ def _names(x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library
             for candidate in ranked[:NAMED]:
                 a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
                 off = math.sqrt(candidate.rss / len(x)) / slope
-                bits = EVIDENCE * math.log2(math.hypot(off, 3 * floor) + 1e-300) + candidate.bits - candidate.r2_loss + 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
+                bits = (
+                    EVIDENCE * math.log2(math.hypot(off, 3 * floor) + 1e-300)
+                    + candidate.bits
+                    - candidate.r2_loss
+                    + 5.0 * (change is not OUTER[0])
+                    + 3.0 * (n > 0)
+                )
                 inside = c * candidate.function.sympy_fun(a * symbol**power + b) + d
                 if candidate.name != "0" and math.isfinite(bits):
                     least = min(least, off)

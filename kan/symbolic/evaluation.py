@@ -83,7 +83,11 @@ def evaluator(expression: Any, symbols: Collection[Any]) -> Value:
         if isinstance(node, sympy.Pow):
             base, exponent = node.args
             # A number as exponent: as a tensor its gradient would be asked for too, and log(x) is NaN for x < 0.
-            return applied(partial(_power, exponent=float(exponent)), [built(base)]) if exponent.is_number else joined(torch.pow, [built(base), built(exponent)])
+            return (
+                applied(partial(_power, exponent=float(exponent)), [built(base)])
+                if exponent.is_number
+                else joined(torch.pow, [built(base), built(exponent)])
+            )
         name = node.func.__name__
         parts = [built(part) for part in node.args]
         if name in SYMBOLIC_LIB and isinstance(node.func, sympy.core.function.UndefinedFunction):
