@@ -2,8 +2,8 @@ r"""From data to a formula.
 
 1. *Fewer variables.* `kan.discovery.stages`: power products, differences and sums of variables that the law depends on, other labels.
 2. *Power products, curves, sums.* What is left of most laws is a constant, a function of one variable, or a sum of such functions.
-3. *Networks* of several shapes are trained by Levenberg-Marquardt, products of sums and functions of sums, and so on, the simple ones first;
-   where one comes near to the data, `kan.discovery.context` names its edges.
+3. *Networks* of several shapes are trained by Levenberg-Marquardt, products of sums and functions of sums, and so on, the simple ones
+   first; where one comes near to the data, `kan.discovery.context` names its edges.
 4. *Constants.* `kan.discovery.constants` fits them to the original data until round-off and makes exact what these allow.
 
 Whatever the way to a formula, it is judged on the original data, see `kan.discovery.judge`.
@@ -54,6 +54,8 @@ SURE = 1e-7
 """Share below which it is hardly chance."""
 MOST_FORMS = 4
 """Forms of a stage whose curves are named."""
+AS_GOOD = 1.08
+"""A law that misses by so many times the noise, as polynomials see it, explains the data; the search ends with the step that found it."""
 FEW = 3
 """Columns whose products are looked at before those of more."""
 MOST_INPUTS = 4
@@ -193,8 +195,9 @@ class _Hunt:
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
         plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
+        floor = min((stage.floor(self.root) for stage in near), default=math.inf)
         for step, several in plan:
-            if not self.done():
+            if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
                 step(several)
 
     def done(self) -> bool:

@@ -1,12 +1,12 @@
 r"""Laws in fewer variables: what scales with a power of a variable, what depends on differences, products and quotients of variables only.
 
 *Scaling.* ``y = x^p h(x^{q_1}, ..., x^{q_k})`` with ``k < n`` is invariant under ``n - k`` scalings of its variables; all null vectors of
-``[x_i df/dx_i, -f]`` are such. *Translation.* ``y`` depends on ``x_i + r x_j`` only; these are the null vectors of ``[df/dx_i]``. Gradients of
-a polynomial fitted to the data say where to look, least squares on all data find the exponents, which are rounded to simple fractions, and a
-reduction counts if a function of what remains explains the data as well as one of everything did.
+``[x_i df/dx_i, -f]`` are such. *Translation.* ``y`` depends on ``x_i + r x_j`` only; these are the null vectors of ``[df/dx_i]``.
+Gradients of a polynomial fitted to the data say where to look, least squares on all data find the exponents, which are rounded to simple
+fractions, and a reduction counts if a function of what remains explains the data as well as one of everything did.
 
-Only data are changed, by exact operations, so that an error here costs time but makes no formula wrong: what is found for the reduced data is
-compared with the original.
+Only data are changed, by exact operations, so that an error here costs time but makes no formula wrong: what is found for the reduced
+data is compared with the original.
 
 References
     S.-M. Udrescu, M. Tegmark, "AI Feynman: A physics-inspired method for symbolic regression", 2020, doi:10.1126/sciadv.aay2631.

@@ -33,9 +33,14 @@ ROUND_OFF = 1e-10
 
 SIMPLIFIED = 5.0
 """Seconds for sympy to find a shorter form of an exact law."""
+FUNCTION = 3
+"""Nodes that a function counts more when forms of a formula are compared."""
 FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     sympy.expand, sympy.factor_terms, sympy.powsimp, sympy.together, sympy.factor, sympy.cancel, sympy.expand_trig,
     lambda e: sympy.expand_log(sympy.expand(e), force=True),
+)  # fmt: skip
+JOINED: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
+    lambda e: sympy.powsimp(e, combine="base", force=True), lambda e: sympy.logcombine(e, force=True), lambda e: _turned(e),
 )  # fmt: skip
 
 
@@ -125,9 +130,7 @@ class Judge:
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         far = self.error(fitted.formula, *self.far)
         bits = fitted.bits + 3 * size
-        return Law(
-            formula.xreplace(dict(self.names)), verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network
-        )
+        return Law(formula, verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network)
 
     def spline(self, network: Network, bits: float) -> Law:
         """A network whose edges are not all named, of the variables themselves."""
@@ -143,6 +146,7 @@ class Judge:
         return float((values - y.flatten()).square().mean().sqrt())
 
     def verdict(self, fitted: Fitted, held: float) -> str:
+        """How sure it is, see above."""
         if held <= ROUND_OFF * self.scale and fitted.rmse <= ROUND_OFF * self.scale:
             return "exact"
         if self.noise is not None and held <= 1.15 * self.noise and all(math.isfinite(error) for error in fitted.errors.values()):
@@ -150,20 +154,43 @@ class Judge:
         return "approximate"
 
     def simplest(self, formula: sympy.Expr, held: float, exact: bool) -> sympy.Expr:
-        """The shortest of some forms of the formula that have the same values."""
+        """The shortest of some forms of the formula that have the same values, in the user's symbols."""
         forms = [formula]
         for change in FORMS:
             with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
                 forms.append(change(formula))
                 forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
         if exact and not self.late():
-            forms += simplified([min(forms, key=complexity)], SIMPLIFIED)[0]
-        good = [formula]
+            forms += simplified([min(forms, key=_size)], SIMPLIFIED)[0]
+        best = self.shortest([form.xreplace(dict(self.names)) for form in forms], held)
+        # The user's symbols may have any sign, so that roots and logarithms are not taken apart when they are joined.
+        joined = [best]
+        for change in JOINED:
+            with suppress(Exception):
+                joined.append(change(joined[-1]))
+        return self.shortest(joined, held)
+
+    def shortest(self, forms: Sequence[sympy.Expr], held: float) -> sympy.Expr:
+        """The shortest of those that miss the samples that were held out by as little as the first one."""
+        values = dict(zip(self.names.values(), self.root.held_x.unbind(1), strict=True))
+        good = [forms[0]]
         for form in forms[1:]:
             with suppress(Exception):
-                if self.error(form, self.root.held_x, self.root.held_y) <= 2 * held + ROUND_OFF * self.scale:
+                off = (evaluate_expression(form, values, self.root.held_y) - self.root.held_y.flatten()).square().mean().sqrt()
+                if float(off) <= 2 * held + ROUND_OFF * self.scale:
                     good.append(form)
-        return min(good, key=complexity)
+        return min(good, key=_size)
+
+
+def _size(formula: sympy.Expr) -> int:
+    """Functions have domains: a form without them says the same of more points."""
+    return complexity(formula) + FUNCTION * len(formula.atoms(sympy.Function))
+
+
+def _turned(formula: sympy.Expr) -> sympy.Expr:
+    """With ``log(b/a)`` in the place of ``-log(a/b)``."""
+    minus = sympy.Wild("a"), sympy.Wild("b", properties=[lambda e: e.is_number and e.is_negative])
+    return formula.replace(minus[1] * sympy.log(minus[0]), lambda a, b: -b * sympy.log(1 / a))
 
 
 def _unfolded(formula: sympy.Expr) -> sympy.Expr:

@@ -1,9 +1,9 @@
 r"""Functions of few linear forms: polynomials in them, the forms found by least squares.
 
-A law ``y = exp(p.u) h(Q u)`` with ``u = log x`` depends on ``n`` variables through ``k`` power products of them only. With the pivots, one
-per row, of ``Q`` in reduced row echelon form, its other entries ``R`` and the exponents ``p`` of the other variables are all that is unknown
-beside ``h``, which is a polynomial here. Its coefficients follow by linear least squares for every ``R`` and ``p`` (variable projection), so
-that Gauss-Newton steps are needed for these few numbers alone.
+A law ``y = exp(p.u) h(Q u)`` with ``u = log x`` depends on ``n`` variables through ``k`` power products of them only. With the pivots,
+one per row, of ``Q`` in reduced row echelon form, its other entries ``R`` and the exponents ``p`` of the other variables are all that is
+unknown beside ``h``, which is a polynomial here. Its coefficients follow by linear least squares for every ``R`` and ``p`` (variable
+projection), so that Gauss-Newton steps are needed for these few numbers alone.
 
 References
     G. Golub, V. Pereyra, "Separable nonlinear least squares: the variable projection method and its applications", 2003,
@@ -21,13 +21,28 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Forms", "Polynomials", "Target", "curve_bases", "fit_forms", "held_out", "start_forms", "surrogate", "wide_columns"]
+__all__ = [
+    "Forms",
+    "Mask",
+    "Polynomials",
+    "Target",
+    "curve_bases",
+    "fit_forms",
+    "held_out",
+    "noise_floor",
+    "start_forms",
+    "surrogate",
+    "wide_columns",
+]
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 MOST_TERMS = 0.4
 """Terms of a polynomial, as a share of the samples, at most."""
 FEW_TERMS = 130
+PLATEAU = 0.85
+"""Ratio of errors of polynomials, one after the other, above which what is left is noise."""
 HIGHEST = 12
 TAIL = 0.02
 """Share of the samples at either end that are not held out."""
@@ -73,14 +88,34 @@ class Polynomials:
         return factors, derivatives
 
 
-def held_out(x: Array) -> NDArray[np.bool_]:
+def noise_floor(z: Array, factor: Array, y: Array) -> float:
+    """Root mean squared error of ``y = factor h(z)`` that no polynomial ``h`` gets below; infinite if higher degrees still do better.
+
+    Noise leaves the same error for polynomials of several degrees, on samples that were held out; what is only not yet fitted does not.
+    """
+    held = held_out(z)
+    z = np.where(z.min(0) > 0, np.log(np.maximum(z, 1e-300)), z)
+    errors = []
+    for degree in range(1, HIGHEST + 1):
+        if math.comb(z.shape[1] + degree, degree) > min(FEW_TERMS, MOST_TERMS * len(y) / 2):
+            break
+        rows = Polynomials(z, degree).values(z) * factor[:, None]
+        size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
+        c = np.linalg.lstsq((rows / size)[~held], y[~held], rcond=1e-12)[0]
+        errors.append(float(np.sqrt(np.mean((rows[held] @ (c / size) - y[held]) ** 2))))
+    if len(errors) < 3 or not min(errors[-2:]) > PLATEAU * errors[-3]:
+        return math.inf
+    return min(errors[-3:])
+
+
+def held_out(x: Array) -> Mask:
     """Every fifth sample, but for those at the ends of a column: polynomials go anywhere there, and these say nothing about the rest."""
     low, high = np.quantile(x, (TAIL, 1 - TAIL), axis=0)
     return np.asarray((np.arange(len(x)) % 5 == 3) & ((x > low) & (x < high)).all(1))
 
 
 def wide_columns(x: Array, y: Array) -> list[tuple[bool, ...]]:
-    """Of which columns logarithms may be what to make polynomials of: power laws over a wide range want that, waves do not; likely first."""
+    """Of which columns to take logarithms first: power laws over a wide range want that, waves do not. The likely choice is first."""
     columns = list(x.T)
     low = x.min(0)
     # A column that begins near zero has a few samples far out in its logarithm, which would fit whatever these have.
@@ -259,8 +294,8 @@ def fit_forms(
     for _ in range(steps if jacobian.shape[1] else 0):
         hessian, slope = jacobian.T @ jacobian, jacobian.T @ residuals
         for _ in range(8):
-            step = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian) + 1e-300), slope, rcond=1e-14)[0]
-            trial = problem.solved(problem.moved(found, -step))
+            step = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian) + 1e-300), -slope, rcond=1e-14)[0]
+            trial = problem.solved(problem.moved(found, np.asarray(step, dtype=float)))
             new = float(trial[0] @ trial[0])
             if new < value:
                 break

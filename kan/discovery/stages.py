@@ -1,7 +1,7 @@
 r"""Forms of a problem in which its law may be simpler: other labels, fewer variables.
 
-A stage is data and the way back from a formula for them to a formula for the data one began with. Labels are changed by functions that can be
-undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.invariance`.
+A stage is data and the way back from a formula for them to a formula for the data one began with. Labels are changed by functions that
+can be undone, such as ``1/y`` or ``log y``; variables are reduced by `kan.discovery.invariance`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
-from kan.discovery.ridge import curve_bases, held_out, wide_columns
+from kan.discovery.ridge import curve_bases, held_out, noise_floor, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -93,6 +93,14 @@ class Stage:
     parent: Stage | None = None
     plain: bool = True
 
+    def floor(self, root: Stage) -> float:
+        """Noise of the labels of `root`, as polynomials of the columns see it; infinite if there is none to be seen."""
+        x = torch.cat([self.x, self.held_x]).numpy()
+        y, labels = (torch.cat([stage.y, stage.held_y]).flatten().numpy() for stage in (self, root))
+        if not self.symbols:
+            return float(np.sqrt(np.mean((labels - labels / y * np.mean(y)) ** 2))) if np.all(y != 0) else math.inf
+        return noise_floor(x, labels / y, labels) if np.all(y != 0) else math.inf
+
     def changed(self, change: Change) -> Stage | None:
         """With a function of the labels in their place; None where that is not defined."""
         if change is CHANGES[0]:
@@ -154,7 +162,7 @@ def reduced(root: Stage) -> list[Stage]:
 
 def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
     """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
-    found = []
+    found: list[tuple[float, int, Stage, bool]] = []
     for form in _gauged(stage):
         x = torch.cat([form.x, form.held_x]).numpy()
         held = held_out(x)

@@ -1,8 +1,8 @@
 r"""Sums of products of curves: ``y = sum_t prod_{i in S_t} phi_{t,i}(x_i)``, one curve for every column of a term.
 
 For given curves of all other columns `y` is linear in all curves of one column, so that they are found in turns by linear least squares
-(alternating least squares, as for the canonical polyadic decomposition of tensors). Which columns meet in which term is the shape of a network
-with one layer of curves and products above it; that a shape fits is seen in milliseconds, before a network is trained.
+(alternating least squares, as for the canonical polyadic decomposition of tensors). Which columns meet in which term is the shape of a
+network with one layer of curves and products above it; that a shape fits is seen in milliseconds, before a network is trained.
 
 The curves are named one by one, and the constants of the formula that comes out are fitted together.
 """
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import fit_constants
-from kan.discovery.ridge import Array, curve_bases, held_out, wide_columns
+from kan.discovery.ridge import Array, Mask, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES
 from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
@@ -120,7 +120,7 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
 class _Curves:
     """The curves while they are fitted; `parts` are their coefficients."""
 
-    def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Array) -> None:
+    def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Mask) -> None:
         self.bases, self.pattern, self.y, self.held = bases, pattern, y, held
         self.parts: dict[tuple[int, int], Array] = {}
         self.constant = 0.0
@@ -137,7 +137,7 @@ class _Curves:
                 self.parts[t, i][:4] = random.normal(size=4)
 
     def begin_with_tensor(self) -> None:
-        """From the coefficients of all products of two columns' functions: what is left of them without terms of one column has rank one."""
+        """From the coefficients of all products of two columns' functions: without terms of one column they have rank one."""
         few = [basis[:, :TENSOR] for basis in self.bases]
         rows = (few[0][:, :, None] * few[1][:, None, :]).reshape(len(self.y), -1)
         tensor = np.linalg.lstsq(rows[~self.held], self.y[~self.held], rcond=1e-10)[0].reshape(few[0].shape[1], few[1].shape[1])
@@ -274,7 +274,7 @@ def _names(
 ) -> tuple[list[tuple[float, sympy.Expr]], float]:
     """Functions that a curve may be, and their bits, the best first, and what the first one adds to its function.
 
-    Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are tried as arguments.
+    Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are arguments.
     """
     thinned = slice(None, None, max(1, len(x) // RANKED))
     x, curve = x[thinned], curve[thinned]
