@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import sympy
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from kan.discovery.context import Search, in_context, refit_, sharpen_
@@ -31,6 +32,7 @@ from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
 from kan.discovery.shapes import Shape, shapes
 from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
+from kan.modes import threads
 from kan.network.network import Network
 from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
@@ -157,7 +159,9 @@ def discover(
     hunt = _Hunt(root, judge, library, seed, late, left, progress)
     interrupted = False
     try:
-        hunt.run()
+        # With few numbers one thread is quicker than several, which wait for each other.
+        with threads(1), threadpool_limits(1):
+            hunt.run()
     except KeyboardInterrupt:
         interrupted = True
     laws = hunt.laws

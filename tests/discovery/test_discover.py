@@ -10,9 +10,9 @@ from torch import Tensor
 
 import kan
 from kan.discovery import discover as module
-from kan.discovery.discover import Discovery, Law, complexity, discover
+from kan.discovery.discover import Discovery, Law, discover
+from kan.discovery.judge import complexity
 from kan.discovery.shapes import shapes
-from kan.network.network import Network
 
 
 def samples(inputs: int, count: int = 300) -> Tensor:
@@ -26,6 +26,8 @@ def samples(inputs: int, count: int = 300) -> Tensor:
         (2, lambda x: x[:, 0] / x[:, 1], "x_1/x_2"),
         (2, lambda x: 1 + x[:, 0] * torch.sin(x[:, 1]), "x_1*sin(x_2) + 1"),
         (2, lambda x: torch.sqrt(1 + x[:, 0] ** 2 + x[:, 1] ** 2), "sqrt(x_1**2 + x_2**2 + 1)"),
+        (3, lambda x: x[:, 0] * torch.exp(-x[:, 1] / x[:, 2]), "x_1*exp(-x_2/x_3)"),
+        (4, lambda x: x[:, 0] / ((x[:, 1] - x[:, 2]) ** 2 + x[:, 3] ** 2), "x_1/((x_2 - x_3)**2 + x_4**2)"),
     ],
 )
 def test_laws_are_found_exactly(inputs: int, law: Any, expected: str) -> None:
@@ -61,7 +63,7 @@ def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPat
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_teacher", interrupted)
+    monkeypatch.setattr(module._Hunt, "run", interrupted)
     assert discover(x, torch.exp(x)).stopped == "interrupted"
 
 
@@ -90,9 +92,9 @@ def test_complex_numbers() -> None:
 
 
 def test_the_front_has_no_law_that_a_simpler_one_is_as_good_as() -> None:
-    network, x = Network([1, 1]), sympy.Symbol("x")
+    x = sympy.Symbol("x")
     laws = [
-        Law(x**n, "approximate", error, error, error, complexity(x**n) + n, (), error, network)
+        Law(x**n, "approximate", error, error, error, complexity(x**n) + n, (), error)
         for n, error in ((1, 0.5), (2, 0.7), (3, 0.1))
     ]
     front = Discovery(laws, [x], 0.0, "all shapes").front
