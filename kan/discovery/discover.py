@@ -199,7 +199,8 @@ class _Hunt:
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
         plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
-        floor = min((stage.floor(self.root) for stage in near), default=math.inf)
+        error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
+        floor = error if noisy else 0.0
         for step, several in plan:
             if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
                 step(several)

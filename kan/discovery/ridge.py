@@ -88,8 +88,8 @@ class Polynomials:
         return factors, derivatives
 
 
-def noise_floor(z: Array, factor: Array, y: Array) -> float:
-    """Root mean squared error of ``y = factor h(z)`` that no polynomial ``h`` gets below; infinite if higher degrees still do better.
+def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
+    """Least root mean squared error of ``y = factor h(z)`` with a polynomial ``h``, and whether it is noise.
 
     Noise leaves the same error for polynomials of several degrees, on samples that were held out; what is only not yet fitted does not.
     """
@@ -103,9 +103,7 @@ def noise_floor(z: Array, factor: Array, y: Array) -> float:
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
         c = np.linalg.lstsq((rows / size)[~held], y[~held], rcond=1e-12)[0]
         errors.append(float(np.sqrt(np.mean((rows[held] @ (c / size) - y[held]) ** 2))))
-    if len(errors) < 3 or not min(errors[-2:]) > PLATEAU * errors[-3]:
-        return math.inf
-    return min(errors[-3:])
+    return min(errors), len(errors) > 2 and min(errors[-2:]) > PLATEAU * errors[-3]
 
 
 def held_out(x: Array) -> Mask:

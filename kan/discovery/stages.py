@@ -93,13 +93,11 @@ class Stage:
     parent: Stage | None = None
     plain: bool = True
 
-    def floor(self, root: Stage) -> float:
-        """Noise of the labels of `root`, as polynomials of the columns see it; infinite if there is none to be seen."""
+    def floor(self, root: Stage) -> tuple[float, bool]:
+        """What polynomials of the columns miss of the labels of `root`, and whether that is noise."""
         x = torch.cat([self.x, self.held_x]).numpy()
         y, labels = (torch.cat([stage.y, stage.held_y]).flatten().numpy() for stage in (self, root))
-        if not self.symbols:
-            return float(np.sqrt(np.mean((labels - labels / y * np.mean(y)) ** 2))) if np.all(y != 0) else math.inf
-        return noise_floor(x, labels / y, labels) if np.all(y != 0) else math.inf
+        return noise_floor(x, labels / y, labels) if self.symbols and np.all(y != 0) else (math.inf, False)
 
     def changed(self, change: Change) -> Stage | None:
         """With a function of the labels in their place; None where that is not defined."""

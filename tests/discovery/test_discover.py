@@ -93,10 +93,7 @@ def test_complex_numbers() -> None:
 
 def test_the_front_has_no_law_that_a_simpler_one_is_as_good_as() -> None:
     x = sympy.Symbol("x")
-    laws = [
-        Law(x**n, "approximate", error, error, error, complexity(x**n) + n, (), error)
-        for n, error in ((1, 0.5), (2, 0.7), (3, 0.1))
-    ]
+    laws = [Law(x**n, "approximate", error, error, error, complexity(x**n) + n, (), error) for n, error in ((1, 0.5), (2, 0.7), (3, 0.1))]
     front = Discovery(laws, [x], 0.0, "all shapes").front
     assert [law.formula for law in front] == [x, x**3]
 
