@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan.discovery.constants import exact_numbers, fit_constants, snap_constants
+from kan.discovery.constants import drop_terms, exact_numbers, fit_constants, snap_constants
 from kan.symbolic.evaluation import evaluate_expression
 
 x, y, z = VARIABLES = sympy.symbols("x y z")
@@ -99,3 +99,44 @@ def test_stopping_and_bad_input() -> None:
         fit_constants(1.9 * sympy.Symbol("w"), VARIABLES, points, values)
     # A formula that is not finite on the data is returned as it came.
     assert list(fit_constants(sympy.log(1.0 * x), VARIABLES, points, values).constants.values()) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("given_form", "true"),
+    [
+        ("0.9*sin(x) + 1e-9*exp(0.1*y)", "sin(x)"),
+        ("2.1*x*y + 0.01*z + 0.002", "2*x*y"),
+        ("1.9*exp(y)*(1.01 + 0.02*x)", "2*exp(y)"),
+        ("1.02*x + 0.9*y", "x + y"),
+    ],
+)
+def test_what_does_not_matter_is_left_out(given_form: str, true: str) -> None:
+    points = samples()
+    values = labels(true, points)
+    fit = fit_constants(sympy.sympify(given_form), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert found.formula.free_symbols == sympy.sympify(true).free_symbols
+    assert found.rmse < 1e-12 and found.bits <= fit.bits
+    assert snap_constants(found, VARIABLES, points, values).formula == sympy.sympify(true)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("true", CASES)
+def test_what_matters_is_never_left_out(true: str, noise: float) -> None:
+    points = samples()
+    values = labels(true, points, noise)
+    fit = fit_constants(sympy.sympify(CASES[true]), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert found.formula.free_symbols == sympy.sympify(true).free_symbols
+    clean = labels(true, points)
+    assert float((labels(found.formula, points) - clean).square().mean().sqrt()) < 0.005 * float(clean.std()) * (noise > 0) + 1e-12
+
+
+def test_dropping_stops_when_told_to() -> None:
+    points = samples()
+    values = labels("x", points)
+    fit = fit_constants(1.0 * x + sympy.Float(0.1) * y, VARIABLES, points, values)
+    assert drop_terms(fit, VARIABLES, points, values, stop=lambda: True) is fit
+    # A formula that is nothing but what matters comes back as it is.
+    bare = fit_constants(1.1 * x, VARIABLES, points, values)
+    assert drop_terms(bare, VARIABLES, points, values).formula.free_symbols == {x}
