@@ -61,8 +61,7 @@ def test_noise_hides_no_scaling() -> None:
 
 
 def test_columns_with_both_signs_stay_as_they_are() -> None:
-    x = samples()
-    x[:, 1] -= 2
+    x = samples() - [0, 2, 0]
     y = x[:, 0] * np.exp(x[:, 1]) / x[:, 2]
     (found,) = scalings(x, y, NAMES)
     assert (found.factor, found.columns) == (a / c, (b,)) and (found.x[:, 0] == x[:, 1]).all()
@@ -70,8 +69,7 @@ def test_columns_with_both_signs_stay_as_they_are() -> None:
 
 
 def test_negative_columns_are_products_of_their_opposites() -> None:
-    x = samples()
-    x[:, 1] *= -1
+    x = samples() * [1, -1, 1]
     y = x[:, 0] * np.exp(x[:, 1] / x[:, 2])
     found = scalings(x, y, NAMES)[0]
     assert (found.factor, found.columns) in [(a, (-b / c,)), (a, (-c / b,))] and (found.x > 0).all()
@@ -79,14 +77,12 @@ def test_negative_columns_are_products_of_their_opposites() -> None:
 
 
 def test_no_scaling_where_there_is_none() -> None:
-    x = samples(2)
-    assert not scalings(x, np.exp(x[:, 0]) + np.sin(3 * x[:, 1]), NAMES[:2])
+    assert not scalings(samples(2), np.exp(samples(2)[:, 0]) + np.sin(3 * samples(2)[:, 1]), NAMES[:2])
 
 
 def scaled(form_list: list[list[int]], power_list: list[int], shift: float) -> tuple[Array, Array, Scaling]:
     """Data and a scaling of the first two columns, of the third too if it has one sign."""
-    x = samples(count=30)
-    x[:, 2] -= shift
+    x = samples(count=30) - [0, 0, shift]
     definite = NAMES if shift == 0 else NAMES[:2]
     n = len(definite)
     raw = () if shift == 0 else ((c, x[:, 2]),)
