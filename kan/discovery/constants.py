@@ -39,6 +39,8 @@ FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
 REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
+RUNAWAY = 1e9
+"""Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
 
@@ -339,13 +341,17 @@ def _without_freedoms(fit: Fitted, data: _Data) -> Fitted:
         for symbol in [symbol for symbol, error in fit.errors.items() if not math.isfinite(error)]:
             for number in (1, -1, 0):
                 new = _led_to(fit, symbol, number, data)
-                if new is not None and new.rss <= allowed:
+                if new is not None and new.rss <= allowed and _largest(new) <= RUNAWAY * _largest(fit):
                     found.append(new)
                     break
         if not found:
             return fit
         fit = min(found, key=_simplicity)
     return fit
+
+
+def _largest(fit: Fitted) -> float:
+    return max(map(abs, fit.constants.values()), default=0.0)
 
 
 def _led_to(fit: Fitted, symbol: sympy.Symbol, number: int, data: _Data, steps: int = 4) -> Fitted | None:

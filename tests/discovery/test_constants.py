@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan.discovery.constants import exact_numbers, fit_constants, snap_constants
+from kan.discovery.constants import drop_terms, exact_numbers, fit_constants, snap_constants
 from kan.symbolic.evaluation import evaluate_expression
 
 x, y, z = VARIABLES = sympy.symbols("x y z")
@@ -74,6 +74,16 @@ def test_what_the_data_do_not_determine_has_infinite_errors_and_goes() -> None:
     assert snap_constants(fit, VARIABLES, points, values).formula == 3 * sympy.exp(x)
 
 
+def test_what_is_zero_but_for_round_off_is_not_led_to_one() -> None:
+    points = samples() / 2 + 1.5
+    values = labels("exp(-x) + log(y)/x", points)
+    # Dividing by the first number in the second line would make the others as large as 1e16.
+    template = """-6.57e-17 + 1.0000000000000002*exp(-0.99999999999999967*x) - 0.99999990269198691*(
+        -0.67496559429421965*log(0.99999998972663984*y - 8.87e-17) - 6.9341645645728013e-9)/(0.67496552861465886*x - 1.83e-16)"""
+    found = snap_constants(fit_constants(sympy.sympify(template.replace("\n", "")), VARIABLES, points, values), VARIABLES, points, values)
+    assert not found.constants and found.rmse < 1e-14 and float(abs(found.formula.subs({x: 1, y: 1}) - sympy.exp(-1))) < 1e-15
+
+
 def test_a_number_that_is_not_simple_stays() -> None:
     points = samples()
     values = labels("1.2345678*x", points)
@@ -99,3 +109,41 @@ def test_stopping_and_bad_input() -> None:
         fit_constants(1.9 * sympy.Symbol("w"), VARIABLES, points, values)
     # A formula that is not finite on the data is returned as it came.
     assert list(fit_constants(sympy.log(1.0 * x), VARIABLES, points, values).constants.values()) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("given_form", "true"),
+    [
+        ("0.9*sin(x) + 1e-9*exp(0.1*y)", "sin(x)"),
+        ("2.1*x*y + 0.01*z + 0.002", "2*x*y"),
+        ("1.9*exp(y)*(1.01 + 0.02*x)", "2*exp(y)"),
+        ("1.02*x + 0.9*y", "x + y"),
+    ],
+)
+def test_what_does_not_matter_is_left_out(given_form: str, true: str) -> None:
+    points = samples()
+    values = labels(true, points)
+    fit = fit_constants(sympy.sympify(given_form), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert found.formula.free_symbols == sympy.sympify(true).free_symbols
+    assert found.rmse < 1e-12 and found.bits <= fit.bits
+    assert snap_constants(found, VARIABLES, points, values).formula == sympy.sympify(true)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("true", CASES)
+def test_what_matters_is_never_left_out(true: str, noise: float) -> None:
+    points = samples()
+    values = labels(true, points, noise)
+    fit = fit_constants(sympy.sympify(CASES[true]), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert found.formula.free_symbols == sympy.sympify(true).free_symbols
+    clean = labels(true, points)
+    assert float((labels(found.formula, points) - clean).square().mean().sqrt()) < 0.005 * float(clean.std()) * (noise > 0) + 1e-12
+
+
+def test_dropping_stops_when_told_to() -> None:
+    points = samples()
+    values = labels("x", points)
+    fit = fit_constants(1.0 * x + sympy.Float(0.1) * y, VARIABLES, points, values)
+    assert drop_terms(fit, VARIABLES, points, values, stop=lambda: True) is fit

@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 
-from kan.symbolic.evaluation import FUNCTIONS, evaluate_expression
+from kan.symbolic.evaluation import FUNCTIONS, evaluate_expression, evaluator
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -44,6 +44,31 @@ def test_gradients_of_powers_of_negative_numbers() -> None:
     x = torch.tensor([-2.0], requires_grad=True)
     evaluate_expression(A**2 + A**3, {A: x}, x).sum().backward()
     assert x.grad is not None and x.grad.item() == 2 * -2 + 3 * 4
+
+
+@pytest.mark.parametrize("function", [sympy.cot, sympy.sec, sympy.csc])
+def test_reciprocals_of_waves_and_their_gradients(function: sympy.Function) -> None:
+    x = torch.tensor([-1.2, 0.3, 2.0], requires_grad=True)
+    found = evaluate_expression(function(A), {A: x}, x)
+    torch.testing.assert_close(found.detach(), torch.tensor([float(function(a)) for a in x.tolist()]))
+    found.sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([float(function(A).diff(A).subs(A, a)) for a in x.tolist()]))
+
+
+def test_an_evaluator_serves_many_values() -> None:
+    value = evaluator(A * sympy.cos(B) + sympy.pi, {A, B})
+    for scale in (1.0, -2.0):
+        values = {symbol: scale * tensor for symbol, tensor in VALUES.items()}
+        torch.testing.assert_close(value(values, values[A]), values[A] * torch.cos(values[B]) + math.pi)
+    single = {symbol: tensor.float() for symbol, tensor in VALUES.items()}
+    assert value(single, single[A]).dtype == torch.float32
+    # Values of other shapes than those of the first call, as for the rows of a Jacobian.
+    assert value({A: torch.ones(2, 1), B: torch.zeros(3)}, torch.zeros(())).shape == (2, 3)
+
+
+def test_an_evaluator_refuses_at_once() -> None:
+    with pytest.raises(ValueError, match=re.escape("has the symbol b, which is none of the variables [a].")):
+        evaluator(A + B, [A])
 
 
 def test_registered_functions() -> None:

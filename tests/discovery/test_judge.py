@@ -1,0 +1,130 @@
+"""Verdicts on candidates, on data whose law is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import sympy
+import torch
+from torch import Tensor
+
+from kan.discovery.judge import Constant, Judge, complexity, distinct, rmse
+from kan.discovery.stages import Stage, symbols_of
+from kan.network.network import Network
+
+a, b = NAMES = sympy.symbols("a b")
+
+
+def judge(law: Callable[[Tensor, Tensor], Tensor], error: float = 0.0, noise: float | None = None) -> Judge:
+    """With samples beyond 1.9 as the outermost ones, and normal errors added to all."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(400, 2, generator=random, dtype=torch.float64) + 1
+    y = (law(*x.unbind(1)) + error * torch.randn(400, generator=random, dtype=torch.float64))[:, None]
+    outer = (x > 1.9).any(1)
+    held = (torch.arange(400) % 5 == 2) & ~outer
+    inner = ~held & ~outer
+    root = Stage(x[inner], y[inner], x[held], y[held], symbols_of("x", x), lambda e: e)
+    names = dict(zip(root.symbols, NAMES, strict=True))
+    return Judge(root, (x[outer], y[outer]), names, float(y.square().mean().sqrt()), noise, lambda: False)
+
+
+def inside(one: Judge, formula: str) -> sympy.Expr:
+    return sympy.sympify(formula, locals=dict(zip("ab", one.root.symbols, strict=True)))
+
+
+def wave(a: Tensor, b: Tensor) -> Tensor:
+    return a * torch.sin(b) / 2 + 1
+
+
+@pytest.mark.parametrize("start", ["0.51*a*sin(0.99*b + 0.02) + 1.01", "0.5*a*cos(1.0*b - 1.57) + 1.0 + 1e-9*b"])
+def test_the_law_is_exact(start: str) -> None:
+    one = judge(wave)
+    law = one.law(inside(one, start), 1e-6)
+    assert law is not None and law.verdict == "exact" and law.constants == () and law.variables == NAMES
+    assert sympy.simplify(law.formula - (a * sympy.sin(b) / 2 + 1)) == 0
+    assert max(law.rmse, law.held_out, law.extrapolated) < 1e-14 and law.complexity == complexity(law.formula)
+    assert str(law).startswith(str(law.formula)) and "(exact, rmse" in str(law)
+
+
+def test_the_network_of_a_law_is_its_formula() -> None:
+    one = judge(wave)
+    law = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1e-6)
+    assert law is not None and law.network is law.network
+    for x, y in ((one.root.x, one.root.y), one.far):
+        torch.testing.assert_close(law.network.trace(x).output, y, rtol=1e-12, atol=1e-12)
+        assert rmse(law.network, x, y) < 1e-12
+
+
+def test_what_is_not_the_law_is_approximate() -> None:
+    one = judge(wave)
+    law = one.law(inside(one, "0.4*a + 0.1*b + 0.9"), 1e-6)
+    assert law is not None and law.verdict == "approximate" and law.held_out > 1e-3
+    # Its numbers mean nothing, so that none is made exact or left out.
+    assert len(law.constants) == 3 and all(0 < constant.error < 0.1 for constant in law.constants)
+    assert law.bits > (one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1e-6) or pytest.fail("no law")).bits
+
+
+def test_noise_that_is_given_makes_a_law_exact() -> None:
+    start = "0.51*a*sin(0.99*b) + 1.01"
+    known, unknown, too_small = (judge(wave, 0.01, noise) for noise in (0.01, None, 0.005))
+    laws = [one.law(inside(one, start), 0.01) for one in (known, unknown, too_small)]
+    assert [law.verdict for law in laws if law is not None] == ["exact", "approximate", "approximate"]
+    assert laws[0] is not None and 0.008 < laws[0].held_out < 0.0115 and laws[0].constants == ()
+    assert sympy.simplify(laws[0].formula - (a * sympy.sin(b) / 2 + 1)) == 0
+
+
+def test_constants_that_are_not_simple_have_errors() -> None:
+    one = judge(lambda a, b: 1.23456 * a * torch.exp(-b), 0.001, 0.001)
+    law = one.law(inside(one, "1.2*a*exp(-1.02*b)"), 0.001)
+    assert law is not None and law.verdict == "exact"
+    (constant,) = law.constants
+    assert isinstance(constant, Constant) and abs(constant.value - 1.23456) < 4 * constant.error and 1e-5 < constant.error < 1e-3
+
+
+@pytest.mark.parametrize("formula", [sympy.zoo, sympy.nan, sympy.oo * sympy.Symbol("q"), sympy.I * 2.0])
+def test_what_is_complex_or_infinite_is_no_candidate(formula: sympy.Expr) -> None:
+    one = judge(wave)
+    assert one.law(formula, 1.0) is None
+    assert one.law(formula + one.root.symbols[0], 1.0) is None
+
+
+@pytest.mark.parametrize("formula", ["log(-1.0*a)", "sqrt(1.0 - 2*a)", "exp(exp(exp(9.0*a)))"])
+def test_what_has_no_values_on_the_data_is_no_candidate(formula: str) -> None:
+    one = judge(wave)
+    assert one.law(inside(one, formula), 1.0) is None
+
+
+def test_constants_of_exponents_become_factors() -> None:
+    one = judge(lambda a, b: 3 * a * torch.exp(-b))
+    law = one.law(inside(one, f"a*exp(-1.0*b + {math.log(3)})"), 1e-6)
+    assert law is not None and law.constants == () and sympy.simplify(law.formula - 3 * a * sympy.exp(-b)) == 0
+
+
+def test_the_shortest_form_is_chosen_and_no_other_values() -> None:
+    one = judge(lambda a, b: (a + b) ** 2)
+    long = inside(one, "a**2 + 2*a*b + b**2")
+    found = one.simplest(long, 0.0, True)
+    assert sympy.expand(found - long) == 0 and complexity(found) < complexity(long)
+    assert one.simplest(one.root.symbols[0], 0.0, False) == one.root.symbols[0]
+    late = replace(one, late=lambda: True)
+    assert late.law(long, 1e-6) is not None
+
+
+def test_networks_whose_edges_stay_splines() -> None:
+    one = judge(wave)
+    network = Network([2, 1], grid=3, seed=0).double()
+    law = one.spline(network, 123.0)
+    assert law.verdict == "spline" and law.formula is None and law.bits == 123.0 and law.network is network
+    assert law.held_out == rmse(network, one.root.held_x, one.root.held_y) and law.extrapolated == rmse(network, *one.far)
+    assert "a spline network" in str(law)
+
+
+def test_laws_that_say_the_same_are_named_once() -> None:
+    one = judge(wave)
+    first, second = (one.law(inside(one, start), 1e-6) for start in ("0.5*a*sin(1.0*b) + 1.0", "0.4*a + 0.1*b + 0.9"))
+    assert first is not None and second is not None
+    near = replace(second, formula=second.formula.xreplace({n: n * (1 + 1e-9) for n in second.formula.atoms(sympy.Float)}))
+    assert distinct([second, first, near, replace(first, bits=first.bits + 1)]) == [first, second]
+    network = one.spline(Network([2, 1], seed=0).double(), 1e9)
+    assert distinct([network, replace(network, bits=2e9), first]) == [first, network]

@@ -1,0 +1,148 @@
+"""Other labels, fewer variables, and the way back from each."""
+
+from collections.abc import Callable
+
+import pytest
+import sympy
+import torch
+from torch import Tensor
+
+from kan.discovery.invariance import scalings
+from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
+from kan.symbolic.evaluation import evaluate_expression
+
+
+def stage(law: Callable[..., Tensor], columns: int, low: float = 1.0, high: float = 2.0) -> Stage:
+    x = torch.rand(300, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * (high - low) + low
+    y, held = law(*x.unbind(1))[:, None], torch.arange(300) % 5 == 2
+    return Stage(x[~held], y[~held], x[held], y[held], symbols_of("x", x), lambda e: e)
+
+
+def values(expression: sympy.Expr, of: Stage, held: bool = False) -> Tensor:
+    x, y = (of.held_x, of.held_y) if held else (of.x, of.y)
+    return evaluate_expression(expression, dict(zip(of.symbols, x.unbind(1), strict=True)), y).reshape(-1, 1).expand(len(y), 1)
+
+
+def check(form: Stage, root: Stage, law: sympy.Expr) -> None:
+    """`law`, a formula for the data of `form`, leads back to one for those of `root`, on samples of both kinds."""
+    for held in (False, True):
+        torch.testing.assert_close(values(law, form, held), form.held_y if held else form.y, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(values(form.back(law), root, held), root.held_y if held else root.y, rtol=1e-9, atol=1e-9)
+
+
+LABELS: dict[str, Callable[[Tensor], Tensor]] = {"log -y": lambda a: -a, "sin y": lambda a: a - 1.5, "tan y": lambda a: a - 1.5}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_changes_are_undone(change: Change) -> None:
+    root = stage(LABELS.get(change.name, lambda a: a), 1)
+    changed = root.changed(change)
+    assert changed is not None
+    torch.testing.assert_close(changed.y, change.forward(root.y))
+    torch.testing.assert_close(changed.held_y, change.forward(root.held_y))
+    label = sympy.Dummy(real=True)
+    back = evaluate_expression(changed.back(label), {label: changed.y}, changed.y)
+    torch.testing.assert_close(back, root.y, rtol=1e-12, atol=1e-12)
+    assert changed.plain == (change is CHANGES[0]) and changed.name.startswith(change.name if not changed.plain else "all")
+
+
+@pytest.mark.parametrize("name", ["log y", "1/y^2", "y^2", "sqrt y", "1/sqrt y", "cos y", "tan y", "sin y"])
+def test_changes_that_do_not_go_both_ways_are_refused(name: str) -> None:
+    change = next(change for change in CHANGES if change.name == name)
+    assert stage(lambda a: 10 * (a - 1.5), 1).changed(change) is None
+
+
+def test_one_label_that_was_held_out_is_enough_to_refuse() -> None:
+    root = stage(lambda a: a, 1)
+    root.held_y[3] = 0.0
+    assert [root.changed(change) is None for change in CHANGES[:4]] == [False, True, True, True]
+
+
+def test_changes_of_changes_are_undone_in_turn() -> None:
+    root = stage(lambda a, b: torch.exp(1 / (a + b)), 2)
+    twice = root
+    for name in ("log y", "1/y"):
+        twice = twice.changed(next(change for change in CHANGES if change.name == name)) or pytest.fail(name)
+    a, b = root.symbols
+    check(twice, root, a + b)
+    assert sympy.simplify(twice.back(a + b) - sympy.exp(1 / (a + b))) == 0 and twice.name == "1/y of log y of all variables"
+
+
+def test_symbols_know_their_sign() -> None:
+    first, second = symbols_of("x", torch.tensor([[1.0, 1.0], [2.0, -1.0]]))
+    assert first.is_positive and second.is_positive is None and second.is_real and [first.name, second.name] == ["x_1", "x_2"]
+
+
+def test_reduced_stages_lead_back_to_the_law() -> None:
+    root = stage(lambda a, b, c: a**2 * torch.sin(b / c), 3)
+    found = reduced(root)
+    small = found[0]
+    a, b, c = root.symbols
+    (z,) = small.symbols
+    assert small.parent is root and not small.plain and small.error < 1e-6
+    assert small.reduction is not None and small.reduction.columns == (b / c,) and small.reduction.factor == a**2
+    assert small.back(sympy.sin(z)) == a**2 * sympy.sin(b / c)
+    check(small, root, sympy.sin(z))
+    assert [len(one.symbols) for one in found] == sorted(len(one.symbols) for one in found)
+    inverse = small.changed(CHANGES[3])
+    assert inverse is not None and inverse.back(1 / sympy.sin(z)) == a**2 * sympy.sin(b / c)
+
+
+def test_translated_stages_are_scaled_in_turn() -> None:
+    root = stage(lambda a, b, c: c * torch.exp((a - b) ** 2), 3)
+    a, b, c = root.symbols
+    small = reduced(root)[0]
+    (z,) = small.symbols
+    assert small.parent is not None and small.parent.parent is root
+    assert small.back(sympy.exp(z**2)) == c * sympy.exp((a - b) ** 2)
+    check(small, root, sympy.exp(z**2))
+
+
+def test_a_power_product_has_no_variables_left_and_ends_the_search() -> None:
+    root = stage(lambda a, b: 3 * a**2 / torch.sqrt(b), 2)
+    (small, *others) = reduced(root)
+    assert not small.symbols and small.x.shape == (240, 0) and small.held_x.shape == (60, 0) and small.error < 1e-9
+    assert all(one.parent is root for one in others)
+    check(small, root, sympy.Integer(3))
+
+
+def test_one_variable_is_not_reduced_and_infinite_columns_are_refused() -> None:
+    assert reduced(stage(torch.exp, 1)) == []
+    root = stage(lambda a, b: torch.sin(a / b), 2)
+    first = scalings(root.x.numpy(), root.y.flatten().numpy(), root.symbols)[0]
+    root.held_x[0] = 0.0
+    assert root.reduced(first) is None
+
+
+@pytest.mark.parametrize(
+    ("law", "factors"),
+    [
+        (lambda a, b: torch.exp(a) + torch.sin(3 * b), False),
+        (lambda a, b: torch.exp(a) * torch.sin(b), True),
+        (lambda a, b: 1 / (a + b**2), False),
+    ],
+)
+def test_sums_and_products_are_seen(law: Callable[..., Tensor], factors: bool) -> None:
+    root = stage(law, 2)
+    found = additive(root)
+    assert 0 < len(found) <= 3
+    form, product = found[0]
+    assert product == factors and form.symbols == root.symbols
+    assert form.name == ("1/y of all variables" if law(torch.ones(()), torch.zeros(())) == 1 else "all variables")
+
+
+def test_sums_of_products_as_columns_and_what_is_no_sum() -> None:
+    form = additive(stage(lambda a, b: torch.sin(a * b), 2))[0][0]
+    assert form.reduction is not None and any(column.is_Mul for column in form.reduction.columns)
+    assert additive(stage(lambda a, b, c: torch.sin(3 * a * b * c) + torch.cos(4 * a + b * c), 3)) == []
+
+
+def test_rewritten_forms_all_lead_back() -> None:
+    root = stage(lambda a, b: torch.sqrt(a * a + b), 2)
+    forms = list(rewritten(root))
+    assert len(forms) > 20 and forms[0] is root and len({form.name for form in forms}) == len(forms)
+    for form in forms:
+        label = sympy.Dummy(positive=True)
+        given = dict(zip([label, *root.symbols], [form.y.flatten(), *root.x.unbind(1)], strict=True))
+        torch.testing.assert_close(evaluate_expression(form.back(label), given, root.y), root.y.flatten())
+    assert {len(form.symbols) for form in rewritten(stage(lambda a, b, c: a + b + c, 3))} == {3}
