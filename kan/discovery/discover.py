@@ -26,11 +26,13 @@ from torch import Tensor
 from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.curves import curves
 from kan.discovery.formula import symbolic_formula
+from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
-from kan.discovery.observations import check_options, observations
+from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.shapes import Shape, shapes
 from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
+from kan.discovery.units import Units, known_units, unit_reduction
 from kan.network.network import Network
 from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
@@ -104,6 +106,8 @@ def discover(
     y: Any,
     *,
     variables: Sequence[str] | None = None,
+    units: Mapping[str, Units] | None = None,
+    y_units: Units | None = None,
     library: Sequence[str] | Mapping[str, Any] | None = None,
     time_limit: float = 60.0,
     noise: float | None = None,
@@ -113,10 +117,13 @@ def discover(
     """Look for the law that `y` follows.
 
     Args:
-        X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out, with
-            a warning.
+        X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out,
+            with a warning.
         y: ``(N,)`` or ``(N, 1)``, likewise.
         variables: names of the inputs; those of a frame's columns, or else ``x_1 ... x_n``, when not given.
+        units: from the name of every variable to the exponents of base units in its unit, such as
+            ``{"m": {"kg": 1}, "v": {"m": 1, "s": -1}}``; ``{}`` for none. What they leave of the variables is tried first.
+        y_units: of `y`, likewise, such as ``{"kg": 1, "m": 2, "s": -2}``.
         library: names of the functions that may occur, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given.
         time_limit: in seconds.
         noise: standard deviation of the errors of `y`, if known.
@@ -127,8 +134,8 @@ def discover(
         The candidates. Ctrl-C ends the search with what was found.
 
     Raises:
-        TypeError, ValueError: for data that do not match or are not finite, constant labels, too few samples, unusable names, or options
-            out of their range.
+        TypeError, ValueError: for data that do not match or are not finite, constant labels, too few samples, unusable names, units
+            that cannot be, or options out of their range.
 
     >>> points = torch.rand(200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     >>> discover(points, torch.exp(2 * points), seed=0)[0].formula
@@ -137,6 +144,7 @@ def discover(
     resolve_library(library)  # names that are not there are told first
     check_options(time_limit, noise, seed)
     given = observations(X, y, variables)
+    dimensions = None if units is None and y_units is None else known_units([str(symbol) for symbol in given.symbols], units, y_units)
     x, labels, symbols = given.x[:, given.kept], given.y, given.symbols
     begun = time.monotonic()
 
@@ -155,7 +163,8 @@ def discover(
     columns = iter(inside)
     names = {next(columns) if i in given.kept else symbol: symbol for i, symbol in enumerate(symbols)}
     judge = Judge(root, (x[outer], labels[outer]), names, float(labels.square().mean().sqrt()), noise, late)
-    hunt = _Hunt(root, judge, library, seed, late, left, progress)
+    known = None if dimensions is None else _with_units(given, root, inner, dimensions)
+    hunt = _Hunt(root, judge, library, seed, late, left, progress, known)
     interrupted = False
     try:
         hunt.run()
@@ -190,12 +199,13 @@ class _Hunt:
     late: Callable[[], bool]
     left: Callable[[], float]
     progress: bool
+    known: Reduction | None = None
     laws: list[Law] = field(default_factory=list)
 
     def run(self) -> None:
-        stages = reduced(self.root)
-        near = [*(stage for stage in stages if stage.error < WELL), self.root]
-        far = [stage for stage in stages if stage.error >= WELL]
+        stages = reduced(self.root, self.known)
+        near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
+        far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
         plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
@@ -353,6 +363,13 @@ def _outermost(x: Tensor) -> Tensor:
     low, high = x.amin(0), x.amax(0)
     far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
     return far > torch.quantile(far, 0.95)
+
+
+def _with_units(given: Observations, root: Stage, rows: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
+    """What units say about the law; columns that are left out have units, too, and are constants or multiples in it."""
+    inside = dict(zip(given.kept, root.symbols, strict=True))
+    bases = [inside[i] if i in inside else given.meaning(i, inside) for i in range(len(given.symbols))]
+    return unit_reduction(given.x[rows].numpy(), root.y.flatten().numpy(), bases, *dimensions)
 
 
 def _widen_(network: Network, kept: Sequence[int], width: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -41,6 +41,11 @@ class Observations:
     symbols: tuple[sympy.Symbol, ...]
     kept: tuple[int, ...]
     multiples: dict[int, tuple[int | None, float]]
+
+    def meaning(self, column: int, symbols: Mapping[int, sympy.Symbol]) -> sympy.Expr:
+        """A column that is left out, by the `symbols` of those that are kept."""
+        other, factor = self.multiples[column]
+        return sympy.Float(factor, 17) * (1 if other is None else symbols[other])
 
 
 def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Observations:
