@@ -18,7 +18,7 @@ import sympy
 import torch
 from torch import Tensor
 
-__all__ = ["Observations", "check_options", "observations"]
+__all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
 
 LEAST_SAMPLES = 10
 SAME = 1e-12
@@ -66,7 +66,7 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
     >>> observations([[n, n * n] for n in range(20)], range(20), ["a", "b"]).symbols
     (a, b)
     """
-    x, labels = _numbers("X", X), _numbers("y", y)
+    x, labels = real_numbers("X", X), real_numbers("y", y)
     if x.dim() == 1 and len(x) == labels.numel():
         raise ValueError(f"X must have the shape (N, n); got {tuple(x.shape)}. For one variable write X[:, None] (X.to_frame() in pandas).")
     if x.dim() != 2 or x.shape[1] == 0 or labels.dim() not in (1, 2) or labels.numel() != len(labels) or len(x) != len(labels):
@@ -83,7 +83,7 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
             raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
     if bool((labels == labels[0]).all()):
         raise ValueError(f"y is constant, {float(labels[0])}: there is no law to find.")
-    symbols = _symbols(_names(X) if variables is None else variables, x.shape[1])
+    symbols = _symbols(column_names(X) if variables is None else variables, x.shape[1])
     multiples = _multiples(x)
     kept = tuple(i for i in range(x.shape[1]) if i not in multiples)
     if not kept:
@@ -108,7 +108,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _numbers(name: str, value: Any) -> Tensor:
+def real_numbers(name: str, value: Any) -> Tensor:
+    """`value`, which messages call `name`, in double precision; ``TypeError`` for what does not hold real numbers."""
     if isinstance(value, Tensor):
         if value.is_complex():
             raise TypeError(f"{name} must hold real numbers; got complex ones.")
@@ -126,7 +127,7 @@ def _numbers(name: str, value: Any) -> Tensor:
         raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
 
 
-def _names(X: Any) -> list[str] | None:
+def column_names(X: Any) -> list[str] | None:
     """The names of a frame's columns, if they are different strings."""
     names = list(getattr(X, "columns", ()))
     return names if names and all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names) else None
