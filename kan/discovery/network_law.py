@@ -1,7 +1,7 @@
 """The law that a network has learnt, or that data follow which a network was trained on.
 
-The network is a function that can be asked anywhere, so that its law is looked for as that of any other data, by `kan.discover`. It need not
-be symbolic. Its values are computed in double precision.
+The network is a function that can be asked anywhere, so that its law is looked for as that of any other data, by `kan.discover`. It need
+not be symbolic. Its values are computed in double precision.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def test_other_data_names_and_single_precision() -> None:
 def test_a_trained_network_has_the_law_of_its_data() -> None:
     x = samples(1)
     model = KAN([1, 1], grid=3, seed=0, auto_save=False).double()
-    model.fit((x, x**2), opt="LM", steps=20, progress=False)
-    law = model.discover(noise=1e-6, time_limit=60)[0]
+    model.fit((x, x**2), opt="LM", steps=60, progress=False)
+    law = model.discover(time_limit=60)[0]
     assert law.verdict == "exact" and str(law.formula) == "x_1**2"
 
 
