@@ -42,6 +42,11 @@ def test_groups(units: dict[str, Any], y_units: dict[str, Any], expected: Any, p
     assert found == expected and exponents is not None and (power is None or exponents == power)
 
 
+def test_small_numbers_are_chosen() -> None:
+    found, power = groups({"a": M, "area": {"m": 2}, "b": M}, {"m": 2})
+    assert found[0] == (1, 0, -1) and sum(map(abs, found[1])) == 3 and power == [0, 1, 0]
+
+
 def test_planck() -> None:
     (group,), power = groups(PLANCK, {"kg": 1, "s": -2})
     assert group == (1, -1, 1, 0, -1) or group == (-1, 1, -1, 0, 1)
@@ -112,6 +117,13 @@ def test_laws_with_units() -> None:
     assert str(energy) == "m*v**2/2"
     force = found(x, x[:, 0] * x[:, 1] ** 2 / x[:, 2] * np.sin(x[:, 3]), units, {"kg": 1, "m": 1, "s": -2})
     assert str(force) == "m*v**2*sin(angle)/l"
+
+
+def test_fifths() -> None:
+    x = points(3)
+    blast = {"E": ENERGY, "t": S, "rho": {"kg": 1, "m": -3}}
+    reduction = unit_reduction(x, x[:, 0], sympy.symbols("E t rho", positive=True), *known_units(list(blast), blast, M))
+    assert reduction is not None and str(reduction.factor) == "E**(1/5)*t**(2/5)/rho**(1/5)"
 
 
 def test_constants_with_units() -> None:
