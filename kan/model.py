@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from kan.discovery.discover import Discovery
+
 __all__ = ["KAN", "MultKAN"]
 
 
@@ -552,6 +554,19 @@ class KAN(Versioned):
         )
         self.symbolic_acts, self.symbolic_acts_premult = found.composition.nodes, found.composition.subnodes
         return found
+
+    def discover(self, X: Any = None, y: Any = None, *, output: int | None = None, **options: Any) -> Discovery:
+        """Look for the law of what this model computes, symbolic or not; see `kan.discovery.network_law`. Changes nothing.
+
+        Args:
+            X: ``(N, inputs)``, as the model is called with; its last input when not given.
+            y: labels; the model's own values when not given.
+            output: which one, where there are several.
+            options: of `kan.discover`. The names of the variables are `in_vars`, unless ``variables`` are given.
+        """
+        from kan.discovery.network_law import discover_law
+
+        return discover_law(self, X, y, output, **options)
 
     # Looking
 

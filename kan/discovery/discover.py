@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, NamedTuple, overload
 
-import numpy as np
 import sympy
 import torch
 from threadpoolctl import threadpool_limits
@@ -28,10 +27,13 @@ from torch import Tensor
 from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.curves import curves
 from kan.discovery.formula import symbolic_formula
+from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
+from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.shapes import Shape, shapes
 from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
+from kan.discovery.units import Units, known_units, unit_reduction
 from kan.modes import threads
 from kan.network.network import Network
 from kan.symbolic.library import resolve_library
@@ -63,7 +65,6 @@ FEW = 3
 MOST_INPUTS = 4
 """Of stages that networks are tried on: the number of shapes grows fast."""
 MOST_STAGES = 3
-LEAST_SAMPLES = 10
 
 
 class Discovery(Sequence[Law]):
@@ -109,6 +110,8 @@ def discover(
     y: Any,
     *,
     variables: Sequence[str] | None = None,
+    units: Mapping[str, Units] | None = None,
+    y_units: Units | None = None,
     library: Sequence[str] | Mapping[str, Any] | None = None,
     time_limit: float = 60.0,
     noise: float | None = None,
@@ -118,9 +121,13 @@ def discover(
     """Look for the law that `y` follows.
 
     Args:
-        X: ``(N, n)``, arrays or tensors.
-        y: ``(N,)`` or ``(N, 1)``.
-        variables: names of the inputs; ``x_1 ... x_n`` when not given.
+        X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out,
+            with a warning.
+        y: ``(N,)`` or ``(N, 1)``, likewise.
+        variables: names of the inputs; those of a frame's columns, or else ``x_1 ... x_n``, when not given.
+        units: from the name of every variable to the exponents of base units in its unit, such as
+            ``{"m": {"kg": 1}, "v": {"m": 1, "s": -1}}``; ``{}`` for none. What they leave of the variables is tried first.
+        y_units: of `y`, likewise, such as ``{"kg": 1, "m": 2, "s": -2}``.
         library: names of the functions that may occur, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given.
         time_limit: in seconds.
         noise: standard deviation of the errors of `y`, if known.
@@ -131,15 +138,18 @@ def discover(
         The candidates. Ctrl-C ends the search with what was found.
 
     Raises:
-        TypeError, ValueError: for data that do not match or are not finite, constant labels, too few samples, or unusable names.
+        TypeError, ValueError: for data that do not match or are not finite, constant labels, too few samples, unusable names, units
+            that cannot be, or options out of their range.
 
     >>> points = torch.rand(200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     >>> discover(points, torch.exp(2 * points), seed=0)[0].formula
     exp(2*x_1)
     """
     resolve_library(library)  # names that are not there are told first
-    x, labels = _data(X, y)
-    symbols = _symbols(variables, x.shape[1])
+    check_options(time_limit, noise, seed)
+    given = observations(X, y, variables)
+    dimensions = None if units is None and y_units is None else known_units([str(symbol) for symbol in given.symbols], units, y_units)
+    x, labels, symbols = given.x[:, given.kept], given.y, given.symbols
     begun = time.monotonic()
 
     def left() -> float:
@@ -153,10 +163,12 @@ def discover(
     inner = ~held & ~outer
     inside = symbols_of("x", x)
     root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
-    judge = Judge(
-        root, (x[outer], labels[outer]), dict(zip(inside, symbols, strict=True)), float(labels.square().mean().sqrt()), noise, late
-    )
-    hunt = _Hunt(root, judge, library, seed, late, left, progress)
+    # With the columns that are left out: the networks of laws take them, to no effect.
+    columns = iter(inside)
+    names = {next(columns) if i in given.kept else symbol: symbol for i, symbol in enumerate(symbols)}
+    judge = Judge(root, (x[outer], labels[outer]), names, float(labels.square().mean().sqrt()), noise, late)
+    known = None if dimensions is None else _with_units(given, root, inner, dimensions)
+    hunt = _Hunt(root, judge, library, seed, late, left, progress, known)
     interrupted = False
     try:
         # With few numbers one thread is quicker than several, which wait for each other.
@@ -165,6 +177,9 @@ def discover(
     except KeyboardInterrupt:
         interrupted = True
     laws = hunt.laws
+    for law in laws:
+        if law.formula is None and law.trained is not None:
+            _widen_(law.trained, given.kept, len(symbols))
     exact = any(law.verdict == "exact" for law in laws)
     stopped = "interrupted" if interrupted else "exact" if exact else "time limit" if late() else "all shapes"
     return Discovery(sorted(distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
@@ -190,12 +205,13 @@ class _Hunt:
     late: Callable[[], bool]
     left: Callable[[], float]
     progress: bool
+    known: Reduction | None = None
     laws: list[Law] = field(default_factory=list)
 
     def run(self) -> None:
-        stages = reduced(self.root)
-        near = [*(stage for stage in stages if stage.error < WELL), self.root]
-        far = [stage for stage in stages if stage.error >= WELL]
+        stages = reduced(self.root, self.known)
+        near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
+        far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
         plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
@@ -350,9 +366,6 @@ def _interleaved(stages: Sequence[Stage]) -> Iterator[tuple[Stage, Change, Shape
         yield from (one for one in row if one is not None)
 
 
-# Data
-
-
 def _outermost(x: Tensor) -> Tensor:
     """The samples at the border of the box that they fill, one in twenty."""
     low, high = x.amin(0), x.amax(0)
@@ -360,31 +373,15 @@ def _outermost(x: Tensor) -> Tensor:
     return far > torch.quantile(far, 0.95)
 
 
-def _data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
-    x, labels = (torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value.detach().cpu()) for value in (X, y))
-    if x.is_complex() or labels.is_complex():
-        raise TypeError("X and y must hold real numbers; got complex ones.")
-    x, labels = x.double(), labels.double()
-    if x.dim() != 2 or labels.dim() not in (1, 2) or (labels.dim() == 2 and labels.shape[1] != 1) or len(x) != len(labels):
-        raise ValueError(
-            f"X must have the shape (N, n) and y (N,) or (N, 1), with as many rows; got {tuple(x.shape)} and {tuple(labels.shape)}."
-        )
-    labels = labels.reshape(-1, 1)
-    if len(x) < max(LEAST_SAMPLES, 5 * x.shape[1]):
-        raise ValueError(
-            f"{len(x)} samples are too few for {x.shape[1]} input(s): at least {max(LEAST_SAMPLES, 5 * x.shape[1])} are needed."
-        )
-    for name, values in (("X", x), ("y", labels)):
-        bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
-        if bad:
-            raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
-    if bool((labels == labels[0]).all()):
-        raise ValueError(f"y is constant, {float(labels[0])}: there is no law to find.")
-    return x, labels
+def _with_units(given: Observations, root: Stage, rows: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
+    """What units say about the law; columns that are left out have units, too, and are constants or multiples in it."""
+    inside = dict(zip(given.kept, root.symbols, strict=True))
+    bases = [inside[i] if i in inside else given.meaning(i, inside) for i in range(len(given.symbols))]
+    return unit_reduction(given.x[rows].numpy(), root.y.flatten().numpy(), bases, *dimensions)
 
 
-def _symbols(variables: Sequence[str] | None, count: int) -> list[sympy.Symbol]:
-    names = [f"x_{i + 1}" for i in range(count)] if variables is None else [str(name) for name in variables]
-    if len(names) != count or len(set(names)) != count or not all(name.strip() for name in names):
-        raise ValueError(f"variables must be {count} different names, one per column of X; got {names}.")
-    return [sympy.Symbol(name, real=True) for name in names]
+def _widen_(network: Network, kept: Sequence[int], width: int) -> None:
+    """Let a network of the columns `kept` take all."""
+    if network.input_width != width:
+        network.input_id, network.input_width = torch.tensor(kept)[network.input_id], width
+        network.remember_input(None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import combinations, product
 
 import numpy as np
@@ -31,6 +32,8 @@ MOST_FORMS = 3
 LARGEST_POWER = 6
 WORSE = 1.3
 """Factor by which rounded exponents may be worse than those that were fitted, or fewer variables than all."""
+FINEST = 60
+"""Largest denominator of exponents: twelfths are found, and units may bring fifths."""
 CLEAR = 0.9
 """Correlation of the gradients of two variables above which they may be one."""
 
@@ -272,4 +275,5 @@ def _simplest_powers(p: Array, q: Array) -> Array:
 
 
 def _power_product(bases: Sequence[sympy.Expr], exponents: Array) -> sympy.Expr:
-    return sympy.Mul(*(base ** sympy.Rational(round(12 * e), 12) for base, e in zip(bases, exponents, strict=True)))
+    fractions = (Fraction(float(e)).limit_denominator(FINEST) for e in exponents)
+    return sympy.Mul(*(base ** sympy.Rational(e.numerator, e.denominator) for base, e in zip(bases, fractions, strict=True)))

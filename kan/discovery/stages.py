@@ -137,8 +137,8 @@ def symbols_of(name: str, x: Tensor) -> tuple[sympy.Symbol, ...]:
     )
 
 
-def reduced(root: Stage) -> list[Stage]:
-    """The stages with fewer variables, those with the fewest first."""
+def reduced(root: Stage, given: Reduction | None = None) -> list[Stage]:
+    """The stages with fewer variables, those with the fewest first; before all others the one that is `given`, if there is one."""
     found: list[Stage] = []
 
     def add(stage: Stage, reductions: Sequence[Reduction | None]) -> list[Stage]:
@@ -149,13 +149,19 @@ def reduced(root: Stage) -> list[Stage]:
     def powers(stage: Stage) -> list[Reduction]:
         return scalings(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols)
 
+    known = add(root, [given])
+    for stage in known:
+        if stage.error < EXACT and not stage.symbols:
+            return known
+        if len(stage.symbols) > 1:
+            add(stage, powers(stage))
     if root.x.shape[1] > 1:
         direct = add(root, powers(root))
         if not any(stage.error < EXACT and not stage.symbols for stage in direct):
             for shifted in add(root, [translations(root.x.numpy(), root.y.flatten().numpy(), root.symbols)]):
                 if len(shifted.symbols) > 1:
                     add(shifted, powers(shifted))
-    return sorted(found, key=lambda stage: (len(stage.symbols), stage.error))
+    return sorted(found, key=lambda stage: (stage not in known, len(stage.symbols), stage.error))
 
 
 def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:

@@ -1,0 +1,160 @@
+r"""What `kan.discover` is given: checked, in double precision, and without columns that can tell nothing.
+
+A column ``x_j`` is left out if it is constant or a multiple ``c x_i`` of an earlier one, up to round-off: no data say which of them a
+law depends on. Its symbol stays among the variables.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+
+__all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
+
+LEAST_SAMPLES = 10
+SAME = 1e-12
+"""Share of a column's largest value by which it may miss a constant or a multiple of another one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Data for a law.
+
+    Attributes:
+        x, y: all of them, ``(N, n)`` and ``(N, 1)``, float64.
+        symbols: of all columns.
+        kept: columns that the law may depend on.
+        multiples: of columns that are left out: the column that they are a multiple of, None for constants, and the factor or constant.
+    """
+
+    x: Tensor
+    y: Tensor
+    symbols: tuple[sympy.Symbol, ...]
+    kept: tuple[int, ...]
+    multiples: dict[int, tuple[int | None, float]]
+
+    def meaning(self, column: int, symbols: Mapping[int, sympy.Symbol]) -> sympy.Expr:
+        """A column that is left out, by the `symbols` of those that are kept."""
+        other, factor = self.multiples[column]
+        return sympy.Float(factor, 17) * (1 if other is None else symbols[other])
+
+
+def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Observations:
+    """Check data and names.
+
+    Args:
+        X: ``(N, n)``: tensors, arrays, lists or frames of real numbers.
+        y: ``(N,)`` or ``(N, 1)``, likewise.
+        variables: names of the columns; those of a frame, or else ``x_1 ... x_n``, when not given.
+
+    Warns:
+        UserWarning: of columns that are left out.
+
+    Raises:
+        TypeError: for what are no real numbers.
+        ValueError: for data that do not match or are not finite, constant labels, too few samples, or unusable names.
+
+    >>> observations([[n, n * n] for n in range(20)], range(20), ["a", "b"]).symbols
+    (a, b)
+    """
+    x, labels = real_numbers("X", X), real_numbers("y", y)
+    if x.dim() == 1 and len(x) == labels.numel():
+        raise ValueError(f"X must have the shape (N, n); got {tuple(x.shape)}. For one variable write X[:, None] (X.to_frame() in pandas).")
+    if x.dim() != 2 or x.shape[1] == 0 or labels.dim() not in (1, 2) or labels.numel() != len(labels) or len(x) != len(labels):
+        raise ValueError(
+            f"X must have the shape (N, n) and y (N,) or (N, 1), with as many rows; got {tuple(x.shape)} and {tuple(labels.shape)}."
+        )
+    labels = labels.reshape(-1, 1)
+    least = max(LEAST_SAMPLES, 5 * x.shape[1])
+    if len(x) < least:
+        raise ValueError(f"{len(x)} samples are too few for {x.shape[1]} input(s): at least {least} are needed.")
+    for name, values in (("X", x), ("y", labels)):
+        bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
+    if bool((labels == labels[0]).all()):
+        raise ValueError(f"y is constant, {float(labels[0])}: there is no law to find.")
+    symbols = _symbols(column_names(X) if variables is None else variables, x.shape[1])
+    multiples = _multiples(x)
+    kept = tuple(i for i in range(x.shape[1]) if i not in multiples)
+    if not kept:
+        raise ValueError("all columns of X are constant: there is nothing that y could depend on.")
+    for column, (other, factor) in multiples.items():
+        what = f"is constant, {factor:.6g}" if other is None else f"is {'' if factor == 1 else f'{factor:.6g} times '}{symbols[other]}"
+        warnings.warn(f"{symbols[column]}, column {column} of X, {what}; it is left out of the search.", UserWarning, stacklevel=3)
+    return Observations(x, labels, symbols, kept, multiples)
+
+
+def check_options(time_limit: Any, noise: Any, seed: Any) -> None:
+    """Raise ``ValueError`` for a time limit that is not positive, negative or infinite noise, or a seed that is no integer."""
+    if not _is_number(time_limit) or not time_limit > 0:
+        raise ValueError(f"time_limit must be a positive number of seconds; got {time_limit!r}.")
+    if noise is not None and (not _is_number(noise) or not 0 <= noise < math.inf):
+        raise ValueError(f"noise must be the standard deviation of the errors of y, 0 or more, or None if it is not known; got {noise!r}.")
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise ValueError(f"seed must be an integer; got {seed!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def real_numbers(name: str, value: Any) -> Tensor:
+    """`value`, which messages call `name`, in double precision; ``TypeError`` for what does not hold real numbers."""
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"{name} must hold real numbers; got complex ones.")
+        return value.detach().cpu().double()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} must hold real numbers; got complex ones.")
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{name} must hold real numbers; got {array.dtype}.")
+        return torch.from_numpy(np.array(array, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(f"{name} must hold"):
+            raise
+        raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
+
+
+def column_names(X: Any) -> list[str] | None:
+    """The names of a frame's columns, if they are different strings."""
+    names = list(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names) else None
+
+
+def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...]:
+    if isinstance(names, str):
+        raise ValueError(f"variables must be a list of names, got the string {names!r}.")
+    names = [f"x_{i + 1}" for i in range(count)] if names is None else [str(name) for name in names]
+    if len(names) != count or len(set(names)) != count or not all(name.strip() for name in names):
+        raise ValueError(f"variables must be {count} different names, one per column of X; got {names}.")
+    return tuple(sympy.Symbol(name, real=True) for name in names)
+
+
+def _multiples(x: Tensor) -> dict[int, tuple[int | None, float]]:
+    """The columns that are constant or a multiple of an earlier one."""
+    sizes = x.abs().amax(0)
+    scaled = x / torch.where(sizes > 0, sizes, 1.0)
+    found: dict[int, tuple[int | None, float]] = {}
+    for j, column in enumerate(scaled.unbind(1)):
+        if float(column.max() - column.min()) <= SAME:
+            found[j] = None, float(x[0, j])
+            continue
+        for i in (i for i in range(j) if i not in found):
+            times = float(scaled[:, i] @ column / (scaled[:, i] @ scaled[:, i]))
+            if float((column - times * scaled[:, i]).abs().max()) <= SAME:
+                factor = times * float(sizes[j]) / float(sizes[i])
+                found[j] = i, round(factor) if abs(factor - round(factor)) <= SAME * abs(factor) else factor
+                break
+    return found
