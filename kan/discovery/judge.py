@@ -189,8 +189,15 @@ def _size(formula: sympy.Expr) -> int:
 
 def _turned(formula: sympy.Expr) -> sympy.Expr:
     """With ``log(b/a)`` in the place of ``-log(a/b)``."""
-    minus = sympy.Wild("a"), sympy.Wild("b", properties=[lambda e: e.is_number and e.is_negative])
-    return formula.replace(minus[1] * sympy.log(minus[0]), lambda a, b: -b * sympy.log(1 / a))
+
+    def turned(node: sympy.Mul) -> sympy.Expr:
+        logarithm = next(factor for factor in node.args if isinstance(factor, sympy.log))
+        return -node / logarithm * sympy.log(1 / logarithm.args[0])
+
+    def wanted(node: sympy.Expr) -> bool:
+        return node.is_Mul and node.could_extract_minus_sign() and any(isinstance(factor, sympy.log) for factor in node.args)
+
+    return formula.replace(wanted, turned)
 
 
 def _unfolded(formula: sympy.Expr) -> sympy.Expr:
