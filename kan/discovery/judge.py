@@ -40,8 +40,10 @@ FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     lambda e: sympy.expand_log(sympy.expand(e), force=True),
 )  # fmt: skip
 JOINED: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
-    lambda e: sympy.powsimp(e, combine="base", force=True), lambda e: sympy.logcombine(e, force=True), lambda e: _turned(e),
-)  # fmt: skip
+    lambda e: sympy.powsimp(e, combine="base", force=True),
+    lambda e: sympy.logcombine(e, force=True),
+    lambda e: _turned(sympy.powsimp(e, combine="base", force=True)),
+)
 
 
 class Constant(NamedTuple):
@@ -167,7 +169,7 @@ class Judge:
         joined = [best]
         for change in JOINED:
             with suppress(Exception):
-                joined.append(change(joined[-1]))
+                joined.append(change(best))
         return self.shortest(joined, held)
 
     def shortest(self, forms: Sequence[sympy.Expr], held: float) -> sympy.Expr:
