@@ -33,6 +33,8 @@ ROUND_OFF = 1e-10
 
 SIMPLIFIED = 5.0
 """Seconds for sympy to find a shorter form of an exact law."""
+LARGEST = 80
+"""Nodes of formulas that are worth the time to look for a shorter form."""
 FUNCTION = 3
 """Nodes that a function counts more when forms of a formula are compared."""
 FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
@@ -159,6 +161,8 @@ class Judge:
         """The shortest of some forms of the formula that have the same values, in the user's symbols."""
         forms = [formula]
         for change in FORMS:
+            if self.late() or complexity(formula) > LARGEST:
+                break
             with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays
                 forms.append(change(formula))
                 forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
@@ -174,7 +178,7 @@ class Judge:
 
     def shortest(self, forms: Sequence[sympy.Expr], held: float) -> sympy.Expr:
         """The shortest of those that miss the samples that were held out by as little as the first one."""
-        values = dict(zip(self.names.values(), self.root.held_x.unbind(1), strict=True))
+        values = {self.names[symbol]: column for symbol, column in zip(self.root.symbols, self.root.held_x.unbind(1), strict=True)}
         good = [forms[0]]
         for form in forms[1:]:
             with suppress(Exception):
