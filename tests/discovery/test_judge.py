@@ -60,7 +60,11 @@ def test_what_is_not_the_law_is_approximate() -> None:
     one = judge(wave)
     law = one.law(inside(one, "0.4*a + 0.1*b + 0.9"), 1e-6)
     assert law is not None and law.verdict == "approximate" and law.held_out > 1e-3
-    # Its numbers mean nothing, so that none is made exact or left out.
+    # Its numbers mean nothing, so that none is made exact or left out, not even where that would shorten the description.
+    noisy = judge(wave, 0.01)
+    for best, free in ((1e-6, 3), (0.01, 0)):
+        again = noisy.law(inside(noisy, "0.5*a*sin(1.0*b) + 1.0"), best)
+        assert again is not None and len(again.constants) == free
     assert len(law.constants) == 3 and all(0 < constant.error < 0.1 for constant in law.constants)
     assert law.bits > (one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1e-6) or pytest.fail("no law")).bits
 
