@@ -33,7 +33,7 @@ from torch import Tensor
 
 from kan.symbolic.evaluation import evaluator
 
-__all__ = ["Fitted", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
+__all__ = ["Fitted", "complexity", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
@@ -201,7 +201,7 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
                 return fit
             rest = {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}
             new = fit_constants(shorter, data.variables, data.x, data.y, start=rest, exact_bits=fit.exact_bits, evaluations=25)
-            if new.bits + 2 * _nodes(shorter) < fit.bits + 2 * _nodes(fit.template):
+            if new.bits + 2 * complexity(shorter) < fit.bits + 2 * complexity(fit.template):
                 fit = new
                 break
         else:
@@ -217,11 +217,12 @@ def _shorter(template: sympy.Expr, constants: set[sympy.Symbol]) -> list[sympy.E
                 if part.free_symbols & constants:
                     shorter = template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
                     if not shorter.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
-                        found.setdefault(shorter, _nodes(part))
+                        found.setdefault(shorter, complexity(part))
     return sorted(found, key=lambda shorter: -found[shorter])
 
 
-def _nodes(formula: sympy.Expr) -> int:
+def complexity(formula: sympy.Expr) -> int:
+    """Nodes of the expression."""
     return sum(1 for _ in sympy.preorder_traversal(formula))
 
 

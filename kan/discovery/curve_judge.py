@@ -18,7 +18,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.constants import Fitted, fit_constants
+from kan.discovery.constants import Fitted, complexity, fit_constants
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["EXACT", "PROMISING", "Batch", "Curve", "Judge"]
@@ -169,7 +169,7 @@ class Judge:
         else:
             data = n * math.log2(max(rmse, EXACT * self.scale))
         constants = len(formula.atoms(sympy.Float))
-        nodes = sum(1 for _ in sympy.preorder_traversal(formula))
+        nodes = complexity(formula)
         return data + constants / 2 * math.log2(n) + 2 * nodes
 
     def _round_off(self, residual: Tensor, rmse: float) -> bool:

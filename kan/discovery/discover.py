@@ -31,7 +31,7 @@ from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.shapes import Shape, shapes
-from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
+from kan.discovery.stages import CHANGES, SEPARATE, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
 from kan.discovery.units import Units, known_units, unit_reduction
 from kan.modes import threads
@@ -50,8 +50,6 @@ NEAR = 30.0
 """Networks that miss by so many times the least error of any may have the shape of the law."""
 WELL = 0.05
 """Share of the labels' deviation that a reduction of the variables may miss; others are looked at last."""
-SEPARATE = 0.02
-"""Share of the deviation that a sum of curves may miss, to be looked at."""
 FITS = 1e-3
 """As much for sums of products, which fit more."""
 SURE = 1e-7
@@ -259,37 +257,39 @@ class _Hunt:
             if len(stage.symbols) > 1 and not self.done():
                 columns = range(len(stage.symbols))
                 for form, factors in additive(stage):
-                    self.terms(form, (tuple(columns),) if factors else tuple((i,) for i in columns), SEPARATE)
+                    if not self.done():
+                        self.terms(form, self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns)), SEPARATE)
 
     def products(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of products of such functions."""
         for stage in stages:
             allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
-            found: list[tuple[float, int, Stage, Pattern]] = []
+            found: list[tuple[float, int, Stage, Terms]] = []
             for form in rewritten(stage) if 1 < len(stage.symbols) <= MOST_INPUTS else ():
                 for pattern in patterns(len(stage.symbols)):
                     if self.done():
                         return
-                    error = self.split(form, pattern).error
-                    if error < SURE:
-                        self.terms(form, pattern, allowed)
+                    terms = self.split(form, pattern)
+                    if terms.error < SURE:
+                        self.terms(form, terms, allowed)
                         break
-                    if error < allowed:
-                        found.append((error, len(found), form, pattern))
-            for error, _, form, pattern in sorted(found, key=lambda one: one[:2])[:MOST_FORMS]:
+                    if terms.error < allowed:
+                        found.append((terms.error, len(found), form, terms))
+            found.sort(key=lambda one: one[:2])
+            for error, _, form, terms in found[:MOST_FORMS]:
                 if error < 100 * found[0][0]:
-                    self.terms(form, pattern, allowed)
+                    self.terms(form, terms, allowed)
 
     def split(self, form: Stage, pattern: Pattern) -> Terms:
         return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed)
 
-    def terms(self, form: Stage, pattern: Pattern, allowed: float) -> None:
-        """Name the curves of a pattern."""
-        if self.done() or (found := self.split(form, pattern)).error > allowed:
+    def terms(self, form: Stage, found: Terms, allowed: float) -> None:
+        """Name the curves that were found."""
+        if self.done() or found.error > allowed:
             return
         for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late)[:2]:
             if not self.done():
-                self.add(self.judge.law(form.back(formula), found.error), f"{pattern} of {form.name}")
+                self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")
 
     def networks(self, stages: Sequence[Stage]) -> None:
         """Laws that are networks of other shapes."""

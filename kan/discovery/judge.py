@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Fitted, drop_terms, fit_constants, snap_constants
+from kan.discovery.constants import Fitted, complexity, drop_terms, fit_constants, snap_constants
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
 from kan.network.network import Network
@@ -220,11 +220,6 @@ def rmse(network: Network, x: Tensor, y: Tensor) -> float:
     """Root mean squared error of a network."""
     with torch.no_grad():
         return float((network.trace(x).output - y).square().mean().sqrt())
-
-
-def complexity(formula: sympy.Expr) -> int:
-    """Nodes of the expression."""
-    return sum(1 for _ in sympy.preorder_traversal(formula))
 
 
 def distinct(laws: Sequence[Law]) -> list[Law]:

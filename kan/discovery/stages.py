@@ -21,7 +21,7 @@ from kan.discovery.invariance import Reduction, gauges, scalings, translations, 
 from kan.discovery.ridge import curve_bases, held_out, noise_floor, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["CHANGES", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
+__all__ = ["CHANGES", "SEPARATE", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
 
 EXACT = 1e-9
 """Share of the labels' deviation below which a power product is the law."""
@@ -95,9 +95,8 @@ class Stage:
 
     def floor(self, root: Stage) -> tuple[float, bool]:
         """What polynomials of the columns miss of the labels of `root`, and whether that is noise."""
-        x = torch.cat([self.x, self.held_x]).numpy()
-        y, labels = (torch.cat([stage.y, stage.held_y]).flatten().numpy() for stage in (self, root))
-        return noise_floor(x, labels / y, labels) if self.symbols and np.all(y != 0) else (math.inf, False)
+        y, labels = (stage.y.flatten().numpy() for stage in (self, root))
+        return noise_floor(self.x.numpy(), labels / y, labels) if self.symbols and np.all(y != 0) else (math.inf, False)
 
     def changed(self, change: Change) -> Stage | None:
         """With a function of the labels in their place; None where that is not defined."""
@@ -168,10 +167,10 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
     """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
     found: list[tuple[float, int, Stage, bool]] = []
     for form in _gauged(stage):
-        x = torch.cat([form.x, form.held_x]).numpy()
+        x = form.x.numpy()
         held = held_out(x)
         predictors = []
-        for wide in wide_columns(x, torch.cat([form.y, form.held_y]).flatten().numpy()):
+        for wide in wide_columns(x, form.y.flatten().numpy()):
             rows = np.concatenate([np.ones((len(x), 1)), *(basis[:, 1:] for basis in curve_bases(x, wide, ADDITIVE_DEGREE))], 1)
             q, r = np.linalg.qr(rows[~held])
             predictors.append(rows[held] @ np.linalg.lstsq(r, q.T, rcond=1e-13)[0])
@@ -179,7 +178,7 @@ def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
             other = form.changed(change)
             if other is None:
                 continue
-            y = torch.cat([other.y, other.held_y]).flatten().numpy()
+            y = other.y.flatten().numpy()
             missed = min(float(np.mean((predict @ y[~held] - y[held]) ** 2)) for predict in predictors)
             error = math.sqrt(missed) / max(float(np.std(y)), 1e-300)
             if error < SEPARATE:
