@@ -126,7 +126,8 @@ def discover(
         units: from the name of every variable to the exponents of base units in its unit, such as
             ``{"m": {"kg": 1}, "v": {"m": 1, "s": -1}}``; ``{}`` for none. What they leave of the variables is tried first.
         y_units: of `y`, likewise, such as ``{"kg": 1, "m": 2, "s": -2}``.
-        library: names of the functions that may occur, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given.
+        library: names of the functions that curves may be, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given. Power products
+            in front, and what undoes a change of the labels around all (exp, roots, inverses, asin ...), may occur in any case.
         time_limit: in seconds.
         noise: standard deviation of the errors of `y`, if known.
         seed: of the networks. The same seed and data give the same candidates, unless the time limit ends the search.
