@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, product, zip_longest
 from typing import Any, NamedTuple, overload
 
 import sympy
@@ -30,6 +30,7 @@ from kan.discovery.formula import symbolic_formula
 from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
 from kan.discovery.observations import Observations, check_options, observations
+from kan.discovery.parts import Parts, factors, summands
 from kan.discovery.shapes import Shape, shapes
 from kan.discovery.stages import CHANGES, SEPARATE, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
@@ -63,6 +64,12 @@ FEW = 3
 MOST_INPUTS = 4
 """Of stages that networks are tried on: the number of shapes grows fast."""
 MOST_STAGES = 3
+STARTS = 8
+"""Of the curves of a pattern that a polynomial says the law has."""
+MOST_COMBINED = 4
+"""Choices of formulas for the parts of a law."""
+MOST_SECONDS = 10.0
+"""For one part."""
 
 
 class Discovery(Sequence[Law]):
@@ -205,6 +212,7 @@ class _Hunt:
     left: Callable[[], float]
     progress: bool
     known: Reduction | None = None
+    whole: bool = True
     laws: list[Law] = field(default_factory=list)
 
     def run(self) -> None:
@@ -212,8 +220,11 @@ class _Hunt:
         near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
         far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
-        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.products, small), (self.powers, far)]
-        plan += [(self.curves, far), (self.products, [stage for stage in (*near, *far) if stage not in small]), (self.networks, near)]
+        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.products, small)]
+        plan += [(self.powers, far), (self.curves, far)]
+        plan += [(self.products, [stage for stage in (*near, *far) if stage not in small])]
+        if self.whole:
+            plan.append((self.networks, near))
         error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
         floor = error if noisy else 0.0
         for step, several in plan:
@@ -281,14 +292,54 @@ class _Hunt:
                 if error < 100 * found[0][0]:
                     self.terms(form, terms, allowed)
 
-    def split(self, form: Stage, pattern: Pattern) -> Terms:
-        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed)
+    def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
+        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts)
 
-    def terms(self, form: Stage, found: Terms, allowed: float) -> None:
+    def parts(self, stages: Sequence[Stage]) -> None:
+        """Laws that fall apart: sums of terms of few columns each, and products."""
+        for stage in stages:
+            if len(stage.symbols) < 2 or self.done():
+                continue
+            for meeting in summands(stage):
+                alone = {(i,) for i in range(len(stage.symbols))}
+                for pattern in dict.fromkeys((meeting.pattern, tuple(sorted(alone.union(meeting.pattern))))):
+                    if not self.done():
+                        self.terms(meeting.form, self.split(meeting.form, pattern, STARTS), max(FITS, 1.5 * meeting.error), thorough=True)
+                if meeting.parts is not None and not self.done():
+                    self.combined(meeting.parts)
+
+    def combined(self, parts: Parts) -> None:
+        """Laws of parts, each looked for alone."""
+        form = parts.form
+        noise = 2 * max(parts.error, 1e-9) * float(form.y.std())
+        found = [self.law_of(stage, noise) for stage in parts.stages]
+        for several in islice(product(*found), MOST_COMBINED):
+            if not self.done():
+                meet = sympy.Mul if parts.product else sympy.Add
+                self.add(self.judge.law(form.back(sympy.Float(parts.constant, 17) + meet(*several)), parts.error), f"parts of {form.name}")
+
+    def law_of(self, stage: Stage, noise: float) -> list[sympy.Expr]:
+        """Formulas for a part, whose labels have errors."""
+        names = dict(zip(stage.symbols, stage.symbols, strict=True))
+        end = min(self.left(), MOST_SECONDS)
+        begun = time.monotonic()
+
+        def left() -> float:
+            return end - (time.monotonic() - begun)
+
+        judge = Judge(
+            stage, (stage.held_x, stage.held_y), names, float(stage.y.square().mean().sqrt()), noise, lambda: left() <= 0, exactly=False
+        )
+        hunt = _Hunt(stage, judge, self.library, self.seed, judge.late, left, self.progress, whole=False)
+        hunt.run()
+        laws = sorted(distinct(hunt.laws), key=lambda law: (law.verdict != "exact", law.bits))
+        return [law.formula for law in laws if law.formula is not None][:2]
+
+    def terms(self, form: Stage, found: Terms, allowed: float, thorough: bool = False) -> None:
         """Name the curves that were found."""
         if self.done() or found.error > allowed:
             return
-        for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late)[:2]:
+        for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough)[:2]:
             if not self.done():
                 self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")
 

@@ -160,6 +160,9 @@ def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterat
 def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction | None:
     """Sums and differences in the place of variables, as many as there are; None if there are none.
 
+    Products of variables of either sign, which `scalings` has no logarithms of, are found the same way: ``h(x_i x_j)`` has
+    ``x_i dh/dx_i = x_j dh/dx_j``.
+
     >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
     >>> a, b, c = sympy.symbols("a b c")
     >>> translations(x, x[:, 0] * np.exp(x[:, 1] - x[:, 2]), [a, b, c]).columns
@@ -170,12 +173,22 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction |
     gradients, error = surrogate(values, target)
     start = len(columns)
     while len(columns) > 1:
-        for i, j, ratio in _alike(gradients * target.weights[:, None]):
+        steep = gradients * target.weights[:, None]
+        raw = (values.min(0) <= 0) & (values.max(0) >= 0)
+        joined = [
+            (columns[i] + sympy.Rational(ratio) * columns[j], values[:, i] + ratio * values[:, j], i, j) for i, j, ratio in _alike(steep)
+        ]
+        joined += [
+            (columns[i] * columns[j], values[:, i] * values[:, j], i, j)
+            for i, j, ratio in _alike(values * steep)
+            if ratio == 1 and raw[i] and raw[j]
+        ]
+        for column, product_or_sum, i, j in joined:
             merged = np.delete(values, j, 1)
-            merged[:, i - (j < i)] = values[:, i] + ratio * values[:, j]
+            merged[:, i - (j < i)] = product_or_sum
             new, worse = surrogate(merged, target)
             if worse <= WORSE * error + 1e-12 and worse < 0.3:
-                columns[i] = columns[i] + sympy.Rational(ratio) * columns[j]
+                columns[i] = column
                 del columns[j]
                 values, gradients, error = merged, new, min(worse, error)
                 break

@@ -107,6 +107,7 @@ class Judge:
         scale: root mean square of the labels.
         noise: standard deviation of the labels' errors, if known.
         late: whether the time is up.
+        exactly: whether constants are made exact, and the shortest form looked for: not of parts of a law, whose labels are not exact.
     """
 
     root: Stage
@@ -115,6 +116,7 @@ class Judge:
     scale: float
     noise: float | None
     late: Callable[[], bool]
+    exactly: bool = True
 
     def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
         """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
@@ -124,12 +126,13 @@ class Judge:
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
         if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
             fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=self.late)
-            fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=self.late)
+            if self.exactly:
+                fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=self.late)
         held = self.error(fitted.formula, root.held_x, root.held_y)
         if not math.isfinite(held):
             return None
         verdict = self.verdict(fitted, held)
-        formula = self.simplest(fitted.formula, held, verdict == "exact")
+        formula = self.simplest(fitted.formula, held, verdict == "exact") if self.exactly else fitted.formula
         size = complexity(formula)
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         far = self.error(fitted.formula, *self.far)

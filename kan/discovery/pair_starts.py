@@ -23,6 +23,8 @@ __all__ = ["Pairs", "scan"]
 
 PER_PAIR = 4
 """Starts of a pair of functions."""
+WAVES = 40
+"""Of a function and a damped wave, which are few pairs."""
 
 
 class Pairs(NamedTuple):
@@ -187,7 +189,7 @@ def _scanned_waves(kind: str, functions: list[SymbolicFunction], count: int, t: 
     first, starts = [], []
     for i in range(count):
         of_function = (which == i).nonzero()[:, 0]
-        chosen = of_function[best[of_function].topk(min(2 * PER_PAIR, len(of_function))).indices]
+        chosen = of_function[best[of_function].topk(min(WAVES, len(of_function))).indices]
         starts.append(torch.cat([points[chosen], waves[place[chosen]]], -1))
         first += [i] * len(chosen)
     q = torch.cat(starts) if starts else t.new_zeros(0, 4)

@@ -40,28 +40,30 @@ class Change(NamedTuple):
     Attributes:
         name: for messages.
         forward: of the labels.
-        inverse: of expressions.
+        back: its inverse.
+        inverse: the same, of expressions.
         allowed: for which labels it goes both ways.
     """
 
     name: str
     forward: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
     inverse: Callable[[sympy.Expr], sympy.Expr]
     allowed: Callable[[Tensor], Tensor]
 
 
 CHANGES = (
-    Change("y", lambda y: y, lambda e: e, torch.isfinite),
-    Change("log y", torch.log, sympy.exp, lambda y: y > 0),
-    Change("log -y", lambda y: torch.log(-y), lambda e: -sympy.exp(e), lambda y: y < 0),
-    Change("1/y", torch.reciprocal, lambda e: 1 / e, lambda y: y != 0),
-    Change("y^2", torch.square, sympy.sqrt, lambda y: y >= 0),
-    Change("1/y^2", lambda y: y**-2, lambda e: 1 / sympy.sqrt(e), lambda y: y > 0),
-    Change("sqrt y", torch.sqrt, lambda e: e**2, lambda y: y >= 0),
-    Change("1/sqrt y", torch.rsqrt, lambda e: e**-2, lambda y: y > 0),
-    Change("sin y", torch.sin, sympy.asin, lambda y: y.abs() < 1.55),
-    Change("cos y", torch.cos, sympy.acos, lambda y: (y > 0.02) & (y < 3.12)),
-    Change("tan y", torch.tan, sympy.atan, lambda y: y.abs() < 1.5),
+    Change("y", lambda y: y, lambda v: v, lambda e: e, torch.isfinite),
+    Change("log y", torch.log, torch.exp, sympy.exp, lambda y: y > 0),
+    Change("log -y", lambda y: torch.log(-y), lambda v: -torch.exp(v), lambda e: -sympy.exp(e), lambda y: y < 0),
+    Change("1/y", torch.reciprocal, torch.reciprocal, lambda e: 1 / e, lambda y: y != 0),
+    Change("y^2", torch.square, torch.sqrt, sympy.sqrt, lambda y: y >= 0),
+    Change("1/y^2", lambda y: y**-2, torch.rsqrt, lambda e: 1 / sympy.sqrt(e), lambda y: y > 0),
+    Change("sqrt y", torch.sqrt, torch.square, lambda e: e**2, lambda y: y >= 0),
+    Change("1/sqrt y", torch.rsqrt, lambda v: v**-2, lambda e: e**-2, lambda y: y > 0),
+    Change("sin y", torch.sin, torch.asin, sympy.asin, lambda y: y.abs() < 1.55),
+    Change("cos y", torch.cos, torch.acos, sympy.acos, lambda y: (y > 0.02) & (y < 3.12)),
+    Change("tan y", torch.tan, torch.atan, sympy.atan, lambda y: y.abs() < 1.5),
 )
 
 

@@ -20,17 +20,24 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.constants import fit_constants
+from kan.discovery.constants import complexity, fit_constants
+from kan.discovery.curves import curves as laws_of
 from kan.discovery.ridge import Array, Mask, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES
 from kan.discovery.suggest import DescriptionLength, fitted_candidates
 
-__all__ = ["Terms", "formulas", "patterns", "split"]
+__all__ = ["Curves", "Terms", "formulas", "patterns", "split"]
 
 Pattern = tuple[tuple[int, ...], ...]
 """The columns that meet in each term."""
 
 DEGREE = 16
+HIGHER = (24, 32)
+"""Degrees that curves are fitted with once they are found."""
+RAISED = 0.03
+"""Share of the deviation that is missed, above which they are not found."""
+MOST_COEFFICIENTS = 0.4
+"""As a share of the samples."""
 TENSOR = 11
 """Functions of each of two columns whose products are fitted to begin with."""
 SWEEPS = 6
@@ -42,10 +49,14 @@ FITTED = 1e-9
 """As much for one choice of polynomials."""
 HOPELESS = 0.3
 """Share above which another choice would not help either."""
+FUZZ = 1e-5
+"""Share of a curve's deviation that hardly any wrong function comes as near as."""
 RANKED = 256
 """Samples of a curve that its functions are ranked by."""
 EVIDENCE = 24
 """Samples that count: a curve is off by what it is, not by chance."""
+SCREENED = 15
+"""Functions of each change of a curve's values that are looked at."""
 NAMED = 5
 """Functions that are tried for a curve."""
 MOST_FORMULAS = 12
@@ -88,8 +99,8 @@ def patterns(k: int) -> Iterator[Pattern]:
             yield (i,), tuple(j for j in everything if j != i)
 
 
-def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
-    """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once.
+def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STARTS) -> Terms:
+    """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once, from several starts.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
@@ -97,10 +108,11 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
     """
     held = held_out(x)
     deviation = max(float(np.std(y)), 1e-300)
-    best: tuple[float, dict[tuple[int, int], Array]] = math.inf, {}
+    best: tuple[float, Curves | None, tuple[bool, ...]] = math.inf, None, ()
     for wide in wide_columns(x, y):
-        model = _Curves(curve_bases(x, wide, DEGREE), pattern, y, held)
-        for start in range(STARTS):
+        bases = curve_bases(x, wide, DEGREE)
+        for start in range(starts):
+            model = Curves(bases, pattern, y, held)
             if start == 0 and (0, 1) in pattern and x.shape[1] == 2:
                 model.begin_with_tensor()
             else:
@@ -109,15 +121,26 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0) -> Terms:
                 model.sweep()
             error = model.sharpened() / deviation
             if error < best[0]:
-                best = error, dict(model.curves)
+                best = error, model, wide
             if best[0] < FITS or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
                 break
         if not FITTED < best[0] < HOPELESS:
             break
-    return Terms(pattern, best[1], best[0])
+    error, found, wide = best
+    if found is None:
+        return Terms(pattern, {}, math.inf)
+    for degree in HIGHER:
+        if not FITTED < error < RAISED or len(found.parts) * degree > MOST_COEFFICIENTS * len(y):
+            break
+        finer = found.raised(curve_bases(x, wide, degree))
+        new = finer.sharpened() / deviation
+        if not new < 0.5 * error:
+            break
+        error, found = new, finer
+    return Terms(pattern, found.curves, error)
 
 
-class _Curves:
+class Curves:
     """The curves while they are fitted; `parts` are their coefficients."""
 
     def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Mask) -> None:
@@ -128,6 +151,13 @@ class _Curves:
     @property
     def curves(self) -> dict[tuple[int, int], Array]:
         return {(t, i): self.bases[i] @ part for (t, i), part in self.parts.items()}
+
+    def raised(self, bases: list[Array]) -> Curves:
+        """The same curves with higher polynomials."""
+        other = Curves(bases, self.pattern, self.y, self.held)
+        other.parts = {(t, i): np.pad(part, (0, bases[i].shape[1] - len(part))) for (t, i), part in self.parts.items()}
+        other.constant = self.constant
+        return other
 
     def begin(self, random: np.random.Generator) -> None:
         self.parts = {}
@@ -219,7 +249,13 @@ def _solved(rows: Array, y: Array) -> Array:
 
 
 def formulas(
-    x: Tensor, y: Tensor, found: Terms, symbols: Sequence[sympy.Symbol], library: Any = None, stop: Callable[[], bool] = lambda: False
+    x: Tensor,
+    y: Tensor,
+    found: Terms,
+    symbols: Sequence[sympy.Symbol],
+    library: Any = None,
+    stop: Callable[[], bool] = lambda: False,
+    thorough: bool = False,
 ) -> list[tuple[float, sympy.Expr]]:
     """Formulas for the labels with the curves named, and their root mean squared errors, the best first.
 
@@ -230,6 +266,7 @@ def formulas(
         symbols: of the columns.
         library: names, or a dictionary like ``SYMBOLIC_LIB``, ``"extended"`` or None.
         stop: asked between trials.
+        thorough: look for laws of two functions where one function is not enough.
     """
     deviation = float(y.std())
     floor = max(found.error, 1e-10) * deviation
@@ -242,13 +279,13 @@ def formulas(
     for t, i in sorted(places, key=lambda place: -len(found.pattern[place[0]])):
         several = len(found.pattern[t]) > 1
         width = floor / sizes[t] * float(found.curves[t, i].std())
-        names[t, i], offset = _names(x[:, i], curves[t, i], width, symbols[i], library, several)
+        names[t, i], offset = _names(x[:, i], curves[t, i], width, symbols[i], library, several, thorough, stop)
         others = tuple(j for j in found.pattern[t] if j != i)
         alone = next((s for s in kept if found.pattern[s] == others), None)
         if several and alone is not None and offset:
             # In f + g (h + d) the term d g may as well be part of f: there it is, lest f be a mixture.
             curves[t, i] = curves[t, i] - offset
-            names[t, i], _ = _names(x[:, i], curves[t, i], width, symbols[i], library, several)
+            names[t, i], _ = _names(x[:, i], curves[t, i], width, symbols[i], library, several, thorough, stop)
             share = offset * math.prod((curves[t, j] for j in others), start=torch.ones_like(y))
             curves[alone, others[0]] = curves[alone, others[0]] + share
     constant = float(y.mean()) - float(sum(np.mean(math.prod(found.curves[t, i] for i in found.pattern[t])) for t in kept))
@@ -270,11 +307,12 @@ def formulas(
 
 
 def _names(
-    x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool
+    x: Tensor, curve: Tensor, floor: float, symbol: sympy.Symbol, library: Any, factor: bool, thorough: bool, stop: Callable[[], bool]
 ) -> tuple[list[tuple[float, sympy.Expr]], float]:
     """Functions that a curve may be, and their bits, the best first, and what the first one adds to its function.
 
-    Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are arguments.
+    Those of a `factor` may also have roots, inverses and so on around them. Where nothing fits, powers of the column are arguments, and at
+    last, if `thorough`, laws of two functions are looked for.
     """
     thinned = slice(None, None, max(1, len(x) // RANKED))
     x, curve = x[thinned], curve[thinned]
@@ -283,27 +321,31 @@ def _names(
         (change, change.forward(sign * curve)) for change in (OUTER if factor else OUTER[:1]) if bool(change.allowed(sign * curve).all())
     ]
     labels = torch.stack([values for _, values in meant], 1)
+    # At its ends a curve is off by more than where samples were held out; small differences say nothing there.
+    fuzz = max(3 * floor, min(100 * floor, FUZZ * float(curve.std())))
     results: list[tuple[float, sympy.Expr, float]] = []
     for n, power in enumerate(INNER if bool((x > 0).all()) else INNER[:1]):
         inputs = (x ** float(power))[:, None].expand_as(labels)
         least = math.inf
-        for (change, values), ranked in zip(meant, fitted_candidates(inputs, labels, library, scoring=DescriptionLength()), strict=True):
-            slope = float((values.std() / curve.std()).clamp_min(1e-300))
-            for candidate in ranked[:NAMED]:
-                a, b, c, d = (sympy.Float(float(v), 17) for v in candidate.affine)
-                off = math.sqrt(candidate.rss / len(x)) / slope
-                bits = (
-                    EVIDENCE * math.log2(math.hypot(off, 3 * floor) + 1e-300)
-                    + candidate.bits
-                    - candidate.r2_loss
-                    + 5.0 * (change is not OUTER[0])
-                    + 3.0 * (n > 0)
-                )
+        for (change, _), ranked in zip(meant, fitted_candidates(inputs, labels, library, scoring=DescriptionLength()), strict=True):
+            for candidate in ranked[:SCREENED]:
+                a, b, c, d = candidate.affine.tolist()
+                # In the curve's own units: where a change is steep, a few labels are all that it was fitted to.
+                value = change.back(c * candidate.function.torch_fun(a * inputs[:, 0] + b) + d)
+                off = float((sign * value - curve).square().mean().sqrt())
+                if candidate.name == "0" or not math.isfinite(off):
+                    continue
+                least = min(least, off)
+                bits = EVIDENCE * math.log2(math.hypot(off, fuzz) + 1e-300) + candidate.bits - candidate.r2_loss
+                bits += 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
+                a, b, c, d = (sympy.Float(number, 17) for number in (a, b, c, d))
                 inside = c * candidate.function.sympy_fun(a * symbol**power + b) + d
-                if candidate.name != "0" and math.isfinite(bits):
-                    least = min(least, off)
-                    results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
-        if least < 10 * floor:
+                results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
+        if least < max(10 * floor, fuzz):
             break
+    if thorough and least > max(10 * floor, fuzz) and not stop():
+        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, stop=stop)[:2]:
+            bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
+            results.append((bits, law.formula, float(law.formula.as_independent(symbol, as_Add=True)[0])))
     results.sort(key=lambda one: one[0])
     return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0

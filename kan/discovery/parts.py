@@ -1,0 +1,279 @@
+r"""Laws that fall apart: sums and products of functions of few columns each.
+
+Which columns meet is read off a polynomial of all of them. The sum of squares grows by ``c_S' [(B'B)^{-1}]_SS^{-1} c_S`` when the terms
+``S`` are left out of least squares with the basis ``B`` and coefficients ``c``; an F statistic of all terms that have two columns, or
+three, says whether these interact (functional analysis of variance). The largest sets of columns that do are the terms of the law, and
+columns that no term joins are parts that can be looked at alone: ``y = sum_b f_b(x_b)`` or, for other labels, a function of that.
+
+For a product ``y = prod_b f_b(x_b)`` the second derivatives say as much: ``f f_ij = f_i f_j`` for columns of different factors.
+
+The parts are polynomials to begin with, with many terms, for they have few columns. What they miss is the noise of the problems that they
+are the labels of.
+
+References
+    G. Hooker, "Discovering additive structure in black box functions", 2004, doi:10.1145/1014052.1014122.
+    S.-M. Udrescu et al., "AI Feynman 2.0: Pareto-optimal symbolic regression exploiting graph modularity", 2020, arXiv:2006.10782.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from kan.discovery.ridge import Array, Mask, Polynomials, held_out, wide_columns
+from kan.discovery.stages import CHANGES, Stage
+from kan.discovery.terms import Curves, Pattern
+
+__all__ = ["Meeting", "Parts", "factors", "interactions", "summands"]
+
+MOST_TERMS = 0.4
+"""Terms of a polynomial, as a share of the samples, at most."""
+AS_GOOD = 1.03
+"""Ratio of errors up to which fewer terms are as good."""
+ROUND_OFF = 1e-11
+"""Share of the labels' deviation that polynomials miss in any case."""
+HIGHEST = 16
+HIGHEST_JOINT = 12
+SURE = 0.02
+"""Share of the labels' deviation that parts may miss."""
+MULTIPLIED = 0.15
+"""``|f f_ij - f_i f_j|`` as a share of ``|f f_ij| + |f_i f_j|`` below which columns belong to different factors."""
+SWEEPS = 4
+CLOSE = 1e-8
+"""Errors below which forms are as good as each other."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A stage in parts.
+
+    Attributes:
+        form: the stage, with the labels that are the sum or the product.
+        blocks: columns of each part.
+        stages: one for each part, whose labels are its values.
+        product: whether labels are the product of the parts, or else their sum.
+        constant: beside them.
+        error: on samples that were held out, as a share of the labels' deviation.
+    """
+
+    form: Stage
+    blocks: tuple[tuple[int, ...], ...]
+    stages: tuple[Stage, ...]
+    product: bool
+    constant: float
+    error: float
+
+
+class _Basis:
+    """Chebyshev polynomials of the columns, or of logarithms of the `wide` ones, and products of those that meet in `pattern`."""
+
+    def __init__(self, x: Array, wide: Sequence[bool], pattern: Pattern, degree: int, alone: int) -> None:
+        self.wide = wide
+        z = self.columns(x)
+        n = z.shape[1]
+        self.low, self.high = z.min(0), z.max(0)
+        chosen = {tuple([0] * n)}
+        for columns in pattern:
+            for row in Polynomials(np.zeros((2, len(columns))), degree).exponents:
+                full = np.zeros(n, dtype=int)
+                full[list(columns)] = row
+                chosen.add(tuple(map(int, full)))
+        for i in range(n):
+            chosen |= {tuple(d * (j == i) for j in range(n)) for d in range(alone + 1)}
+        self.exponents = np.array(sorted(chosen))
+
+    def columns(self, x: Array) -> Array:
+        return np.stack([np.log(np.maximum(c, 1e-300)) if log else c for c, log in zip(x.T, self.wide, strict=True)], 1)
+
+    def __len__(self) -> int:
+        return len(self.exponents)
+
+    def values(self, x: Array) -> Array:
+        z = (2 * self.columns(x) - self.low - self.high) / np.maximum(self.high - self.low, 1e-300)
+        tables = [np.polynomial.chebyshev.chebvander(column, int(order.max())) for column, order in zip(z.T, self.exponents.T, strict=True)]
+        return np.asarray(math.prod(table[:, order] for table, order in zip(tables, self.exponents.T, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The columns that meet in the terms of a sum, the polynomial of such terms, and its error on samples that were held out."""
+
+    pattern: Pattern
+    basis: _Basis
+    c: Array
+    error: float
+
+
+def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
+    """The terms of a sum.
+
+    Pairs of columns that meet are added, those with the largest F statistic first, as long as that lowers the error on samples that were
+    held out; the fewer they are, the higher are the degrees that samples suffice for.
+
+    >>> x = np.random.default_rng(0).uniform(1, 2, (300, 3))
+    >>> interactions(x, x[:, 0] + np.exp(x[:, 1] * x[:, 2]), (False,) * 3).pattern
+    ((0,), (1, 2))
+    """
+    n = x.shape[1]
+
+    def fitted(pattern: Pattern) -> _Sum:
+        return _fitted(x, y, wide, pattern)
+
+    pairs = _ranked(x, y, wide)
+    kept: list[tuple[int, int]] = []
+    best = fitted(_cliques(n, kept))
+    for m in range(1, len(pairs) + 1):
+        if best.error < ROUND_OFF:
+            break
+        trial = fitted(_cliques(n, pairs[:m]))
+        if trial.error < best.error:
+            kept, best = pairs[:m], trial
+    enough = max(best.error, ROUND_OFF) * AS_GOOD
+    for pair in kept[::-1]:  # one that stands before another that matters need not matter
+        trial = fitted(_cliques(n, [other for other in kept if other != pair]))
+        if trial.error <= enough:
+            kept.remove(pair)
+            best = trial
+    for columns in best.pattern:
+        if len(columns) > 2:
+            faces = {*best.pattern, *combinations(columns, len(columns) - 1)} - {columns}
+            trial = fitted(_largest(list(faces)))
+            if trial.error <= enough:
+                best = trial
+    return best
+
+
+def _ranked(x: Array, y: Array, wide: Sequence[bool]) -> list[tuple[int, int]]:
+    """Pairs of columns, by the F statistic of the terms that have both in a polynomial of all columns."""
+    count, n = x.shape
+    degree = max(d for d in range(1, HIGHEST_JOINT + 1) if math.comb(n + d, d) <= MOST_TERMS * count or d == 1)
+    basis = _Basis(x, wide, (tuple(range(n)),), degree, degree)
+    q, r = np.linalg.qr(basis.values(x))
+    inverse = np.linalg.pinv(r)
+    c = inverse @ (q.T @ y)
+
+    def statistic(pair: tuple[int, int]) -> float:
+        group = (basis.exponents[:, list(pair)] > 0).all(1)
+        return float(np.sum(np.linalg.lstsq(inverse[group], c[group], rcond=1e-12)[0] ** 2)) / max(int(group.sum()), 1)
+
+    return sorted(combinations(range(n), 2), key=statistic, reverse=True)
+
+
+def _cliques(n: int, pairs: Sequence[tuple[int, int]]) -> Pattern:
+    """The largest sets of columns of which all pairs meet."""
+    sets = [(i,) for i in range(n)]
+    newest: list[tuple[int, ...]] = [(i,) for i in range(n)]
+    while newest:
+        newest = [(*one, j) for one in newest for j in range(one[-1] + 1, n) if all((i, j) in pairs for i in one)]
+        sets += newest
+    return _largest(sets)
+
+
+def _largest(sets: Sequence[tuple[int, ...]]) -> Pattern:
+    """Those that are in no other."""
+    return tuple(sorted(one for one in sets if not any(set(one) < set(other) for other in sets)))
+
+
+def _joined(pattern: Pattern) -> tuple[tuple[int, ...], ...]:
+    """The columns that terms join."""
+    blocks: list[set[int]] = []
+    for columns in pattern:
+        touched = [block for block in blocks if block & set(columns)]
+        blocks = [*(block for block in blocks if block not in touched), set(columns).union(*touched)]
+    return tuple(sorted(tuple(sorted(block)) for block in blocks))
+
+
+def _fitted(x: Array, y: Array, wide: Sequence[bool], pattern: Pattern) -> _Sum:
+    """The polynomial of a pattern, of the degree that misses the samples that were held out by the least."""
+    held = held_out(x)
+    best: _Sum | None = None
+    for degree in range(1, HIGHEST_JOINT + 1):
+        basis = _Basis(x, wide, pattern, degree, min(2 * degree, HIGHEST))
+        if best is not None and len(basis) > MOST_TERMS * len(y):
+            break
+        rows = basis.values(x)
+        q, r = np.linalg.qr(rows[~held])
+        c = np.linalg.lstsq(r, q.T @ y[~held], rcond=1e-13)[0]
+        error = float(np.sqrt(np.mean((rows[held] @ c - y[held]) ** 2))) / max(float(np.std(y)), 1e-300)
+        if best is None or error < best.error:
+            best = _Sum(pattern, basis, c, error)
+    assert best is not None
+    return best
+
+
+class Meeting(NamedTuple):
+    """Columns that meet in the terms of a sum that the labels of a form are, or nearly so; the parts, if it falls apart."""
+
+    error: float
+    form: Stage
+    pattern: Pattern
+    parts: Parts | None
+
+
+def summands(stage: Stage, most: int = 3) -> list[Meeting]:
+    """Sums that the labels are when they are changed, those that miss the least first."""
+    x = stage.x.numpy()
+    results: list[Meeting] = []
+    wides = wide_columns(x, stage.y.flatten().numpy())
+    for change in CHANGES:
+        form = stage.changed(change)
+        if form is None:
+            continue
+        found = min((interactions(x, form.y.flatten().numpy(), wide) for wide in wides), key=lambda one: one.error)
+        if found.error < SURE and len(found.pattern) > 1:
+            blocks = _joined(found.pattern)
+            results.append(Meeting(found.error, form, found.pattern, _summed(form, found, blocks) if len(blocks) > 1 else None))
+    return sorted(results, key=lambda one: max(one.error, CLOSE))[:most]
+
+
+def _summed(form: Stage, found: _Sum, blocks: tuple[tuple[int, ...], ...]) -> Parts:
+    basis, c = found.basis, found.c
+    rows, held_rows = (basis.values(x.numpy()) for x in (form.x, form.held_x))
+    of = [(basis.exponents[:, list(block)] > 0).any(1) for block in blocks]
+    stages = [_stage(form, block, rows[:, own] @ c[own], held_rows[:, own] @ c[own]) for block, own in zip(blocks, of, strict=True)]
+    return Parts(form, blocks, tuple(stages), False, float(c[~np.logical_or.reduce(of)].sum()), found.error)
+
+
+def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stage:
+    columns = list(block)
+    symbols = tuple(form.symbols[i] for i in block)
+    return Stage(
+        form.x[:, columns], torch.from_numpy(y)[:, None], form.held_x[:, columns], torch.from_numpy(held_y)[:, None], symbols, lambda e: e,
+        name=f"part {', '.join(map(str, symbols))} of {form.name}",
+    )  # fmt: skip
+
+
+def factors(stage: Stage) -> Parts | None:
+    """A product of functions of different columns that the labels are, beside a constant; None if they are not."""
+    x, y = stage.x.numpy(), stage.y.flatten().numpy()
+    n = x.shape[1]
+    everything = (tuple(range(n)),)
+    wide = wide_columns(x, y)[0]
+    basis, c, error = _fitted(x, y, wide, everything)
+    z = basis.columns(x)
+    inner = ((z > basis.low + 0.05 * (basis.high - basis.low)) & (z < basis.high - 0.05 * (basis.high - basis.low))).all(1)
+    value, slopes, mixed = _derivatives(basis, c, x[inner])
+    together = [(i,) for i in range(n)]
+    for i, j in combinations(range(n), 2):
+        first, second = value * mixed[i, j], slopes[i] * slopes[j]
+        if np.median(np.abs(first - second)) > MULTIPLIED * np.median(np.abs(first) + np.abs(second)):
+            together.append((i, j))
+    blocks = _joined(tuple(together))
+    if len(blocks) == 1:
+        return None
+    return _multiplied(stage, basis, c, blocks)
+
+
+def _derivatives(basis: _Basis, c: Array, x: Array) -> tuple[Array, list[Array], dict[tuple[int, int], Array]]:
+    """Value, slopes and mixed second derivatives by the columns as the basis has them."""
+    raise NotImplementedError
+
+
+def _multiplied(form: Stage, basis: _Basis, c: Array, blocks: tuple[tuple[int, ...], ...]) -> Parts | None:
+    raise NotImplementedError
