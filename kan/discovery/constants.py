@@ -31,7 +31,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.symbolic.evaluation import evaluator
+from kan.symbolic.evaluation import evaluate_expression, evaluator
 
 __all__ = ["Fitted", "complexity", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
 
@@ -41,6 +41,8 @@ REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
 RUNAWAY = 1e9
 """Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
+BENT = 0.01
+"""Deviation from a straight line, as a share of its own, below which a function may be one."""
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
 
@@ -183,6 +185,8 @@ def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y:
 def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
     """Leave out terms of sums and factors of products with constants in them for as long as the description becomes shorter.
 
+    Functions that are straight lines over the data become their arguments, likewise.
+
     Args:
         fit: of `fit_constants` to the same data.
         variables, x, y: as there.
@@ -196,11 +200,10 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
     """
     data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False))
     while True:
-        for shorter in _shorter(fit.template, set(fit.constants)):
+        for shorter, start in (*_shorter(fit), *_straighter(fit, data)):
             if data.stop():
                 return fit
-            rest = {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}
-            new = fit_constants(shorter, data.variables, data.x, data.y, start=rest, exact_bits=fit.exact_bits, evaluations=25)
+            new = fit_constants(shorter, data.variables, data.x, data.y, start=start, exact_bits=fit.exact_bits, evaluations=25)
             if new.bits + 2 * complexity(shorter) < fit.bits + 2 * complexity(fit.template):
                 fit = new
                 break
@@ -208,17 +211,52 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
             return fit
 
 
-def _shorter(template: sympy.Expr, constants: set[sympy.Symbol]) -> list[sympy.Expr]:
-    """The template without one of its terms or factors, the largest first."""
+_Start = tuple[sympy.Expr, dict[sympy.Symbol, float]]
+
+
+def _shorter(fit: Fitted) -> list[_Start]:
+    """The template without one of its terms or factors, the largest first, and the constants that are left."""
     found: dict[sympy.Expr, int] = {}
-    for node in sympy.preorder_traversal(template):
+    for node in sympy.preorder_traversal(fit.template):
         if isinstance(node, sympy.Add | sympy.Mul):
             for part in node.args:
-                if part.free_symbols & constants:
-                    shorter = template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
+                if part.free_symbols & set(fit.constants):
+                    shorter = fit.template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
                     if not shorter.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
                         found.setdefault(shorter, complexity(part))
-    return sorted(found, key=lambda shorter: -found[shorter])
+    ranked = sorted(found, key=lambda shorter: -found[shorter])
+    return [(shorter, {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}) for shorter in ranked]
+
+
+def _straighter(fit: Fitted, data: _Data) -> list[_Start]:
+    """With ``u`` in the place of a function ``f(u)`` that hardly bends over the data, such as ``sin(0.001 x)``."""
+    columns = dict(zip(data.variables, data.x.unbind(1), strict=True))
+    found: list[_Start] = []
+    for node in sympy.preorder_traversal(fit.template):
+        function = isinstance(node, sympy.Function) or (isinstance(node, sympy.Pow) and not node.exp.has(*data.variables))
+        if not function or not node.args[0].has(*data.variables):
+            continue
+        terms = sympy.Add.make_args(node.args[0])
+        carried = [sorted(term.free_symbols & set(fit.constants), key=str) for term in terms]
+        # A constant in front of every term takes up the slope, one alone what is added.
+        if not all(
+            len(symbols) == 1 and (term / symbols[0]).has(symbols[0]) is False for term, symbols in zip(terms, carried, strict=True)
+        ):
+            continue
+        u, f = (
+            evaluate_expression(part.xreplace({s: sympy.Float(v, 17) for s, v in fit.constants.items()}), columns, data.y)
+            for part in (node.args[0], node)
+        )
+        centred = u - u.mean()
+        slope = float(centred @ f / centred.square().sum().clamp_min(1e-300))
+        bend = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
+        if not bend < BENT:
+            continue
+        start = dict(fit.constants)
+        for term, (symbol,) in zip(terms, carried, strict=True):
+            start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
+        found.append((fit.template.xreplace({node: node.args[0]}), start))
+    return found
 
 
 def complexity(formula: sympy.Expr) -> int:

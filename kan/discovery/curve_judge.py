@@ -96,6 +96,11 @@ class Judge:
             else:
                 self.pool.append((bits, n, formula))
 
+    @property
+    def least(self) -> float:
+        """Error of the formula that is nearest to the labels."""
+        return min((curve.rmse for curve in self.found.values()), default=math.inf)
+
     def best(self) -> list[Curve]:
         """All that were found; if none is exact, with the best ones of those that looked less good."""
         if not self.explained:

@@ -78,6 +78,7 @@ def curves(
     *,
     library: Sequence[str] | Mapping[str, Any] | None = None,
     noise: float | None = None,
+    enough: float = 0.0,
     stop: Callable[[], bool] = _never,
 ) -> list[Curve]:
     """Formulas for a curve, the best first.
@@ -88,6 +89,7 @@ def curves(
         symbol: what formulas are written in.
         library: names of the functions that may occur, or a dictionary like ``SYMBOLIC_LIB``; then there are no others, and no quotients.
         noise: standard deviation of the errors of `y`, if known.
+        enough: root mean squared error that ends the search.
         stop: asked between batches; what was found so far is returned when it says so.
 
     Returns:
@@ -112,7 +114,7 @@ def curves(
     if varies:
         for batch in _stages(judge, library):
             judge.consider(batch)
-            if stop() or judge.exact or (batch.last and judge.explained):
+            if stop() or judge.exact or (batch.last and judge.explained) or judge.least <= enough:
                 break
     return judge.best()
 

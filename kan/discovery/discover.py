@@ -53,6 +53,8 @@ WELL = 0.05
 """Share of the labels' deviation that a reduction of the variables may miss; others are looked at last."""
 FITS = 1e-3
 """As much for sums of products, which fit more."""
+CERTAIN = 1e-5
+"""Share below which curves are worth a longer look."""
 SURE = 1e-7
 """Share below which it is hardly chance."""
 MOST_FORMS = 4
@@ -284,13 +286,16 @@ class _Hunt:
                     terms = self.split(form, pattern)
                     if terms.error < SURE:
                         self.terms(form, terms, allowed)
+                        found.append((terms.error, len(found), form, terms))
                         break
                     if terms.error < allowed:
                         found.append((terms.error, len(found), form, terms))
             found.sort(key=lambda one: one[:2])
-            for error, _, form, terms in found[:MOST_FORMS]:
-                if error < 100 * found[0][0]:
-                    self.terms(form, terms, allowed)
+            close = [one for one in found[:MOST_FORMS] if one[0] < 100 * found[0][0]]
+            for thorough in (False, True):
+                for error, _, form, terms in close:
+                    if error < CERTAIN if thorough else error >= SURE:
+                        self.terms(form, terms, allowed, thorough)
 
     def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
         return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts)
@@ -307,6 +312,8 @@ class _Hunt:
                         self.terms(meeting.form, self.split(meeting.form, pattern, STARTS), max(FITS, 1.5 * meeting.error), thorough=True)
                 if meeting.parts is not None and not self.done():
                     self.combined(meeting.parts)
+            if len(stage.symbols) > 2 and not self.done() and (parts := factors(stage)) is not None:
+                self.combined(parts)
 
     def combined(self, parts: Parts) -> None:
         """Laws of parts, each looked for alone."""

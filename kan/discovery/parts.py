@@ -5,10 +5,10 @@ Which columns meet is read off a polynomial of all of them. The sum of squares g
 three, says whether these interact (functional analysis of variance). The largest sets of columns that do are the terms of the law, and
 columns that no term joins are parts that can be looked at alone: ``y = sum_b f_b(x_b)`` or, for other labels, a function of that.
 
-For a product ``y = prod_b f_b(x_b)`` the second derivatives say as much: ``f f_ij = f_i f_j`` for columns of different factors.
+For a product ``y = prod_b f_b(x_b)`` second derivatives say as much: ``f f_ij = f_i f_j`` for columns i and j of different factors.
 
-The parts are polynomials to begin with, with many terms, for they have few columns. What they miss is the noise of the problems that they
-are the labels of.
+The parts are polynomials to begin with, with many terms, for they have few columns. What these miss is left in the labels of each part, as
+the noise that it is for them.
 
 References
     G. Hooker, "Discovering additive structure in black box functions", 2004, doi:10.1145/1014052.1014122.
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from kan.discovery.ridge import Array, Mask, Polynomials, held_out, wide_columns
+from kan.discovery.ridge import Array, Polynomials, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Stage
 from kan.discovery.terms import Curves, Pattern
 
@@ -38,12 +38,23 @@ AS_GOOD = 1.03
 """Ratio of errors up to which fewer terms are as good."""
 ROUND_OFF = 1e-11
 """Share of the labels' deviation that polynomials miss in any case."""
+FEW_TERMS = 260
+SAMPLES = 2000
+"""At most."""
 HIGHEST = 16
-HIGHEST_JOINT = 12
+"""Degree in one column."""
+DEGREES = (1, 2, 3, 4, 6, 8, 10, 12)
+"""Of products of several."""
+PATIENCE = 3
+"""Pairs of columns that are added in vain before the search for more ends."""
 SURE = 0.02
 """Share of the labels' deviation that parts may miss."""
-MULTIPLIED = 0.15
-"""``|f f_ij - f_i f_j|`` as a share of ``|f f_ij| + |f_i f_j|`` below which columns belong to different factors."""
+INSIDE = 400
+"""Samples that derivatives are compared at."""
+FAR = 0.5
+"""Share of the labels' deviation that a polynomial of all columns may miss for that."""
+MUCH = 3.0
+"""Factor by which fewer columns in each of several factors may be worse."""
 SWEEPS = 4
 CLOSE = 1e-8
 """Errors below which forms are as good as each other."""
@@ -95,7 +106,11 @@ class _Basis:
         return len(self.exponents)
 
     def values(self, x: Array) -> Array:
-        z = (2 * self.columns(x) - self.low - self.high) / np.maximum(self.high - self.low, 1e-300)
+        return self.values_at(self.columns(x))
+
+    def values_at(self, z: Array) -> Array:
+        """At columns, of which logarithms have been taken."""
+        z = (2 * z - self.low - self.high) / np.maximum(self.high - self.low, 1e-300)
         tables = [np.polynomial.chebyshev.chebvander(column, int(order.max())) for column, order in zip(z.T, self.exponents.T, strict=True)]
         return np.asarray(math.prod(table[:, order] for table, order in zip(tables, self.exponents.T, strict=True)))
 
@@ -129,11 +144,13 @@ def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
     kept: list[tuple[int, int]] = []
     best = fitted(_cliques(n, kept))
     for m in range(1, len(pairs) + 1):
-        if best.error < ROUND_OFF:
+        if best.error < ROUND_OFF or m > len(kept) + PATIENCE:
             break
         trial = fitted(_cliques(n, pairs[:m]))
         if trial.error < best.error:
             kept, best = pairs[:m], trial
+    if best.error > SURE:
+        return best
     enough = max(best.error, ROUND_OFF) * AS_GOOD
     for pair in kept[::-1]:  # one that stands before another that matters need not matter
         trial = fitted(_cliques(n, [other for other in kept if other != pair]))
@@ -152,7 +169,7 @@ def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
 def _ranked(x: Array, y: Array, wide: Sequence[bool]) -> list[tuple[int, int]]:
     """Pairs of columns, by the F statistic of the terms that have both in a polynomial of all columns."""
     count, n = x.shape
-    degree = max(d for d in range(1, HIGHEST_JOINT + 1) if math.comb(n + d, d) <= MOST_TERMS * count or d == 1)
+    degree = max(d for d in DEGREES if math.comb(n + d, d) <= min(MOST_TERMS * count, FEW_TERMS) or d == 1)
     basis = _Basis(x, wide, (tuple(range(n)),), degree, degree)
     q, r = np.linalg.qr(basis.values(x))
     inverse = np.linalg.pinv(r)
@@ -167,8 +184,8 @@ def _ranked(x: Array, y: Array, wide: Sequence[bool]) -> list[tuple[int, int]]:
 
 def _cliques(n: int, pairs: Sequence[tuple[int, int]]) -> Pattern:
     """The largest sets of columns of which all pairs meet."""
-    sets = [(i,) for i in range(n)]
     newest: list[tuple[int, ...]] = [(i,) for i in range(n)]
+    sets = newest.copy()
     while newest:
         newest = [(*one, j) for one in newest for j in range(one[-1] + 1, n) if all((i, j) in pairs for i in one)]
         sets += newest
@@ -193,9 +210,9 @@ def _fitted(x: Array, y: Array, wide: Sequence[bool], pattern: Pattern) -> _Sum:
     """The polynomial of a pattern, of the degree that misses the samples that were held out by the least."""
     held = held_out(x)
     best: _Sum | None = None
-    for degree in range(1, HIGHEST_JOINT + 1):
+    for degree in DEGREES:
         basis = _Basis(x, wide, pattern, degree, min(2 * degree, HIGHEST))
-        if best is not None and len(basis) > MOST_TERMS * len(y):
+        if best is not None and len(basis) > min(MOST_TERMS * len(y), FEW_TERMS):
             break
         rows = basis.values(x)
         q, r = np.linalg.qr(rows[~held])
@@ -218,25 +235,31 @@ class Meeting(NamedTuple):
 
 def summands(stage: Stage, most: int = 3) -> list[Meeting]:
     """Sums that the labels are when they are changed, those that miss the least first."""
-    x = stage.x.numpy()
+    few = slice(None, None, math.ceil(len(stage.x) / SAMPLES))
+    x = stage.x.numpy()[few]
     results: list[Meeting] = []
-    wides = wide_columns(x, stage.y.flatten().numpy())
+    wides = wide_columns(x, stage.y.flatten().numpy()[few])
     for change in CHANGES:
         form = stage.changed(change)
         if form is None:
             continue
-        found = min((interactions(x, form.y.flatten().numpy(), wide) for wide in wides), key=lambda one: one.error)
+        found = min((interactions(x, form.y.flatten().numpy()[few], wide) for wide in wides), key=lambda one: one.error)
         if found.error < SURE and len(found.pattern) > 1:
             blocks = _joined(found.pattern)
             results.append(Meeting(found.error, form, found.pattern, _summed(form, found, blocks) if len(blocks) > 1 else None))
+            if found.error < CLOSE:
+                break
     return sorted(results, key=lambda one: max(one.error, CLOSE))[:most]
 
 
 def _summed(form: Stage, found: _Sum, blocks: tuple[tuple[int, ...], ...]) -> Parts:
     basis, c = found.basis, found.c
-    rows, held_rows = (basis.values(x.numpy()) for x in (form.x, form.held_x))
     of = [(basis.exponents[:, list(block)] > 0).any(1) for block in blocks]
-    stages = [_stage(form, block, rows[:, own] @ c[own], held_rows[:, own] @ c[own]) for block, own in zip(blocks, of, strict=True)]
+    stages = []
+    rows = {name: basis.values(x.numpy()) for name, x in (("seen", form.x), ("held", form.held_x))}
+    missed = {"seen": form.y.flatten().numpy() - rows["seen"] @ c, "held": form.held_y.flatten().numpy() - rows["held"] @ c}
+    for block, own in zip(blocks, of, strict=True):
+        stages.append(_stage(form, block, *(rows[name][:, own] @ c[own] + missed[name] for name in rows)))
     return Parts(form, blocks, tuple(stages), False, float(c[~np.logical_or.reduce(of)].sum()), found.error)
 
 
@@ -251,29 +274,77 @@ def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stag
 
 def factors(stage: Stage) -> Parts | None:
     """A product of functions of different columns that the labels are, beside a constant; None if they are not."""
-    x, y = stage.x.numpy(), stage.y.flatten().numpy()
+    few = slice(None, None, math.ceil(len(stage.x) / SAMPLES))
+    x, y = stage.x.numpy()[few], stage.y.flatten().numpy()[few]
     n = x.shape[1]
-    everything = (tuple(range(n)),)
     wide = wide_columns(x, y)[0]
-    basis, c, error = _fitted(x, y, wide, everything)
-    z = basis.columns(x)
-    inner = ((z > basis.low + 0.05 * (basis.high - basis.low)) & (z < basis.high - 0.05 * (basis.high - basis.low))).all(1)
-    value, slopes, mixed = _derivatives(basis, c, x[inner])
-    together = [(i,) for i in range(n)]
-    for i, j in combinations(range(n), 2):
-        first, second = value * mixed[i, j], slopes[i] * slopes[j]
-        if np.median(np.abs(first - second)) > MULTIPLIED * np.median(np.abs(first) + np.abs(second)):
-            together.append((i, j))
-    blocks = _joined(tuple(together))
-    if len(blocks) == 1:
+    found = _fitted(x, y, wide, (tuple(range(n)),))
+    if found.error > FAR:
         return None
-    return _multiplied(stage, basis, c, blocks)
+    several = [parts for blocks in _partitions(found, x) if (parts := _multiplied(stage, x, y, blocks, wide, found)) is not None]
+    least = min((parts.error for parts in several), default=0.0)
+    return next((parts for parts in several if parts.error <= MUCH * least), None)
 
 
-def _derivatives(basis: _Basis, c: Array, x: Array) -> tuple[Array, list[Array], dict[tuple[int, int], Array]]:
-    """Value, slopes and mixed second derivatives by the columns as the basis has them."""
-    raise NotImplementedError
+def _multiplied(stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...], ...], wide: Sequence[bool], found: _Sum) -> Parts | None:
+    """The product of functions of the columns in `blocks`; None if that is far from the labels."""
+    held = held_out(x)
+    best: tuple[float, Curves, list[_Basis], list[Array]] | None = None
+    for degree in DEGREES[3:]:
+        bases = [_Basis(x[:, list(block)], [wide[i] for i in block], (tuple(range(len(block))),), degree, degree) for block in blocks]
+        if sum(map(len, bases)) > min(MOST_TERMS * len(y), FEW_TERMS):
+            break
+        split = [np.linalg.qr(basis.values(x[:, list(block)])) for basis, block in zip(bases, blocks, strict=True)]
+        size = math.sqrt(len(y))
+        curves = Curves([q * size for q, _ in split], (tuple(range(len(blocks))),), y, held)
+        # Where all other columns are what they are where the labels are large, the law is a multiple of one factor.
+        middle = x[np.abs(y).argmax()]
+        for b, block in enumerate(blocks):
+            points = np.tile(middle, (len(x), 1))
+            points[:, list(block)] = x[:, list(block)]
+            curves.parts[0, b] = split[b][0].T @ (found.basis.values(points) @ found.c) / size
+        for _ in range(SWEEPS):
+            curves.sweep()
+        error = curves.sharpened() / max(float(np.std(y)), 1e-300)
+        if best is None or error < best[0]:
+            best = error, curves, bases, [r / size for _, r in split]
+    if best is None or best[0] > SURE:
+        return None
+    error, curves, bases, rests = best
+    labels: list[list[Array]] = [[] for _ in blocks]
+    for x_, y_ in ((stage.x.numpy(), stage.y.flatten().numpy()), (stage.held_x.numpy(), stage.held_y.flatten().numpy())):
+        values = [
+            basis.values(x_[:, list(block)]) @ np.linalg.solve(r, curves.parts[0, b])
+            for b, (block, basis, r) in enumerate(zip(blocks, bases, rests, strict=True))
+        ]
+        missed = y_ - curves.constant - math.prod(values)
+        for b, value in enumerate(values):
+            others = math.prod(values[:b] + values[b + 1 :])
+            labels[b].append(value + missed * others / (others**2 + (0.1 * np.std(others)) ** 2))
+    stages = tuple(_stage(stage, block, *both) for block, both in zip(blocks, labels, strict=True))
+    return Parts(stage, blocks, stages, True, curves.constant, error)
 
 
-def _multiplied(form: Stage, basis: _Basis, c: Array, blocks: tuple[tuple[int, ...], ...]) -> Parts | None:
-    raise NotImplementedError
+def _partitions(found: _Sum, x: Array) -> list[tuple[tuple[int, ...], ...]]:
+    """Blocks of columns, the finest first: those that depend on each other most, by ``f f_ij - f_i f_j``, are joined first."""
+    basis, n = found.basis, x.shape[1]
+    z = basis.columns(x)
+    width = basis.high - basis.low
+    z = z[((z > basis.low + 0.05 * width) & (z < basis.high - 0.05 * width)).all(1)][:INSIDE]
+    steps = 1e-3 * width * np.eye(n)
+
+    def value(at: Array) -> Array:
+        return np.asarray(basis.values_at(at) @ found.c)
+
+    f = value(z)
+    slopes = [value(z + step) - value(z - step) for step in steps]
+
+    def dependence(pair: tuple[int, int]) -> float:
+        (i, j), (a, b) = pair, (steps[pair[0]], steps[pair[1]])
+        bend = f * (value(z + a + b) - value(z + a - b) - value(z - a + b) + value(z - a - b))
+        both = slopes[i] * slopes[j]
+        return float(np.sum((bend - both) ** 2) / max(np.sum(bend**2 + both**2), 1e-300))
+
+    pairs = sorted(combinations(range(n), 2), key=dependence, reverse=True)
+    several = [_joined((*((i,) for i in range(n)), *pairs[:m])) for m in range(1, len(pairs))]
+    return [blocks for blocks in dict.fromkeys(several) if len(blocks) > 1]

@@ -150,6 +150,7 @@ class Curves:
 
     @property
     def curves(self) -> dict[tuple[int, int], Array]:
+        """Values ``(N,)`` for every term and column."""
         return {(t, i): self.bases[i] @ part for (t, i), part in self.parts.items()}
 
     def raised(self, bases: list[Array]) -> Curves:
@@ -160,6 +161,7 @@ class Curves:
         return other
 
     def begin(self, random: np.random.Generator) -> None:
+        """From random curves."""
         self.parts = {}
         for t, columns in enumerate(self.pattern):
             for i in columns:
@@ -207,6 +209,7 @@ class Curves:
         return math.prod((self.bases[j] @ self.parts[t, j] for j in self.pattern[t] if j != i), start=np.ones(len(self.y)))
 
     def residuals(self) -> Array:
+        """Of all samples."""
         curves = self.curves
         return self.y - self.constant - sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
 
@@ -344,7 +347,7 @@ def _names(
         if least < max(10 * floor, fuzz):
             break
     if thorough and least > max(10 * floor, fuzz) and not stop():
-        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, stop=stop)[:2]:
+        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=min(fuzz, 10 * floor), stop=stop)[:2]:
             bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
             results.append((bits, law.formula, float(law.formula.as_independent(symbol, as_Add=True)[0])))
     results.sort(key=lambda one: one[0])
