@@ -15,7 +15,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, product, zip_longest
 from typing import Any, NamedTuple, overload
 
@@ -37,6 +37,7 @@ from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
 from kan.discovery.units import Units, known_units, unit_reduction
 from kan.modes import threads
 from kan.network.network import Network
+from kan.symbolic.evaluation import evaluate_expression
 from kan.symbolic.library import resolve_library
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
@@ -68,6 +69,8 @@ MOST_INPUTS = 4
 MOST_STAGES = 3
 STARTS = 8
 """Of the curves of a pattern that a polynomial says the law has."""
+MOST_ROUNDS = 3
+"""Candidates whose residuals are looked at."""
 MOST_COMBINED = 4
 """Choices of formulas for the parts of a law."""
 MOST_SECONDS = 10.0
@@ -216,19 +219,23 @@ class _Hunt:
     known: Reduction | None = None
     whole: bool = True
     laws: list[Law] = field(default_factory=list)
+    explored: list[Law] = field(default_factory=list)
+    sure: list[tuple[Stage, Terms]] = field(default_factory=list)
+    noise: float = 0.0
 
     def run(self) -> None:
         stages = reduced(self.root, self.known)
         near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
         far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
-        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.products, small)]
-        plan += [(self.powers, far), (self.curves, far)]
-        plan += [(self.products, [stage for stage in (*near, *far) if stage not in small])]
+        others = [stage for stage in (*near, *far) if stage not in small]
+        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
+        plan += [(self.products, small), (self.closely, near), (self.powers, far), (self.curves, far), (self.products, others)]
         if self.whole:
-            plan.append((self.networks, near))
+            plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
         error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
         floor = error if noisy else 0.0
+        self.noise = floor / max(float(self.root.y.std()), 1e-300)
         for step, several in plan:
             if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
                 step(several)
@@ -286,16 +293,13 @@ class _Hunt:
                     terms = self.split(form, pattern)
                     if terms.error < SURE:
                         self.terms(form, terms, allowed)
-                        found.append((terms.error, len(found), form, terms))
                         break
                     if terms.error < allowed:
                         found.append((terms.error, len(found), form, terms))
             found.sort(key=lambda one: one[:2])
-            close = [one for one in found[:MOST_FORMS] if one[0] < 100 * found[0][0]]
-            for thorough in (False, True):
-                for error, _, form, terms in close:
-                    if error < CERTAIN if thorough else error >= SURE:
-                        self.terms(form, terms, allowed, thorough)
+            for error, _, form, terms in found[:MOST_FORMS]:
+                if error < 100 * found[0][0]:
+                    self.terms(form, terms, allowed)
 
     def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
         return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts)
@@ -315,9 +319,48 @@ class _Hunt:
             if len(stage.symbols) > 2 and not self.done() and (parts := factors(stage)) is not None:
                 self.combined(parts)
 
+    def closely(self, stages: Sequence[Stage]) -> None:
+        """Laws that are such sums for sure, and have curves of two functions."""
+        certain = sorted(self.sure, key=lambda one: (len(one[0].symbols), len(one[1].curves)))
+        self.sure.clear()
+        for form, terms in certain[:MOST_FORMS]:
+            self.terms(form, terms, CERTAIN, thorough=True)
+
+    def residuals(self, stages: Sequence[Stage]) -> None:
+        """What the best candidates leave, looked for as a law of its own that is added or multiplied; as often as that helps."""
+        for stage in stages:
+            deviation = float(stage.y.std())
+            for _ in range(MOST_ROUNDS):
+                near = [law for law in self.laws if law.formula is not None and law.held_out < FAR * deviation and law not in self.explored]
+                if self.done() or not near:
+                    return
+                law = min(near, key=lambda law: law.bits)
+                self.explored.append(law)
+                formula = law.formula
+                if formula is not None:
+                    self.beside(law, formula, stage, False)
+                    self.beside(law, formula, stage, True)
+
+    def beside(self, law: Law, formula: sympy.Expr, stage: Stage, divided: bool) -> None:
+        """The law and another one, added or in front."""
+        formula = formula.xreplace({symbol: inner for inner, symbol in self.judge.names.items()})
+        left = []
+        for x, y in ((stage.x, stage.y), (stage.held_x, stage.held_y)):
+            value = evaluate_expression(formula, dict(zip(stage.symbols, x.unbind(1), strict=True)), y).reshape(-1, 1)
+            left.append(y / value if divided else y - value)
+        if self.done() or not all(bool(values.isfinite().all()) for values in left):
+            return
+        rest = replace(stage, y=left[0], held_y=left[1], name=f"what {'divides' if divided else 'is left of'} {stage.name}")
+        meet = sympy.Mul if divided else sympy.Add
+        for other in self.law_of(rest, None):
+            if not self.done():
+                self.add(self.judge.law(stage.back(meet(formula, other)), law.held_out / self.judge.scale), rest.name)
+
     def combined(self, parts: Parts) -> None:
         """Laws of parts, each looked for alone."""
         form = parts.form
+        if parts.error > max(FITS, 3 * self.noise):
+            return
         noise = 2 * max(parts.error, 1e-9) * float(form.y.std())
         found = [self.law_of(stage, noise) for stage in parts.stages]
         for several in islice(product(*found), MOST_COMBINED):
@@ -325,7 +368,7 @@ class _Hunt:
                 meet = sympy.Mul if parts.product else sympy.Add
                 self.add(self.judge.law(form.back(sympy.Float(parts.constant, 17) + meet(*several)), parts.error), f"parts of {form.name}")
 
-    def law_of(self, stage: Stage, noise: float) -> list[sympy.Expr]:
+    def law_of(self, stage: Stage, noise: float | None) -> list[sympy.Expr]:
         """Formulas for a part, whose labels have errors."""
         names = dict(zip(stage.symbols, stage.symbols, strict=True))
         end = min(self.left(), MOST_SECONDS)
@@ -346,6 +389,8 @@ class _Hunt:
         """Name the curves that were found."""
         if self.done() or found.error > allowed:
             return
+        if found.error < CERTAIN and not thorough:
+            self.sure.append((form, found))
         for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough)[:2]:
             if not self.done():
                 self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")

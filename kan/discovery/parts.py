@@ -35,7 +35,9 @@ __all__ = ["Meeting", "Parts", "factors", "interactions", "summands"]
 MOST_TERMS = 0.4
 """Terms of a polynomial, as a share of the samples, at most."""
 AS_GOOD = 1.03
-"""Ratio of errors up to which fewer terms are as good."""
+"""Ratio of errors up to which fewer terms are as good, where noise may be all that is left."""
+NEARLY = 1e-4
+"""Share of the labels' deviation below which a term that matters would not be missed by so little: there the ratio is `MUCH`."""
 ROUND_OFF = 1e-11
 """Share of the labels' deviation that polynomials miss in any case."""
 FEW_TERMS = 260
@@ -151,7 +153,7 @@ def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
             kept, best = pairs[:m], trial
     if best.error > SURE:
         return best
-    enough = max(best.error, ROUND_OFF) * AS_GOOD
+    enough = max(best.error, ROUND_OFF) * (AS_GOOD if best.error > NEARLY else MUCH)
     for pair in kept[::-1]:  # one that stands before another that matters need not matter
         trial = fitted(_cliques(n, [other for other in kept if other != pair]))
         if trial.error <= enough:

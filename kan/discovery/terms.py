@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, islice, product
 from typing import Any
 
@@ -23,8 +24,8 @@ from torch import Tensor
 from kan.discovery.constants import complexity, fit_constants
 from kan.discovery.curves import curves as laws_of
 from kan.discovery.ridge import Array, Mask, curve_bases, held_out, wide_columns
-from kan.discovery.stages import CHANGES
-from kan.discovery.suggest import DescriptionLength, fitted_candidates
+from kan.discovery.stages import CHANGES, Change
+from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
 
 __all__ = ["Curves", "Terms", "formulas", "patterns", "split"]
 
@@ -280,6 +281,8 @@ def formulas(
     curves = {place: torch.from_numpy(found.curves[place]) for place in places}
     names: dict[tuple[int, int], list[tuple[float, sympy.Expr]]] = {}
     for t, i in sorted(places, key=lambda place: -len(found.pattern[place[0]])):
+        if stop():
+            return []
         several = len(found.pattern[t]) > 1
         width = floor / sizes[t] * float(found.curves[t, i].std())
         names[t, i], offset = _names(x[:, i], curves[t, i], width, symbols[i], library, several, thorough, stop)
@@ -325,8 +328,8 @@ def _names(
     ]
     labels = torch.stack([values for _, values in meant], 1)
     # At its ends a curve is off by more than where samples were held out; small differences say nothing there.
-    fuzz = max(3 * floor, min(100 * floor, FUZZ * float(curve.std())))
-    results: list[tuple[float, sympy.Expr, float]] = []
+    fuzz = max(3 * floor, min(10 * floor, FUZZ * float(curve.std())))
+    found: list[tuple[float, int, Callable[[], sympy.Expr], float]] = []
     for n, power in enumerate(INNER if bool((x > 0).all()) else INNER[:1]):
         inputs = (x ** float(power))[:, None].expand_as(labels)
         least = math.inf
@@ -341,14 +344,18 @@ def _names(
                 least = min(least, off)
                 bits = EVIDENCE * math.log2(math.hypot(off, fuzz) + 1e-300) + candidate.bits - candidate.r2_loss
                 bits += 5.0 * (change is not OUTER[0]) + 3.0 * (n > 0)
-                a, b, c, d = (sympy.Float(number, 17) for number in (a, b, c, d))
-                inside = c * candidate.function.sympy_fun(a * symbol**power + b) + d
-                results.append((bits, sign * change.inverse(inside), float(d) if change is OUTER[0] else 0.0))
+                found.append((bits, len(found), partial(_written, candidate, sign, change, symbol**power), d * (change is OUTER[0])))
         if least < max(10 * floor, fuzz):
             break
     if thorough and least > max(10 * floor, fuzz) and not stop():
-        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=min(fuzz, 10 * floor), stop=stop)[:2]:
+        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=3 * floor, stop=stop)[:2]:
             bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
-            results.append((bits, law.formula, float(law.formula.as_independent(symbol, as_Add=True)[0])))
-    results.sort(key=lambda one: one[0])
-    return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0
+            offset = float(law.formula.as_independent(symbol, as_Add=True)[0])
+            found.append((bits, len(found), partial(sympy.sympify, law.formula), sign * offset))
+    found.sort(key=lambda one: one[:2])
+    return [(bits, write()) for bits, _, write, _ in found[:NAMED]], sign * found[0][3] if found else 0.0
+
+
+def _written(candidate: Candidate, sign: float, change: Change, argument: sympy.Expr) -> sympy.Expr:
+    a, b, c, d = (sympy.Float(number, 17) for number in candidate.affine.tolist())
+    return sign * change.inverse(c * candidate.function.sympy_fun(a * argument + b) + d)
