@@ -20,7 +20,7 @@ Candidates = list[dict[str, Any]]
 def ours(x: Any, y: Any, seconds: float, seed: int) -> Candidates:
     import kan
 
-    found = kan.discover(x, y, time_limit=seconds, seed=seed)
+    found = kan.discover(x, y, time_limit=seconds, seed=seed, progress=False)
     return [{"formula": text_of(one.formula), "verdict": one.verdict, "rmse": float(one.rmse)} for one in list(found)[:5]]
 
 

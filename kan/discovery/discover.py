@@ -12,6 +12,7 @@ Whatever the way to a formula, it is judged on the original data, see `kan.disco
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import sympy
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from tqdm import tqdm
 
 from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.curves import curves
@@ -73,8 +75,9 @@ MOST_ROUNDS = 3
 """Candidates whose residuals are looked at."""
 MOST_COMBINED = 4
 """Choices of formulas for the parts of a law."""
-MOST_SECONDS = 10.0
-"""For one part."""
+BAR = "{desc}: {n:.0f} of {total:.0f} s{postfix}"
+SHOWN = 90
+"""Letters of the best candidate in the progress bar."""
 
 
 class Discovery(Sequence[Law]):
@@ -126,7 +129,7 @@ def discover(
     time_limit: float = 60.0,
     noise: float | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Discovery:
     """Look for the law that `y` follows.
 
@@ -143,7 +146,7 @@ def discover(
         time_limit: in seconds.
         noise: standard deviation of the errors of `y`, if known.
         seed: of the networks. The same seed and data give the same candidates, unless the time limit ends the search.
-        progress: print a line per shape.
+        progress: whether there is a progress bar, with the seconds that passed, what is looked for, and the best candidate.
 
     Returns:
         The candidates. Ctrl-C ends the search with what was found.
@@ -179,14 +182,20 @@ def discover(
     names = {next(columns) if i in given.kept else symbol: symbol for i, symbol in enumerate(symbols)}
     judge = Judge(root, (x[outer], labels[outer]), names, float(labels.square().mean().sqrt()), noise, late)
     known = None if dimensions is None else _with_units(given, root, inner, dimensions)
-    hunt = _Hunt(root, judge, library, seed, late, left, progress, known)
     interrupted = False
-    try:
-        # With few numbers one thread is quicker than several, which wait for each other.
-        with threads(1), threadpool_limits(1):
+    # With few numbers one thread is quicker than several, which wait for each other.
+    with tqdm(total=time_limit, disable=not progress, bar_format=BAR) as bar, threads(1), threadpool_limits(1):
+
+        def tell(step: str, best: str) -> None:
+            bar.n = min(time_limit - left(), time_limit)
+            bar.set_description_str(step, refresh=False)
+            bar.set_postfix_str(best)
+
+        hunt = _Hunt(root, judge, library, seed, late, left, tell, known)
+        try:
             hunt.run()
-    except KeyboardInterrupt:
-        interrupted = True
+        except KeyboardInterrupt:
+            interrupted = True
     laws = hunt.laws
     for law in laws:
         if law.formula is None and law.trained is not None:
@@ -215,13 +224,14 @@ class _Hunt:
     seed: int
     late: Callable[[], bool]
     left: Callable[[], float]
-    progress: bool
+    tell: Callable[[str, str], None]
     known: Reduction | None = None
     whole: bool = True
     laws: list[Law] = field(default_factory=list)
     explored: list[Law] = field(default_factory=list)
     sure: list[tuple[Stage, Terms]] = field(default_factory=list)
     noise: float = 0.0
+    step: str = ""
 
     def run(self) -> None:
         stages = reduced(self.root, self.known)
@@ -230,15 +240,23 @@ class _Hunt:
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         others = [stage for stage in (*near, *far) if stage not in small]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
-        plan += [(self.products, small), (self.closely, near), (self.powers, far), (self.curves, far), (self.products, others)]
+        plan.append((self.products, small))
         if self.whole:
+            plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others)]
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
         error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
         floor = error if noisy else 0.0
         self.noise = floor / max(float(self.root.y.std()), 1e-300)
         for step, several in plan:
             if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
+                self.step = step.__name__
+                self.show()
                 step(several)
+
+    def show(self, how: str = "") -> None:
+        """What is looked for, where the last candidate came from, and the best one so far."""
+        best = min(self.laws, key=lambda law: law.bits, default=None)
+        self.tell(textwrap.shorten(f"{self.step} {how}", SHOWN // 2), "" if best is None else textwrap.shorten(str(best), SHOWN))
 
     def done(self) -> bool:
         return self.late() or any(law.verdict == "exact" for law in self.laws)
@@ -246,8 +264,7 @@ class _Hunt:
     def add(self, law: Law | None, how: str) -> None:
         if law is not None:
             self.laws.append(law)
-            if self.progress:
-                print(f"{how}: {law}")
+            self.show(how)
 
     def powers(self, stages: Sequence[Stage]) -> None:
         """Laws that are a power product."""
@@ -371,16 +388,8 @@ class _Hunt:
     def law_of(self, stage: Stage, noise: float | None) -> list[sympy.Expr]:
         """Formulas for a part, whose labels have errors."""
         names = dict(zip(stage.symbols, stage.symbols, strict=True))
-        end = min(self.left(), MOST_SECONDS)
-        begun = time.monotonic()
-
-        def left() -> float:
-            return end - (time.monotonic() - begun)
-
-        judge = Judge(
-            stage, (stage.held_x, stage.held_y), names, float(stage.y.square().mean().sqrt()), noise, lambda: left() <= 0, exactly=False
-        )
-        hunt = _Hunt(stage, judge, self.library, self.seed, judge.late, left, self.progress, whole=False)
+        judge = Judge(stage, (stage.held_x, stage.held_y), names, float(stage.y.square().mean().sqrt()), noise, self.late, exactly=False)
+        hunt = _Hunt(stage, judge, self.library, self.seed, self.late, self.left, lambda step, best: None, whole=False)
         hunt.run()
         laws = sorted(distinct(hunt.laws), key=lambda law: (law.verdict != "exact", law.bits))
         return [law.formula for law in laws if law.formula is not None][:2]

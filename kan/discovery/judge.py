@@ -8,11 +8,11 @@ it is a formula whose error on samples that no fit has seen is round-off, or, wh
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count, repeat
 from typing import NamedTuple
 
 import sympy
@@ -32,8 +32,8 @@ ROUND_OFF = 1e-10
 """Share of the labels' root mean square below which an error is round-off."""
 
 
-UNSURE = 4.0
-"""Seconds to make constants exact of a formula that misses the labels by more than round-off."""
+UNSURE = 60
+"""Trials to make constants exact of a formula that misses the labels by more than round-off."""
 SIMPLIFIED = 5.0
 """Seconds for sympy to find a shorter form of an exact law."""
 LARGEST = 80
@@ -128,10 +128,10 @@ class Judge:
         root, formula = self.root, _unfolded(formula)
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
         if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
-            begun, sure = time.monotonic(), fitted.rmse <= ROUND_OFF * self.scale
+            trials = count() if fitted.rmse > ROUND_OFF * self.scale else repeat(0)
 
             def stop() -> bool:
-                return self.late() or (not sure and time.monotonic() - begun > UNSURE)
+                return next(trials) > UNSURE or self.late()
 
             fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=stop)
             if self.exactly:
