@@ -298,7 +298,7 @@ class _Problem:
         """``f(x_n) - y_n``."""
         with torch.no_grad():
             found = self._value({symbol: self.y.new_full((), value) for symbol, value in zip(self.symbols, values, strict=True)})
-        return np.asarray(torch.where(found.isfinite(), found - self.y, REFUSED).numpy())
+        return np.asarray(torch.where(found.isfinite(), found - self.y, REFUSED).clamp(-REFUSED, REFUSED).numpy())
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """``(N, P)``: every sample has constants of its own, so that one backward pass gives all rows."""
@@ -309,7 +309,7 @@ class _Problem:
             total = self._value(dict(zip(self.symbols, own, strict=True))).sum()
             columns = torch.autograd.grad(total, own, allow_unused=True, materialize_grads=True)
         found = torch.stack(columns, 1)
-        return np.asarray(torch.where(found.isfinite(), found, 0.0).numpy())
+        return np.asarray(torch.where(found.isfinite(), found, 0.0).clamp(-REFUSED, REFUSED).numpy())
 
     def _value(self, constants: Mapping[sympy.Symbol, Tensor]) -> Tensor:
         return self.value({**self.columns, **constants}, self.y).expand(len(self.y))

@@ -349,6 +349,6 @@ def _names(
     if thorough and least > max(10 * floor, fuzz) and not stop():
         for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=min(fuzz, 10 * floor), stop=stop)[:2]:
             bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
-            results.append((bits, law.formula, float(law.formula.as_independent(symbol, as_Add=True)[0])))
+            results.append((bits, law.formula, sign * float(law.formula.as_independent(symbol, as_Add=True)[0])))
     results.sort(key=lambda one: one[0])
     return [one[:2] for one in results[:NAMED]], sign * results[0][2] if results else 0.0
