@@ -252,10 +252,11 @@ def _straighter(fit: Fitted, data: _Data) -> list[_Start]:
         bend = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
         if not bend < BENT:
             continue
-        start = dict(fit.constants)
+        straight = fit.template.xreplace({node: node.args[0]})
+        start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # an exponent goes
         for term, (symbol,) in zip(terms, carried, strict=True):
             start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
-        found.append((fit.template.xreplace({node: node.args[0]}), start))
+        found.append((straight, start))
     return found
 
 
