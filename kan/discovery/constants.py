@@ -252,10 +252,11 @@ def _straighter(fit: Fitted, data: _Data) -> list[_Start]:
         bend = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
         if not bend < BENT:
             continue
-        start = dict(fit.constants)
+        straight = fit.template.xreplace({node: node.args[0]})
+        start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # an exponent goes
         for term, (symbol,) in zip(terms, carried, strict=True):
             start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
-        found.append((fit.template.xreplace({node: node.args[0]}), start))
+        found.append((straight, start))
     return found
 
 
@@ -298,7 +299,7 @@ class _Problem:
         """``f(x_n) - y_n``."""
         with torch.no_grad():
             found = self._value({symbol: self.y.new_full((), value) for symbol, value in zip(self.symbols, values, strict=True)})
-        return np.asarray(torch.where(found.isfinite(), found - self.y, REFUSED).numpy())
+        return np.asarray(torch.where(found.isfinite(), found - self.y, REFUSED).clamp(-REFUSED, REFUSED).numpy())
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """``(N, P)``: every sample has constants of its own, so that one backward pass gives all rows."""
@@ -309,7 +310,7 @@ class _Problem:
             total = self._value(dict(zip(self.symbols, own, strict=True))).sum()
             columns = torch.autograd.grad(total, own, allow_unused=True, materialize_grads=True)
         found = torch.stack(columns, 1)
-        return np.asarray(torch.where(found.isfinite(), found, 0.0).numpy())
+        return np.asarray(torch.where(found.isfinite(), found, 0.0).clamp(-REFUSED, REFUSED).numpy())
 
     def _value(self, constants: Mapping[sympy.Symbol, Tensor]) -> Tensor:
         return self.value({**self.columns, **constants}, self.y).expand(len(self.y))

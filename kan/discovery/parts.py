@@ -1,11 +1,12 @@
 r"""Laws that fall apart: sums and products of functions of few columns each.
 
 Which columns meet is read off a polynomial of all of them. The sum of squares grows by ``c_S' [(B'B)^{-1}]_SS^{-1} c_S`` when the terms
-``S`` are left out of least squares with the basis ``B`` and coefficients ``c``; an F statistic of all terms that have two columns, or
-three, says whether these interact (functional analysis of variance). The largest sets of columns that do are the terms of the law, and
-columns that no term joins are parts that can be looked at alone: ``y = sum_b f_b(x_b)`` or, for other labels, a function of that.
+``S`` are left out of least squares with the basis ``B`` and coefficients ``c``; an F statistic of all terms that have two columns says
+which pairs may interact (functional analysis of variance). The largest sets of columns that do are the terms of the law, and columns that
+no term joins are parts that can be looked at alone: ``y = sum_b f_b(x_b)`` or, for other labels, a function of that.
 
-For a product ``y = prod_b f_b(x_b)`` second derivatives say as much: ``f f_ij = f_i f_j`` for columns i and j of different factors.
+For a product ``y = c + prod_b f_b(x_b)`` second derivatives say as much: ``(y - c) y_ij = y_i y_j`` for columns i and j of different
+factors.
 
 The parts are polynomials to begin with, with many terms, for they have few columns. What these miss is left in the labels of each part, as
 the noise that it is for them.
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kan.discovery.ridge import Array, Polynomials, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Stage
@@ -99,7 +101,7 @@ class _Basis:
                 chosen.add(tuple(map(int, full)))
         for i in range(n):
             chosen |= {tuple(d * (j == i) for j in range(n)) for d in range(alone + 1)}
-        self.exponents = np.array(sorted(chosen))
+        self.exponents = np.array(sorted(chosen))  # the constant is the first
 
     def columns(self, x: Array) -> Array:
         return np.stack([np.log(np.maximum(c, 1e-300)) if log else c for c, log in zip(x.T, self.wide, strict=True)], 1)
@@ -237,7 +239,7 @@ class Meeting(NamedTuple):
 
 def summands(stage: Stage, most: int = 3) -> list[Meeting]:
     """Sums that the labels are when they are changed, those that miss the least first."""
-    few = slice(None, None, math.ceil(len(stage.x) / SAMPLES))
+    few = _few(len(stage.x))
     x = stage.x.numpy()[few]
     results: list[Meeting] = []
     wides = wide_columns(x, stage.y.flatten().numpy()[few])
@@ -254,15 +256,22 @@ def summands(stage: Stage, most: int = 3) -> list[Meeting]:
     return sorted(results, key=lambda one: max(one.error, CLOSE))[:most]
 
 
+def _few(count: int) -> NDArray[np.int64]:
+    """Places of `SAMPLES` samples at most, by chance, lest they keep step with a grid."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:SAMPLES])
+
+
 def _summed(form: Stage, found: _Sum, blocks: tuple[tuple[int, ...], ...]) -> Parts:
     basis, c = found.basis, found.c
-    of = [(basis.exponents[:, list(block)] > 0).any(1) for block in blocks]
-    stages = []
-    rows = {name: basis.values(x.numpy()) for name, x in (("seen", form.x), ("held", form.held_x))}
-    missed = {"seen": form.y.flatten().numpy() - rows["seen"] @ c, "held": form.held_y.flatten().numpy() - rows["held"] @ c}
-    for block, own in zip(blocks, of, strict=True):
-        stages.append(_stage(form, block, *(rows[name][:, own] @ c[own] + missed[name] for name in rows)))
-    return Parts(form, blocks, tuple(stages), False, float(c[~np.logical_or.reduce(of)].sum()), found.error)
+    labels: list[list[Array]] = [[] for _ in blocks]
+    for x, y in ((form.x.numpy(), form.y.flatten().numpy()), (form.held_x.numpy(), form.held_y.flatten().numpy())):
+        rows = basis.values(x)
+        missed = y - rows @ c
+        for part, block in zip(labels, blocks, strict=True):
+            own = (basis.exponents[:, list(block)] > 0).any(1)
+            part.append(rows[:, own] @ c[own] + missed)
+    stages = tuple(_stage(form, block, *both) for block, both in zip(blocks, labels, strict=True))
+    return Parts(form, blocks, stages, False, float(c[0]), found.error)
 
 
 def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stage:
@@ -276,20 +285,22 @@ def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stag
 
 def factors(stage: Stage) -> Parts | None:
     """A product of functions of different columns that the labels are, beside a constant; None if they are not."""
-    few = slice(None, None, math.ceil(len(stage.x) / SAMPLES))
+    few = _few(len(stage.x))
     x, y = stage.x.numpy()[few], stage.y.flatten().numpy()[few]
     n = x.shape[1]
     wide = wide_columns(x, y)[0]
     found = _fitted(x, y, wide, (tuple(range(n)),))
     if found.error > FAR:
         return None
-    several = [parts for blocks in _partitions(found, x) if (parts := _multiplied(stage, x, y, blocks, wide, found)) is not None]
+    several = [parts for one in _partitions(found, x) if (parts := _multiplied(stage, x, y, *one, wide, found)) is not None]
     least = min((parts.error for parts in several), default=0.0)
     return next((parts for parts in several if parts.error <= MUCH * least), None)
 
 
-def _multiplied(stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...], ...], wide: Sequence[bool], found: _Sum) -> Parts | None:
-    """The product of functions of the columns in `blocks`; None if that is far from the labels."""
+def _multiplied(
+    stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...], ...], constant: float, wide: Sequence[bool], found: _Sum
+) -> Parts | None:
+    """The product of functions of the columns in `blocks`, with or without a constant; None if that is far from the labels."""
     held = held_out(x)
     best: tuple[float, Curves, list[_Basis], list[Array]] | None = None
     for degree in DEGREES[3:]:
@@ -298,18 +309,21 @@ def _multiplied(stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...],
             break
         split = [np.linalg.qr(basis.values(x[:, list(block)])) for basis, block in zip(bases, blocks, strict=True)]
         size = math.sqrt(len(y))
-        curves = Curves([q * size for q, _ in split], (tuple(range(len(blocks))),), y, held)
-        # Where all other columns are what they are where the labels are large, the law is a multiple of one factor.
-        middle = x[np.abs(y).argmax()]
-        for b, block in enumerate(blocks):
-            points = np.tile(middle, (len(x), 1))
-            points[:, list(block)] = x[:, list(block)]
-            curves.parts[0, b] = split[b][0].T @ (found.basis.values(points) @ found.c) / size
-        for _ in range(SWEEPS):
-            curves.sweep()
-        error = curves.sharpened() / max(float(np.std(y)), 1e-300)
-        if best is None or error < best[0]:
-            best = error, curves, bases, [r / size for _, r in split]
+        for beside in (0.0, constant):
+            curves = Curves([q * size for q, _ in split], (tuple(range(len(blocks))),), y, held)
+            # Where all other columns are what they are where the labels are large, the law is a multiple of one factor.
+            middle = x[np.abs(y - beside).argmax()]
+            for b, block in enumerate(blocks):
+                points = np.tile(middle, (len(x), 1))
+                points[:, list(block)] = x[:, list(block)]
+                curves.parts[0, b] = split[b][0].T @ (found.basis.values(points) @ found.c - beside) / size
+            for _ in range(SWEEPS):
+                curves.sweep()
+            error = curves.sharpened() / max(float(np.std(y)), 1e-300)
+            if best is None or error < best[0]:
+                best = error, curves, bases, [r / size for _, r in split]
+            if error < SURE:
+                break
     if best is None or best[0] > SURE:
         return None
     error, curves, bases, rests = best
@@ -327,8 +341,12 @@ def _multiplied(stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...],
     return Parts(stage, blocks, stages, True, curves.constant, error)
 
 
-def _partitions(found: _Sum, x: Array) -> list[tuple[tuple[int, ...], ...]]:
-    """Blocks of columns, the finest first: those that depend on each other most, by ``f f_ij - f_i f_j``, are joined first."""
+def _partitions(found: _Sum, x: Array) -> list[tuple[tuple[tuple[int, ...], ...], float]]:
+    """Blocks of columns, the finest first, but for columns that are all alone, and the constant beside the product.
+
+    Those that depend on each other most, by ``f f_ij - f_i f_j``, are joined first; the same with the constant c for which
+    ``(f - c) f_ij - f_i f_j`` is least.
+    """
     basis, n = found.basis, x.shape[1]
     z = basis.columns(x)
     width = basis.high - basis.low
@@ -340,13 +358,27 @@ def _partitions(found: _Sum, x: Array) -> list[tuple[tuple[int, ...], ...]]:
 
     f = value(z)
     slopes = [value(z + step) - value(z - step) for step in steps]
-
-    def dependence(pair: tuple[int, int]) -> float:
-        (i, j), (a, b) = pair, (steps[pair[0]], steps[pair[1]])
-        bend = f * (value(z + a + b) - value(z + a - b) - value(z - a + b) + value(z - a - b))
+    pairs = list(combinations(range(n), 2))
+    bends, off, apart = {}, {}, {}
+    for i, j in pairs:
+        a, b = steps[i], steps[j]
+        bend = value(z + a + b) - value(z + a - b) - value(z - a + b) + value(z - a - b)
         both = slopes[i] * slopes[j]
-        return float(np.sum((bend - both) ** 2) / max(np.sum(bend**2 + both**2), 1e-300))
+        bends[i, j], off[i, j] = bend, f * bend - both
+        size = max(float(np.sum((f * bend) ** 2 + both**2)), 1e-300)
+        beside = _multiple(bend, f * bend - both)
+        apart[i, j] = [float(np.sum((off[i, j] - c * bend) ** 2)) / size for c in (0.0, beside)]
+    several: list[tuple[tuple[int, ...], ...]] = []
+    for k in range(2):
+        ranked = sorted(pairs, key=lambda pair: apart[pair][k], reverse=True)
+        several += [_joined((*((i,) for i in range(n)), *ranked[:m])) for m in range(1, len(pairs))]
+    results = []
+    for blocks in sorted((blocks for blocks in dict.fromkeys(several) if len(blocks) > 1), key=len, reverse=True):
+        across = [pair for pair in pairs if not any(set(pair) <= set(block) for block in blocks)]
+        results.append((blocks, _multiple(*(np.concatenate([each[pair] for pair in across]) for each in (bends, off)))))
+    return results
 
-    pairs = sorted(combinations(range(n), 2), key=dependence, reverse=True)
-    several = [_joined((*((i,) for i in range(n)), *pairs[:m])) for m in range(1, len(pairs))]
-    return [blocks for blocks in dict.fromkeys(several) if len(blocks) > 1]
+
+def _multiple(of: Array, y: Array) -> float:
+    """By least squares."""
+    return float(of @ y) / max(float(of @ of), 1e-300)

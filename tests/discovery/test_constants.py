@@ -147,3 +147,49 @@ def test_dropping_stops_when_told_to() -> None:
     values = labels("x", points)
     fit = fit_constants(1.0 * x + sympy.Float(0.1) * y, VARIABLES, points, values)
     assert drop_terms(fit, VARIABLES, points, values, stop=lambda: True) is fit
+
+
+STRAIGHT = {
+    "1000.0*sin(0.001*x)": "x",
+    "1000.0*sin(0.001*x) + 0.5*y": "x + y/2",
+    "2.0*sin(0.001*x + 0.3) + y": "x/500 + y",
+    "(4000.0 + 0.005*x)**1.5": "253000 + 0.475*x",
+    "(4000.0 + 0.005*x)**1.5 + 1.0": "253000 + 0.475*x",
+    "(4000.0 + 0.005*x + 0.01*y)**1.5": "253000 + 0.475*x + 0.95*y",
+    "exp(300.0*sin(0.003*x) + 0.5*y)": "exp(x + y/2)",
+    "2.0*cos(1.5*y)*log(1000.0 + 0.9*x)": "cos(3*y/2)*(14 + x/500)",
+}
+
+
+@pytest.mark.parametrize("bent", STRAIGHT)
+def test_functions_that_hardly_bend_are_straightened(bent: str) -> None:
+    points = samples(200)
+    values = labels(STRAIGHT[bent], points)
+    fit = fit_constants(sympy.sympify(bent), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    true = sympy.sympify(STRAIGHT[bent])
+    assert {type(f) for f in found.formula.atoms(sympy.Function)} == {type(f) for f in true.atoms(sympy.Function)}
+    assert not found.formula.atoms(sympy.Pow) - true.atoms(sympy.Pow)
+    assert set(found.constants) == found.template.free_symbols - set(VARIABLES) and found.rmse < 1e-9 * found.scale
+
+
+@pytest.mark.parametrize("bent", ["sin(0.3*x)", "sin(0.1*x)", "(1.0 + 0.5*x)**1.5", "y + sin(0.05*x)", "exp(sin(0.2*x) + y)", "Abs(0.3*x)"])
+def test_functions_that_bend_stay(bent: str) -> None:
+    points = samples(200)
+    fit = fit_constants(sympy.sympify(bent), VARIABLES, points, labels(bent, points))
+    found = drop_terms(fit, VARIABLES, points, labels(bent, points))
+    assert found.template == fit.template
+
+
+def test_what_noise_hides_is_straight() -> None:
+    points = samples(200)
+    values = labels("sin(0.1*x)", points, 0.01)
+    fit = fit_constants(sympy.sympify("2.0*sin(0.05*x)"), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert not found.formula.atoms(sympy.sin) and float(found.formula.coeff(x)) == pytest.approx(0.1, abs=0.001)
+
+
+def test_values_that_are_huge_are_no_error() -> None:
+    points = samples(50)
+    fit = fit_constants(sympy.sympify("exp(400.0*x)**1.5"), VARIABLES, points, labels("x", points), evaluations=5)
+    assert math.isfinite(fit.rss) and fit.rmse > 1e90

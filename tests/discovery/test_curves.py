@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import sympy
@@ -132,6 +133,41 @@ def test_stop_is_asked_between_batches() -> None:
 
     found = curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, stop=stop)
     assert len(asked) <= 6 and len(found) >= 1
+
+
+def test_enough_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = points(-2, 2, 200)
+    batches: list[int] = []
+    consider = Judge.consider
+
+    def watched(self: Judge, batch: Batch) -> None:
+        batches.append(len(batch.formulas))
+        consider(self, batch)
+
+    monkeypatch.setattr(Judge, "consider", watched)
+    counts, errors = [], []
+    for enough in (0.0, 1e-20, 0.5, 10.0):
+        batches.clear()
+        found = curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"], noise=1e-3, enough=enough)
+        counts.append(len(batches))
+        errors.append(min(curve.rmse for curve in found))
+    assert counts == [3, 3, 2, 2]  # a constant, then one function, then two
+    assert max(errors[:2]) < 1e-3 < errors[2] <= 0.5
+
+
+def test_the_least_error_is_that_of_the_nearest_formula() -> None:
+    x = points(-1, 1, 50).sort().values
+    judge = Judge(x, torch.sin(x), z, None, lambda: False, True)
+    assert judge.least == math.inf
+    judge.consider(Batch([sympy.Float(0.1), 0.9 * z], math.inf))
+    assert judge.least == min(curve.rmse for curve in judge.best()) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wave_that_another_function_hides(seed: int) -> None:
+    x = 3 * torch.rand(256, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1.5
+    y = torch.tanh(2 * x) / 4 + 0.4 * torch.exp(-0.65 * x) * torch.sin(2.35 * x)
+    assert size(values(pair_formulas(x, y, z, "wave")[0], x) - y) < 1e-10
 
 
 def test_the_same_samples_give_the_same_formulas_and_stay_as_they_are() -> None:

@@ -147,3 +147,44 @@ def test_several_variables_become_one_and_products_do_not() -> None:
     assert found is not None and found.columns == (a + b + c,)
     assert translations(x[:, :2], x[:, 0] * x[:, 1], NAMES[:2]) is None
     assert translations(x[:, :1], np.sin(x[:, 0]), NAMES[:1]) is None
+
+
+PRODUCTS: dict[sympy.Expr, Callable[[Array], Array]] = {
+    a * b: lambda x: np.sin(x[:, 0] * x[:, 1]) + np.exp(x[:, 2]),
+    b * c: lambda x: np.tanh(x[:, 1] * x[:, 2]) * np.cos(x[:, 0]),
+    a * c: lambda x: np.exp(x[:, 0] * x[:, 2] / 2) + np.sin(2 * x[:, 1]) ** 2,
+}
+
+
+@pytest.mark.parametrize("column", PRODUCTS, ids=str)
+def test_products_of_columns_of_either_sign(column: sympy.Expr) -> None:
+    x = samples() - 2
+    y = PRODUCTS[column](x)
+    found = translations(x, y, NAMES)
+    assert found is not None and found.factor == 1 and found.error < 1e-4
+    assert set(found.columns) == {column, *set(NAMES) - column.free_symbols}
+    check(found, x, y)
+
+
+def test_products_of_several_columns_of_either_sign() -> None:
+    x = samples() - 2
+    found = translations(x, np.sin(2 * x.prod(1)), NAMES)
+    assert found is not None and found.columns == (a * b * c,)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda x: np.sin(x[:, 0]) * x[:, 1] + np.exp(x[:, 2]),
+        lambda x: np.exp(x[:, 0] * x[:, 1] ** 2) + np.sin(x[:, 2]),
+        lambda x: np.sin(x[:, 0] * x[:, 1]) + x[:, 0] ** 2 + x[:, 2],
+    ],
+)
+def test_no_products_where_there_are_none(law: Callable[[Array], Array]) -> None:
+    x = samples() - 2
+    assert translations(x, law(x), NAMES) is None
+
+
+def test_products_of_positive_columns_are_left_to_scalings() -> None:
+    x = samples()
+    assert translations(x, PRODUCTS[a * b](x), NAMES) is None

@@ -65,6 +65,14 @@ def test_what_is_held_out_lies_inside() -> None:
     assert (x[held].min(0) > x.min(0)).all() and (x[held].max(0) < x.max(0)).all()
 
 
+def test_of_columns_of_few_values_and_of_few_samples_some_are_held_out() -> None:
+    x = samples(3)
+    x[:, 1] = np.round(x[:, 1])
+    held = held_out(x)
+    assert 0.15 < held.mean() <= 0.2 and len(np.unique(x[held, 1])) == 3
+    assert all(1 <= held_out(samples(5, count=count)).sum() <= max(1, count / 4) for count in range(1, 12))
+
+
 def test_curve_bases_are_orthonormal_and_hold_the_logarithm_of_wide_columns() -> None:
     x = np.stack([np.linspace(-1, 1, 200), np.geomspace(1e-2, 1e2, 200)], 1)
     for basis, column in zip(curve_bases(x, (False, True), 6), (x[:, 0], np.log(x[:, 1])), strict=True):

@@ -146,3 +146,16 @@ def test_rewritten_forms_all_lead_back() -> None:
         given = dict(zip([label, *root.symbols], [form.y.flatten(), *root.x.unbind(1)], strict=True))
         torch.testing.assert_close(evaluate_expression(form.back(label), given, root.y), root.y.flatten())
     assert {len(form.symbols) for form in rewritten(stage(lambda a, b, c: a + b + c, 3))} == {3}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_changes_go_both_ways_wherever_they_are_allowed(change: Change) -> None:
+    sizes = torch.logspace(-3, 3, 200, dtype=torch.float64)
+    y = torch.cat([-sizes, torch.zeros(1, dtype=torch.float64), sizes])
+    y = y[change.allowed(y)]
+    assert len(y) >= 70
+    seen = change.forward(y)
+    assert bool(seen.isfinite().all())
+    torch.testing.assert_close(change.back(seen), y, rtol=1e-9, atol=1e-12)
+    label = sympy.Dummy(real=True)
+    torch.testing.assert_close(evaluate_expression(change.inverse(label), {label: seen}, seen), change.back(seen), rtol=1e-14, atol=1e-14)

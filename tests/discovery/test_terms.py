@@ -8,9 +8,10 @@ import pytest
 import sympy
 import torch
 
+from kan.discovery import terms
 from kan.discovery.constants import drop_terms, fit_constants, snap_constants
 from kan.discovery.ridge import Array
-from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
+from kan.discovery.terms import Curves, Pattern, Terms, _names, formulas, patterns, split
 
 a, b = SYMBOLS = sympy.symbols("a b", positive=True)
 
@@ -126,3 +127,98 @@ def test_naming_stops_when_told_to_and_keeps_to_the_library() -> None:
     assert formulas(points, values, found, SYMBOLS, stop=lambda: True) == []
     named = formulas(points, values, found, SYMBOLS, library=["x", "exp"])
     assert named and not any(formula.has(sympy.sin, sympy.cos) for _, formula in named) and named[0][0] > 1e-6
+
+
+def test_several_starts_are_tried_where_nothing_fits_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = samples(3) - 1.5
+    y = np.sin(9 * x.prod(1)) + np.cos(4 * x.sum(1))
+    seeds: list[float] = []
+    begin = Curves.begin
+
+    def watched(self: Curves, random: np.random.Generator) -> None:
+        begin(self, random)
+        seeds.append(float(self.parts[0, 0][0]))
+
+    monkeypatch.setattr(Curves, "begin", watched)
+    errors = []
+    for starts in (1, 2, 4):
+        seeds.clear()
+        errors.append(split(x, y, ((0, 1, 2),), starts=starts).error)
+        assert len(seeds) == len(set(seeds)) == starts
+    assert errors == sorted(errors, reverse=True) and errors[0] > errors[2] > 0.05
+    seeds.clear()
+    assert split(x, np.exp(x.sum(1)), ((0, 1, 2),), starts=4).error < 1e-9 and len(seeds) == 1
+    seeds.clear()
+    split(x, y, ((0,), (1,), (2,)), starts=4)
+    assert len(seeds) == 1  # a sum of curves of one column each has one optimum
+
+
+@pytest.mark.parametrize("pattern", [((0,), (1,)), ((0, 1),)], ids=str)
+def test_steep_curves_are_fitted_with_higher_degrees(pattern: Pattern, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = 3 * np.random.default_rng(0).uniform(-0.5, 0.5, (400, 2))
+    first, second = np.tanh(3 * x[:, 0]), 1 + x[:, 1] ** 2
+    y = first * second if len(pattern) == 1 else first + second
+    finer, few = split(x, y, pattern), split(x[:100], y[:100], pattern)
+    assert np.std(y - total(finer)) < 1e-3 * np.std(y)
+    monkeypatch.setattr(terms, "HIGHER", ())
+    coarse = split(x, y, pattern)
+    assert 1e-4 < coarse.error and finer.error < 0.02 * coarse.error
+    assert split(x[:100], y[:100], pattern).error == few.error  # where there are too few samples for that
+
+
+def test_curves_that_are_raised_are_the_same() -> None:
+    x = samples(2)
+    bases = [np.polynomial.legendre.legvander(2 * column - 3, 9) for column in x.T]
+    model = Curves([basis[:, :5] for basis in bases], ((0,), (0, 1)), x.sum(1), np.arange(300) % 5 == 3)
+    model.begin(np.random.default_rng(0))
+    model.constant = 0.25
+    finer = model.raised(bases)
+    assert finer.constant == 0.25 and {len(part) for part in finer.parts.values()} == {10}
+    np.testing.assert_allclose(finer.residuals(), model.residuals(), atol=1e-12)
+
+
+def test_curves_of_two_functions_are_named_if_one_asks_for_it() -> None:
+    x = np.random.default_rng(0).uniform(-2, 2, (150, 2))
+    y = np.tanh(1.6 * np.sin(2.2 * x[:, 0])) + x[:, 1]
+    points, values = torch.from_numpy(x), torch.from_numpy(y)
+    found = split(x, y, ((0,), (1,)))
+    for thorough in (False, True):
+        error, formula = formulas(points, values, found, SYMBOLS, ["x", "sin", "tanh"], thorough=thorough)[0]
+        assert (error < 1e-12) == thorough and formula.has(sympy.sin) >= thorough
+
+
+def names(x: Array, curve: Array, floor: float, library: list[str] | None, factor: bool, thorough: bool) -> tuple[list[sympy.Expr], float]:
+    found, offset = _names(torch.from_numpy(x), torch.from_numpy(curve), floor, a, library, factor, thorough, lambda: False)
+    bits = [one for one, _ in found]
+    assert bits == sorted(bits) and len(bits) <= 5
+    return [formula for _, formula in found], offset
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("thorough", [False, True])
+def test_what_is_added_to_a_function_is_told_with_its_sign(sign: int, thorough: bool) -> None:
+    x = 3 * samples(1)[:, 0] - 4.5
+    inside = np.sin(2.2 * x) if thorough else x
+    found, offset = names(x, sign * (2 + np.tanh(1.6 * inside)), 1e-9, ["x", "tanh", "sin"], False, thorough)
+    assert offset == pytest.approx(float(found[0].as_independent(a, as_Add=True)[0]), abs=1e-12) and sign * offset > 1
+    np.testing.assert_allclose(sympy.lambdify(a, found[0])(x), sign * (2 + np.tanh(1.6 * inside)), atol=1e-6)
+
+
+def test_curves_are_compared_in_their_own_units() -> None:
+    """Where log(1 + x^2) is nearly zero its inverse square is large: 1/sqrt(c + d/x^4) is near there, and nowhere else."""
+    x = np.append(np.random.default_rng(0).uniform(0, 2, 199), 1e-4)
+    curve = np.log1p(x**2)
+    off = 1e-7 * np.cos(9 * x) * (x > 0.1)
+    found, _ = names(x, curve + off, 1e-7, ["x", "x^2", "1/x", "log"], True, False)
+    assert found[0].has(sympy.log)
+    near = [np.abs(sympy.lambdify(a, formula)(x) - curve).mean() for formula in found]
+    assert near[0] < 1e-5
+
+
+@pytest.mark.parametrize("floor", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("factor", [False, True])
+def test_straight_lines_are_named_so(floor: float, factor: bool) -> None:
+    x = np.random.default_rng(0).uniform(0.5, 2, 200)
+    curve = 3 * x + 1 + floor * (x - 1) ** 3  # not quite straight
+    found, offset = names(x, curve, floor, None, factor, False)
+    assert found[0].is_polynomial(a) and sympy.degree(found[0], a) == 1 and offset == pytest.approx(1, abs=100 * floor)
