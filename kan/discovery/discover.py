@@ -30,7 +30,7 @@ from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.curves import curves
 from kan.discovery.formula import symbolic_formula
 from kan.discovery.invariance import Reduction
-from kan.discovery.judge import Constant, Judge, Law, distinct, rmse
+from kan.discovery.judge import ROUND_OFF, Constant, Judge, Law, distinct, rmse
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.parts import Parts, factors, summands
 from kan.discovery.shapes import Shape, shapes
@@ -230,6 +230,7 @@ class _Hunt:
     laws: list[Law] = field(default_factory=list)
     explored: list[Law] = field(default_factory=list)
     sure: list[tuple[Stage, Terms]] = field(default_factory=list)
+    unsure: list[tuple[Stage, Terms, float]] = field(default_factory=list)
     noise: float = 0.0
     step: str = ""
 
@@ -240,9 +241,9 @@ class _Hunt:
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         others = [stage for stage in (*near, *far) if stage not in small]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
-        plan.append((self.products, small))
+        plan += [(self.products, small), (self.nearly, near)]
         if self.whole:
-            plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others)]
+            plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others), (self.nearly, near)]
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
         error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
         floor = error if noisy else 0.0
@@ -343,6 +344,13 @@ class _Hunt:
         for form, terms in certain[:MOST_FORMS]:
             self.terms(form, terms, CERTAIN, thorough=True)
 
+    def nearly(self, stages: Sequence[Stage]) -> None:
+        """Such sums that miss more than noise: curves that polynomials are far from, or laws that are none."""
+        several = sorted(self.unsure, key=lambda one: one[1].error)
+        self.unsure.clear()
+        for form, terms, allowed in several[:MOST_FORMS]:
+            self.terms(form, terms, allowed, now=True)
+
     def residuals(self, stages: Sequence[Stage]) -> None:
         """What the best candidates leave, looked for as a law of its own that is added or multiplied; as often as that helps."""
         for stage in stages:
@@ -366,6 +374,8 @@ class _Hunt:
             value = evaluate_expression(formula, dict(zip(stage.symbols, x.unbind(1), strict=True)), y).reshape(-1, 1)
             left.append(y / value if divided else y - value)
         if self.done() or not all(bool(values.isfinite().all()) for values in left):
+            return
+        if float(left[0].std()) <= ROUND_OFF * float(left[0].abs().mean()):
             return
         rest = replace(stage, y=left[0], held_y=left[1], name=f"what {'divides' if divided else 'is left of'} {stage.name}")
         meet = sympy.Mul if divided else sympy.Add
@@ -394,12 +404,15 @@ class _Hunt:
         laws = sorted(distinct(hunt.laws), key=lambda law: (law.verdict != "exact", law.bits))
         return [law.formula for law in laws if law.formula is not None][:2]
 
-    def terms(self, form: Stage, found: Terms, allowed: float, thorough: bool = False) -> None:
+    def terms(self, form: Stage, found: Terms, allowed: float, thorough: bool = False, now: bool = False) -> None:
         """Name the curves that were found."""
         if self.done() or found.error > allowed:
             return
-        if found.error < CERTAIN and not thorough:
+        if not thorough and found.error < CERTAIN:
             self.sure.append((form, found))
+        elif not thorough and not now and found.error > 3 * self.noise:
+            self.unsure.append((form, found, allowed))
+            return
         for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough)[:2]:
             if not self.done():
                 self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")

@@ -26,7 +26,7 @@ from kan.discovery.stages import Stage
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
+__all__ = ["ROUND_OFF", "Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
 
 ROUND_OFF = 1e-10
 """Share of the labels' root mean square below which an error is round-off."""

@@ -11,8 +11,10 @@ from torch import Tensor
 import kan
 from kan.discovery import discover as module
 from kan.discovery.discover import Discovery, Law, discover
-from kan.discovery.judge import complexity
+from kan.discovery.judge import Judge, complexity
 from kan.discovery.shapes import shapes
+from kan.discovery.stages import Stage, symbols_of
+from kan.symbolic.evaluation import evaluate_expression
 
 
 def samples(inputs: int, count: int = 300) -> Tensor:
@@ -39,6 +41,48 @@ def test_laws_are_found_exactly(inputs: int, law: Any, expected: str) -> None:
     assert sympy.simplify(found[0].formula - sympy.sympify(expected, locals=symbols)) == 0
     assert max(found[0].held_out, found[0].extrapolated) < 1e-12 and torch.equal(torch.random.get_rng_state(), before)
     assert found[0] in found.front and str(found[0].verdict) in str(found)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "law"),
+    [
+        (5, lambda x: torch.exp(-x[:, 0]) * torch.sin(2 * x[:, 1]) + x[:, 2] * torch.cos(x[:, 3]) + torch.tanh(x[:, 4])),
+        (3, lambda x: (2 - x[:, 0]) * torch.sin(2 * x[:, 1]) + x[:, 0] * torch.exp(-x[:, 2])),
+        (3, lambda x: 1 / ((x[:, 1] ** 2 - x[:, 0] ** 2) ** 2 + (x[:, 2] * x[:, 0]) ** 2 + 1)),
+    ],
+)
+def test_laws_that_fall_apart_are_found(inputs: int, law: Any) -> None:
+    x = samples(inputs, 900)
+    found = discover(x, law(x), time_limit=120)
+    assert found[0].verdict == "exact" and found[0].extrapolated < 1e-11
+
+
+@pytest.mark.parametrize(("first", "second"), [("x_1/x_2", "x_1/x_2 + 0.05*sin(x_1*x_2*x_3)"), ("x_1*x_2*x_3", "x_1*x_2*x_3*exp(x_3)")])
+def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
+    x = samples(3, 600)
+    symbols = symbols_of("x", x)
+    wanted, start = (
+        sympy.sympify(text, locals={f"x_{i}": symbol for i, symbol in enumerate(symbols, start=1)}) for text in (second, first)
+    )
+    y = evaluate_expression(wanted, dict(zip(symbols, x.unbind(1), strict=True)), x).reshape(-1, 1)
+    held = torch.arange(600) % 5 == 2
+    root = Stage(x[~held], y[~held], x[held], y[held], symbols, lambda e: e)
+    judge = Judge(root, (root.held_x, root.held_y), {s: s for s in symbols}, float(y.square().mean().sqrt()), None, lambda: False)
+    hunt = module._Hunt(root, judge, None, 0, lambda: False, lambda: 1e3, lambda step, best: None)
+    law = judge.law(start, 1.0)
+    assert law is not None and law.verdict == "approximate"
+    hunt.beside(law, law.formula, root, divided="exp" in second)
+    exact = [law for law in hunt.laws if law.verdict == "exact"]
+    assert exact and sympy.simplify(exact[0].formula - sympy.nsimplify(wanted)) == 0
+
+
+def test_the_progress_bar_is_on_standard_error_and_may_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
+    x = samples(1)
+    discover(x, torch.exp(2 * x), time_limit=50, progress=False)
+    assert capsys.readouterr() == ("", "")
+    discover(x, torch.exp(2 * x), time_limit=50)
+    out, err = capsys.readouterr()
+    assert out == "" and "of 50 s" in err and "exp(2*x_1)" in err and "curves" in err
 
 
 def test_numpy_names_and_constants_that_are_not_simple() -> None:
