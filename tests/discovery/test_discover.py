@@ -57,7 +57,7 @@ def test_laws_that_fall_apart_are_found(inputs: int, law: Any) -> None:
     assert found[0].verdict == "exact" and found[0].extrapolated < 1e-11
 
 
-@pytest.mark.parametrize(("first", "second"), [("x_1/x_2", "x_1/x_2 + 0.05*sin(x_1*x_2*x_3)"), ("x_1*x_2*x_3", "x_1*x_2*x_3*exp(x_3)")])
+@pytest.mark.parametrize(("first", "second"), [("x_1/x_2", "x_1/x_2 + sin(x_1*x_2/x_3)/8"), ("x_1*x_2*x_3", "x_1*x_2*x_3*exp(x_3)")])
 def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
     x = samples(3, 600)
     symbols = symbols_of("x", x)
@@ -68,12 +68,12 @@ def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
     held = torch.arange(600) % 5 == 2
     root = Stage(x[~held], y[~held], x[held], y[held], symbols, lambda e: e)
     judge = Judge(root, (root.held_x, root.held_y), {s: s for s in symbols}, float(y.square().mean().sqrt()), None, lambda: False)
-    hunt = module._Hunt(root, judge, None, 0, lambda: False, lambda: 1e3, lambda step, best: None)
+    hunt = module.Hunt(root, judge, None, 0, lambda: False, lambda: 1e3, lambda step, best: None)
     law = judge.law(start, 1.0)
     assert law is not None and law.verdict == "approximate"
     hunt.beside(law, law.formula, root, divided="exp" in second)
     exact = [law for law in hunt.laws if law.verdict == "exact"]
-    assert exact and sympy.simplify(exact[0].formula - sympy.nsimplify(wanted)) == 0
+    assert exact and sympy.simplify(exact[0].formula - wanted) == 0
 
 
 def test_the_progress_bar_is_on_standard_error_and_may_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPat
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Hunt, "run", interrupted)
+    monkeypatch.setattr(module.Hunt, "run", interrupted)
     assert discover(x, torch.exp(x)).stopped == "interrupted"
 
 

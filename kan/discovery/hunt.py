@@ -1,0 +1,368 @@
+"""The search for a law: ways to a formula, one after the other; what is simple and fast comes first.
+
+Whatever the way to a formula, it is judged on the original data, see `kan.discovery.judge`.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product, zip_longest
+from typing import Any, NamedTuple
+
+import sympy
+
+from kan.discovery.context import Search, in_context, refit_, sharpen_
+from kan.discovery.curves import curves
+from kan.discovery.formula import symbolic_formula
+from kan.discovery.invariance import Reduction
+from kan.discovery.judge import ROUND_OFF, Judge, Law, distinct, rmse
+from kan.discovery.parts import Parts, factors, summands
+from kan.discovery.shapes import Shape, shapes
+from kan.discovery.stages import CHANGES, SEPARATE, Change, Stage, additive, reduced, rewritten
+from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
+from kan.network.network import Network
+from kan.symbolic.evaluation import evaluate_expression
+from kan.training.fit import fit
+from kan.training.grid_schedule import GridSchedule
+
+__all__ = ["Hunt"]
+
+FAR = 0.2
+"""A network that misses the labels by a larger share of their deviation says nothing about the law."""
+CLOSE = 3e-4
+"""One that misses them by less is looked at at once."""
+NEAR = 30.0
+"""Networks that miss by so many times the least error of any may have the shape of the law."""
+WELL = 0.05
+"""Share of the labels' deviation that a reduction of the variables may miss; others are looked at last."""
+FITS = 1e-3
+"""As much for sums of products, which fit more."""
+CERTAIN = 1e-5
+"""Share below which curves are worth a longer look."""
+SURE = 1e-7
+"""Share below which it is hardly chance."""
+MOST_FORMS = 4
+"""Forms of a stage whose curves are named."""
+AS_GOOD = 1.08
+"""A law that misses by so many times the noise, as polynomials see it, explains the data; the search ends with the step that found it."""
+FEW = 3
+"""Columns whose products are looked at before those of more."""
+MOST_INPUTS = 4
+"""Of stages that networks are tried on: the number of shapes grows fast."""
+MOST_STAGES = 3
+STARTS = 8
+"""Of the curves of a pattern that a polynomial says the law has."""
+MOST_ROUNDS = 3
+"""Candidates whose residuals are looked at."""
+MOST_COMBINED = 4
+"""Choices of formulas for the parts of a law."""
+SHOWN = 90
+"""Letters of the best candidate in the progress bar."""
+
+
+class _Teacher(NamedTuple):
+    """A trained network of some shape, and its error on samples that it has not seen, as a share of the labels' deviation."""
+
+    error: float
+    network: Network
+    shape: Shape
+    stage: Stage
+
+
+@dataclass
+class Hunt:
+    """A search.
+
+    Attributes:
+        root: the data.
+        judge: of candidates for them.
+        library: see `kan.discover`.
+        seed: of networks and starts.
+        late: whether the time is up.
+        left: seconds that are left.
+        tell: told the step and the best candidate.
+        known: a reduction that units say.
+        whole: whether networks and what candidates leave are looked at, too, and not only what is fast.
+        laws: the candidates.
+    """
+
+    root: Stage
+    judge: Judge
+    library: Any
+    seed: int
+    late: Callable[[], bool]
+    left: Callable[[], float]
+    tell: Callable[[str, str], None]
+    known: Reduction | None = None
+    whole: bool = True
+    laws: list[Law] = field(default_factory=list)
+    explored: list[Law] = field(default_factory=list)
+    sure: list[tuple[Stage, Terms]] = field(default_factory=list)
+    unsure: list[tuple[Stage, Terms, float]] = field(default_factory=list)
+    noise: float = 0.0
+    step: str = ""
+
+    def run(self) -> None:
+        """Go on until a law is exact, one explains the data as well as polynomials do, or the time is up."""
+        stages = reduced(self.root, self.known)
+        near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
+        far = [stage for stage in stages if stage not in near]
+        small = [stage for stage in near if len(stage.symbols) <= FEW]
+        others = [stage for stage in (*near, *far) if stage not in small]
+        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
+        plan += [(self.products, small), (self.nearly, near)]
+        if self.whole:
+            plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others), (self.nearly, near)]
+            plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
+        error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
+        floor = error if noisy else 0.0
+        self.noise = floor / max(float(self.root.y.std()), 1e-300)
+        for step, several in plan:
+            if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
+                self.step = step.__name__
+                self.show()
+                step(several)
+
+    def show(self, how: str = "") -> None:
+        """What is looked for, where the last candidate came from, and the best one so far."""
+        best = min(self.laws, key=lambda law: law.bits, default=None)
+        self.tell(textwrap.shorten(f"{self.step} {how}", SHOWN // 2), "" if best is None else textwrap.shorten(str(best), SHOWN))
+
+    def done(self) -> bool:
+        """Whether there is nothing more to look for, or no time."""
+        return self.late() or any(law.verdict == "exact" for law in self.laws)
+
+    def add(self, law: Law | None, how: str) -> None:
+        """Take a candidate in; `how` says where it came from."""
+        if law is not None:
+            self.laws.append(law)
+            self.show(how)
+
+    def powers(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a power product."""
+        for stage in stages:
+            if not stage.symbols:
+                formula = stage.back(sympy.Float(float(stage.y.mean()), 17))
+                self.add(self.judge.law(formula, stage.error), stage.name)
+
+    def curves(self, stages: Sequence[Stage]) -> None:
+        """Laws of one variable."""
+        for stage in stages:
+            if len(stage.symbols) == 1 and not self.done():
+                found = curves(
+                    stage.x,
+                    stage.y,
+                    stage.symbols[0],
+                    library=self.library,
+                    noise=self.judge.noise if stage.plain else None,
+                    stop=self.late,
+                )
+                for curve in found[:3]:
+                    if not self.done():
+                        self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / float(stage.y.std()))), stage.name)
+
+    def sums(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a sum of functions of one variable each when the labels are changed."""
+        for stage in stages:
+            if len(stage.symbols) > 1 and not self.done():
+                columns = range(len(stage.symbols))
+                for form, factors in additive(stage):
+                    if not self.done():
+                        self.terms(form, self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns)), SEPARATE)
+
+    def products(self, stages: Sequence[Stage]) -> None:
+        """Laws that are a sum of products of such functions."""
+        for stage in stages:
+            allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
+            found: list[tuple[float, int, Stage, Terms]] = []
+            for form in rewritten(stage) if 1 < len(stage.symbols) <= MOST_INPUTS else ():
+                for pattern in patterns(len(stage.symbols)):
+                    if self.done():
+                        return
+                    terms = self.split(form, pattern)
+                    if terms.error < SURE:
+                        self.terms(form, terms, allowed)
+                        break
+                    if terms.error < allowed:
+                        found.append((terms.error, len(found), form, terms))
+            found.sort(key=lambda one: one[:2])
+            for error, _, form, terms in found[:MOST_FORMS]:
+                if error < 100 * found[0][0]:
+                    self.terms(form, terms, allowed)
+
+    def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
+        """The curves of a pattern."""
+        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts)
+
+    def parts(self, stages: Sequence[Stage]) -> None:
+        """Laws that fall apart: sums of terms of few columns each, and products."""
+        for stage in stages:
+            if len(stage.symbols) < 2 or self.done():
+                continue
+            for meeting in summands(stage):
+                alone = {(i,) for i in range(len(stage.symbols))}
+                for pattern in dict.fromkeys((meeting.pattern, tuple(sorted(alone.union(meeting.pattern))))):
+                    if not self.done():
+                        self.terms(meeting.form, self.split(meeting.form, pattern, STARTS), max(FITS, 1.5 * meeting.error), thorough=True)
+                if meeting.parts is not None and not self.done():
+                    self.combined(meeting.parts)
+            if len(stage.symbols) > 2 and not self.done() and (parts := factors(stage)) is not None:
+                self.combined(parts)
+
+    def closely(self, stages: Sequence[Stage]) -> None:
+        """Laws that are such sums for sure, and have curves of two functions."""
+        certain = sorted(self.sure, key=lambda one: (len(one[0].symbols), len(one[1].curves)))
+        self.sure.clear()
+        for form, terms in certain[:MOST_FORMS]:
+            self.terms(form, terms, CERTAIN, thorough=True)
+
+    def nearly(self, stages: Sequence[Stage]) -> None:
+        """Such sums that miss more than noise: curves that polynomials are far from, or laws that are none."""
+        several = sorted(self.unsure, key=lambda one: one[1].error)
+        self.unsure.clear()
+        for form, terms, allowed in several[:MOST_FORMS]:
+            self.terms(form, terms, allowed, now=True)
+
+    def residuals(self, stages: Sequence[Stage]) -> None:
+        """What the best candidates leave, looked for as a law of its own that is added or multiplied; as often as that helps."""
+        for stage in stages:
+            deviation = float(stage.y.std())
+            for _ in range(MOST_ROUNDS):
+                near = [law for law in self.laws if law.formula is not None and law.held_out < FAR * deviation and law not in self.explored]
+                if self.done() or not near:
+                    return
+                law = min(near, key=lambda law: law.bits)
+                self.explored.append(law)
+                formula = law.formula
+                if formula is not None:
+                    self.beside(law, formula, stage, False)
+                    self.beside(law, formula, stage, True)
+
+    def beside(self, law: Law, formula: sympy.Expr, stage: Stage, divided: bool) -> None:
+        """The law and another one, added or in front."""
+        formula = formula.xreplace({symbol: inner for inner, symbol in self.judge.names.items()})
+        left = []
+        for x, y in ((stage.x, stage.y), (stage.held_x, stage.held_y)):
+            value = evaluate_expression(formula, dict(zip(stage.symbols, x.unbind(1), strict=True)), y).reshape(-1, 1)
+            left.append(y / value if divided else y - value)
+        if self.done() or not all(bool(values.isfinite().all()) for values in left):
+            return
+        if float(left[0].std()) <= ROUND_OFF * float(left[0].abs().mean()):
+            return
+        rest = replace(stage, y=left[0], held_y=left[1], name=f"what {'divides' if divided else 'is left of'} {stage.name}")
+        meet = sympy.Mul if divided else sympy.Add
+        for other in self.law_of(rest, None):
+            if not self.done():
+                self.add(self.judge.law(stage.back(meet(formula, other)), law.held_out / self.judge.scale), rest.name)
+
+    def combined(self, parts: Parts) -> None:
+        """Laws of parts, each looked for alone."""
+        form = parts.form
+        if parts.error > max(FITS, 3 * self.noise):
+            return
+        noise = 2 * max(parts.error, 1e-9) * float(form.y.std())
+        found = [self.law_of(stage, noise) for stage in parts.stages]
+        for several in islice(product(*found), MOST_COMBINED):
+            if not self.done():
+                meet = sympy.Mul if parts.product else sympy.Add
+                self.add(self.judge.law(form.back(sympy.Float(parts.constant, 17) + meet(*several)), parts.error), f"parts of {form.name}")
+
+    def law_of(self, stage: Stage, noise: float | None) -> list[sympy.Expr]:
+        """Formulas for a part, whose labels have errors."""
+        names = dict(zip(stage.symbols, stage.symbols, strict=True))
+        judge = Judge(stage, (stage.held_x, stage.held_y), names, float(stage.y.square().mean().sqrt()), noise, self.late, exactly=False)
+        hunt = Hunt(stage, judge, self.library, self.seed, self.late, self.left, lambda step, best: None, whole=False)
+        hunt.run()
+        laws = sorted(distinct(hunt.laws), key=lambda law: (law.verdict != "exact", law.bits))
+        return [law.formula for law in laws if law.formula is not None][:2]
+
+    def terms(self, form: Stage, found: Terms, allowed: float, thorough: bool = False, now: bool = False) -> None:
+        """Name the curves that were found."""
+        if self.done() or found.error > allowed:
+            return
+        if not thorough and found.error < CERTAIN:
+            self.sure.append((form, found))
+        elif not thorough and not now and found.error > 3 * self.noise:
+            self.unsure.append((form, found, allowed))
+            return
+        for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough)[:2]:
+            if not self.done():
+                self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")
+
+    def networks(self, stages: Sequence[Stage]) -> None:
+        """Laws that are networks of other shapes."""
+        several = [stage for stage in stages if 1 <= len(stage.symbols) <= MOST_INPUTS][:MOST_STAGES]
+        waiting: list[_Teacher] = []
+        for stage, change, shape in _interleaved(several):
+            if self.done():
+                break
+            form = stage.changed(change)
+            teacher = None if form is None else self.teacher(form, shape)
+            if teacher is None:
+                continue
+            if teacher.error < CLOSE:
+                self.name(teacher, teacher.error)
+            else:
+                waiting.append(teacher)
+        best = min((teacher.error for teacher in waiting), default=0.0)
+        for teacher in waiting:
+            if self.done():
+                break
+            if teacher.error <= NEAR * best:
+                self.name(teacher, best)
+
+    def teacher(self, form: Stage, shape: Shape) -> _Teacher | None:
+        """The better of two networks of one shape; None if both are far from the labels."""
+        best: _Teacher | None = None
+        deviation = float(form.y.std())
+        for attempt in range(2):
+            if self.late():
+                break
+            network = shape.network(self.seed + attempt)
+            network.update_grid(form.x)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of grids that stay where nodes are dead
+                fit(
+                    network,
+                    (form.x, form.y),
+                    opt="LM",
+                    steps=20,
+                    grid_schedule=GridSchedule(4, 0, 8),
+                    progress=False,
+                    time_limit=max(self.left(), 1e-3),
+                )
+            sharpen_(network, form.x, form.y, stop=self.late)
+            shape.cut_(network, form.x, form.y)
+            refit_(network, form.x, form.y, 12, self.late)
+            error = rmse(network, form.held_x, form.held_y) / deviation
+            if math.isfinite(error) and (best is None or error < best.error):
+                best = _Teacher(error, network, shape, form)
+            if error < CLOSE:
+                break
+        return best if best is not None and best.error < FAR else None
+
+    def name(self, teacher: _Teacher, best: float) -> None:
+        """The candidates that come of one network; `best` is the least error of any."""
+        stage = teacher.stage
+        choices = in_context(teacher.network, stage.x, stage.y, Search(self.library, stop=self.late))
+        for choice in choices[:2]:
+            how = f"{teacher.shape.name} of {stage.name}"
+            if not choice.kept:
+                formula = symbolic_formula(choice.network, var=list(stage.symbols))[0][0]
+                self.add(self.judge.law(stage.back(formula), best, choice.network), how)
+            elif stage.plain:
+                self.add(self.judge.spline(choice.network, choice.bits), how)
+
+
+def _interleaved(stages: Sequence[Stage]) -> Iterator[tuple[Stage, Change, Shape]]:
+    """What networks are tried on; trees, of which every variable has its place, come before networks that are anything."""
+    several = []
+    for stage in stages:
+        every = [(stage, change, shape) for change in CHANGES for shape in shapes(len(stage.symbols))]
+        several.append(sorted(every, key=lambda one: not one[2].tree))
+    for row in zip_longest(*several):
+        yield from (one for one in row if one is not None)
