@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--methods", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
     parser.add_argument("--seconds", type=float, default=60.0, help="what a method may use for a problem")
-    parser.add_argument("--patience", type=float, default=2.0, help="times the seconds, and a minute, after which a run is ended")
+    parser.add_argument("--patience", type=float, default=1.5, help="times the seconds, and a minute, after which a run is ended")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
     parser.add_argument("--until", type=float, default=float("inf"), help="seconds after which no run is begun any more")
     parser.add_argument("--environments", type=Path, default=ROOT / "build", help="where other libraries are installed")

@@ -25,6 +25,9 @@ JSON files in `benchmarks/results/discovery` have every formula that was returne
 | **B** | SRBench's symbolic rule: numbers rounded to three decimals, difference or ratio to the truth constant; a time-out is a failure |
 | **·** | none of them; a number after it is the normalised error, where that is below 0.03 (R2 above 0.999) |
 
+pykan cannot be given a time; it follows the recipe of its README, and a run that has not ended after 1.5 times the seconds and a minute
+counts as not solved.
+
 "Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts; other libraries make no such claim.
 """
 
