@@ -379,6 +379,8 @@ def _without_freedoms(fit: Fitted, data: _Data) -> Fitted:
         allowed = fit.rss * (1 + 1e-6) + fit.samples * (10 * FLOOR * fit.scale) ** 2
         found = []
         for symbol in [symbol for symbol, error in fit.errors.items() if not math.isfinite(error)]:
+            if data.stop():
+                return fit
             for number in (1, -1, 0):
                 new = _led_to(fit, symbol, number, data)
                 if new is not None and new.rss <= allowed and _largest(new) <= RUNAWAY * _largest(fit):
