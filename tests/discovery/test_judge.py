@@ -9,6 +9,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from kan.discovery import judge as module
 from kan.discovery.judge import Constant, Judge, complexity, distinct, rmse
 from kan.discovery.stages import Stage, symbols_of
 from kan.network.network import Network
@@ -139,3 +140,11 @@ def test_laws_that_say_the_same_are_named_once() -> None:
     assert distinct([second, first, near, replace(first, bits=first.bits + 1)]) == [first, second]
     network = one.spline(Network([2, 1], seed=0).double(), 1e9)
     assert distinct([network, replace(network, bits=2e9), first]) == [first, network]
+
+
+def test_polynomial_algebra_is_for_exact_formulas_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = judge(wave, error=0.1)
+    forms = [*module.FORMS[:3], *(lambda e: pytest.fail("algebra that may take minutes") for _ in module.FORMS[3:])]
+    monkeypatch.setattr(module, "FORMS", forms)
+    law = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1.0)
+    assert law is not None and law.verdict == "approximate"
