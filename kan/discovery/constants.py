@@ -41,7 +41,7 @@ REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
 RUNAWAY = 1e9
 """Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
-BENT = 0.01
+BENT = 0.05
 """Deviation from a straight line, as a share of its own, below which a function may be one."""
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
@@ -111,6 +111,7 @@ def fit_constants(
     start: Mapping[sympy.Symbol, float] | None = None,
     exact_bits: float = 0.0,
     evaluations: int = 200,
+    weights: Tensor | None = None,
 ) -> Fitted:
     """Fit the constants of a formula by Levenberg-Marquardt, from their present values.
 
@@ -122,6 +123,7 @@ def fit_constants(
         start: of constants that are symbols already.
         exact_bits: see `Fitted`.
         evaluations: of the formula, at most.
+        weights: of the residuals, ``(N,)``; all that is told of residuals and labels is told of weighted ones then.
 
     Returns:
         The fit; the values that the formula came with if they cannot be improved.
@@ -142,9 +144,9 @@ def fit_constants(
         )
     template, constants = _parted(formula) if start is None else (formula, dict(start))
     symbols = list(constants)
-    scale = float(y.square().mean().sqrt())
+    scale = float((y if weights is None else weights * y).square().mean().sqrt())
     values = np.array([constants[symbol] for symbol in symbols], dtype=float)
-    problem = _Problem(template, symbols, dict(zip(variables, x.unbind(1), strict=True)), y)
+    problem = _Problem(template, symbols, dict(zip(variables, x.unbind(1), strict=True)), y, weights)
     if symbols:
         values = _optimum(problem, values, evaluations)
     residuals = problem.residuals(values)
@@ -200,7 +202,7 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
     """
     data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False))
     while True:
-        for shorter, start in (*_shorter(fit), *_straighter(fit, data)):
+        for shorter, start in (*_straighter(fit, data), *_shorter(fit)):
             if data.stop():
                 return fit
             new = fit_constants(shorter, data.variables, data.x, data.y, start=start, exact_bits=fit.exact_bits, evaluations=25)
@@ -256,8 +258,18 @@ def _straighter(fit: Fitted, data: _Data) -> list[_Start]:
         start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # an exponent goes
         for term, (symbol,) in zip(terms, carried, strict=True):
             start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
-        found.append((straight, start))
+        found.append(_met(straight, start))
     return found
+
+
+def _met(template: sympy.Expr, start: dict[sympy.Symbol, float]) -> _Start:
+    """With one constant in the place of several in a sum, each of which occurs only there."""
+    for node in list(template.atoms(sympy.Add)):
+        alone = [term for term in node.args if term in start]
+        if len(alone) > 1:
+            template = template.xreplace({node: node.func(*(term for term in node.args if term not in alone[1:]))})
+            start = {**start, alone[0]: sum(start[symbol] for symbol in alone)}
+    return template, {symbol: value for symbol, value in start.items() if template.has(symbol)}
 
 
 def complexity(formula: sympy.Expr) -> int:
@@ -291,15 +303,22 @@ def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:
 class _Problem:
     """Residuals and Jacobian of a template."""
 
-    def __init__(self, template: sympy.Expr, symbols: Sequence[sympy.Symbol], columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> None:
-        self.symbols, self.columns, self.y = symbols, columns, y
+    def __init__(
+        self,
+        template: sympy.Expr,
+        symbols: Sequence[sympy.Symbol],
+        columns: Mapping[sympy.Symbol, Tensor],
+        y: Tensor,
+        weights: Tensor | None,
+    ) -> None:
+        self.symbols, self.columns, self.y, self.weights = symbols, columns, y, torch.ones_like(y) if weights is None else weights
         self.value = evaluator(template, {*symbols, *columns})
 
     def residuals(self, values: np.ndarray) -> np.ndarray:
-        """``f(x_n) - y_n``."""
+        """``f(x_n) - y_n``, weighted."""
         with torch.no_grad():
             found = self._value({symbol: self.y.new_full((), value) for symbol, value in zip(self.symbols, values, strict=True)})
-        return np.asarray(torch.where(found.isfinite(), found - self.y, REFUSED).clamp(-REFUSED, REFUSED).numpy())
+        return np.asarray(torch.where(found.isfinite(), self.weights * (found - self.y), REFUSED).clamp(-REFUSED, REFUSED).numpy())
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """``(N, P)``: every sample has constants of its own, so that one backward pass gives all rows."""
@@ -310,7 +329,7 @@ class _Problem:
             total = self._value(dict(zip(self.symbols, own, strict=True))).sum()
             columns = torch.autograd.grad(total, own, allow_unused=True, materialize_grads=True)
         found = torch.stack(columns, 1)
-        return np.asarray(torch.where(found.isfinite(), found, 0.0).clamp(-REFUSED, REFUSED).numpy())
+        return np.asarray(torch.where(found.isfinite(), self.weights[:, None] * found, 0.0).clamp(-REFUSED, REFUSED).numpy())
 
     def _value(self, constants: Mapping[sympy.Symbol, Tensor]) -> Tensor:
         return self.value({**self.columns, **constants}, self.y).expand(len(self.y))

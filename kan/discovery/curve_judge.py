@@ -21,7 +21,7 @@ from torch import Tensor
 from kan.discovery.constants import Fitted, complexity, fit_constants
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["EXACT", "PROMISING", "Batch", "Curve", "Judge"]
+__all__ = ["EXACT", "PROMISING", "Batch", "Curve", "Judge", "drawn"]
 
 EXACT = 1e-12
 """Share of the root mean square of the labels below which an error is round-off."""
@@ -68,14 +68,26 @@ class Batch(NamedTuple):
 class Judge:
     """Formulas that were found for samples, which are sorted by z."""
 
-    def __init__(self, z: Tensor, y: Tensor, symbol: sympy.Symbol, noise: float | None, stop: Callable[[], bool], cosines: bool) -> None:
-        self.z, self.y, self.symbol, self.noise, self.stop = z, y, symbol, noise, stop
-        self.scale = float(y.square().mean().sqrt()) or 1.0
-        rough = _roughness(z, y)
-        self.noisy = bool(noise) or rough > NOISY * float(y.std(correction=0))
+    def __init__(
+        self,
+        z: Tensor,
+        y: Tensor,
+        symbol: sympy.Symbol,
+        noise: float | None,
+        stop: Callable[[], bool],
+        cosines: bool,
+        weights: Tensor | None = None,
+    ) -> None:
+        self.z, self.y, self.symbol, self.noise, self.stop, self.weights = z, y, symbol, noise, stop, weights
+        weighted = y if weights is None else weights * y
+        self.scale = float(weighted.square().mean().sqrt()) or 1.0
+        rough = _roughness(z, y, weights)
+        self.noisy = bool(noise) or rough > NOISY * float(weighted.std(correction=0))
         self.noise_seen = (noise or rough) if self.noisy else 0.0
         ranks = torch.linspace(0, len(z) - 1, min(len(z), SCREENED)).round().long()
-        self.few = (z, y) if self.noisy else (z[ranks], y[ranks])
+        if self.noisy and weights is not None:  # labels are drawn as often as their errors weigh
+            ranks = drawn(weights.square())
+        self.few = (z, y) if self.noisy and weights is None else (z[ranks], y[ranks])
         self.found: dict[str, Curve] = {}
         self.pool: list[tuple[float, int, sympy.Expr]] = []
         self.exact = self.explained = False
@@ -117,7 +129,7 @@ class Judge:
             return
         try:
             with np.errstate(all="ignore"):  # of formulas that are not finite on the way
-                fit = fit_constants(formula, [self.symbol], self.z[:, None], self.y, evaluations=100)
+                fit = fit_constants(formula, [self.symbol], self.z[:, None], self.y, evaluations=100, weights=self.weights)
                 if fit.rmse <= max(1.3 * self.noise_seen, 1e3 * EXACT * self.scale):
                     fit = self._trimmed(fit)
         except (ValueError, TypeError, OverflowError):  # no real expression
@@ -158,14 +170,14 @@ class Judge:
         if template.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
             return None
         rest = {symbol: value for symbol, value in fit.constants.items() if symbol not in numbers and template.has(symbol)}
-        return fit_constants(template, [self.symbol], self.z[:, None], self.y, start=rest, evaluations=50)
+        return fit_constants(template, [self.symbol], self.z[:, None], self.y, start=rest, evaluations=50, weights=self.weights)
 
     def _residual(self, formula: sympy.Expr) -> Tensor:
         try:
             value = evaluate_expression(formula, {self.symbol: self.z}, self.y).expand(len(self.y))
         except (ValueError, TypeError, OverflowError):
             return torch.full_like(self.y, math.nan)
-        return value - self.y
+        return value - self.y if self.weights is None else self.weights * (value - self.y)
 
     def _bits(self, formula: sympy.Expr, rmse: float) -> float:
         n = len(self.y)
@@ -213,8 +225,14 @@ def _correlation(residual: Tensor) -> float:
     return float((r[1:] * r[:-1]).sum() / r.square().sum().clamp_min(1e-300))
 
 
-def _roughness(z: Tensor, y: Tensor) -> float:
-    """Deviation of samples, sorted by z, from the cubic through two neighbours on either side, in units of noise."""
+def drawn(shares: Tensor) -> Tensor:
+    """Places of as many samples, each as often as its share says, in their order."""
+    total = shares.cumsum(0)
+    return torch.searchsorted(total, (torch.arange(len(shares)) + 0.5) / len(shares) * total[-1]).clamp_max(len(shares) - 1)
+
+
+def _roughness(z: Tensor, y: Tensor, given: Tensor | None = None) -> float:
+    """Deviation of samples, sorted by z, from the cubic through two neighbours on either side, in units of noise, weighted if so told."""
     if len(z) < 5:
         return 0.0
     # Lagrange's cubic through the neighbours at the middle sample; weights of noise.
@@ -224,5 +242,5 @@ def _roughness(z: Tensor, y: Tensor) -> float:
     product = torch.stack([torch.cat([away[:, :i], away[:, i + 1 :]], 1).prod(1) for i in range(4)], 1)
     weights = product / difference.prod(2)
     guess = (weights * torch.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], 1)).sum(1)
-    off = (y[2:-2] - guess).abs() / (1 + weights.square().sum(1)).sqrt()
+    off = (y[2:-2] - guess).abs() / (1 + weights.square().sum(1)).sqrt() * (1 if given is None else given[2:-2])
     return 1.5 * float(off[off.isfinite()].median()) if bool(off.isfinite().any()) else 0.0

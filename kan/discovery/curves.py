@@ -21,7 +21,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curve_judge import EXACT, PROMISING, Batch, Curve, Judge
+from kan.discovery.curve_judge import EXACT, PROMISING, Batch, Curve, Judge, drawn
 from kan.discovery.curve_pairs import KINDS, pair_formulas
 from kan.discovery.rational_curves import rational_formulas
 from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
@@ -80,6 +80,7 @@ def curves(
     noise: float | None = None,
     enough: float = 0.0,
     stop: Callable[[], bool] = _never,
+    weights: Tensor | None = None,
 ) -> list[Curve]:
     """Formulas for a curve, the best first.
 
@@ -91,6 +92,7 @@ def curves(
         noise: standard deviation of the errors of `y`, if known.
         enough: root mean squared error that ends the search.
         stop: asked between batches; what was found so far is returned when it says so.
+        weights: of the residuals, ``(N,)``, for labels whose errors differ in size; all errors are weighted then.
 
     Returns:
         Up to `KEPT` of them; the constant at least.
@@ -108,7 +110,7 @@ def curves(
     if not bool(z.isfinite().all() and y.isfinite().all()):
         raise ValueError("z and y must be finite; they hold NaN or infinity.")
     order = z.argsort(stable=True)
-    judge = Judge(z[order], y[order], symbol, noise, stop, library is None)
+    judge = Judge(z[order], y[order], symbol, noise, stop, library is None, None if weights is None else weights[order])
     judge.consider(Batch([sympy.Float(float(y.mean()), 17)], math.inf))
     varies = float(y.max() - y.min()) > 1e-14 * float(y.abs().max()) and float(z.max() - z.min()) > 1e-14 * float(z.abs().max())
     if varies:
@@ -233,9 +235,7 @@ def _changed(judge: Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
     if judge.noise_seen and label is not _SAME:
         # Labels are drawn as often as their errors weigh; the least of these count as equal, or a few labels would be all there is.
         weight = torch.where(inside, (slope * factor).square().clamp_min(1e-300).reciprocal(), 0.0).nan_to_num(0.0, 0.0, 0.0)
-        share = weight.clamp_max(float(weight.quantile(0.9)) or 1.0).cumsum(0)
-        places = (torch.arange(len(w), dtype=w.dtype) + 0.5) / len(w) * share[-1]
-        chosen = torch.searchsorted(share, places).clamp_max(len(w) - 1)
+        chosen = drawn(weight.clamp_max(float(weight.quantile(0.9)) or 1.0))
         z, changed, inside = z[chosen], changed[chosen], inside[chosen]
     spread = float(changed.max() - changed.min())
     good = bool(inside.all()) and spread > 1e-13 * float(changed.abs().max()) and float(z.max()) > float(z.min())

@@ -14,6 +14,8 @@ from itertools import islice, product, zip_longest
 from typing import Any, NamedTuple
 
 import sympy
+import torch
+from torch import Tensor
 
 from kan.discovery.context import Search, in_context, refit_, sharpen_
 from kan.discovery.curves import curves
@@ -22,7 +24,7 @@ from kan.discovery.invariance import Reduction
 from kan.discovery.judge import ROUND_OFF, Judge, Law, distinct, rmse
 from kan.discovery.parts import Parts, factors, summands
 from kan.discovery.shapes import Shape, shapes
-from kan.discovery.stages import CHANGES, SEPARATE, Change, Stage, additive, reduced, rewritten
+from kan.discovery.stages import CHANGES, MUCH_NOISE, SEPARATE, Change, Stage, additive, reduced, rewritten
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
@@ -47,6 +49,10 @@ SURE = 1e-7
 """Share below which it is hardly chance."""
 MOST_FORMS = 4
 """Forms of a stage whose curves are named."""
+MUCH = 100.0
+"""Times the least error of such sums that another may miss."""
+AS_NEAR = 1.3
+"""Times the noise that polynomials of fewer variables may miss."""
 AS_GOOD = 1.08
 """A law that misses by so many times the noise, as polynomials see it, explains the data; the search ends with the step that found it."""
 FEW = 3
@@ -60,6 +66,8 @@ MOST_ROUNDS = 3
 """Candidates whose residuals are looked at."""
 MOST_COMBINED = 4
 """Choices of formulas for the parts of a law."""
+MOST_NOISY = 4
+"""Formulas of a pattern that are looked at where there is noise."""
 SHOWN = 90
 """Letters of the best candidate in the progress bar."""
 
@@ -103,26 +111,33 @@ class Hunt:
     explored: list[Law] = field(default_factory=list)
     sure: list[tuple[Stage, Terms]] = field(default_factory=list)
     unsure: list[tuple[Stage, Terms, float]] = field(default_factory=list)
+    floor: float = 0.0
     noise: float = 0.0
     step: str = ""
 
     def run(self) -> None:
         """Go on until a law is exact, one explains the data as well as polynomials do, or the time is up."""
         stages = reduced(self.root, self.known)
-        near = [*(stage for stage in stages if stage.error < WELL or stage.reduction is self.known), self.root]
+        floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
+        floor, noisy = min(floors.values(), key=lambda one: one[0])
+        share = floor / max(float(self.root.y.std()), 1e-300)
+        self.floor, self.noise = share, share if noisy else 0.0
+        near = [stage for stage in stages if stage.error < WELL or stage.reduction is self.known]
+        near += [stage for stage in stages if noisy and stage not in near and floors[stage][0] < AS_NEAR * floor]
+        near.append(self.root)
         far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         others = [stage for stage in (*near, *far) if stage not in small]
         plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
         plan += [(self.products, small), (self.nearly, near)]
+        if not noisy and share < FAR:
+            plan.append((self.noisily, near))
         if self.whole:
             plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others), (self.nearly, near)]
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
-        error, noisy = min((stage.floor(self.root) for stage in near), key=lambda one: one[0])
-        floor = error if noisy else 0.0
-        self.noise = floor / max(float(self.root.y.std()), 1e-300)
+        explained = AS_GOOD * floor if noisy and share < FAR else 0.0
         for step, several in plan:
-            if not self.done() and not any(max(law.rmse, law.held_out) < AS_GOOD * floor for law in self.laws):
+            if not self.done() and not any(max(law.rmse, law.held_out) < explained for law in self.laws):
                 self.step = step.__name__
                 self.show()
                 step(several)
@@ -158,26 +173,33 @@ class Hunt:
                     stage.y,
                     stage.symbols[0],
                     library=self.library,
-                    noise=self.judge.noise if stage.plain else None,
+                    noise=self.judge.noise if stage.plain and not self.noise else None,
                     stop=self.late,
+                    weights=self.weights(stage),
                 )
+                deviation = 1.0 if self.noise else float(stage.y.std())
                 for curve in found[:3]:
                     if not self.done():
-                        self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / float(stage.y.std()))), stage.name)
+                        self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / deviation)), stage.name)
 
     def sums(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in stages:
             if len(stage.symbols) > 1 and not self.done():
                 columns = range(len(stage.symbols))
-                for form, factors in additive(stage):
+                deviation = float(self.root.y.std())
+                for form, factors in additive(stage, noise=(self.noise * deviation, deviation) if self.noise else None):
                     if not self.done():
-                        self.terms(form, self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns)), SEPARATE)
+                        self.terms(
+                            form,
+                            self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns)),
+                            max(SEPARATE, MUCH_NOISE * self.noise),
+                        )
 
     def products(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of products of such functions."""
         for stage in stages:
-            allowed = max(FITS, 1.5 * stage.error if stage.error < FAR else 0.0)
+            allowed = max(FITS, MUCH_NOISE * self.noise, 1.5 * stage.error if stage.error < FAR else 0.0)
             found: list[tuple[float, int, Stage, Terms]] = []
             for form in rewritten(stage) if 1 < len(stage.symbols) <= MOST_INPUTS else ():
                 for pattern in patterns(len(stage.symbols)):
@@ -191,12 +213,20 @@ class Hunt:
                         found.append((terms.error, len(found), form, terms))
             found.sort(key=lambda one: one[:2])
             for error, _, form, terms in found[:MOST_FORMS]:
-                if error < 100 * found[0][0]:
+                if error < (MUCH_NOISE if self.noise else MUCH) * found[0][0]:
                     self.terms(form, terms, allowed)
 
     def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
         """The curves of a pattern."""
-        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts)
+        weights = self.weights(form)
+        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts, None if weights is None else weights.numpy())
+
+    def weights(self, stage: Stage) -> Tensor | None:
+        """With which errors are shares of the deviation of the labels that the search began with; None if there is no noise."""
+        if not self.noise:
+            return None
+        share = 1 / float(self.root.y.std())
+        return torch.full((len(stage.y),), share, dtype=stage.y.dtype) if stage.weights is None else share * stage.weights
 
     def parts(self, stages: Sequence[Stage]) -> None:
         """Laws that fall apart: sums of terms of few columns each, and products."""
@@ -226,6 +256,13 @@ class Hunt:
         self.unsure.clear()
         for form, terms, allowed in several[:MOST_FORMS]:
             self.terms(form, terms, allowed, now=True)
+
+    def noisily(self, stages: Sequence[Stage]) -> None:
+        """Sums of functions and of products again, as if what they miss were noise: polynomials of many columns do not tell."""
+        self.noise = self.floor
+        self.sums(stages)
+        self.products([stage for stage in stages if len(stage.symbols) <= FEW])
+        self.noise = 0.0
 
     def residuals(self, stages: Sequence[Stage]) -> None:
         """What the best candidates leave, looked for as a law of its own that is added or multiplied; as often as that helps."""
@@ -289,7 +326,9 @@ class Hunt:
         elif not thorough and not now and found.error > 3 * self.noise:
             self.unsure.append((form, found, allowed))
             return
-        for _, formula in formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough)[:2]:
+        weights = self.weights(form)
+        several = formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough, weights)
+        for _, formula in several[: 2 if weights is None else MOST_NOISY]:
             if not self.done():
                 self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")
 

@@ -32,7 +32,7 @@ ROUND_OFF = 1e-10
 """Share of the labels' root mean square below which an error is round-off."""
 
 
-UNSURE = 60
+UNSURE = 120
 """Trials to make constants exact of a formula that misses the labels by more than round-off."""
 SIMPLIFIED = 5.0
 """Seconds for sympy to find a shorter form of an exact law."""
@@ -110,6 +110,7 @@ class Judge:
         scale: root mean square of the labels.
         noise: standard deviation of the labels' errors, if known.
         late: whether the time is up.
+        known: what became of formulas with errors, by the error, the size and whether they were worth the time.
         exactly: whether constants are made exact, and the shortest form looked for: not of parts of a law, whose labels are not exact.
     """
 
@@ -120,6 +121,7 @@ class Judge:
     noise: float | None
     late: Callable[[], bool]
     exactly: bool = True
+    known: dict[tuple[str, int, bool], Law | None] = field(default_factory=dict)
 
     def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
         """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
@@ -127,7 +129,18 @@ class Judge:
             return None
         root, formula = self.root, _unfolded(formula)
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
-        if fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale:  # else it is not the law, and exact numbers say nothing
+        worth = fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale  # else it is not the law, and exact numbers say nothing
+        if fitted.rmse <= ROUND_OFF * self.scale or network is not None:
+            return self.judged(fitted, worth, network)
+        key = f"{fitted.rss:.6e}", complexity(formula), worth  # several ways lead to the same formula
+        if key not in self.known:
+            self.known[key] = self.judged(fitted, worth, None)
+        return self.known[key]
+
+    def judged(self, fitted: Fitted, worth: bool, network: Network | None) -> Law | None:
+        """What becomes of a formula that has been fitted; numbers are made exact if it is `worth` that."""
+        root = self.root
+        if worth:
             trials = count() if fitted.rmse > ROUND_OFF * self.scale else repeat(0)
 
             def stop() -> bool:

@@ -301,7 +301,7 @@ def _multiplied(
     stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...], ...], constant: float, wide: Sequence[bool], found: _Sum
 ) -> Parts | None:
     """The product of functions of the columns in `blocks`, with or without a constant; None if that is far from the labels."""
-    held = held_out(x)
+    held, shares = held_out(x), np.full(len(y), 1 / max(float(np.std(y)), 1e-300))
     best: tuple[float, Curves, list[_Basis], list[Array]] | None = None
     for degree in DEGREES[3:]:
         bases = [_Basis(x[:, list(block)], [wide[i] for i in block], (tuple(range(len(block))),), degree, degree) for block in blocks]
@@ -310,7 +310,7 @@ def _multiplied(
         split = [np.linalg.qr(basis.values(x[:, list(block)])) for basis, block in zip(bases, blocks, strict=True)]
         size = math.sqrt(len(y))
         for beside in (0.0, constant):
-            curves = Curves([q * size for q, _ in split], (tuple(range(len(blocks))),), y, held)
+            curves = Curves([q * size for q, _ in split], (tuple(range(len(blocks))),), y, held, shares)
             # Where all other columns are what they are where the labels are large, the law is a multiple of one factor.
             middle = x[np.abs(y - beside).argmax()]
             for b, block in enumerate(blocks):
@@ -319,7 +319,7 @@ def _multiplied(
                 curves.parts[0, b] = split[b][0].T @ (found.basis.values(points) @ found.c - beside) / size
             for _ in range(SWEEPS):
                 curves.sweep()
-            error = curves.sharpened() / max(float(np.std(y)), 1e-300)
+            error = curves.sharpened()
             if best is None or error < best[0]:
                 best = error, curves, bases, [r / size for _, r in split]
             if error < SURE:

@@ -43,6 +43,8 @@ MOST_TERMS = 0.4
 FEW_TERMS = 130
 PLATEAU = 0.85
 """Ratio of errors of polynomials, one after the other, above which what is left is noise."""
+MUCH = 0.2
+"""Share of the deviation from which on noise is much."""
 HIGHEST = 12
 TAIL = 0.02
 """Share of the samples at either end that are not held out."""
@@ -91,7 +93,8 @@ class Polynomials:
 def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
     """Least root mean squared error of ``y = factor h(z)`` with a polynomial ``h``, and whether it is noise.
 
-    Noise leaves the same error for polynomials of several degrees, on samples that were held out; what is only not yet fitted does not.
+    Noise leaves the same error for polynomials of several degrees, on samples that were held out; what is only not yet fitted does not, but
+    much that polynomials cannot follow may go on for a while: much noise has to be seen for more degrees.
     """
     held = held_out(z)
     z = np.where(z.min(0) > 0, np.log(np.maximum(z, 1e-300)), z)
@@ -103,7 +106,8 @@ def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
         c = np.linalg.lstsq((rows / size)[~held], y[~held], rcond=1e-12)[0]
         errors.append(float(np.sqrt(np.mean((rows[held] @ (c / size) - y[held]) ** 2))))
-    return min(errors), len(errors) > 2 and min(errors[-2:]) > PLATEAU * errors[-3]
+    several = 2 if min(errors) < MUCH * float(np.std(y)) else 4
+    return min(errors), len(errors) > several and min(errors[-several:]) > PLATEAU * errors[-several - 1]
 
 
 def held_out(x: Array) -> Mask:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
-from kan.discovery.ridge import curve_bases, held_out, noise_floor, wide_columns
+from kan.discovery.ridge import Array, Mask, curve_bases, held_out, noise_floor, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "SEPARATE", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -32,6 +32,11 @@ MOST_PRODUCTS = 5
 """Choices of power products as columns."""
 SEPARATE = 0.02
 """Share of the deviation that a sum of curves may miss, to be looked at."""
+
+MUCH_NOISE = 1.5
+"""Times the noise that such a sum may miss."""
+MOST_WEIGHED = 0.9
+"""Quantile of weights above which they count as equal."""
 
 
 class Change(NamedTuple):
@@ -81,6 +86,7 @@ class Stage:
         reduction: how it came about.
         parent: what was reduced.
         plain: whether variables and labels are those that the search began with.
+        weights: how much an error of each label counts in those that the search began with, ``(N,)``; None if that is 1.
     """
 
     x: Tensor
@@ -94,6 +100,7 @@ class Stage:
     reduction: Reduction | None = None
     parent: Stage | None = None
     plain: bool = True
+    weights: Tensor | None = None
 
     def floor(self, root: Stage) -> tuple[float, bool]:
         """What polynomials of the columns miss of the labels of `root`, and whether that is noise."""
@@ -107,10 +114,19 @@ class Stage:
         both = torch.cat([self.y, self.held_y])
         if not bool(change.allowed(both).all()) or not bool(change.forward(both).isfinite().all()):
             return None
-        y, held_y = change.forward(self.y), change.forward(self.held_y)
+        with torch.enable_grad():
+            before = self.y.detach().requires_grad_()
+            y = change.forward(before)
+            slopes = torch.autograd.grad(y.sum(), before)[0].flatten()
         return replace(
-            self, y=y, held_y=held_y, back=lambda e: self.back(change.inverse(e)), name=f"{change.name} of {self.name}", plain=False
-        )
+            self, y=y.detach(), held_y=change.forward(self.held_y), back=lambda e: self.back(change.inverse(e)),
+            name=f"{change.name} of {self.name}", plain=False, weights=self.weighted(slopes.reciprocal().abs()),
+        )  # fmt: skip
+
+    def weighted(self, factor: Tensor) -> Tensor:
+        """The weights, times `factor`; the largest count as equal, or a few labels would be all there is."""
+        weights = factor if self.weights is None else self.weights * factor
+        return weights.clamp_max(float(weights.quantile(MOST_WEIGHED)))
 
     def reduced(self, reduction: Reduction) -> Stage | None:
         """In other variables; None where these are not finite."""
@@ -119,14 +135,15 @@ class Stage:
         held_x = torch.stack(columns, 1) if columns else self.held_x[:, :0]
         held_y = self.held_y / evaluate_expression(reduction.factor, held, self.held_y).reshape(-1, 1)
         x, y = torch.as_tensor(reduction.x), torch.as_tensor(reduction.y)[:, None]
-        if not all(bool(values.isfinite().all()) for values in (x, y, held_x, held_y)):
+        factor = evaluate_expression(reduction.factor, dict(zip(self.symbols, self.x.unbind(1), strict=True)), self.y).expand(len(x))
+        if not all(bool(values.isfinite().all()) for values in (x, y, held_x, held_y, factor)):
             return None
         symbols = symbols_of("z", torch.cat([x, held_x]))
         meaning = dict(zip(symbols, reduction.columns, strict=True))
         name = ", ".join(map(str, (reduction.factor, *reduction.columns)))
         return Stage(
             x, y, held_x, held_y, symbols, lambda e: self.back(reduction.factor * e.xreplace(meaning)), reduction.error,
-            f"({name}) of {self.name}" if not self.plain else f"({name})", reduction, self, False,
+            f"({name}) of {self.name}" if not self.plain else f"({name})", reduction, self, False, self.weighted(factor.abs()),
         )  # fmt: skip
 
 
@@ -165,28 +182,46 @@ def reduced(root: Stage, given: Reduction | None = None) -> list[Stage]:
     return sorted(found, key=lambda stage: (stage not in known, len(stage.symbols), stage.error))
 
 
-def additive(stage: Stage, most: int = 3) -> list[tuple[Stage, bool]]:
-    """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first."""
+def additive(stage: Stage, most: int = 3, noise: tuple[float, float] | None = None) -> list[tuple[Stage, bool]]:
+    """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first.
+
+    Args:
+        stage: that.
+        most: how many.
+        noise: standard deviations of the errors of the labels that the search began with, and of those labels, if there are such errors:
+            then all is measured in these labels.
+    """
     found: list[tuple[float, int, Stage, bool]] = []
     for form in _gauged(stage):
         x = form.x.numpy()
         held = held_out(x)
-        predictors = []
-        for wide in wide_columns(x, form.y.flatten().numpy()):
-            rows = np.concatenate([np.ones((len(x), 1)), *(basis[:, 1:] for basis in curve_bases(x, wide, ADDITIVE_DEGREE))], 1)
-            q, r = np.linalg.qr(rows[~held])
-            predictors.append(rows[held] @ np.linalg.lstsq(r, q.T, rcond=1e-13)[0])
+        several = [
+            np.concatenate([np.ones((len(x), 1)), *(basis[:, 1:] for basis in curve_bases(x, wide, ADDITIVE_DEGREE))], 1)
+            for wide in wide_columns(x, form.y.flatten().numpy())
+        ]
+        predictors = [] if noise else [_predictor(rows, held) for rows in several]
         for change in CHANGES:
             other = form.changed(change)
             if other is None:
                 continue
-            y = other.y.flatten().numpy()
+            y, allowed, deviation = other.y.flatten().numpy(), SEPARATE, float(other.y.std(correction=0))
+            if noise:
+                weights = np.ones(len(y)) if other.weights is None else other.weights.numpy()
+                predictors = [_predictor(rows * weights[:, None], held) for rows in several]
+                y, deviation = y * weights, noise[1]
+                allowed = max(SEPARATE, MUCH_NOISE * noise[0] / noise[1])
             missed = min(float(np.mean((predict @ y[~held] - y[held]) ** 2)) for predict in predictors)
-            error = math.sqrt(missed) / max(float(np.std(y)), 1e-300)
-            if error < SEPARATE:
+            error = math.sqrt(missed) / max(deviation, 1e-300)
+            if error < allowed:
                 factors = change.name in ("log y", "log -y")
                 found.append((max(error, 1e-8), len(found), form if factors else other, factors))
     return [one[2:] for one in sorted(found, key=lambda one: one[:2])[:most]]
+
+
+def _predictor(rows: Array, held: Mask) -> Array:
+    """From the labels of the other rows to those of the rows that are held out."""
+    q, r = np.linalg.qr(rows[~held])
+    return np.asarray(rows[held] @ np.linalg.lstsq(r, q.T, rcond=1e-13)[0])
 
 
 def rewritten(stage: Stage) -> Iterator[Stage]:

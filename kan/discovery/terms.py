@@ -100,27 +100,36 @@ def patterns(k: int) -> Iterator[Pattern]:
             yield (i,), tuple(j for j in everything if j != i)
 
 
-def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STARTS) -> Terms:
+def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STARTS, weights: Array | None = None) -> Terms:
     """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once, from several starts.
+
+    Args:
+        x: ``(N, k)``.
+        y: ``(N,)``.
+        pattern: see `patterns`.
+        seed: of the starts.
+        starts: how many.
+        weights: of the residuals, ``(N,)``: errors are those of weighted residuals then, and else shares of the labels' deviation.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
     True
     """
     held = held_out(x)
-    deviation = max(float(np.std(y)), 1e-300)
+    if weights is None:
+        weights = np.full(len(y), 1 / max(float(np.std(y)), 1e-300))
     best: tuple[float, Curves | None, tuple[bool, ...]] = math.inf, None, ()
     for wide in wide_columns(x, y):
         bases = curve_bases(x, wide, DEGREE)
         for start in range(starts):
-            model = Curves(bases, pattern, y, held)
+            model = Curves(bases, pattern, y, held, weights)
             if start == 0 and (0, 1) in pattern and x.shape[1] == 2:
                 model.begin_with_tensor()
             else:
                 model.begin(np.random.default_rng(seed + start))
             for _ in range(SWEEPS):
                 model.sweep()
-            error = model.sharpened() / deviation
+            error = model.sharpened()
             if error < best[0]:
                 best = error, model, wide
             if best[0] < FITS or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
@@ -134,7 +143,7 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
         if not FITTED < error < RAISED or len(found.parts) * degree > MOST_COEFFICIENTS * len(y):
             break
         finer = found.raised(curve_bases(x, wide, degree))
-        new = finer.sharpened() / deviation
+        new = finer.sharpened()
         if not new < 0.5 * error:
             break
         error, found = new, finer
@@ -142,10 +151,10 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
 
 
 class Curves:
-    """The curves while they are fitted; `parts` are their coefficients."""
+    """The curves while they are fitted; `parts` are their coefficients, and `weights` those of the residuals."""
 
-    def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Mask) -> None:
-        self.bases, self.pattern, self.y, self.held = bases, pattern, y, held
+    def __init__(self, bases: list[Array], pattern: Pattern, y: Array, held: Mask, weights: Array) -> None:
+        self.bases, self.pattern, self.y, self.held, self.weights = bases, pattern, y, held, weights
         self.parts: dict[tuple[int, int], Array] = {}
         self.constant = 0.0
 
@@ -156,7 +165,7 @@ class Curves:
 
     def raised(self, bases: list[Array]) -> Curves:
         """The same curves with higher polynomials."""
-        other = Curves(bases, self.pattern, self.y, self.held)
+        other = Curves(bases, self.pattern, self.y, self.held, self.weights)
         other.parts = {(t, i): np.pad(part, (0, bases[i].shape[1] - len(part))) for (t, i), part in self.parts.items()}
         other.constant = self.constant
         return other
@@ -172,8 +181,10 @@ class Curves:
     def begin_with_tensor(self) -> None:
         """From the coefficients of all products of two columns' functions: without terms of one column they have rank one."""
         few = [basis[:, :TENSOR] for basis in self.bases]
-        rows = (few[0][:, :, None] * few[1][:, None, :]).reshape(len(self.y), -1)
-        tensor = np.linalg.lstsq(rows[~self.held], self.y[~self.held], rcond=1e-10)[0].reshape(few[0].shape[1], few[1].shape[1])
+        rows = ((self.weights[:, None] * few[0])[:, :, None] * few[1][:, None, :]).reshape(len(self.y), -1)
+        tensor = np.linalg.lstsq(rows[~self.held], (self.weights * self.y)[~self.held], rcond=1e-10)[0].reshape(
+            few[0].shape[1], few[1].shape[1]
+        )
         alone = {columns[0]: t for t, columns in enumerate(self.pattern) if len(columns) == 1}
         both = self.pattern.index((0, 1))
         rest = tensor.copy()
@@ -196,8 +207,8 @@ class Curves:
         """The curves of one column after the other."""
         for i, basis in enumerate(self.bases):
             of = [t for t, columns in enumerate(self.pattern) if i in columns]
-            rows = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * basis for t in of)], 1)
-            c = _solved(rows[~self.held], self.y[~self.held])
+            rows = np.concatenate([self.weights[:, None], *(self.rest(t, i)[:, None] * basis for t in of)], 1)
+            c = _solved(rows[~self.held], (self.weights * self.y)[~self.held])
             self.constant = float(c[0])
             for place, t in enumerate(of):
                 part = c[1 + place * basis.shape[1] :][: basis.shape[1]]
@@ -206,13 +217,14 @@ class Curves:
                 self.parts[t, i] = part / max(float(np.linalg.norm(part)), 1e-300) if several else part
 
     def rest(self, t: int, i: int) -> Array:
-        """A term without one of its factors."""
-        return math.prod((self.bases[j] @ self.parts[t, j] for j in self.pattern[t] if j != i), start=np.ones(len(self.y)))
+        """A term without one of its factors, weighted."""
+        return math.prod((self.bases[j] @ self.parts[t, j] for j in self.pattern[t] if j != i), start=self.weights)
 
     def residuals(self) -> Array:
-        """Of all samples."""
+        """Of all samples, weighted."""
         curves = self.curves
-        return self.y - self.constant - sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
+        found = self.constant + sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
+        return self.weights * (self.y - found)
 
     def sharpened(self) -> float:
         """Levenberg-Marquardt on all coefficients; the error on the samples that were held out."""
@@ -220,9 +232,8 @@ class Curves:
         value = float(np.sum(residuals[~self.held] ** 2))
         for _ in range(STEPS):
             places = list(self.parts)
-            jacobian = np.concatenate([np.ones((len(self.y), 1)), *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)], 1)[
-                ~self.held
-            ]
+            columns = [self.weights[:, None], *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)]
+            jacobian = np.concatenate(columns, 1)[~self.held]
             size = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
             q, r = np.linalg.qr(jacobian / size)
             before, constant, last = dict(self.parts), self.constant, value
@@ -260,8 +271,11 @@ def formulas(
     library: Any = None,
     stop: Callable[[], bool] = lambda: False,
     thorough: bool = False,
+    weights: Tensor | None = None,
 ) -> list[tuple[float, sympy.Expr]]:
     """Formulas for the labels with the curves named, and their root mean squared errors, the best first.
+
+    The best is the nearest to the labels, but with `weights` the one with the shortest description of labels and formula.
 
     Args:
         x: ``(N, k)``.
@@ -271,12 +285,17 @@ def formulas(
         library: names, or a dictionary like ``SYMBOLIC_LIB``, ``"extended"`` or None.
         stop: asked between trials.
         thorough: look for laws of two functions where one function is not enough.
+        weights: those of `split`, if what the curves miss is noise.
     """
     deviation = float(y.std())
     floor = max(found.error, 1e-10) * deviation
+    least = 30 * floor
+    if weights is not None:  # many labels tell of each coefficient
+        unit = float(weights.square().mean().sqrt())
+        floor, least = found.error / unit * math.sqrt(DEGREE / len(y)), found.error / unit
     # Curves of terms that hardly matter are what is left of others.
     sizes = [float(np.std(math.prod(found.curves[t, i] for i in columns))) for t, columns in enumerate(found.pattern)]
-    kept = [t for t, size in enumerate(sizes) if size > 30 * floor]
+    kept = [t for t, size in enumerate(sizes) if size > least]
     places = [(t, i) for t in kept for i in found.pattern[t]]
     curves = {place: torch.from_numpy(found.curves[place]) for place in places}
     names: dict[tuple[int, int], list[tuple[float, sympy.Expr]]] = {}
@@ -299,17 +318,17 @@ def formulas(
     orders = sorted(
         product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True))
     )
-    results: list[tuple[float, sympy.Expr]] = []
+    results: list[tuple[float, float, sympy.Expr]] = []
     for ranks in islice(orders, MOST_FORMULAS):
         if stop():
             break
         chosen = {place: one[r][1] for place, one, r in zip(places, ranked, ranks, strict=True)}
         total = sympy.Float(constant, 17) + sympy.Add(*(sympy.Mul(*(chosen[t, i] for i in found.pattern[t])) for t in kept))
-        fitted = fit_constants(total, symbols, x, y, evaluations=60)
-        results.append((fitted.rmse, fitted.formula))
-        if fitted.rmse < 1e-11 * deviation:
+        fitted = fit_constants(total, symbols, x, y, evaluations=60, weights=weights)
+        results.append((fitted.rmse if weights is None else fitted.bits + 3 * complexity(fitted.formula), fitted.rmse, fitted.formula))
+        if weights is None and fitted.rmse < 1e-11 * deviation:
             break
-    return sorted(results, key=lambda one: one[0])
+    return [one[1:] for one in sorted(results, key=lambda one: one[0])]
 
 
 def _names(

@@ -169,7 +169,7 @@ def test_steep_curves_are_fitted_with_higher_degrees(pattern: Pattern, monkeypat
 def test_curves_that_are_raised_are_the_same() -> None:
     x = samples(2)
     bases = [np.polynomial.legendre.legvander(2 * column - 3, 9) for column in x.T]
-    model = Curves([basis[:, :5] for basis in bases], ((0,), (0, 1)), x.sum(1), np.arange(300) % 5 == 3)
+    model = Curves([basis[:, :5] for basis in bases], ((0,), (0, 1)), x.sum(1), np.arange(300) % 5 == 3, np.ones(300))
     model.begin(np.random.default_rng(0))
     model.constant = 0.25
     finer = model.raised(bases)
