@@ -41,9 +41,11 @@ LARGEST = 80
 FUNCTION = 3
 """Nodes that a function counts more when forms of a formula are compared."""
 FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
-    sympy.expand, sympy.factor_terms, sympy.powsimp, sympy.together, sympy.factor, sympy.cancel, sympy.expand_trig,
+    sympy.expand, sympy.factor_terms, sympy.powsimp, sympy.together, sympy.expand_trig,
     lambda e: sympy.expand_log(sympy.expand(e), force=True),
 )  # fmt: skip
+ALGEBRA: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (sympy.factor, sympy.cancel)
+"""Of polynomials: with numbers of many digits that may take minutes."""
 JOINED: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     lambda e: sympy.powsimp(e, combine="base", force=True),
     lambda e: sympy.logcombine(e, force=True),
@@ -184,7 +186,7 @@ class Judge:
     def simplest(self, formula: sympy.Expr, held: float, exact: bool) -> sympy.Expr:
         """The shortest of some forms of the formula that have the same values, in the user's symbols."""
         forms = [formula]
-        for change in FORMS if exact else FORMS[:3]:  # polynomial algebra with numbers of many digits may take minutes
+        for change in (*FORMS, *ALGEBRA) if exact else FORMS:
             if self.late() or complexity(formula) > LARGEST:
                 break
             with suppress(Exception):  # sympy's own failures cost nothing: the form that there is stays

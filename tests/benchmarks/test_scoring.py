@@ -54,6 +54,13 @@ def test_rules(formula: str, rules: str) -> None:
     assert solved(WAVE, formula) == rules
 
 
+def test_a_fraction_is_a_number() -> None:
+    decay = Problem("decay", "0.8*exp(-0.7*x)*sin(2.4*x)/sqrt(x)", ("x",), ((1, 2),))
+    assert solved(decay, "4*exp(-7*x_1/10)*sin(12*x_1/5)/(5*sqrt(x_1))") == "BSEL"
+    assert solved(decay, "4*exp(-7*x_1/10)*sin(12*x_1/5)/5") == ""
+    assert str(scoring.decimal(sympy.sympify("2*x**(2/3)/5 + 3*y**2*sqrt(z/4)"))) == "0.4*x**(2/3) + 1.5*y**2*sqrt(z)"
+
+
 def test_a_bloated_formula_has_no_right_structure() -> None:
     # Equal for positive x, and nothing tells the simplification that x is positive.
     bloated = "2*x_1*sin(x_2) + 1 + 3*(sqrt(x_1**2) - x_1)*(x_1 + x_2)**2"
