@@ -45,6 +45,8 @@ PLATEAU = 0.85
 """Ratio of errors of polynomials, one after the other, above which what is left is noise."""
 MUCH = 0.2
 """Share of the deviation from which on noise is much."""
+ALL = 0.6
+"""Share from which on polynomials see nothing of the law."""
 HIGHEST = 12
 TAIL = 0.02
 """Share of the samples at either end that are not held out."""
@@ -106,8 +108,9 @@ def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
         c = np.linalg.lstsq((rows / size)[~held], y[~held], rcond=1e-12)[0]
         errors.append(float(np.sqrt(np.mean((rows[held] @ (c / size) - y[held]) ** 2))))
-    several = 2 if min(errors) < MUCH * float(np.std(y)) else 4
-    return min(errors), len(errors) > several and min(errors[-several:]) > PLATEAU * errors[-several - 1]
+    share = min(errors) / max(float(np.std(y)), 1e-300)
+    several = 2 if share < MUCH else 4
+    return min(errors), share < ALL and len(errors) > several and min(errors[-several:]) > PLATEAU * errors[-several - 1]
 
 
 def held_out(x: Array) -> Mask:

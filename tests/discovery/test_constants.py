@@ -203,3 +203,27 @@ def test_freedoms_are_left_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) 
     said = iter([False])
     monkeypatch.setattr("kan.discovery.constants._led_to", lambda *_: pytest.fail("a trial after the time was up"))
     assert snap_constants(fit, [x], points, y, stop=lambda: next(said, True)) is fit
+
+
+def test_a_weight_of_root_two_is_a_sample_twice() -> None:
+    points = samples(100)
+    values = labels("exp(x) + y", points, 0.1)
+    twice = torch.arange(100) % 3 == 0
+    both = torch.cat([points, points[twice]]), torch.cat([values, values[twice]])
+    formula = sympy.sympify("1.1*exp(0.9*x) + 1.2*y + 0.1")
+    weighted = fit_constants(formula, VARIABLES, points, values, weights=1 + (math.sqrt(2) - 1) * twice.double())
+    doubled = fit_constants(formula, VARIABLES, *both)
+    assert list(weighted.constants.values()) == pytest.approx(list(doubled.constants.values()), rel=1e-5)
+    assert weighted.rss == pytest.approx(doubled.rss, rel=1e-9) and list(weighted.constants.values()) != pytest.approx(
+        list(fit_constants(formula, VARIABLES, points, values).constants.values()), rel=1e-3
+    )
+
+
+def test_constants_that_meet_in_a_sum_become_one() -> None:
+    points = samples(400)
+    values = labels("2*x*y + z + 1", points, 0.01)
+    fit = fit_constants(sympy.sympify("2.0*x*y + sqrt(120.0*z + 3600.0) - 59.0"), VARIABLES, points, values)
+    found = drop_terms(fit, VARIABLES, points, values)
+    assert not found.formula.atoms(sympy.Pow) and len(found.constants) <= 3
+    assert set(found.constants) == found.template.free_symbols - set(VARIABLES)
+    assert found.rmse <= 1.01 * fit.rmse

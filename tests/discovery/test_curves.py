@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curve_judge import Batch, Judge
+from kan.discovery.curve_judge import Batch, Judge, drawn
 from kan.discovery.curve_pairs import KINDS, pair_formulas
 from kan.discovery.curves import Curve, curves
 from kan.discovery.rational_curves import rational_formulas
@@ -224,3 +224,20 @@ def test_quotients_drop_what_is_zero() -> None:
     root = rational_formulas(x, -torch.sqrt((1 + x) / (3 - x)), z, 4, squared=True)[0]
     assert size(values(root, x) + torch.sqrt((1 + x) / (3 - x))) < 1e-11
     assert rational_formulas(x, x - 1, z, 4, squared=True) == []
+
+
+def test_labels_are_drawn_by_their_shares() -> None:
+    shares = torch.tensor([0.0, 3.0, 1.0, 0.0, 4.0])
+    assert drawn(shares.repeat_interleave(8)).div(8, rounding_mode="floor").bincount(minlength=5).tolist() == [0, 15, 5, 0, 20]
+
+
+def test_labels_whose_errors_differ() -> None:
+    x = points(0.2, 8)
+    errors = 0.01 * torch.where(x > 3, 30.0, 1.0)
+    truth = torch.sqrt(1 + x**2)
+    seen = truth + errors * torch.randn(len(x), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    best = curves(x, seen, z, weights=1 / errors)[0]
+    assert best.rmse == pytest.approx(1, rel=0.1)  # in units of the errors
+    near = x <= 3
+    assert size(values(best.formula, x)[near] - truth[near]) < 0.003
+    assert best.formula.atoms(sympy.Pow) and not best.formula.atoms(sympy.Function)

@@ -155,3 +155,27 @@ def test_every_shape_can_be_made_and_uses_all_inputs(inputs: int) -> None:
         assert bool((gradient != 0).any(0).all()), shape.name
         names.append(shape.name)
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "law", "expected"),
+    [
+        (2, lambda x: 1 + x[:, 0] * torch.sin(3 * x[:, 1]), "x_1*sin(3*x_2) + 1"),  # no reduction says so
+        (2, lambda x: (3.5 - x[:, 0]) / torch.sqrt(10 - x[:, 1] ** 2), "(7/2 - x_1)/sqrt(10 - x_2**2)"),
+        (3, lambda x: x[:, 2] * torch.sqrt(x[:, 0] ** 2 + x[:, 1] ** 2), "x_3*sqrt(x_1**2 + x_2**2)"),  # errors of z = x_1/x_2 differ
+        (3, lambda x: x[:, 0] * (1 + x[:, 1] * torch.cos(4 * x[:, 2])), "x_1*(x_2*cos(4*x_3) + 1)"),  # polynomials do not see noise
+    ],
+)
+def test_laws_are_found_in_noise(inputs: int, law: Any, expected: str) -> None:
+    x = samples(inputs, 1000)
+    y = law(x)
+    errors = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = discover(x, y + 0.01 * y.square().mean().sqrt() * errors, time_limit=120)[0]
+    assert found.verdict == "approximate" and found.formula is not None
+    truth = sympy.sympify(expected)
+    # The numbers are those of the law, or so near that they cannot be told from them.
+    beyond = 0.5 + 3 * torch.rand(200, inputs, generator=torch.Generator().manual_seed(2), dtype=torch.float64).clamp(max=0.85)
+    columns = {f"x_{i + 1}": column for i, column in enumerate(beyond.unbind(1))}
+    one, other = (evaluate_expression(f, {s: columns[str(s)] for s in f.free_symbols}, beyond[:, 0]) for f in (truth, found.formula))
+    assert float((one - other).square().mean().sqrt()) < 0.004 * float(one.square().mean().sqrt())
+    assert complexity(found.formula) <= 1.5 * complexity(truth)

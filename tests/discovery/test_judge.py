@@ -147,3 +147,12 @@ def test_polynomial_algebra_is_for_exact_formulas_only(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "ALGEBRA", [lambda e: pytest.fail("algebra that may take minutes")])
     law = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1.0)
     assert law is not None and law.verdict == "approximate"
+
+
+def test_a_formula_that_was_a_candidate_before_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = judge(wave, error=0.1)
+    first = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1.0)
+    monkeypatch.setattr(module, "drop_terms", lambda *_, **__: pytest.fail("judged again"))
+    assert first is not None and one.law(inside(one, "0.45*a*sin(1.01*b) + 1.1"), 1.0) is first
+    other = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1e-9)  # what is not worth the time is another matter
+    assert other is not None and len(other.constants) == 3

@@ -16,6 +16,7 @@ from kan.discovery.ridge import (
     curve_bases,
     fit_forms,
     held_out,
+    noise_floor,
     start_forms,
     surrogate,
     wide_columns,
@@ -148,3 +149,20 @@ def test_exponents_are_found(law: str) -> None:
     assert (kept.entries == start.entries).all() and kept.error > 1e-3
     near = start_forms(u, target, surrogate(u, target)[0], 1)
     assert fit_forms(u, target, near, 14).error < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3])
+def test_noise_is_seen_and_measured(share: float) -> None:
+    z = samples(2, count=1000)
+    factor, shape = z[:, 0] ** 2, np.exp(-z[:, 1]) + z[:, 0] / z[:, 1]
+    y = factor * shape
+    noise = share * np.std(y)
+    floor, noisy = noise_floor(z, factor, y + noise * np.random.default_rng(1).normal(size=1000))
+    assert noisy and floor == pytest.approx(noise, rel=0.25)
+    assert noise_floor(z, factor, y)[0] < 1e-4 * noise
+
+
+def test_what_polynomials_cannot_follow_is_no_noise() -> None:
+    z = samples(2, 0.5, 6.0, 1000)
+    for wave in (np.sin(5 * z[:, 0] * z[:, 1]), np.sin(2 * z[:, 0]) * np.sin(3 * z[:, 1])):
+        assert not noise_floor(z, np.ones(1000), wave)[1]

@@ -1,12 +1,14 @@
 """Other labels, fewer variables, and the way back from each."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import sympy
 import torch
 from torch import Tensor
 
+from kan.datasets.problem_sets import problems
 from kan.discovery.invariance import scalings
 from kan.discovery.stages import CHANGES, Change, Stage, additive, reduced, rewritten, symbols_of
 from kan.symbolic.evaluation import evaluate_expression
@@ -159,3 +161,48 @@ def test_changes_go_both_ways_wherever_they_are_allowed(change: Change) -> None:
     torch.testing.assert_close(change.back(seen), y, rtol=1e-9, atol=1e-12)
     label = sympy.Dummy(real=True)
     torch.testing.assert_close(evaluate_expression(change.inverse(label), {label: seen}, seen), change.back(seen), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_weights_tell_what_errors_count_in_the_first_labels(change: Change) -> None:
+    root = stage(LABELS.get(change.name, lambda a: a), 1)
+    error = 1e-6 * torch.randn(root.y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    forms = [one.changed(change) for one in (root, replace(root, y=root.y + error))]
+    assert forms[0] is not None and forms[1] is not None
+    weights = torch.ones(len(root.y)) if forms[0].weights is None else forms[0].weights
+    counted = (forms[1].y - forms[0].y).abs().flatten() * weights / error.abs().flatten()
+    exact = weights < weights.max()  # the largest count as equal
+    torch.testing.assert_close(counted[exact], torch.ones(int(exact.sum()), dtype=torch.float64), rtol=2e-4, atol=0)
+    assert bool((counted < 1.001).all()) and int(exact.sum()) >= (0 if change is CHANGES[0] else int(0.85 * len(counted)))
+
+
+def test_weights_of_fewer_variables_are_the_factor() -> None:
+    root = stage(lambda a, b, c: a**3 * torch.sin(b / c), 3)
+    (small,) = [form for form in reduced(root) if len(form.symbols) == 1 and form.error < 1e-3][:1]
+    form = small.changed(CHANGES[4])
+    assert small.weights is not None and form is not None and form.weights is not None
+    factor = (root.y / small.y).abs().flatten()
+    low = factor < factor.quantile(0.85)
+    torch.testing.assert_close(small.weights[low], factor[low], rtol=1e-9, atol=0)
+    both = (small.weights / (2 * small.y.flatten())).abs()
+    low = both < both.quantile(0.85)
+    torch.testing.assert_close(form.weights[low], both[low], rtol=1e-9, atol=0)
+
+
+def test_labels_that_noise_makes_huge_elsewhere_deceive_no_one() -> None:
+    (posed,) = (problem for problem in problems("kan27") if problem.formula == "1 + a*sin(theta)")
+    sample, held = posed.sample(1000, seed=0, noise=0.01), torch.arange(1000) % 5 == 2
+    x, y = sample.x, sample.y
+    root = Stage(x[~held], y[~held], x[held], y[held], symbols_of("x", x), lambda e: e)
+    assert additive(root) != []  # where the labels are near zero their inverse squares are all that counts
+    assert additive(root, noise=(0.01, float(root.y.std()))) == []
+
+
+def test_sums_are_seen_through_noise() -> None:
+    def law(a: Tensor, b: Tensor) -> Tensor:
+        errors = torch.randn(len(a), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        return 1 / (0.05 + (a - 1) ** 2 + torch.sin(b) ** 2) + 0.05 * errors
+
+    root = stage(law, 2, 0.1, 3.0)
+    found = additive(root, noise=(0.05, float(root.y.std())))
+    assert found and found[0][0].name == "1/y of all variables"

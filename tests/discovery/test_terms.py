@@ -222,3 +222,35 @@ def test_straight_lines_are_named_so(floor: float, factor: bool) -> None:
     curve = 3 * x + 1 + floor * (x - 1) ** 3  # not quite straight
     found, offset = names(x, curve, floor, None, factor, False)
     assert found[0].is_polynomial(a) and sympy.degree(found[0], a) == 1 and offset == pytest.approx(1, abs=100 * floor)
+
+
+def test_samples_that_are_sure_say_more() -> None:
+    x, random = samples(2), np.random.default_rng(1)
+    y = x[:, 0] * np.sin(x[:, 1])
+    errors = np.where(np.arange(300) % 2, 0.5, 1e-3)
+    noisy = y + errors * random.normal(size=300)
+    plain, weighted = (split(x, noisy, ((0, 1),), weights=weights) for weights in (None, 1 / errors))
+    assert weighted.error == pytest.approx(1, rel=0.35)  # in units of the errors
+    off = [np.std(y - total(found)) for found in (plain, weighted)]
+    assert off[1] < 2e-3 and off[0] > 20 * off[1]
+
+
+def test_equal_weights_change_nothing_but_units() -> None:
+    x = samples(2)
+    y = x[:, 0] * np.sin(x[:, 1]) + 0.01 * np.random.default_rng(1).normal(size=300)
+    one, other = (split(x, y, ((0, 1),), weights=weights) for weights in (None, np.full(300, 7.0)))
+    assert other.error == pytest.approx(7 * np.std(y) * one.error, rel=1e-6)
+    np.testing.assert_allclose(total(other), total(one), atol=1e-6)
+
+
+def test_small_terms_and_simple_names_are_seen_through_noise() -> None:
+    x = np.random.default_rng(0).uniform(0.2, 3, (800, 2))
+    y = 2 * np.sin(2 * x[:, 0]) + 0.1 * x[:, 1] + 0.03 * np.random.default_rng(1).normal(size=800)
+    points, values = torch.from_numpy(x), torch.from_numpy(y)
+    weights = torch.full((800,), 1 / float(values.std()), dtype=torch.float64)
+    found = split(x, y, ((0,), (1,)), weights=weights.numpy())
+    assert formulas(points, values, found, SYMBOLS)[0][1].free_symbols == {a}  # what is small may be what is left of others
+    error, formula = formulas(points, values, found, SYMBOLS, weights=weights)[0]
+    assert formula.free_symbols == {a, b} and {type(f) for f in formula.atoms(sympy.Function)} <= {sympy.sin, sympy.cos}
+    assert float(sympy.diff(formula, b).subs({a: 1, b: 2})) == pytest.approx(0.1, abs=0.01)
+    assert error == pytest.approx(0.03 / float(values.std()), rel=0.1)
