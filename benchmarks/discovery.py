@@ -6,7 +6,7 @@ run again. ``--table`` writes ``docs/discovery.md`` from everything that is ther
 
 Procedure
     1000 training points, uniform in the ranges; noise as SRBench defines it, on the training values only. No method is told the formula's
-    functions, the noise or units; each has one configuration for all problems (``discovery_methods.py``). A run has one thread; as many run
+    functions, the noise or units; each has one configuration for all problems, Operon one for exact data and one for others (``discovery_methods.py``). A run has one thread; as many run
     at once as ``--jobs`` says. pykan cannot be given a time: a run that does not end by itself is ended after ``--patience`` times the
     seconds and a minute, and counts as not solved. Rules for a solution: ``scoring.py``.
     Development sets, on which methods may be tuned, are ``rulekan``, ``random`` and ``random-again``; the others are for reports only.
@@ -66,7 +66,8 @@ def found_by(run: Run, python: str, patience: float) -> dict[str, Any]:
     task = {"x": sample.x.tolist(), "y": sample.y[:, 0].tolist(), "seconds": run.seconds, "seed": run.seed}
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
     path = str(ROOT) if LIBRARIES[run.method] is None else ""
-    command = [python, str(HERE / "discovery_methods.py"), run.method]
+    method = "operon_in_noise" if run.method == "operon" and run.noise else run.method
+    command = [python, str(HERE / "discovery_methods.py"), method]
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:  # some libraries write where they run
         try:

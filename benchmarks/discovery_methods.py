@@ -1,7 +1,8 @@
 """The methods that look for formulas, each with one configuration for all problems.
 
 ``python benchmarks/discovery_methods.py METHOD`` reads data from standard input and prints candidates, best first; it runs in the
-environment of its library, so this file imports nothing of ours. Variables are ``x_1 ... x_n``. No method is told the noise, nor units.
+environment of its library, so this file imports nothing of ours. Variables are ``x_1 ... x_n``. No method is told the noise, nor units;
+Operon alone is told whether there is any noise, for which it has another configuration.
 """
 
 from __future__ import annotations
@@ -39,22 +40,35 @@ def text_of(expression: Any) -> str:
 
 
 def operon(x: Any, y: Any, seconds: float, seed: int) -> Candidates:
-    """One objective, R^2, and least squares in the loop.
+    """One objective, R^2, and least squares in the loop: for exact data."""
+    return _operon(x, y, seconds, seed, ["r2"], 1e-16)
 
-    With error and length as two objectives its choice by description length took lines for curves, since it is not told the noise.
+
+def operon_in_noise(x: Any, y: Any, seconds: float, seed: int) -> Candidates:
+    """Two objectives, R^2 and length; of the front that formula for which ``N log(MSE) + length log(N)`` is least.
+
+    Its own choice by description length took lines for curves, since it is not told the noise; with one objective it fits the noise.
     """
+    return _operon(x, y, seconds, seed, ["r2", "length"], 1e-5)
+
+
+def _operon(x: Any, y: Any, seconds: float, seed: int, objectives: list[str], epsilon: float) -> Candidates:
     import numpy as np
     from pyoperon.sklearn import SymbolicRegressor
 
     model = SymbolicRegressor(
         allowed_symbols="add,sub,mul,div,square,sqrt,exp,log,sin,cos,tanh,asin,pow,constant,variable",
-        objectives=["r2"], offspring_generator="basic", population_size=1000, generations=10**6, max_evaluations=10**9,
-        max_length=30, optimizer_iterations=5, max_time=max(1, round(seconds)), n_threads=1, random_state=seed + 1, epsilon=1e-16,
+        objectives=objectives, offspring_generator="basic", population_size=1000, generations=10**6, max_evaluations=10**9,
+        max_length=30, optimizer_iterations=5, max_time=max(1, round(seconds)), n_threads=1, random_state=seed + 1, epsilon=epsilon,
         model_selection_criterion="minimum_description_length",
     )  # fmt: skip
     model.fit(x, y)
     names = [f"x_{i + 1}" for i in range(x.shape[1])]
-    trees = [model.model_] + [entry["tree"] for entry in sorted(model.pareto_front_, key=lambda entry: entry["mean_squared_error"])[:4]]
+    parsimony = np.log(len(y)) if len(objectives) > 1 else 0.0
+    front = sorted(
+        model.pareto_front_, key=lambda entry: len(y) * np.log(entry["mean_squared_error"] + 1e-300) + parsimony * entry["complexity"]
+    )
+    trees = [entry["tree"] for entry in front[:5]] if parsimony else [model.model_, *(entry["tree"] for entry in front[:4])]
     found = []
     for tree in trees:
         rmse = float(np.sqrt(np.mean((model.evaluate_model(tree, x) - y) ** 2)))
@@ -126,7 +140,9 @@ def pykan(x: Any, y: Any, seconds: float, seed: int) -> Candidates:
     return [{"formula": text_of(model.symbolic_formula()[0][0]), "rmse": rmse}]
 
 
-METHODS: dict[str, Callable[[Any, Any, float, int], Candidates]] = {"ours": ours, "operon": operon, "gplearn": gplearn, "pykan": pykan}
+METHODS: dict[str, Callable[[Any, Any, float, int], Candidates]] = {
+    "ours": ours, "operon": operon, "operon_in_noise": operon_in_noise, "gplearn": gplearn, "pykan": pykan,
+}  # fmt: skip
 
 
 def main() -> None:
