@@ -6,9 +6,10 @@ run again. ``--table`` writes ``docs/discovery.md`` from everything that is ther
 
 Procedure
     1000 training points, uniform in the ranges; noise as SRBench defines it, on the training values only. No method is told the formula's
-    functions, the noise or units; each has one configuration for all problems, Operon one for exact data and one for others (``discovery_methods.py``). A run has one thread; as many run
-    at once as ``--jobs`` says. pykan cannot be given a time: a run that does not end by itself is ended after ``--patience`` times the
-    seconds and a minute, and counts as not solved. Rules for a solution: ``scoring.py``.
+    functions, the noise or units; each has one configuration for all problems, Operon one for exact data and one for others
+    (``discovery_methods.py``). A run has one thread; as many run at once as ``--jobs`` says. pykan cannot be given a time: a run that does
+    not end by itself is ended after ``--patience`` times the seconds and a minute, and counts as not solved. Rules for a solution:
+    ``scoring.py``.
     Development sets, on which methods may be tuned, are ``rulekan``, ``random`` and ``random-again``; the others are for reports only.
 """
 

@@ -120,6 +120,8 @@ class Hunt:
         stages = reduced(self.root, self.known)
         floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
         floor, noisy = min(floors.values(), key=lambda one: one[0])
+        if self.told:
+            floor, noisy = self.told, True
         share = floor / max(float(self.root.y.std()), 1e-300)
         self.floor, self.noise = share, share if noisy else 0.0
         near = [stage for stage in stages if stage.error < WELL or stage.reduction is self.known]
@@ -137,7 +139,7 @@ class Hunt:
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
         explained = AS_GOOD * floor if noisy and share < FAR else 0.0
         for step, several in plan:
-            if not self.done() and not any(max(law.rmse, law.held_out) < explained for law in self.laws):
+            if not (self.late() or self.exact or any(max(law.rmse, law.held_out) < explained for law in self.laws)):
                 self.step = step.__name__
                 self.show()
                 step(several)
@@ -148,14 +150,24 @@ class Hunt:
         self.tell(textwrap.shorten(f"{self.step} {how}", SHOWN // 2), "" if best is None else textwrap.shorten(str(best), SHOWN))
 
     def done(self) -> bool:
-        """Whether there is nothing more to look for, or no time."""
-        return self.late() or any(law.verdict == "exact" for law in self.laws)
+        """Whether there is nothing more to look for, or no time; where noise hides the law, others of the same step may be as good."""
+        return self.late() or (not self.told and self.exact)
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is a law that is exact."""
+        return any(law.verdict == "exact" for law in self.laws)
 
     def add(self, law: Law | None, how: str) -> None:
         """Take a candidate in; `how` says where it came from."""
         if law is not None:
             self.laws.append(law)
             self.show(how)
+
+    @property
+    def told(self) -> float | None:
+        """The noise, if the user knows it; that of a part of a law is a bound."""
+        return self.judge.noise if self.whole else None
 
     def powers(self, stages: Sequence[Stage]) -> None:
         """Laws that are a power product."""
@@ -173,7 +185,7 @@ class Hunt:
                     stage.y,
                     stage.symbols[0],
                     library=self.library,
-                    noise=self.judge.noise if stage.plain and not self.noise else None,
+                    noise=(self.noise if self.told else None) if self.noise else self.judge.noise if stage.plain else None,
                     stop=self.late,
                     weights=self.weights(stage),
                 )
@@ -186,15 +198,11 @@ class Hunt:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in stages:
             if len(stage.symbols) > 1 and not self.done():
-                columns = range(len(stage.symbols))
-                deviation = float(self.root.y.std())
+                columns, deviation = range(len(stage.symbols)), float(self.root.y.std())
                 for form, factors in additive(stage, noise=(self.noise * deviation, deviation) if self.noise else None):
                     if not self.done():
-                        self.terms(
-                            form,
-                            self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns)),
-                            max(SEPARATE, MUCH_NOISE * self.noise),
-                        )
+                        found = self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns))
+                        self.terms(form, found, max(SEPARATE, MUCH_NOISE * self.noise))
 
     def products(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of products of such functions."""

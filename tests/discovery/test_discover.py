@@ -179,3 +179,13 @@ def test_laws_are_found_in_noise(inputs: int, law: Any, expected: str) -> None:
     one, other = (evaluate_expression(f, {s: columns[str(s)] for s in f.free_symbols}, beyond[:, 0]) for f in (truth, found.formula))
     assert float((one - other).square().mean().sqrt()) < 0.004 * float(one.square().mean().sqrt())
     assert complexity(found.formula) <= 1.5 * complexity(truth)
+
+
+def test_noise_that_is_told_is_believed() -> None:
+    x = samples(3, 400)
+    y = x[:, 0] * (1 + x[:, 1] * torch.cos(4 * x[:, 2]))  # too few samples for polynomials to see the noise
+    noise = 0.02 * float(y.square().mean().sqrt())
+    errors = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = discover(x, y + noise * errors, noise=noise, time_limit=120)
+    assert found.stopped == "exact" and found[0].verdict == "exact" and str(found[0].formula) == "x_1*x_2*cos(4*x_3) + x_1"
+    assert found.seconds < 60
