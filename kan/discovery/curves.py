@@ -30,6 +30,9 @@ from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction, resolve_library
 
 __all__ = ["Curve", "curves"]
 
+BENT_IN_NOISE = 10
+"""Times the size of labels where functions of them begin to bend, below which noise hides that."""
+
 
 class _Label(NamedTuple):
     """A function of the labels, its inverse on tensors and on expressions, and the interval of labels where it goes both ways."""
@@ -40,7 +43,7 @@ class _Label(NamedTuple):
     inverse: Callable[[sympy.Expr], sympy.Expr]
     low: float = -math.inf
     high: float = math.inf
-    least: float = 0.0  # size of the largest label below which the function is a straight line
+    least: float = 0.0  # size of the largest label below which the function is a straight line or, if cosine, a parabola
 
 
 _ONE, _HALF = sympy.Integer(1), sympy.Rational(1, 2)
@@ -214,7 +217,7 @@ class _Changed(NamedTuple):
 def _changed(judge: Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
     """None where that is not defined; noise may take labels a little out of where it is."""
     z, y = judge.few
-    slack = 4 * judge.noise_seen
+    slack, least = 4 * judge.noise_seen, label.least * (BENT_IN_NOISE if judge.noise_seen else 1)
     factor = torch.ones_like(z)
     if k != 0:
         one_sign = float(z.min()) > 0 or float(z.max()) < 0
@@ -226,7 +229,7 @@ def _changed(judge: Judge, label: _Label, k: sympy.Rational) -> _Changed | None:
     w = (sign * y * factor).requires_grad_()
     inside = (w >= low) & (w <= high)
     near = (w >= low - slack * factor.abs()) & (w <= high + slack * factor.abs())
-    if not bool(near.all()) or int(inside.sum()) < 0.1 * len(w) or float(w.detach().abs().max()) < label.least:
+    if not bool(near.all()) or int(inside.sum()) < 0.1 * len(w) or float(w.detach().abs().max()) < least:
         return None
     with torch.enable_grad():
         changed = label.forward(w)

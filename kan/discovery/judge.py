@@ -159,7 +159,7 @@ class Judge:
         size = complexity(formula)
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         far = self.error(fitted.formula, *self.far)
-        bits = fitted.bits + 3 * size
+        bits = fitted.bits + 3 * _written(formula)
         return Law(formula, verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network)
 
     def spline(self, network: Network, bits: float) -> Law:
@@ -212,6 +212,12 @@ class Judge:
                 if float(off) <= 2 * held + ROUND_OFF * self.scale:
                     good.append(form)
         return min(good, key=_size)
+
+
+def _written(formula: sympy.Expr) -> int:
+    """Nodes, of which numbers that meet are one: `Fitted.bits` tells what each of them takes."""
+    several = [part for part in formula.args if part.free_symbols]
+    return 1 + (len(several) < len(formula.args) and bool(several)) + sum(map(_written, several))
 
 
 def _size(formula: sympy.Expr) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery import judge as module
-from kan.discovery.judge import Constant, Judge, complexity, distinct, rmse
+from kan.discovery.judge import Constant, Judge, _written, complexity, distinct, rmse
 from kan.discovery.stages import Stage, symbols_of
 from kan.network.network import Network
 
@@ -156,3 +156,13 @@ def test_a_formula_that_was_a_candidate_before_is_not_judged_again(monkeypatch: 
     assert first is not None and one.law(inside(one, "0.45*a*sin(1.01*b) + 1.1"), 1.0) is first
     other = one.law(inside(one, "0.5*a*sin(1.0*b) + 1.0"), 1e-9)  # what is not worth the time is another matter
     assert other is not None and len(other.constants) == 3
+
+
+def test_numbers_that_meet_are_described_once() -> None:
+    assert _written(sympy.sympify("sqrt(2)*exp(-a**2/(2*b**2))/(2*sqrt(pi)*b)")) == _written(sympy.sympify("0.4*exp(-0.5*a**2/b**2)/b"))
+    assert [_written(sympy.sympify(text)) for text in ("a", "2*pi/3", "3*a", "a + b + 1 + pi", "a**2", "sin(pi*a)")] == [1, 1, 3, 4, 3, 4]
+    one = judge(lambda a, b: torch.exp(-(a**2)) / (math.sqrt(2 * math.pi) * b), error=0.001)
+    loose = replace(one, exactly=False, known={})
+    exact, free = (each.law(inside(one, "0.4*exp(-1.0*a**2)/b"), 1.0) for each in (one, loose))
+    assert exact is not None and free is not None and len(free.constants) > 0 and exact.constants == ()
+    assert exact.complexity > free.complexity and exact.bits < free.bits
