@@ -15,14 +15,15 @@ HEAD = """# Discovery: how often the law is found
 <!-- Written by benchmarks/discovery.py --table from the files in benchmarks/results/discovery. -->
 
 1000 training points uniform in the ranges, one thread per run, the same data and seconds for every method, one configuration of each for
-all problems; nobody is told the functions, the noise or units. `make bench-discovery` runs it; `benchmarks/discovery.py` says how, and the
-JSON files in `benchmarks/results/discovery` have every formula that was returned, with the environment of the run.
+all problems (of Operon one for exact data and one for noise); nobody is told the functions, the noise or units. `make bench-discovery`
+runs it; `benchmarks/discovery.py` says how, and the JSON files in `benchmarks/results/discovery` have every formula that was returned, with
+the environment of the run.
 
 | mark | rule (`benchmarks/scoring.py`) |
 | --- | --- |
 | **E** | *exact*: the formula as it came has a normalised error below 1e-6 on fresh points, 1e-4 on a box 1.5 times as wide; not bloated |
 | **S** | *structure*: the same after its numbers have been fitted anew to clean data, and after an affine map |
-| **B** | SRBench's symbolic rule: numbers rounded to three decimals, difference or ratio to the truth constant; a time-out is a failure |
+| **B** | SRBench's symbolic rule: numbers, fractions too, rounded to three decimals, difference or ratio to the truth constant |
 | **·** | none of them; a number after it is the normalised error, where that is below 0.03 (R2 above 0.999) |
 
 pykan cannot be given a time; it follows the recipe of its README, and a run that has not ended after 1.5 times the seconds and a minute

@@ -31,9 +31,9 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.symbolic.evaluation import evaluate_expression, evaluator
+from kan.symbolic.evaluation import evaluator
 
-__all__ = ["Fitted", "complexity", "drop_terms", "exact_numbers", "fit_constants", "snap_constants"]
+__all__ = ["Fitted", "complexity", "exact_numbers", "fit_constants", "snap_constants"]
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
@@ -41,8 +41,6 @@ REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
 RUNAWAY = 1e9
 """Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
-BENT = 0.05
-"""Deviation from a straight line, as a share of its own, below which a function may be one."""
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
 
@@ -182,94 +180,6 @@ def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y:
                 break
         else:
             return fit
-
-
-def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
-    """Leave out terms of sums and factors of products with constants in them for as long as the description becomes shorter.
-
-    Functions that are straight lines over the data become their arguments, likewise.
-
-    Args:
-        fit: of `fit_constants` to the same data.
-        variables, x, y: as there.
-        stop: asked before every trial; what was found so far is returned when it says so.
-
-    >>> x = sympy.Symbol("x")
-    >>> points = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
-    >>> fit = fit_constants(0.9 * sympy.sin(x) + 1e-9 * sympy.exp(0.1 * x), [x], points, torch.sin(points))
-    >>> round(float(drop_terms(fit, [x], points, torch.sin(points)).formula.subs(x, 1.0)), 9)
-    0.841470985
-    """
-    data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False))
-    while True:
-        for shorter, start in (*_straighter(fit, data), *_shorter(fit)):
-            if data.stop():
-                return fit
-            new = fit_constants(shorter, data.variables, data.x, data.y, start=start, exact_bits=fit.exact_bits, evaluations=25)
-            if new.bits + 2 * complexity(shorter) < fit.bits + 2 * complexity(fit.template):
-                fit = new
-                break
-        else:
-            return fit
-
-
-_Start = tuple[sympy.Expr, dict[sympy.Symbol, float]]
-
-
-def _shorter(fit: Fitted) -> list[_Start]:
-    """The template without one of its terms or factors, the largest first, and the constants that are left."""
-    found: dict[sympy.Expr, int] = {}
-    for node in sympy.preorder_traversal(fit.template):
-        if isinstance(node, sympy.Add | sympy.Mul):
-            for part in node.args:
-                if part.free_symbols & set(fit.constants):
-                    shorter = fit.template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
-                    if not shorter.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
-                        found.setdefault(shorter, complexity(part))
-    ranked = sorted(found, key=lambda shorter: -found[shorter])
-    return [(shorter, {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}) for shorter in ranked]
-
-
-def _straighter(fit: Fitted, data: _Data) -> list[_Start]:
-    """With ``u`` in the place of a function ``f(u)`` that hardly bends over the data, such as ``sin(0.001 x)``."""
-    columns = dict(zip(data.variables, data.x.unbind(1), strict=True))
-    found: list[_Start] = []
-    for node in sympy.preorder_traversal(fit.template):
-        function = isinstance(node, sympy.Function) or (isinstance(node, sympy.Pow) and not node.exp.has(*data.variables))
-        if not function or not node.args[0].has(*data.variables):
-            continue
-        terms = sympy.Add.make_args(node.args[0])
-        carried = [sorted(term.free_symbols & set(fit.constants), key=str) for term in terms]
-        # A constant in front of every term takes up the slope, one alone what is added.
-        if not all(
-            len(symbols) == 1 and (term / symbols[0]).has(symbols[0]) is False for term, symbols in zip(terms, carried, strict=True)
-        ):
-            continue
-        u, f = (
-            evaluate_expression(part.xreplace({s: sympy.Float(v, 17) for s, v in fit.constants.items()}), columns, data.y)
-            for part in (node.args[0], node)
-        )
-        centred = u - u.mean()
-        slope = float(centred @ f / centred.square().sum().clamp_min(1e-300))
-        bend = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
-        if not bend < BENT:
-            continue
-        straight = fit.template.xreplace({node: node.args[0]})
-        start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # an exponent goes
-        for term, (symbol,) in zip(terms, carried, strict=True):
-            start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
-        found.append(_met(straight, start))
-    return found
-
-
-def _met(template: sympy.Expr, start: dict[sympy.Symbol, float]) -> _Start:
-    """With one constant in the place of several in a sum, each of which occurs only there."""
-    for node in list(template.atoms(sympy.Add)):
-        alone = [term for term in node.args if term in start]
-        if len(alone) > 1:
-            template = template.xreplace({node: node.func(*(term for term in node.args if term not in alone[1:]))})
-            start = {**start, alone[0]: sum(start[symbol] for symbol in alone)}
-    return template, {symbol: value for symbol, value in start.items() if template.has(symbol)}
 
 
 def complexity(formula: sympy.Expr) -> int:

@@ -96,6 +96,11 @@ class Hunt:
         known: a reduction that units say.
         whole: whether networks and what candidates leave are looked at, too, and not only what is fast.
         laws: the candidates.
+        explored: those whose residuals were looked at.
+        sure, unsure: sums of products that are looked at once more.
+        floor: what polynomials miss of the labels, as a share of their deviation.
+        noise: as much of it as is taken for noise, where it is.
+        step: what is under way.
     """
 
     root: Stage
@@ -180,12 +185,16 @@ class Hunt:
         """Laws of one variable."""
         for stage in stages:
             if len(stage.symbols) == 1 and not self.done():
+                if self.noise:
+                    known = self.noise if self.told else None
+                else:
+                    known = self.judge.noise if stage.plain else None
                 found = curves(
                     stage.x,
                     stage.y,
                     stage.symbols[0],
                     library=self.library,
-                    noise=(self.noise if self.told else None) if self.noise else self.judge.noise if stage.plain else None,
+                    noise=known,
                     stop=self.late,
                     weights=self.weights(stage),
                 )
@@ -241,14 +250,14 @@ class Hunt:
         for stage in stages:
             if len(stage.symbols) < 2 or self.done():
                 continue
-            for meeting in summands(stage):
+            for meeting in summands(stage, stop=self.late):
                 alone = {(i,) for i in range(len(stage.symbols))}
                 for pattern in dict.fromkeys((meeting.pattern, tuple(sorted(alone.union(meeting.pattern))))):
                     if not self.done():
                         self.terms(meeting.form, self.split(meeting.form, pattern, STARTS), max(FITS, 1.5 * meeting.error), thorough=True)
                 if meeting.parts is not None and not self.done():
                     self.combined(meeting.parts)
-            if len(stage.symbols) > 2 and not self.done() and (parts := factors(stage)) is not None:
+            if len(stage.symbols) > 2 and not self.done() and (parts := factors(stage, self.late)) is not None:
                 self.combined(parts)
 
     def closely(self, stages: Sequence[Stage]) -> None:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Fitted, complexity, drop_terms, fit_constants, snap_constants
+from kan.discovery.constants import Fitted, complexity, fit_constants, snap_constants
+from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
 from kan.network.network import Network

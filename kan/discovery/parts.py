@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -129,11 +129,15 @@ class _Sum:
     error: float
 
 
-def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
+def _never() -> bool:
+    return False
+
+
+def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Callable[[], bool] = _never) -> _Sum:
     """The terms of a sum.
 
     Pairs of columns that meet are added, those with the largest F statistic first, as long as that lowers the error on samples that were
-    held out; the fewer they are, the higher are the degrees that samples suffice for.
+    held out; the fewer they are, the higher are the degrees that samples suffice for. When `stop` says so, it is what it is by then.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 3))
     >>> interactions(x, x[:, 0] + np.exp(x[:, 1] * x[:, 2]), (False,) * 3).pattern
@@ -148,7 +152,7 @@ def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
     kept: list[tuple[int, int]] = []
     best = fitted(_cliques(n, kept))
     for m in range(1, len(pairs) + 1):
-        if best.error < ROUND_OFF or m > len(kept) + PATIENCE:
+        if best.error < ROUND_OFF or m > len(kept) + PATIENCE or stop():
             break
         trial = fitted(_cliques(n, pairs[:m]))
         if trial.error < best.error:
@@ -157,6 +161,8 @@ def interactions(x: Array, y: Array, wide: Sequence[bool]) -> _Sum:
         return best
     enough = max(best.error, ROUND_OFF) * (AS_GOOD if best.error > NEARLY else MUCH)
     for pair in kept[::-1]:  # one that stands before another that matters need not matter
+        if stop():
+            return best
         trial = fitted(_cliques(n, [other for other in kept if other != pair]))
         if trial.error <= enough:
             kept.remove(pair)
@@ -237,17 +243,17 @@ class Meeting(NamedTuple):
     parts: Parts | None
 
 
-def summands(stage: Stage, most: int = 3) -> list[Meeting]:
-    """Sums that the labels are when they are changed, those that miss the least first."""
+def summands(stage: Stage, most: int = 3, stop: Callable[[], bool] = _never) -> list[Meeting]:
+    """Sums that the labels are when they are changed, those that miss the least first; what was found when `stop` says so."""
     few = _few(len(stage.x))
     x = stage.x.numpy()[few]
     results: list[Meeting] = []
     wides = wide_columns(x, stage.y.flatten().numpy()[few])
     for change in CHANGES:
         form = stage.changed(change)
-        if form is None:
+        if form is None or stop():
             continue
-        found = min((interactions(x, form.y.flatten().numpy()[few], wide) for wide in wides), key=lambda one: one.error)
+        found = min((interactions(x, form.y.flatten().numpy()[few], wide, stop) for wide in wides), key=lambda one: one.error)
         if found.error < SURE and len(found.pattern) > 1:
             blocks = _joined(found.pattern)
             results.append(Meeting(found.error, form, found.pattern, _summed(form, found, blocks) if len(blocks) > 1 else None))
@@ -283,8 +289,8 @@ def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stag
     )  # fmt: skip
 
 
-def factors(stage: Stage) -> Parts | None:
-    """A product of functions of different columns that the labels are, beside a constant; None if they are not."""
+def factors(stage: Stage, stop: Callable[[], bool] = _never) -> Parts | None:
+    """A product of functions of different columns that the labels are, beside a constant; None if they are not, or when `stop` says so."""
     few = _few(len(stage.x))
     x, y = stage.x.numpy()[few], stage.y.flatten().numpy()[few]
     n = x.shape[1]
@@ -292,7 +298,12 @@ def factors(stage: Stage) -> Parts | None:
     found = _fitted(x, y, wide, (tuple(range(n)),))
     if found.error > FAR:
         return None
-    several = [parts for one in _partitions(found, x) if (parts := _multiplied(stage, x, y, *one, wide, found)) is not None]
+    several: list[Parts] = []
+    for blocks, constant in _partitions(found, x):
+        if stop():
+            return None
+        parts = _multiplied(stage, x, y, blocks, constant, wide, found)
+        several += [] if parts is None else [parts]
     least = min((parts.error for parts in several), default=0.0)
     return next((parts for parts in several if parts.error <= MUCH * least), None)
 

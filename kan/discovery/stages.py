@@ -124,9 +124,10 @@ class Stage:
         )  # fmt: skip
 
     def weighted(self, factor: Tensor) -> Tensor:
-        """The weights, times `factor`; the largest count as equal, or a few labels would be all there is."""
+        """The weights, times `factor`; the largest, infinite ones too, count as equal, or a few labels would be all there is."""
         weights = factor if self.weights is None else self.weights * factor
-        return weights.clamp_max(float(weights.quantile(MOST_WEIGHED)))
+        finite = weights[weights.isfinite()]
+        return weights.nan_to_num(0.0, math.inf).clamp_max(float(finite.quantile(MOST_WEIGHED)) if len(finite) else 1.0)
 
     def reduced(self, reduction: Reduction) -> Stage | None:
         """In other variables; None where these are not finite."""

@@ -330,3 +330,18 @@ def test_samples_of_a_grid_are_not_thinned_to_one_place() -> None:
     root = Stage(x, y, x[::7], y[::7], symbols_of("x", x), lambda e: e)
     split = summands(root)[0].parts
     assert split is not None and split.blocks == ((0, 1), (2,)) and math.isfinite(float(split.stages[1].held_y.sum()))
+
+
+@pytest.mark.parametrize("look", [summands, factors])
+def test_the_search_for_parts_ends_when_the_time_is_up(look: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = stage(lambda a, b, c, d: torch.exp(a * b) * (c + d) + torch.sin(a * c) / d, 4)
+    fits: list[object] = []
+    for name in ("_fitted", "_multiplied"):
+        original = getattr(parts, name)
+        monkeypatch.setattr(parts, name, lambda *a, original=original: (fits.append(a), original(*a))[1])
+    look(whole)
+    assert len(fits) > 3
+    fits.clear()
+    assert not look(whole, stop=lambda: True) and len(fits) <= 1
+    look(whole, stop=lambda: len(fits) > 1)
+    assert 1 < len(fits) <= 3

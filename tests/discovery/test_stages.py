@@ -206,3 +206,13 @@ def test_sums_are_seen_through_noise() -> None:
     root = stage(law, 2, 0.1, 3.0)
     found = additive(root, noise=(0.05, float(root.y.std())))
     assert found and found[0][0].name == "1/y of all variables"
+
+
+def test_labels_that_are_zero_weigh_as_much_as_others() -> None:
+    root = stage(lambda a: torch.relu(a - 1.3), 1)
+    form = root.changed(CHANGES[4])
+    assert form is not None and form.weights is not None and bool(form.weights.isfinite().all())
+    zero = root.y.flatten() == 0
+    assert int(zero.sum()) > 50 and bool((form.weights[zero] == form.weights.max()).all())
+    none = replace(root, y=torch.zeros_like(root.y)).changed(CHANGES[4])
+    assert none is not None and none.weights is not None and bool((none.weights == 1).all())

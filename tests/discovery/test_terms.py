@@ -9,8 +9,9 @@ import sympy
 import torch
 
 from kan.discovery import terms
-from kan.discovery.constants import drop_terms, fit_constants, snap_constants
+from kan.discovery.constants import fit_constants, snap_constants
 from kan.discovery.ridge import Array
+from kan.discovery.shortening import drop_terms
 from kan.discovery.terms import Curves, Pattern, Terms, _names, formulas, patterns, split
 
 a, b = SYMBOLS = sympy.symbols("a b", positive=True)
