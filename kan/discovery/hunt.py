@@ -124,7 +124,8 @@ class Hunt:
         """Go on until a law is exact, one explains the data as well as polynomials do, or the time is up."""
         stages = reduced(self.root, self.known)
         floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
-        floor, noisy = min(floors.values(), key=lambda one: one[0])
+        floor = min(error for error, _ in floors.values())
+        noisy = any(seen for error, seen in floors.values() if error < AS_GOOD * floor)  # polynomials of fewer variables see it better
         if self.told:
             floor, noisy = self.told, True
         share = floor / max(float(self.root.y.std()), 1e-300)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial.chebyshev import chebval
 
+from kan.datasets.problem_sets import problems
 from kan.discovery.ridge import (
     Array,
     Forms,
@@ -166,3 +167,6 @@ def test_what_polynomials_cannot_follow_is_no_noise() -> None:
     z = samples(2, 0.5, 6.0, 1000)
     for wave in (np.sin(5 * z[:, 0] * z[:, 1]), np.sin(2 * z[:, 0]) * np.sin(3 * z[:, 1])):
         assert not noise_floor(z, np.ones(1000), wave)[1]
+    grating = next(problem for problem in problems("kan27") if problem.name == "I.30.3").sample(750, seed=0)
+    floor, noisy = noise_floor(grating.x.numpy(), np.ones(750), grating.y.numpy()[:, 0])
+    assert not noisy and 0.2 < floor / float(grating.y.std()) < 0.6  # not the same for many degrees

@@ -1,0 +1,53 @@
+"""The steps of the search, on data whose law is known."""
+
+import pytest
+import sympy
+import torch
+from torch import Tensor
+
+from kan.datasets.problem_sets import problems
+from kan.discovery.hunt import Hunt
+from kan.discovery.judge import Judge
+from kan.discovery.stages import Stage, symbols_of
+from kan.symbolic.evaluation import evaluate_expression
+
+TASKS = {problem.name: problem for problem in problems("kan27")}
+
+
+def hunt(x: Tensor, y: Tensor, noise: float | None = None, whole: bool = False, late: bool = False) -> Hunt:
+    """Not whole: without networks and the steps after them, which would find some laws late."""
+    held = torch.arange(len(x)) % 5 == 2
+    root = Stage(x[~held], y[~held], x[held], y[held], symbols_of("x", x), lambda e: e)
+    names = {symbol: sympy.Symbol(f"x_{i}") for i, symbol in enumerate(root.symbols, start=1)}
+    judge = Judge(root, (root.held_x, root.held_y), names, float(y.square().mean().sqrt()), noise, lambda: late)
+    return Hunt(root, judge, None, 0, lambda: late, lambda: 1e3, lambda step, best: None, whole=whole)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "I.12.11",  # 1 + a sin(theta): a sum of products that no reduction leads to
+        "II.6.15a",  # c sqrt(a^2 + b^2): a function of a/b, labels divided by bc, whose errors differ
+        "III.17.37",  # beta (1 + alpha cos(theta)): polynomials of three columns do not come near the noise
+    ],
+)
+def test_laws_in_noise_are_found_by_the_first_steps(task: str) -> None:
+    sample, clean = (TASKS[task].sample(1000, seed=0, noise=noise) for noise in (0.01, 0.0))
+    found = hunt(sample.x, sample.y)
+    found.run()
+    best = min(found.laws, key=lambda law: law.bits)
+    assert best.formula is not None
+    columns = dict(zip(best.variables, clean.x.unbind(1), strict=True))
+    values = evaluate_expression(best.formula, columns, clean.y).reshape(-1, 1)
+    assert float((values - clean.y).square().mean().sqrt()) < 0.002 * float(clean.y.square().mean().sqrt())
+    assert best.complexity <= 15
+
+
+def test_noise_that_is_told_is_the_noise_but_not_that_of_a_part() -> None:
+    sample = TASKS["III.17.37"].sample(300, seed=0, noise=0.01)
+    several = []
+    for whole, told in ((True, 0.5), (True, None), (False, 0.5)):
+        one = hunt(sample.x, sample.y, told, whole, late=True)
+        one.run()
+        several.append(one.noise * float(one.root.y.std()))
+    assert several[0] == pytest.approx(0.5) and several[1] == several[2] != pytest.approx(0.5)
