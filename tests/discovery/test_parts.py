@@ -208,9 +208,9 @@ def test_sums_that_miss_the_least_are_the_first_and_not_many() -> None:
 def test_an_exact_sum_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def watched(x: Array, y: Array, wide: tuple[bool, ...]) -> parts._Sum:
+    def watched(x: Array, y: Array, wide: tuple[bool, ...], stop: Callable[[], bool]) -> parts._Sum:
         calls.append(len(y))
-        return interactions(x, y, wide)
+        return interactions(x, y, wide, stop)
 
     monkeypatch.setattr(parts, "interactions", watched)
     assert summands(stage(lambda a, b: a + b**2, 2, low=-1.0))[0].error < 1e-12 and len(calls) == 1
