@@ -1,37 +1,11 @@
 """What does not matter leaves a formula, and what does stays."""
 
-from typing import Any
-
 import pytest
 import sympy
-import torch
-from torch import Tensor
 
 from kan.discovery.constants import fit_constants, snap_constants
 from kan.discovery.shortening import drop_terms
-from kan.symbolic.evaluation import evaluate_expression
-
-x, y, z = VARIABLES = sympy.symbols("x y z")
-
-
-def samples(count: int = 300) -> Tensor:
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-
-
-def labels(formula: Any, points: Tensor, noise: float = 0.0) -> Tensor:
-    values = evaluate_expression(sympy.sympify(formula), dict(zip(VARIABLES, points.unbind(1), strict=True)), points)
-    errors = torch.randn(len(points), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return values + noise * values.square().mean().sqrt() * errors
-
-
-CASES = {
-    "exp(sin(pi*x) + y**2)": "1.02*exp(0.98*sin(3.1*x + 0.01) + 1.03*y**2 + 0.05) + 0.01",
-    "exp(-x**2/2)/sqrt(2*pi)": "0.41*exp(-0.48*x**2 + 0.003) + 0.002",
-    "(x + y)/(1 + x*y/2)": "(0.97*x + 1.02*y + 0.01)/(1.01 + 0.52*x*y)",
-    "sqrt(1 + x**2 + y**2)": "1.1*sqrt(0.9 + 1.1*x**2 + 0.95*y**2) + 0.02",
-    "x*y/3 + z**2": "0.35*x*y + 0.98*(z + 0.01)**2 + 0.003",
-    "1.234*z + exp(y/2)*sin(x)": "1.01*sin(0.99*x + 0.01)*exp(0.49*y) + 1.2*z + 0.01",
-}
+from tests.discovery.test_constants import CASES, VARIABLES, labels, samples, x, y
 
 
 @pytest.mark.parametrize(
