@@ -70,10 +70,6 @@ _COMMON = "x x^2 x^3 x^4 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tanh arctan gaussi
 _HYPERBOLIC = ("cosh", "sinh", "1/(1+x^2)", "x*exp(x)")
 
 
-def _never() -> bool:
-    return False
-
-
 def curves(
     z: Tensor,
     y: Tensor,
@@ -82,7 +78,7 @@ def curves(
     library: Sequence[str] | Mapping[str, Any] | None = None,
     noise: float | None = None,
     enough: float = 0.0,
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = lambda: False,
     weights: Tensor | None = None,
 ) -> list[Curve]:
     """Formulas for a curve, the best first.

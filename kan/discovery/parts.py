@@ -129,11 +129,7 @@ class _Sum:
     error: float
 
 
-def _never() -> bool:
-    return False
-
-
-def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Callable[[], bool] = _never) -> _Sum:
+def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Callable[[], bool] = lambda: False) -> _Sum:
     """The terms of a sum.
 
     Pairs of columns that meet are added, those with the largest F statistic first, as long as that lowers the error on samples that were
@@ -243,7 +239,7 @@ class Meeting(NamedTuple):
     parts: Parts | None
 
 
-def summands(stage: Stage, most: int = 3, stop: Callable[[], bool] = _never) -> list[Meeting]:
+def summands(stage: Stage, most: int = 3, stop: Callable[[], bool] = lambda: False) -> list[Meeting]:
     """Sums that the labels are when they are changed, those that miss the least first; what was found when `stop` says so."""
     few = _few(len(stage.x))
     x = stage.x.numpy()[few]
@@ -289,7 +285,7 @@ def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stag
     )  # fmt: skip
 
 
-def factors(stage: Stage, stop: Callable[[], bool] = _never) -> Parts | None:
+def factors(stage: Stage, stop: Callable[[], bool] = lambda: False) -> Parts | None:
     """A product of functions of different columns that the labels are, beside a constant; None if they are not, or when `stop` says so."""
     few = _few(len(stage.x))
     x, y = stage.x.numpy()[few], stage.y.flatten().numpy()[few]

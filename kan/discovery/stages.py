@@ -32,7 +32,6 @@ MOST_PRODUCTS = 5
 """Choices of power products as columns."""
 SEPARATE = 0.02
 """Share of the deviation that a sum of curves may miss, to be looked at."""
-
 MUCH_NOISE = 1.5
 """Times the noise that such a sum may miss."""
 MOST_WEIGHED = 0.9
