@@ -49,6 +49,10 @@ SURE = 1e-7
 """Share below which it is hardly chance."""
 MOST_FORMS = 4
 """Forms of a stage whose curves are named."""
+STANDS_OUT = 0.7
+"""Share of what polynomials of all columns miss; a sum of products that misses less may have the shape of the law."""
+AS_MUCH = 0.75
+"""Times what such a sum misses, which has more coefficients: two laws of different kinds that miss as much both miss noise."""
 MUCH = 100.0
 """Times the least error of such sums that another may miss."""
 AS_NEAR = 1.3
@@ -100,6 +104,9 @@ class Hunt:
         sure, unsure: sums of products that are looked at once more.
         floor: what polynomials miss of the labels, as a share of their deviation.
         noise: as much of it as is taken for noise, where it is.
+        seen: whether polynomials see that there is noise.
+        presumed: what a law and curves of polynomials both miss, so that it must be noise, though polynomials of all columns miss more.
+        presumptions: how often curves were named on the mere presumption that what they miss is noise.
         step: what is under way.
     """
 
@@ -118,33 +125,40 @@ class Hunt:
     unsure: list[tuple[Stage, Terms, float]] = field(default_factory=list)
     floor: float = 0.0
     noise: float = 0.0
+    seen: bool = False
+    presumed: float = 0.0
+    presumptions: int = 0
     step: str = ""
 
     def run(self) -> None:
-        """Go on until a law is exact, one explains the data as well as polynomials do, or the time is up."""
+        """Go on until a law is exact, one explains the data as well as polynomials or curves do, or the time is up."""
         stages = reduced(self.root, self.known)
         floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
         floor = min(error for error, _ in floors.values())
-        noisy = any(seen for error, seen in floors.values() if error < AS_GOOD * floor)  # polynomials of fewer variables see it better
+        self.seen = any(seen for error, seen in floors.values() if error < AS_GOOD * floor)  # polynomials of fewer variables see it better
         if self.told:
-            floor, noisy = self.told, True
-        share = floor / max(float(self.root.y.std()), 1e-300)
-        self.floor, self.noise = share, share if noisy else 0.0
+            floor, self.seen = self.told, True
+        deviation = float(self.root.y.std())
+        share = floor / max(deviation, 1e-300)
+        self.floor, self.noise = share, share if self.seen else 0.0
         near = [stage for stage in stages if stage.error < WELL or stage.reduction is self.known]
-        near += [stage for stage in stages if noisy and stage not in near and floors[stage][0] < AS_NEAR * floor]
+        near += [stage for stage in stages if self.seen and stage not in near and floors[stage][0] < AS_NEAR * floor]
         near.append(self.root)
         far = [stage for stage in stages if stage not in near]
         small = [stage for stage in near if len(stage.symbols) <= FEW]
         others = [stage for stage in (*near, *far) if stage not in small]
-        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far), (self.parts, near), (self.closely, near)]
-        plan += [(self.products, small), (self.nearly, near)]
-        if not noisy and share < FAR:
-            plan.append((self.noisily, near))
+        plan = [(self.powers, near), (self.curves, near), (self.sums, near), (self.sums, far)]
+        doubtful = not self.seen and CERTAIN < share < FAR
+        if doubtful:
+            plan.append((self.noisy_sums, near))
+        plan += [(self.parts, near), (self.closely, near), (self.products, small), (self.nearly, near)]
+        if doubtful:
+            plan.append((self.noisy_products, small))
         if self.whole:
             plan += [(self.closely, near), (self.powers, far), (self.curves, far), (self.products, others), (self.nearly, near)]
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
-        explained = AS_GOOD * floor if noisy and share < FAR else 0.0
         for step, several in plan:
+            explained = AS_GOOD * (self.presumed * deviation or (floor if self.seen and share < FAR else 0.0))
             if not (self.late() or self.exact or any(max(law.rmse, law.held_out) < explained for law in self.laws)):
                 self.step = step.__name__
                 self.show()
@@ -207,7 +221,7 @@ class Hunt:
     def sums(self, stages: Sequence[Stage]) -> None:
         """Laws that are a sum of functions of one variable each when the labels are changed."""
         for stage in stages:
-            if len(stage.symbols) > 1 and not self.done():
+            if len(stage.symbols) > 1 and not (self.done() or self.presumed):
                 columns, deviation = range(len(stage.symbols)), float(self.root.y.std())
                 for form, factors in additive(stage, noise=(self.noise * deviation, deviation) if self.noise else None):
                     if not self.done():
@@ -221,7 +235,7 @@ class Hunt:
             found: list[tuple[float, int, Stage, Terms]] = []
             for form in rewritten(stage) if 1 < len(stage.symbols) <= MOST_INPUTS else ():
                 for pattern in patterns(len(stage.symbols)):
-                    if self.done():
+                    if self.done() or self.presumed:
                         return
                     terms = self.split(form, pattern)
                     if terms.error < SURE:
@@ -229,6 +243,7 @@ class Hunt:
                         break
                     if terms.error < allowed:
                         found.append((terms.error, len(found), form, terms))
+                    self.presuming(form, terms)
             found.sort(key=lambda one: one[:2])
             for error, _, form, terms in found[:MOST_FORMS]:
                 if error < (MUCH_NOISE if self.noise else MUCH) * found[0][0]:
@@ -275,11 +290,29 @@ class Hunt:
         for form, terms, allowed in several[:MOST_FORMS]:
             self.terms(form, terms, allowed, now=True)
 
-    def noisily(self, stages: Sequence[Stage]) -> None:
-        """Sums of functions and of products again, as if what they miss were noise: polynomials of many columns do not tell."""
+    def presuming(self, form: Stage, found: Terms) -> None:
+        """Name curves as if what they miss were noise, if polynomials of all columns miss far more: then these do not tell."""
+        bound, before = min(STANDS_OUT * self.floor, WELL), self.noise
+        if self.told or not CERTAIN < found.error < bound or self.presumed or self.presumptions == MOST_FORMS:
+            return
+        self.noise = self.floor  # a share is one of the root's labels from here on
+        weighted = self.split(form, found.pattern)
+        if CERTAIN < weighted.error < bound:
+            self.noise = weighted.error
+            self.presumptions += 1
+            self.terms(form, weighted, bound)
+        self.noise = before
+
+    def noisy_sums(self, stages: Sequence[Stage]) -> None:
+        """Sums again, as if what polynomials miss were noise: those of many columns do not tell."""
         self.noise = self.floor
         self.sums(stages)
-        self.products([stage for stage in stages if len(stage.symbols) <= FEW])
+        self.noise = 0.0
+
+    def noisy_products(self, stages: Sequence[Stage]) -> None:
+        """Sums of products in the same way."""
+        self.noise = self.floor
+        self.products(stages)
         self.noise = 0.0
 
     def residuals(self, stages: Sequence[Stage]) -> None:
@@ -345,10 +378,16 @@ class Hunt:
             self.unsure.append((form, found, allowed))
             return
         weights = self.weights(form)
+        before = len(self.laws)
         several = formulas(form.x, form.y.flatten(), found, form.symbols, self.library, self.late, thorough, weights)
+        missed = found.error * float(self.root.y.std())
+        best = found.error if weights is None else missed / (2 * self.judge.scale)  # noise is missed by all that is near the law
         for _, formula in several[: 2 if weights is None else MOST_NOISY]:
             if not self.done():
-                self.add(self.judge.law(form.back(formula), found.error), f"{found.pattern} of {form.name}")
+                self.add(self.judge.law(form.back(formula), best), f"{found.pattern} of {form.name}")
+        alike = any(AS_MUCH * missed < law.rmse and max(law.rmse, law.held_out) < AS_GOOD * missed for law in self.laws[before:])
+        if alike and self.noise and found.error < (STANDS_OUT if self.seen else 1.0) * self.floor:
+            self.presumed = found.error
 
     def networks(self, stages: Sequence[Stage]) -> None:
         """Laws that are networks of other shapes."""

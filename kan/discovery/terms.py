@@ -56,8 +56,6 @@ RANKED = 256
 """Samples of a curve that its functions are ranked by."""
 EVIDENCE = 24
 """Samples that count: a curve is off by what it is, not by chance."""
-SCREENED = 15
-"""Functions of each change of a curve's values that are looked at."""
 NAMED = 5
 """Functions that are tried for a curve."""
 MOST_FORMULAS = 12
@@ -353,7 +351,7 @@ def _names(
         inputs = (x ** float(power))[:, None].expand_as(labels)
         least = math.inf
         for (change, _), ranked in zip(meant, fitted_candidates(inputs, labels, library, scoring=DescriptionLength()), strict=True):
-            for candidate in ranked[:SCREENED]:
+            for candidate in ranked:
                 a, b, c, d = candidate.affine.tolist()
                 # In the curve's own units: where a change is steep, a few labels are all that it was fitted to.
                 value = change.back(c * candidate.function.torch_fun(a * inputs[:, 0] + b) + d)
