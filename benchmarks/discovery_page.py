@@ -29,8 +29,6 @@ the environment of the run.
 pykan cannot be given a time; it follows the recipe of its README, and a run that has not ended after 1.5 times the seconds and a minute
 counts as not solved.
 
-RuleKAN, and Feynman without noise by Operon, were judged before fractions counted as numbers in SRBench's rule: `--judge` does it anew.
-
 "Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts; other libraries make no such claim.
 """
 

@@ -215,7 +215,7 @@ class Hunt:
                 )
                 deviation = 1.0 if self.noise else float(stage.y.std())
                 for curve in found[:3]:
-                    if not self.done():
+                    if not (self.done() and self.laws):  # what was found when the time was up is not lost
                         self.add(self.judge.law(stage.back(curve.formula), min(stage.error, curve.rmse / deviation)), stage.name)
 
     def sums(self, stages: Sequence[Stage]) -> None:
@@ -383,7 +383,7 @@ class Hunt:
         missed = found.error * float(self.root.y.std())
         best = found.error if weights is None else missed / (2 * self.judge.scale)  # noise is missed by all that is near the law
         for _, formula in several[: 2 if weights is None else MOST_NOISY]:
-            if not self.done():
+            if not (self.done() and self.laws):
                 self.add(self.judge.law(form.back(formula), best), f"{found.pattern} of {form.name}")
         alike = any(AS_MUCH * missed < law.rmse and max(law.rmse, law.held_out) < AS_GOOD * missed for law in self.laws[before:])
         if alike and self.noise and found.error < (STANDS_OUT if self.seen else 1.0) * self.floor:

@@ -194,5 +194,5 @@ def test_noise_that_is_told_is_believed() -> None:
 def test_labels_of_which_many_are_zero() -> None:
     x = samples(2, 500)
     errors = 0.02 * torch.randn(500, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = discover(x, torch.relu(x[:, 0] - x[:, 1] / 2 - 0.5 + errors), time_limit=5)
+    found = discover(x, torch.relu(x[:, 0] - x[:, 1] / 2 - 0.5 + errors), time_limit=10)
     assert len(found) > 0 and found[0].held_out < 0.1

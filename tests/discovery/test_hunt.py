@@ -1,11 +1,15 @@
 """The steps of the search, on data whose law is known."""
 
+from typing import Any
+
 import pytest
 import sympy
 import torch
 from torch import Tensor
 
 from kan.datasets.problem_sets import problems
+from kan.discovery import hunt as module
+from kan.discovery.curves import Curve, curves
 from kan.discovery.hunt import Hunt
 from kan.discovery.judge import Judge, Law
 from kan.discovery.stages import Stage, symbols_of
@@ -55,6 +59,20 @@ def test_noise_that_polynomials_do_not_see_is_what_a_law_and_curves_both_miss(ta
     assert 0 < found.presumed < 0.5 * found.floor
     assert best.rmse / float(found.root.y.std()) == pytest.approx(found.presumed, rel=0.25)
     assert found.step == "products"  # nothing is looked for after that
+
+
+def test_what_was_found_when_the_time_is_up_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.linspace(1, 2, 100, dtype=torch.float64)[:, None]
+    one, over = hunt(x, x.exp().sin()), []
+    one.late = lambda: bool(over)
+
+    def slow(*data: Any, **options: Any) -> list[Curve]:
+        over.append(True)
+        return curves(*data, **{**options, "stop": lambda: False})
+
+    monkeypatch.setattr(module, "curves", slow)
+    one.run()
+    assert [law.verdict for law in one.laws] == ["exact"]
 
 
 def test_noise_that_is_told_is_the_noise_but_not_that_of_a_part() -> None:
