@@ -77,7 +77,7 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
         wrong = sum(bool(run["scores"].get("claimed_exact_but_wrong")) for run in runs)
         claims = any("verdict" in candidate for run in runs for candidate in run["candidates"])
         median = statistics.median(run["seconds"] for run in runs)
-        machines = ", ".join(sorted({run["environment"]["cpu"].partition(" Processor")[0] for run in runs}))
+        machines = ", ".join(sorted({run["environment"].get("cpu", "").partition(" Processor")[0] for run in runs}))
         lines.append(
             f"| {collection} | {noise:g} | {seconds:g} | {NAMES[method]} | {len(runs)} | {' | '.join(map(str, counts))} | {accurate} | "
             f"{wrong if claims else '-'} | {median:.0f} | {machines} |"
