@@ -9,6 +9,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice, product, zip_longest
 from typing import Any, NamedTuple
@@ -292,28 +293,34 @@ class Hunt:
 
     def presuming(self, form: Stage, found: Terms) -> None:
         """Name curves as if what they miss were noise, if polynomials of all columns miss far more: then these do not tell."""
-        bound, before = min(STANDS_OUT * self.floor, WELL), self.noise
+        bound = min(STANDS_OUT * self.floor, WELL)
         if self.told or not CERTAIN < found.error < bound or self.presumed or self.presumptions == MOST_FORMS:
             return
-        self.noise = self.floor  # a share is one of the root's labels from here on
-        weighted = self.split(form, found.pattern)
+        with self.supposing(self.floor):  # errors are shares of the root's labels then
+            weighted = self.split(form, found.pattern)
         if CERTAIN < weighted.error < bound:
-            self.noise = weighted.error
             self.presumptions += 1
-            self.terms(form, weighted, bound)
-        self.noise = before
+            with self.supposing(weighted.error):
+                self.terms(form, weighted, bound)
+
+    @contextmanager
+    def supposing(self, noise: float) -> Iterator[None]:
+        """Look at the data as if they had so much noise."""
+        before, self.noise = self.noise, noise
+        try:
+            yield
+        finally:
+            self.noise = before
 
     def noisy_sums(self, stages: Sequence[Stage]) -> None:
         """Sums again, as if what polynomials miss were noise: those of many columns do not tell."""
-        self.noise = self.floor
-        self.sums(stages)
-        self.noise = 0.0
+        with self.supposing(self.floor):
+            self.sums(stages)
 
     def noisy_products(self, stages: Sequence[Stage]) -> None:
         """Sums of products in the same way."""
-        self.noise = self.floor
-        self.products(stages)
-        self.noise = 0.0
+        with self.supposing(self.floor):
+            self.products(stages)
 
     def residuals(self, stages: Sequence[Stage]) -> None:
         """What the best candidates leave, looked for as a law of its own that is added or multiplied; as often as that helps."""
