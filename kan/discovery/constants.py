@@ -33,7 +33,7 @@ from torch import Tensor
 
 from kan.symbolic.evaluation import evaluator
 
-__all__ = ["Fitted", "complexity", "exact_numbers", "fit_constants", "snap_constants"]
+__all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants", "snap_constants"]
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
@@ -43,6 +43,13 @@ RUNAWAY = 1e9
 """Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
+
+
+class Constant(NamedTuple):
+    """A number in a formula that could not be made exact, with its standard error, which is infinite where the data do not determine it."""
+
+    value: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class _Data(NamedTuple):
     x: Tensor
     y: Tensor
     stop: Callable[[], bool]
+    weights: Tensor | None
 
 
 def fit_constants(
@@ -154,12 +162,19 @@ def fit_constants(
     return Fitted(template, found, errors_of, widths_of, rss, len(y), scale, exact_bits)
 
 
-def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
+def snap_constants(
+    fit: Fitted,
+    variables: Sequence[sympy.Symbol],
+    x: Tensor,
+    y: Tensor,
+    stop: Callable[[], bool] | None = None,
+    weights: Tensor | None = None,
+) -> Fitted:
     """Put exact numbers in the place of constants for as long as the description becomes shorter.
 
     Args:
         fit: of `fit_constants` to the same data.
-        variables, x, y: as there.
+        variables, x, y, weights: as there.
         stop: asked before every trial; what was found so far is returned when it says so.
 
     >>> x = sympy.Symbol("x")
@@ -168,7 +183,7 @@ def snap_constants(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y:
     >>> snap_constants(fit, [x], points, 2 * torch.sin(torch.pi * points) / 3).formula
     2*sin(pi*x)/3
     """
-    data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False))
+    data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False), weights)
     fit = _without_freedoms(fit, data)
     while True:
         for trial in _trials(fit):
@@ -299,7 +314,7 @@ def _with_numbers(fit: Fitted, numbers: Mapping[sympy.Symbol, tuple[sympy.Expr, 
         return None
     rest = {symbol: value for symbol, value in fit.constants.items() if symbol not in numbers and template.has(symbol)}
     bits = fit.exact_bits + sum(bits for _, bits in numbers.values())
-    return fit_constants(template, data.variables, data.x, data.y, start=rest, exact_bits=bits)
+    return fit_constants(template, data.variables, data.x, data.y, start=rest, exact_bits=bits, weights=data.weights)
 
 
 def _without_freedoms(fit: Fitted, data: _Data) -> Fitted:

@@ -13,22 +13,29 @@ Whatever the way to a formula, it is judged on the original data, see `kan.disco
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
+import numpy as np
 import sympy
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
+from kan.discovery.conclusion import concluded
+from kan.discovery.fill_values import rows_that_stand_alone
 from kan.discovery.hunt import Hunt
 from kan.discovery.invariance import Reduction
-from kan.discovery.judge import Constant, Judge, Law, distinct
+from kan.discovery.judge import Constant, Judge, Law
 from kan.discovery.observations import Observations, check_options, observations
+from kan.discovery.round_off import spread
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
+from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows
 from kan.modes import threads
 from kan.network.network import Network
 from kan.symbolic.library import resolve_library
@@ -36,19 +43,31 @@ from kan.symbolic.library import resolve_library
 __all__ = ["Constant", "Discovery", "Law", "discover"]
 
 BAR = "{desc}: {n:.0f} of {total:.0f} s{postfix}"
+RESERVED, MOST_RESERVED = 0.1, 1.0
+"""Share of the time limit, and largest number of seconds, that are kept for the verdicts at the end."""
+LONG, FEWER_ROWS = 5.0, 300
+"""Time limit in seconds below which the noise is estimated from fewer rows, and how many."""
+FEW_ROWS = 6
+"""Number of rows below which all are fitted, so that no verdict is better than "untested"."""
+OFFSET = 100.0
+"""Distance of the labels from zero, in units of their spread, from which on the search sees them without it."""
 
 
 class Discovery(Sequence[Law]):
-    """Candidates, the best first.
+    """Candidates, at least one, the best first: by verdict, and by length of description among those with the same verdict.
 
     Attributes:
         variables: the inputs' symbols.
         seconds: how long it took.
-        stopped: ``"exact"``, ``"all shapes"``, ``"time limit"`` or ``"interrupted"``.
+        stopped: ``"exact"``, ``"untested"`` or ``"within noise"``, the verdict on the law that ended the search; ``"all shapes"``,
+            ``"time limit"`` or ``"interrupted"``.
+        noise: noise floor of the labels, estimated from the data; NaN if it was not.
     """
 
-    def __init__(self, laws: Sequence[Law], variables: Sequence[sympy.Symbol], seconds: float, stopped: str) -> None:
-        self._laws, self.variables, self.seconds, self.stopped = tuple(laws), tuple(variables), seconds, stopped
+    def __init__(
+        self, laws: Sequence[Law], variables: Sequence[sympy.Symbol], seconds: float, stopped: str, noise: float = math.nan
+    ) -> None:
+        self._laws, self.variables, self.seconds, self.stopped, self.noise = tuple(laws), tuple(variables), seconds, stopped, noise
 
     @overload
     def __getitem__(self, index: int) -> Law: ...
@@ -127,19 +146,23 @@ def discover(
     def left() -> float:
         return time_limit - (time.monotonic() - begun)
 
-    def late() -> bool:
-        return left() <= 0
+    reserve = min(MOST_RESERVED, RESERVED * time_limit)
 
-    outer = _outermost(x)
-    held = (torch.arange(len(x)) % 5 == 2) & ~outer
-    inner = ~held & ~outer
-    inside = symbols_of("x", x)
-    root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
+    def late() -> bool:
+        return left() <= reserve
+
+    alone = rows_that_stand_alone(x, labels[:, 0], [str(symbols[i]) for i in given.kept])
+    inner, held, outer = _parts(x, alone)
+    inside = symbols_of("x", x[~alone])
     # With the columns that are left out: the networks of laws take them, to no effect.
     columns = iter(inside)
     names = {next(columns) if i in given.kept else symbol: symbol for i, symbol in enumerate(symbols)}
-    judge = Judge(root, (x[outer], labels[outer]), names, float(labels.square().mean().sqrt()), noise, late)
-    known = None if dimensions is None else _with_units(given, root, inner, dimensions)
+    root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
+    rows = Rows(x, labels[:, 0], inside, [str(names[symbol]) for symbol in inside], inner, ~alone)
+    judge = Judge(root, (x[outer], labels[outer]), names, _size(root.y), noise, late, rows=rows)
+    offset = _offset(root.y)
+    begin = replace(root, y=root.y - offset, held_y=root.held_y - offset, back=lambda e: e + sympy.Float(offset, 17)) if offset else root
+    known = None if dimensions is None else _with_units(given, begin, inner, dimensions)
     interrupted = False
     # With few numbers one thread is quicker than several, which wait for each other.
     with tqdm(total=time_limit, disable=not progress, bar_format=BAR) as bar, threads(1), threadpool_limits(1):
@@ -149,18 +172,46 @@ def discover(
             bar.set_description_str(step, refresh=False)
             bar.set_postfix_str(best)
 
-        hunt = Hunt(root, judge, library, seed, late, left, tell, known)
+        hunt = Hunt(begin, judge, library, seed, late, left, tell, known)
         try:
             hunt.run()
         except KeyboardInterrupt:
             interrupted = True
-    laws = hunt.laws
+        laws, floor = concluded(hunt.laws, judge, rows, MOST_ROWS if time_limit >= LONG else FEWER_ROWS)
     for law in laws:
         if law.formula is None and law.trained is not None:
             _widen_(law.trained, given.kept, len(symbols))
-    exact = any(law.verdict == "exact" for law in laws)
-    stopped = "interrupted" if interrupted else "exact" if exact else "time limit" if late() else "all shapes"
-    return Discovery(sorted(distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
+    ended = hunt.settled and laws[0].verdict in VERDICTS[:3]
+    stopped = "interrupted" if interrupted else laws[0].verdict if ended else "time limit" if late() else "all shapes"
+    return Discovery(laws, symbols, time.monotonic() - begun, stopped, floor)
+
+
+def _size(y: Tensor) -> float:
+    """Size of the labels, which the errors of fits are compared with: their spread, or their round-off if that is larger."""
+    return max(float(y.std(correction=0)), 1e-5 * float(y.abs().max()))
+
+
+def _offset(y: Tensor) -> float:
+    """What labels far from zero have in common: 0, or their median."""
+    middle = float(y.median())
+    return middle if abs(middle) > OFFSET * spread(y) else 0.0
+
+
+def _parts(x: Tensor, alone: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that are fitted, every fifth different row, which no fit sees, and the outermost, which none sees either; not those `alone`."""
+    use = (~alone).nonzero()[:, 0]
+    few = len(use) < FEW_ROWS
+    outer = torch.zeros(len(x), dtype=torch.bool)
+    held = outer.clone()
+    if not few:
+        outer[use] = _outermost(x[use])
+        # Rows with the same values belong to one part. They are numbered by the place of their first.
+        _, first, group = np.unique(x[use].numpy(), axis=0, return_index=True, return_inverse=True)
+        place = np.empty(len(first), dtype=int)
+        place[np.argsort(first)] = np.arange(len(first))
+        held[use] = torch.from_numpy(place[group.reshape(-1)] % 5 == 2)
+        held &= ~outer
+    return ~(held | outer | alone), held, outer
 
 
 def _outermost(x: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class Hunt:
     step: str = ""
 
     def run(self) -> None:
-        """Go on until a law is exact, one explains the data as well as polynomials or curves do, or the time is up."""
+        """Go on until a law settles the search, one explains the data as well as polynomials or curves do, or the time is up."""
         stages = reduced(self.root, self.known)
         floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
         floor = min(error for error, _ in floors.values())
@@ -160,7 +160,7 @@ class Hunt:
             plan += [(self.residuals, [self.root]), (self.networks, near), (self.residuals, [self.root])]
         for step, several in plan:
             explained = AS_GOOD * (self.presumed * deviation or (floor if self.seen and share < FAR else 0.0))
-            if not (self.late() or self.exact or any(max(law.rmse, law.held_out) < explained for law in self.laws)):
+            if not (self.late() or self.settled or any(max(law.rmse, law.held_out) < explained for law in self.laws)):
                 self.step = step.__name__
                 self.show()
                 step(several)
@@ -172,12 +172,12 @@ class Hunt:
 
     def done(self) -> bool:
         """Whether there is nothing more to look for, or no time; where noise hides the law, others of the same step may be as good."""
-        return self.late() or (not self.told and self.exact)
+        return self.late() or (not self.told and self.settled)
 
     @property
-    def exact(self) -> bool:
-        """Whether there is a law that is exact."""
-        return any(law.verdict == "exact" for law in self.laws)
+    def settled(self) -> bool:
+        """Whether there is a law with which the search may end."""
+        return any(law.settled for law in self.laws)
 
     def add(self, law: Law | None, how: str) -> None:
         """Take a candidate in; `how` says where it came from."""
@@ -372,7 +372,7 @@ class Hunt:
         judge = Judge(stage, (stage.held_x, stage.held_y), names, float(stage.y.square().mean().sqrt()), noise, self.late, exactly=False)
         hunt = Hunt(stage, judge, self.library, self.seed, self.late, self.left, lambda step, best: None, whole=False)
         hunt.run()
-        laws = sorted(distinct(hunt.laws), key=lambda law: (law.verdict != "exact", law.bits))
+        laws = sorted(distinct(hunt.laws), key=lambda law: (not law.settled, law.bits))
         return [law.formula for law in laws if law.formula is not None][:2]
 
     def terms(self, form: Stage, found: Terms, allowed: float, thorough: bool = False, now: bool = False) -> None:

@@ -1,8 +1,8 @@
 r"""Candidates for a law, judged on the data that the search began with.
 
-The constants of a formula are fitted to these and made exact where they allow it (`kan.discovery.constants`). A candidate is ``"exact"`` if
-it is a formula whose error on samples that no fit has seen is round-off, or, where the noise is given, no larger than that; otherwise it is
-``"approximate"``, and ``"spline"`` if not all edges of its network could be named.
+The constants of a formula are fitted to these and made exact where they allow it (`kan.discovery.constants`). Single outliers have no part
+in the fit, and where labels differ by orders of magnitude the last fit is to relative errors. What a candidate explains to round-off is
+known at once (`kan.discovery.verdict`); what it misses is compared with the noise when all candidates are there.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, repeat
-from typing import NamedTuple
 
 import sympy
 import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Fitted, complexity, fit_constants, snap_constants
+from kan.discovery.constants import Constant, Fitted, complexity, fit_constants, snap_constants
+from kan.discovery.residual_test import CLIP, robust_scale
 from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
+from kan.discovery.verdict import EXPLAINED, Explained, Rows
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["ROUND_OFF", "Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
 
 ROUND_OFF = 1e-10
-"""Share of the labels' root mean square below which an error is round-off."""
-
+"""Share of the labels' size (`Judge.scale`) below which an error may be round-off, and a candidate is worth sympy's slower methods."""
+MOST_OUTLIERS = 0.05
+"""Largest share of the rows that a fit may leave out as outliers."""
+OUTLYING = 0.2
+"""Ratio of the robust to the plain standard deviation of residuals below which single rows are what a candidate misses."""
+RELATIVE = 1e-6
+"""Share of the labels' size below which a fit to labels of several orders of magnitude is repeated with relative errors."""
 
 UNSURE = 120
 """Trials to make constants exact of a formula that misses the labels by more than round-off."""
@@ -54,20 +60,14 @@ JOINED: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
 )
 
 
-class Constant(NamedTuple):
-    """A number in a formula that could not be made exact, with its standard error."""
-
-    value: float
-    error: float
-
-
 @dataclass(frozen=True)
 class Law:
     """One candidate.
 
     Attributes:
         formula: in the variables' names; None if edges stayed splines.
-        verdict: ``"exact"``, ``"approximate"`` or ``"spline"``.
+        verdict: ``"exact"``, ``"within noise"``, ``"untested"``, ``"approximate"``, ``"none"`` or ``"spline"``, see
+            `kan.discovery.verdict`.
         rmse: root mean squared error on the samples that were fitted.
         held_out: on samples that no fit has seen.
         extrapolated: on the outermost samples, which no fit has seen either.
@@ -76,6 +76,11 @@ class Law:
         bits: length of the description of formula and labels.
         variables: of the formula.
         trained: the network that edges stayed splines in, or that the formula was read from; its inputs may be functions of the variables.
+        excess: error as a multiple of the noise floor that was estimated from the data, 1 or more; NaN where it was not compared.
+        explained: share of all rows, or of all different rows if that is less, that it misses by no more than round-off.
+        relative: median error as a share of the label where labels differ by orders of magnitude; None elsewhere.
+        remarks: why the verdict is no better, in words.
+        settled: whether the search for a law of these data may end with it.
     """
 
     formula: sympy.Expr | None
@@ -88,6 +93,11 @@ class Law:
     bits: float
     variables: tuple[sympy.Symbol, ...] = field(default=(), repr=False)
     trained: Network | None = field(default=None, repr=False)
+    excess: float = math.nan
+    explained: float = math.nan
+    relative: float | None = None
+    remarks: tuple[str, ...] = ()
+    settled: bool = field(default=False, repr=False)
 
     @cached_property
     def network(self) -> Network:
@@ -99,7 +109,15 @@ class Law:
 
     def __str__(self) -> str:
         what = f"a spline network {self.network.width}" if self.formula is None else str(_shortened(self.formula))
-        return f"{what}   ({self.verdict}, rmse {self.held_out:.2g}, complexity {self.complexity})"
+        verdict = self.verdict
+        if verdict == "approximate" and self.excess > 1:
+            verdict += f", {self.excess:.2g} x the noise" if self.excess < 1e6 else ", far above the noise"
+        if 0.5 < self.explained < 1:
+            verdict += f", {math.floor(1000 * self.explained) / 10:g} % of the rows to round-off"
+        error = f"rmse {self.held_out:.2g}" if self.relative is None else f"median relative error {self.relative:.2g}"
+        if self.extrapolated > 3 * max(self.held_out, self.rmse):
+            error += f", {self.extrapolated:.2g} on the outermost rows"
+        return f"{what}   ({'; '.join((verdict, *self.remarks))}, {error}, complexity {self.complexity})"
 
 
 @dataclass(frozen=True)
@@ -110,9 +128,10 @@ class Judge:
         root: the data, but for the outermost.
         far: the outermost samples, which no fit sees.
         names: the user's symbols.
-        scale: root mean square of the labels.
+        scale: size of the labels, which errors of the fit are compared with.
         noise: standard deviation of the labels' errors, if known.
         late: whether the time is up.
+        rows: all rows, which the verdict is about; None for a part of a law.
         known: what became of formulas with errors, by the error, the size and whether they were worth the time.
         exactly: whether constants are made exact, and the shortest form looked for: not of parts of a law, whose labels are not exact.
     """
@@ -124,6 +143,7 @@ class Judge:
     noise: float | None
     late: Callable[[], bool]
     exactly: bool = True
+    rows: Rows | None = None
     known: dict[tuple[str, int, bool], Law | None] = field(default_factory=dict)
 
     def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
@@ -131,17 +151,17 @@ class Judge:
         if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
             return None
         root, formula = self.root, _unfolded(formula)
-        fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
+        fitted, weights, dropped = self.refitted(fit_constants(formula, root.symbols, root.x, root.y, evaluations=30))
         worth = fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale  # else it is not the law, and exact numbers say nothing
         if fitted.rmse <= ROUND_OFF * self.scale or network is not None:
-            return self.judged(fitted, worth, network)
+            return self.judged(fitted, worth, network, weights, dropped)
         key = f"{fitted.rss:.6e}", complexity(formula), worth  # several ways lead to the same formula
         if key not in self.known:
-            self.known[key] = self.judged(fitted, worth, None)
+            self.known[key] = self.judged(fitted, worth, None, weights, dropped)
         return self.known[key]
 
-    def judged(self, fitted: Fitted, worth: bool, network: Network | None) -> Law | None:
-        """What becomes of a formula that has been fitted; numbers are made exact if it is `worth` that."""
+    def judged(self, fitted: Fitted, worth: bool, network: Network | None, weights: Tensor | None, dropped: float) -> Law | None:
+        """What becomes of a formula that has been fitted; numbers are made exact if it is `worth` that. See `refitted` for the rest."""
         root = self.root
         if worth:
             trials = count() if fitted.rmse > ROUND_OFF * self.scale else repeat(0)
@@ -149,19 +169,51 @@ class Judge:
             def stop() -> bool:
                 return next(trials) > UNSURE or self.late()
 
-            fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=stop)
+            fitted = drop_terms(fitted, root.symbols, root.x, root.y, stop=stop, weights=weights)
             if self.exactly:
-                fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=stop)
-        held = self.error(fitted.formula, root.held_x, root.held_y)
-        if not math.isfinite(held):
+                fitted = snap_constants(fitted, root.symbols, root.x, root.y, stop=stop, weights=weights)
+        seen, held = self.error(fitted.formula, root.x, root.y), self.error(fitted.formula, root.held_x, root.held_y)
+        if not math.isfinite(seen) or (len(root.held_y) and not math.isfinite(held)):
             return None
-        verdict = self.verdict(fitted, held)
-        formula = self.simplest(fitted.formula, held, verdict == "exact") if self.exactly else fitted.formula
-        size = complexity(formula)
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
-        far = self.error(fitted.formula, *self.far)
-        bits = fitted.bits + 3 * _written(formula)
-        return Law(formula, verdict, fitted.rmse, held, far, size, constants, bits, tuple(self.names.values()), network)
+        explained = None if self.rows is None else self.rows.explained(fitted.formula, constants)
+        exact = explained is not None and explained.share >= EXPLAINED
+        formula = self.simplest(fitted.formula, held, exact or self.round_off(seen, held)) if self.exactly else fitted.formula
+        return Law(
+            formula, self.verdict(explained), seen, held, self.error(fitted.formula, *self.far), complexity(formula), constants,
+            fitted.bits + dropped + 3 * _written(formula), tuple(self.names.values()), network,
+            explained=math.nan if explained is None else explained.share,
+            relative=explained.relative if explained is not None and self.rows is not None and self.rows.decades else None,
+            settled=exact or (self.rows is None and self.round_off(seen, held)) or self.within_given_noise(fitted, held),
+        )  # fmt: skip
+
+    def refitted(self, fitted: Fitted) -> tuple[Fitted, Tensor | None, float]:
+        """The fit without single outliers, or to relative errors, where the data want that; its weights, and what outliers cost in bits."""
+        root, labels = self.root, self.root.y.flatten()
+        weights: Tensor | None = None
+        cost = 0.0
+        decades = self.rows is not None and self.rows.decades
+        for _ in range(0 if decades else 3):
+            residuals = labels - self.values(fitted.formula, root.x, root.y)
+            scale = robust_scale(residuals.numpy())
+            outliers = ~(residuals.abs() <= CLIP * scale)
+            count_, error = int(outliers.sum()), float(residuals.square().mean().sqrt())
+            if error <= ROUND_OFF * self.scale or not 0 < count_ <= MOST_OUTLIERS * len(labels) or not scale < OUTLYING * error:
+                break
+            weights = (~outliers).double()
+            fitted = fit_constants(
+                fitted.template, root.symbols, root.x, root.y, start=fitted.constants, exact_bits=fitted.exact_bits, evaluations=30,
+                weights=weights,
+            )  # fmt: skip
+            cost = count_ * (math.log2(len(labels)) + math.log2(self.scale / max(fitted.rmse, 1e-13 * self.scale)))
+        if decades and fitted.rmse < RELATIVE * self.scale:
+            # In units of the median label, so that lengths of descriptions stay comparable.
+            middle = float(labels.abs().median())
+            weights = middle / labels.abs().clamp_min(1e-3 * middle)
+            fitted = fit_constants(
+                fitted.template, root.symbols, root.x, root.y, start=fitted.constants, exact_bits=fitted.exact_bits, weights=weights
+            )
+        return fitted, weights, cost
 
     def spline(self, network: Network, bits: float) -> Law:
         """A network whose edges are not all named, of the variables themselves."""
@@ -171,18 +223,28 @@ class Judge:
             None, "spline", seen, held, far, sum(p.numel() for p in network.parameters()), (), bits, tuple(self.names.values()), network
         )
 
-    def error(self, formula: sympy.Expr, x: Tensor, y: Tensor) -> float:
-        """Root mean squared."""
-        values = evaluate_expression(formula, dict(zip(self.root.symbols, x.unbind(1), strict=True)), y)
-        return float((values - y.flatten()).square().mean().sqrt())
+    def values(self, formula: sympy.Expr, x: Tensor, like: Tensor) -> Tensor:
+        """Of a formula, ``(N,)``."""
+        found = evaluate_expression(formula, dict(zip(self.root.symbols, x.unbind(1), strict=True)), like)
+        return found.expand(len(x))
 
-    def verdict(self, fitted: Fitted, held: float) -> str:
-        """How sure it is, see above."""
-        if held <= ROUND_OFF * self.scale and fitted.rmse <= ROUND_OFF * self.scale:
-            return "exact"
-        if self.noise is not None and held <= 1.15 * self.noise and all(math.isfinite(error) for error in fitted.errors.values()):
-            return "exact"
-        return "approximate"
+    def error(self, formula: sympy.Expr, x: Tensor, y: Tensor) -> float:
+        """Root mean squared; NaN without samples."""
+        return float((self.values(formula, x, y) - y.flatten()).square().mean().sqrt())
+
+    def verdict(self, explained: Explained | None) -> str:
+        """What can be said before candidates are compared."""
+        if explained is None or explained.share < EXPLAINED:
+            return "approximate"
+        return "untested" if explained.doubts else "exact"
+
+    def round_off(self, seen: float, held: float) -> bool:
+        """Whether errors on fitted samples and on others are as small as round-off may be."""
+        return max(seen, 0.0 if math.isnan(held) else held) <= ROUND_OFF * self.scale
+
+    def within_given_noise(self, fitted: Fitted, held: float) -> bool:
+        """Whether the noise is given and explains what a formula misses, and all its constants are determined."""
+        return self.noise is not None and held <= 1.15 * self.noise and all(math.isfinite(error) for error in fitted.errors.values())
 
     def simplest(self, formula: sympy.Expr, held: float, exact: bool) -> sympy.Expr:
         """The shortest of some forms of the formula that have the same values, in the user's symbols."""

@@ -18,14 +18,21 @@ BENT = 0.05
 _Start = tuple[sympy.Expr, dict[sympy.Symbol, float]]
 
 
-def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Tensor, stop: Callable[[], bool] | None = None) -> Fitted:
+def drop_terms(
+    fit: Fitted,
+    variables: Sequence[sympy.Symbol],
+    x: Tensor,
+    y: Tensor,
+    stop: Callable[[], bool] | None = None,
+    weights: Tensor | None = None,
+) -> Fitted:
     """Leave out terms of sums and factors of products with constants in them for as long as the description becomes shorter.
 
     Functions that are straight lines over the data become their arguments, likewise.
 
     Args:
         fit: of `fit_constants` to the same data.
-        variables, x, y: as there.
+        variables, x, y, weights: as there.
         stop: asked before every trial; what was found so far is returned when it says so.
 
     >>> import torch
@@ -40,7 +47,7 @@ def drop_terms(fit: Fitted, variables: Sequence[sympy.Symbol], x: Tensor, y: Ten
         for shorter, start in (*_straighter(fit, columns, y.double().flatten()), *_shorter(fit)):
             if stop is not None and stop():
                 return fit
-            new = fit_constants(shorter, variables, x, y, start=start, exact_bits=fit.exact_bits, evaluations=25)
+            new = fit_constants(shorter, variables, x, y, start=start, exact_bits=fit.exact_bits, evaluations=25, weights=weights)
             if new.bits + 2 * complexity(shorter) < fit.bits + 2 * complexity(fit.template):
                 fit = new
                 break

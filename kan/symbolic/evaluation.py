@@ -51,14 +51,19 @@ def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Ten
     return evaluator(expression, values)(values, like)
 
 
-def evaluator(expression: Any, symbols: Collection[Any]) -> Value:
+def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tensor], Tensor] | None = None) -> Value:
     """What `evaluate_expression` does, for many values: sympy is asked once.
 
     Args:
         expression: as there.
         symbols: those that will have a value.
+        observe: receives the value of every subexpression, numbers and symbols included, and returns what takes its place.
     """
     import sympy
+
+    def observed(node: Any) -> Value:
+        value = built(node)
+        return value if observe is None else lambda values, like: observe(value(values, like))
 
     def number(value: float) -> Value:
         return lambda _, like: torch.tensor(value, dtype=like.dtype, device=like.device)
@@ -79,24 +84,24 @@ def evaluator(expression: Any, symbols: Collection[Any]) -> Value:
         if node.is_Symbol:
             raise ValueError(f"the expression {expression} has the symbol {node}, which is none of the variables {list(symbols)}.")
         if isinstance(node, sympy.Add | sympy.Mul):
-            return joined(torch.add if isinstance(node, sympy.Add) else torch.mul, [built(part) for part in node.args])
+            return joined(torch.add if isinstance(node, sympy.Add) else torch.mul, [observed(part) for part in node.args])
         if isinstance(node, sympy.Pow):
             base, exponent = node.args
             # A number as exponent: as a tensor its gradient would be asked for too, and log(x) is NaN for x < 0.
             return (
-                applied(partial(_power, exponent=float(exponent)), [built(base)])
+                applied(partial(_power, exponent=float(exponent)), [observed(base)])
                 if exponent.is_number
-                else joined(torch.pow, [built(base), built(exponent)])
+                else joined(torch.pow, [observed(base), observed(exponent)])
             )
         name = node.func.__name__
-        parts = [built(part) for part in node.args]
+        parts = [observed(part) for part in node.args]
         if name in SYMBOLIC_LIB and isinstance(node.func, sympy.core.function.UndefinedFunction):
             return applied(SYMBOLIC_LIB[name].torch_fun, parts)
         if name not in FUNCTIONS:
             raise unknown_name(f"function in {expression}:", name, FUNCTIONS)
         return applied(FUNCTIONS[name], parts)
 
-    return built(sympy.sympify(expression))
+    return observed(sympy.sympify(expression))
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

@@ -72,7 +72,7 @@ def test_what_was_found_when_the_time_is_up_is_not_lost(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(module, "curves", slow)
     one.run()
-    assert [law.verdict for law in one.laws] == ["exact"]
+    assert [law.settled for law in one.laws] == [True]
 
 
 def test_noise_that_is_told_is_the_noise_but_not_that_of_a_part() -> None:

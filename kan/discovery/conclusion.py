@@ -1,0 +1,87 @@
+"""The end of a search: candidates that there always are, verdicts, and the order of all candidates."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import sympy
+import torch
+
+from kan.discovery.judge import Judge, Law, distinct
+from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows, compared
+from kan.network.network import Network
+from kan.training.fit import fit
+
+__all__ = ["concluded"]
+
+GRIDS = (3, 10)
+"""Intervals of the curves of an additive network."""
+ROWS_PER_COEFFICIENT = 3
+"""Least number of fitted rows for every coefficient of such a network."""
+
+
+def concluded(found: Sequence[Law], judge: Judge, rows: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
+    """The candidates with their verdicts, the best first, and the noise floor.
+
+    The mean is always among them. Where no law settled the search, so are a linear law and an additive network of splines.
+
+    Args:
+        found: what the search found.
+        judge: of the search.
+        rows: all rows.
+        most: largest number of rows that the noise is estimated from.
+    """
+    laws = [*found, *_always(judge, any(law.settled for law in found), any(law.formula is None for law in found))]
+    laws = distinct(laws)
+    inside = {symbol: inner for inner, symbol in judge.names.items()}
+    formulas = [(law.formula.xreplace(inside), law.constants) for law in laws if law.formula is not None]
+    findings, floor = compared(rows, [(formula, rows.explained(formula, constants)) for formula, constants in formulas], judge.noise, most)
+    known = iter(findings)
+    judged = []
+    for law in laws:
+        if law.formula is None:
+            judged.append(replace(law, excess=max(1.0, law.held_out / floor) if floor > 0 else math.nan))
+        else:
+            finding = next(known)
+            judged.append(replace(law, verdict=finding.verdict, excess=finding.excess, remarks=finding.remarks))
+    return sorted(judged, key=lambda law: (VERDICTS.index(law.verdict), law.bits)), floor
+
+
+def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
+    """The mean and, if no law settled the search, a linear law, and a network if there is none."""
+    root = judge.root
+    mean = sympy.Float(float(root.y.mean()), 17)
+    candidates: list[Law | None] = [judge.law(mean, math.inf)]
+    if not settled:
+        slopes = torch.linalg.lstsq(root.x - root.x.mean(0), root.y - root.y.mean(), driver="gelsd").solution[:, 0].tolist()
+        centres = root.x.mean(0).tolist()
+        terms = [sympy.Float(a, 17) * symbol for a, symbol in zip(slopes, root.symbols, strict=True)]
+        constant = sympy.Float(float(root.y.mean()) - math.fsum(a * c for a, c in zip(slopes, centres, strict=True)), 17)
+        candidates.append(judge.law(sympy.Add(constant, *terms), math.inf))
+        candidates += [] if splines else [_additive(judge)]
+    return [law for law in candidates if law is not None]
+
+
+def _additive(judge: Judge) -> Law | None:
+    """The better of two additive networks, as the rows say that no fit sees; None where there are too few rows."""
+    root = judge.root
+    best: Law | None = None
+    for grid in GRIDS:
+        network = Network([root.x.shape[1], 1], grid=grid, seed=0).double()
+        coefficients = root.x.shape[1] * (grid + 3)
+        if len(root.y) < ROWS_PER_COEFFICIENT * coefficients or not len(root.held_y):
+            break
+        network.update_grid(root.x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit(network, (root.x, root.y), opt="LM", steps=5, progress=False)
+        with torch.no_grad():
+            missed = float((network.trace(root.x).output - root.y).square().mean())
+        bits = 0.5 * len(root.y) * math.log2(missed + (1e-13 * judge.scale) ** 2 + 1e-300) + 0.5 * coefficients * math.log2(len(root.y))
+        law = judge.spline(network, bits)
+        if math.isfinite(law.held_out) and (best is None or law.held_out < best.held_out):
+            best = law
+    return best

@@ -1,0 +1,66 @@
+"""Values that stand alone by orders of magnitude, such as -999 or 9.97e36 where nothing was measured."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["rows_that_stand_alone", "stands_alone"]
+
+GAP = 100.0
+"""Ratio of distances from the median, from the farthest ordinary value to the next, from which on a value that is repeated stands alone."""
+GAP_OF_ONE = 1000.0
+"""As much for a value that occurs once: the largest of 1/x, x uniform, is beyond this gap in one of a thousand data sets."""
+MOST_VALUES = 3
+"""Largest number of different fill values in a column."""
+MOST_ROWS = 0.3
+"""Largest share of the rows that fill values are looked for in."""
+
+
+def stands_alone(values: Tensor) -> Tensor:
+    """Which of ``(N,)`` values stand alone, as a boolean tensor.
+
+    >>> stands_alone(torch.tensor([1.0, 2.0, -999.0, 3.0, 1.5, -999.0, 2.5, 1.2])).nonzero().flatten().tolist()
+    [2, 5]
+    """
+    distances = (values.double() - values.double().median()).abs()
+    levels, counts = distances.unique(return_counts=True)
+    above = counts.flip(0).cumsum(0).flip(0)
+    first = max(1, len(levels) - MOST_VALUES)
+    for i in range(first, len(levels)):
+        gap = GAP if bool((counts[i:] > 1).all()) else GAP_OF_ONE
+        if float(levels[i - 1]) > 0 and int(above[i]) <= MOST_ROWS * len(values) and float(levels[i] / levels[i - 1]) > gap:
+            return torch.ge(distances, levels[i])
+    return torch.zeros(len(values), dtype=torch.bool)
+
+
+def rows_that_stand_alone(x: Tensor, y: Tensor, names: Sequence[str]) -> Tensor:
+    """Rows ``(N,)``, boolean, in which a column or the label stands alone; a warning names the values.
+
+    Args:
+        x: ``(N, n)``.
+        y: ``(N,)``.
+        names: of the columns.
+
+    Warns:
+        UserWarning: with the values, where they are, and how many rows have them.
+    """
+    alone = torch.zeros(len(y), dtype=torch.bool)
+    told = []
+    for name, values in (("y", y), *zip(names, x.unbind(1), strict=True)):
+        here = stands_alone(values)
+        if bool(here.any()):
+            alone |= here
+            several = ", ".join(f"{value:.6g}" for value in values[here].unique().tolist())
+            told.append(f"{name} = {several} in {int(here.sum())} row(s)")
+    if told:
+        warnings.warn(
+            f"values stand alone by orders of magnitude: {'; '.join(told)}. They look like fill values, so the search leaves these rows "
+            f"out; verdicts count them as rows that a law should explain. Remove them from the data if nothing was measured there.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return alone
