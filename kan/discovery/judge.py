@@ -110,8 +110,9 @@ class Law:
     def __str__(self) -> str:
         what = f"a spline network {self.network.width}" if self.formula is None else str(_shortened(self.formula))
         verdict = self.verdict
-        if verdict == "approximate" and self.excess > 1:
-            verdict += f", {self.excess:.2g} x the noise" if self.excess < 1e6 else ", far above the noise"
+        if verdict == "approximate" and self.excess >= 1:
+            times = "a little more than" if self.excess < 1.1 else f"{self.excess:.2g} x" if self.excess < 1e6 else "far more than"
+            verdict += f", {times} the noise"
         if 0.5 < self.explained < 1:
             verdict += f", {math.floor(1000 * self.explained) / 10:g} % of the rows to round-off"
         error = f"rmse {self.held_out:.2g}" if self.relative is None else f"median relative error {self.relative:.2g}"

@@ -6,9 +6,13 @@ the other rows is
 
     ``r_n = (A e)_n / A_nn``.
 
-The kernels are sums of Gaussians of one variable each, and Gaussians of all variables, with several widths. Where some ``r`` is smaller
-than ``e`` by more than chance allows, what is left, and not ``e``, estimates the noise. The mean of ``e^2 - r^2`` in units of its
-standard error says how sure that is; squares are clipped (`CLIP`), so that single outliers decide nothing.
+The kernels are sums of Gaussians of one variable each, and Gaussians of all variables, with several widths. If ``e`` is noise, then the
+prediction ``p_n = e_n - r_n`` does not depend on ``e_n``, so that
+
+    ``t = sum_n e_n p_n / sqrt(sum_n e_n^2 p_n^2)``
+
+has about the standard normal distribution. Where ``t`` is larger than chance allows, ``r``, and not ``e``, estimates the noise. Residuals
+are clipped (`CLIP`), so that single outliers decide nothing.
 
 References
     G. Wahba, "Spline Models for Observational Data", 1990, section 4.2, doi:10.1137/1.9781611970128: leave-one-out errors of smoothers.
@@ -16,7 +20,6 @@ References
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +27,7 @@ import scipy.linalg
 
 from kan.discovery.ridge import Array
 
-__all__ = ["Smoothers", "clipped_rms", "gain"]
+__all__ = ["CLIP", "Smoothers", "agreement", "clipped_rms", "robust_scale"]
 
 WIDTHS = (0.2, 0.5, 1.5)
 """Widths of the Gaussians, in standard deviations of a column; those of all variables are wider by the square root of their number."""
@@ -74,18 +77,35 @@ class Smoothers:
                 found.append((vectors, inverse, np.square(vectors) @ inverse))
         return found
 
-    def left(self, residuals: Array) -> Array:
-        """The leave-one-out errors ``(N,)`` of the smoother that predicts the residuals best."""
-        best, least = residuals, clipped_rms(residuals, scale := robust_scale(residuals))
+    def predicted(self, residuals: Array) -> tuple[Array, float]:
+        """The leave-one-out errors ``(N,)`` of the smoother that predicts residuals best, and the largest ``t`` of all smoothers.
+
+        If no smoother's errors are smaller than the residuals, these are returned.
+        """
+        scale = robust_scale(residuals)
+        clipped = np.clip(residuals, -CLIP * scale, CLIP * scale)
+        best, least, largest = residuals, clipped_rms(residuals, scale), 0.0
         projected: dict[int, Array] = {}
         for vectors, inverse, diagonal in self._inverses:
             if id(vectors) not in projected:
-                projected[id(vectors)] = vectors.T @ residuals
+                projected[id(vectors)] = vectors.T @ clipped
             left = vectors @ (inverse * projected[id(vectors)]) / diagonal
+            largest = max(largest, agreement(clipped, clipped - left))
             error = clipped_rms(left, scale)
             if error < least:
-                best, least = left, error
-        return best
+                best, least = left + (residuals - clipped), error
+        return best, largest
+
+
+def agreement(residuals: Array, predictions: Array) -> float:
+    """``t = sum_n e_n p_n / sqrt(sum_n e_n^2 p_n^2)`` of residuals ``e`` and predictions ``p`` that were made without them.
+
+    It is 0 where all predictions are 0.
+    """
+    bound = CLIP * robust_scale(residuals)
+    products = np.clip(residuals, -bound, bound) * predictions
+    size = float(np.sqrt(np.square(products).sum()))
+    return float(products.sum()) / size if size > 0 else 0.0
 
 
 def robust_scale(residuals: Array) -> float:
@@ -97,11 +117,3 @@ def robust_scale(residuals: Array) -> float:
 def clipped_rms(residuals: Array, scale: float) -> float:
     """Root mean square of residuals, each counted for at most `CLIP` times `scale`."""
     return float(np.sqrt(np.mean(np.square(np.minimum(np.abs(residuals), CLIP * scale)))))
-
-
-def gain(residuals: Array, others: Array) -> float:
-    """By how many standard errors the mean square of `others` is below that of `residuals`, row by row; 0 for equal ones."""
-    bound = CLIP * max(robust_scale(residuals), robust_scale(others))
-    differences = np.square(np.minimum(np.abs(residuals), bound)) - np.square(np.minimum(np.abs(others), bound))
-    deviation = float(np.std(differences))
-    return float(np.mean(differences)) * math.sqrt(len(differences)) / deviation if deviation > 0 else 0.0
