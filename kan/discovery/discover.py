@@ -32,6 +32,7 @@ from kan.discovery.hunt import Hunt
 from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law
 from kan.discovery.observations import Observations, check_options, observations
+from kan.discovery.outliers import outlying_rows
 from kan.discovery.round_off import spread
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
@@ -152,7 +153,9 @@ def discover(
         return left() <= reserve
 
     alone = rows_that_stand_alone(x, labels[:, 0], [str(symbols[i]) for i in given.kept])
-    inner, held, outer = _parts(x, alone)
+    apart = alone.clone()  # outliers take no part in the search either, but in verdicts they are rows like any other
+    apart[~alone] = torch.from_numpy(outlying_rows(x[~alone].numpy(), labels[~alone, 0].numpy()))
+    inner, held, outer = _parts(x, apart)
     inside = symbols_of("x", x[~alone])
     # With the columns that are left out: the networks of laws take them, to no effect.
     columns = iter(inside)
@@ -197,9 +200,9 @@ def _offset(y: Tensor) -> float:
     return middle if abs(middle) > OFFSET * spread(y) else 0.0
 
 
-def _parts(x: Tensor, alone: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that are fitted, every fifth different row, which no fit sees, and the outermost, which none sees either; not those `alone`."""
-    use = (~alone).nonzero()[:, 0]
+def _parts(x: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that are fitted, every fifth different row, which no fit sees, and the outermost, which none sees either; not those `apart`."""
+    use = (~apart).nonzero()[:, 0]
     few = len(use) < FEW_ROWS
     outer = torch.zeros(len(x), dtype=torch.bool)
     held = outer.clone()
@@ -211,7 +214,7 @@ def _parts(x: Tensor, alone: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         place[np.argsort(first)] = np.arange(len(first))
         held[use] = torch.from_numpy(place[group.reshape(-1)] % 5 == 2)
         held &= ~outer
-    return ~(held | outer | alone), held, outer
+    return ~(held | outer | apart), held, outer
 
 
 def _outermost(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -45,9 +46,11 @@ class Smoothers:
     Args:
         x: ``(N, n)``, the rows that residuals will be given for. The work grows as ``N^3``, the memory as ``N^2``: about 0.3 s and
             60 MB for 500 rows.
+        widths: of the Gaussians; `WIDTHS` when not given.
     """
 
-    def __init__(self, x: Array) -> None:
+    def __init__(self, x: Array, widths: Sequence[float] | None = None) -> None:
+        self.widths = WIDTHS if widths is None else widths
         positive = (x.min(0) > 0) & (x.max(0) > WIDE_RATIO * np.maximum(x.min(0), 1e-300))
         x = np.where(positive, np.log(np.where(positive, x, 1.0)), x)
         centred = x - np.median(x, axis=0)
@@ -59,7 +62,7 @@ class Smoothers:
     def _spectra(self) -> list[tuple[Array, Array]]:
         squares = np.square(self.x[:, None, :] - self.x[None, :, :]).transpose(2, 0, 1)
         kernels = []
-        for width in WIDTHS:
+        for width in self.widths:
             if len(squares) > 1:
                 kernels.append(np.mean([np.exp(-one / (2 * width**2)) for one in squares], axis=0))
             if len(squares):
