@@ -95,10 +95,13 @@ def scores_of(run: Run, said: dict[str, Any]) -> dict[str, Any]:
         return {"judging": "no formula", **dict.fromkeys(("solved_srbench", "solved_structure", "solved_exact", "solved_loose"), False)}
     best = said["candidates"][0]
     scores = judged(run.problem, best["formula"], TRAINING_POINTS, run.seed)
-    # Only our own method says of a formula that it is exact.
+    # Only our own method says what a formula is worth. A formula in noise may be the law with constants that are a little off.
+    exact = scores["solved_exact"] or scores["solved_srbench"]
     return {
         **scores,
-        "claimed_exact_but_wrong": best.get("verdict") == "exact" and not (scores["solved_exact"] or scores["solved_srbench"]),
+        "claimed_exact_but_wrong": best.get("verdict") == "exact" and not exact,
+        "claimed_within_noise_but_wrong": best.get("verdict") == "within noise"
+        and not (exact or scores["solved_structure"] or scores["solved_loose"]),
     }
 
 

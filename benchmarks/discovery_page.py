@@ -33,7 +33,8 @@ The machines of the summary differ in speed: our searches took about 1.7 times a
 
 Our formulas for RuleKAN were judged before fractions counted as numbers in SRBench's rule: `--judge` does it anew.
 
-"Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts; other libraries make no such claim.
+"Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts; "wrong in noise" those that it
+called within noise ([Verdicts](verdicts.md)) and that no rule accepts. Other libraries make no such claims.
 """
 
 NAMES = {"ours": "kanonical", "operon": "Operon", "gplearn": "gplearn", "pykan": "pykan"}
@@ -54,7 +55,7 @@ def mark(record: dict[str, Any]) -> str:
     """A cell of the table of problems."""
     scores = record["scores"]
     rules = "".join(letter for letter, rule in (("E", "exact"), ("S", "structure"), ("B", "srbench")) if scores[f"solved_{rule}"])
-    if scores.get("claimed_exact_but_wrong"):
+    if scores.get("claimed_exact_but_wrong") or scores.get("claimed_within_noise_but_wrong"):
         return f"{rules or '·'} wrong"
     if rules:
         return f"**{rules}**"
@@ -68,19 +69,21 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
     for record in records:
         groups[record["set"], record["noise"], record["budget"], record["method"]].append(record)
     lines = [
-        "| set | noise | seconds | method | runs | E exact | S structure | B SRBench | loose | R2 > 0.999 | wrong | median s | machine |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| set | noise | seconds | method | runs | E exact | S structure | B SRBench | loose | R2 > 0.999 | wrong | wrong in noise | "
+        "median s | machine |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (collection, noise, seconds, method), runs in sorted(groups.items()):
         counts = [sum(bool(run["scores"].get(f"solved_{rule}")) for run in runs) for rule in ("exact", "structure", "srbench", "loose")]
         accurate = sum(bool(run["scores"].get("accurate")) for run in runs)
         wrong = sum(bool(run["scores"].get("claimed_exact_but_wrong")) for run in runs)
+        in_noise = sum(bool(run["scores"].get("claimed_within_noise_but_wrong")) for run in runs)
         claims = any("verdict" in candidate for run in runs for candidate in run["candidates"])
         median = statistics.median(run["seconds"] for run in runs)
         machines = ", ".join(sorted({run["environment"].get("cpu", "").partition(" Processor")[0] for run in runs}))
         lines.append(
             f"| {collection} | {noise:g} | {seconds:g} | {NAMES[method]} | {len(runs)} | {' | '.join(map(str, counts))} | {accurate} | "
-            f"{wrong if claims else '-'} | {median:.0f} | {machines} |"
+            f"{f'{wrong} | {in_noise}' if claims else '- | -'} | {median:.0f} | {machines} |"
         )
     return lines
 

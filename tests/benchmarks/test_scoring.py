@@ -160,16 +160,24 @@ def test_records_are_kept_once_and_found_again(harness: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("verdict", "exact", "srbench", "wrong"),
-    [("exact", False, False, True), ("exact", True, False, False), ("exact", False, True, False), ("approximate", False, False, False)],
+    ("verdict", "rule", "wrong", "wrong_in_noise"),
+    [
+        ("exact", None, True, False),
+        ("exact", "exact", False, False),
+        ("exact", "srbench", False, False),
+        ("exact", "structure", True, False),
+        ("approximate", None, False, False),
+        ("within noise", None, False, True),
+        ("within noise", "structure", False, False),
+    ],
 )
 def test_claims_that_are_wrong(
-    harness: Any, monkeypatch: pytest.MonkeyPatch, verdict: str, exact: bool, srbench: bool, wrong: bool
+    harness: Any, monkeypatch: pytest.MonkeyPatch, verdict: str, rule: str | None, wrong: bool, wrong_in_noise: bool
 ) -> None:
-    monkeypatch.setattr(harness, "judged", lambda *arguments: {"solved_exact": exact, "solved_srbench": srbench})
+    monkeypatch.setattr(harness, "judged", lambda *arguments: {f"solved_{one}": one == rule for one in RULES})
     run = harness.Run("kan27", WAVE, "ours", 0.0, 0, 20.0)
     scores = harness.scores_of(run, {"candidates": [{"formula": "x_1", "verdict": verdict}]})
-    assert scores["claimed_exact_but_wrong"] is wrong
+    assert scores["claimed_exact_but_wrong"] is wrong and scores["claimed_within_noise_but_wrong"] is wrong_in_noise
 
 
 def test_the_page_has_every_problem(harness: Any, tmp_path: Path) -> None:
@@ -185,6 +193,6 @@ def test_the_page_has_every_problem(harness: Any, tmp_path: Path) -> None:
         record = {"problem": problem.name, "seed": 0, "seconds": 3.0, "candidates": [{"formula": "x_1", "verdict": "exact"}]}
         kept.add(harness.Run("kan27", problem, "ours", 0.0, 0, 20.0), {**record, "scores": verdict, "environment": {"cores": 2}})
     page = harness.page(tmp_path)
-    assert "| kan27 | 0 | 20 | kanonical | 3 | 1 | 1 | 0 | 0 | 3 | 1 | 3 |" in page
+    assert "| kan27 | 0 | 20 | kanonical | 3 | 1 | 1 | 0 | 0 | 3 | 1 | 0 | 3 |" in page
     for row in ("| I.6.2 | `exp(-theta**2/(2*sigma**2))/sqrt(2*pi*sigma**2)` | **ES** |", "| · 4e-03 |", "| · wrong |", "- cores 2"):
         assert row in page
