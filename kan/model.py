@@ -647,15 +647,22 @@ class KAN(Versioned):
         x: Tensor | None = None,
         in_var: Sequence[Any] | None = None,
         style: str = "tree",
-        sym_th: float = 1e-3,
-        sep_th: float = 1e-1,
+        sym_th: float | None = None,
+        sep_th: float | None = None,
         skip_sep_test: bool = False,
         verbose: bool = False,
+        error: float | None = None,
     ) -> Axes:
-        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
+        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`.
+
+        Its `error` is the larger one of the losses that it was fitted to, if it was not changed since.
+        """
         from kan.plotting.tree import plot_tree
 
-        return plot_tree(self, self.remembered_input() if x is None else x, in_var, style, sym_th, sep_th, skip_sep_test, verbose)
+        if error is None and self.losses is not None:
+            error = max((self.losses[name] for name in ("train_loss", "test_loss") if name in self.losses), default=None)
+        x = self.remembered_input() if x is None else x
+        return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)
 
     def _scores(self) -> Attribution:
         if self.attribution is None:

@@ -1,0 +1,225 @@
+r"""By how much a function of several variables misses having a structure, measured at recombined samples.
+
+Let ``x`` be a sample and ``x^A`` the same sample with the variables of the group ``A`` taken from another one. With ``f`` the function,
+``g`` its gradient and ``R`` all variables outside of ``A``, each of these equations holds for all pairs of samples if, and on a box only if
+(the last two where the gradient does not vanish), ``f`` has the structure:
+
+* ``f`` does not depend on ``x_k``: ``f(x^k) = f(x)``;
+* a sum, ``f = h(x_A) + k(x_R)``: ``f(x) - f(x^A) = f(x^R) - f(x^{AR})``;
+* a product, ``f = h(x_A) k(x_R)``: ``f(x) f(x^{AR}) = f(x^A) f(x^R)``;
+* a symmetry, ``f = F(h(x_A), x_R)``: ``g_i(x) g_j(x^k) = g_j(x) g_i(x^k)`` for ``i, j`` in ``A`` and ``k`` outside of it;
+* a function of a sum, ``f = F(h(x_A) + k(x_B), rest)``: the ratio ``r = g_p / g_q`` is a product of a function of ``x_A`` and one of
+  ``x_B``, ``r(x) r(x^{AB}) = r(x^A) r(x^B)`` for ``p`` in ``A`` and ``q`` in ``B``. A function of a product, ``F(h k)``, is one of a sum of
+  logarithms, and fulfils the equation wherever its factors change their sign.
+
+No equation divides, so that zeros of ``f`` or of its slopes do no harm, and none needs a second derivative, which a trained model has with
+far less accuracy than its values.
+
+The miss of an equation ``L = R`` is the weighted root mean square of ``L - R`` over that of ``|L| + |R|``: 0 where it holds, about 0.5
+where both sides have nothing to do with each other, never more than 1. A pair of samples has the weight ``1 / (s + median s)`` with ``s =
+|L| + |R|``, so that neither poles decide alone nor zeros count as much as the rest. The same is had for the rounding errors of both sides;
+an equation that misses by no more than a multiple of them holds as far as anybody can tell.
+
+References
+    W. M. Gorman, "The structure of utility functions", Review of Economic Studies 35 (1968) 367.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kan.analysis.derivatives import batch_jacobian
+from kan.analysis.hypothesis import Group, Model, Probe
+
+__all__ = ["MAX_ROUNDING", "Miss", "Misses", "worst"]
+
+MAX_SAMPLES = 256
+"""Largest number of samples that are used; of more, those at equal distances. Every test evaluates the model at twice as many points."""
+PARTNERS = 2
+"""Number of samples with which each sample is recombined."""
+ROUND_OFF = 20.0
+"""Multiple of the rounding errors below which an equation holds."""
+MAX_ROUNDING = 1e-2
+"""Largest share of the rounding errors in an equation with which it still says something."""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """By how much an equation is missed, and by how much it would be if it held but for rounding errors.
+
+    Attributes:
+        size: between 0 and 1; NaN if no pair of samples says anything about the equation.
+        rounding: the least miss that can be told from 0.
+    """
+
+    size: float
+    rounding: float
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the equation holds. It does not if there is nothing to tell that from."""
+        return self.size <= max(tolerance, self.rounding) and self.rounding < MAX_ROUNDING
+
+
+def worst(misses: Iterable[Miss]) -> Miss:
+    """The one with the largest size; NaN is the largest."""
+    return max(misses, key=lambda miss: (miss.size != miss.size, miss.size))
+
+
+class Misses:
+    """The misses of a model at samples, from values and gradients that are computed once.
+
+    Samples where the model is not a number are left out, and so are recombinations where it is not.
+
+    Args:
+        model, x: see `kan.analysis.hypothesis`.
+
+    Raises:
+        TypeError, ValueError: as of `Probe`.
+
+    >>> x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> misses = Misses(lambda x: x[:, 0] + x[:, 1] * x[:, 2], x)
+    >>> misses.sum([0]).within(0.0), misses.sum([1]).within(0.0), misses.product([1]).within(0.0)
+    (True, False, False)
+    """
+
+    def __init__(self, model: Model, x: Tensor) -> None:
+        self._probe = Probe(model, x)
+        self.size = self._probe.size
+        x = x.detach()
+        with torch.no_grad():
+            y = self._probe.values(x).detach()
+        x = x[y.isfinite() & x.isfinite().all(dim=1)]
+        x = x[torch.linspace(0, len(x) - 1, min(len(x), MAX_SAMPLES), device=x.device).round().long()] if len(x) else x
+        # Neighbours in a table are often alike, which a drawn partner is not; the generator is of this place alone.
+        generator = torch.Generator().manual_seed(0)
+        partners = torch.cat([torch.randperm(len(x), generator=generator) for _ in range(PARTNERS)]).to(x.device)
+        self._x, self._other = x.repeat(PARTNERS, 1), x[partners]
+        self._scale = x.std(dim=0) if len(x) > 1 else torch.zeros_like(x.sum(dim=0))
+        self._eps = max(torch.finfo(dtype).eps for dtype in (x.dtype, y.dtype) if dtype.is_floating_point)
+        self.spread = float(y[y.isfinite()].std()) if len(x) > 1 else 0.0
+        self._values: dict[frozenset[int], Tensor] = {}
+        self._gradients: dict[frozenset[int], Tensor] = {}
+        self._symmetries: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def effect(self, k: int) -> Miss:
+        """Of no dependence on a variable."""
+        f, changed = self._f([]), self._f([k])
+        if len(f) and torch.equal(f, changed):
+            return Miss(0.0, 0.0)
+        middle = f.median() if len(f) else torch.nan
+        return self._miss(changed - f, (f - middle).abs() + (changed - middle).abs(), self._eps * (f.abs() + changed.abs()))
+
+    def sum(self, group: Group) -> Miss:
+        """Of a sum of a function of `group` and one of all other variables."""
+        f, a, r, both = self._corners(group)
+        rounding = self._eps * (f.abs() + a.abs() + r.abs() + both.abs())
+        return self._equation(f - a, r - both, rounding)
+
+    def product(self, group: Group) -> Miss:
+        """Of a product of a function of `group` and one of all other variables."""
+        f, a, r, both = self._corners(group)
+        mixed = f - a - r + both
+        # The equation with f(x^A) f(x^R) taken from both sides by f's differences, since a constant would hide in the products.
+        left, right = f * mixed, (f - a) * (f - r)
+        total = f.abs() + a.abs() + r.abs() + both.abs()
+        return self._equation(left, right, self._eps * total * (f.abs() + (f - a).abs() + (f - r).abs()))
+
+    def symmetries(self, k: int) -> tuple[Tensor, Tensor]:
+        """Sizes and roundings of the misses of a symmetry of ``x_i`` and ``x_j`` against ``x_k``, ``(n, n)`` each."""
+        if k not in self._symmetries:
+            g, h = self._g([]), self._g([k])
+            left = g[:, :, None] * h[:, None, :]
+            changed = (self._x[:, k] != self._other[:, k])[:, None, None]
+            left = torch.where(changed, left, torch.nan)
+            right = left.transpose(1, 2)
+            size = left.abs() + right.abs()
+            found, rounding = self._misses(left - right, size, 2 * self._eps * size)
+            # Where one slope is zero wherever the other is not, whatever x_k, as of max(x_i, x_j), the ratio does not depend on it.
+            alone = (left.nan_to_num() == 0).all(dim=0) & changed.any() & _moves(g)[:, None] & _moves(g)
+            alone &= alone.T.clone()
+            self._symmetries[k] = torch.where(alone, 0.0, found), torch.where(alone, 0.0, rounding)
+        return self._symmetries[k]
+
+    def symmetry(self, group: Group, rest: Group) -> Miss:
+        """Of a function of a function of `group`, as far as the variables in `rest` are concerned."""
+        found = [Miss(0.0, 0.0)]
+        for k in rest:
+            size, rounding = (both[list(group)][:, list(group)] for both in self.symmetries(k))
+            above = torch.ones_like(size, dtype=torch.bool).triu(diagonal=1)
+            found += [Miss(*pair) for pair in zip(size[above].tolist(), rounding[above].tolist(), strict=True)]
+        return worst(found)
+
+    def general(self, first: Group, second: Group) -> Miss:
+        """Of a function of a sum of a function of `first` and one of `second`, for any values of the rest; the worst of all ratios."""
+        first, second = list(first), list(second)
+        changed = (self._x[:, first] != self._other[:, first]).any(dim=1) & (self._x[:, second] != self._other[:, second]).any(dim=1)
+        slopes = [self._g(corner) for corner in ([], first, second, first + second)]
+        found = []
+        for p in first:
+            for q in second:
+                ratios, errors = zip(*(self._ratio(g, p, q) for g in slopes), strict=True)
+                (p0, q0), (pa, qa), (pb, qb), (pab, qab) = ratios
+                left, right = torch.where(changed, p0 * pab * qa * qb, torch.nan), q0 * qab * pa * pb
+                found.append(self._equation(left, right, torch.stack(errors).sum(dim=0)))
+        return worst(found)
+
+    def _ratio(self, g: Tensor, p: int, q: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Numerator and denominator of ``g_p / g_q``, no larger than 1, and their rounding error."""
+        pair = g[:, [p, q]]
+        length = pair.norm(dim=1)
+        usual = torch.where(length > 0, length, torch.nan).nanmedian().nan_to_num() if len(g) else 0.0
+        length = length + usual
+        length = torch.where(length > 0, length, torch.ones_like(length))
+        return (pair / length[:, None]).unbind(dim=1), self._eps * pair.norm(dim=1) / length
+
+    def _corners(self, group: Group) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rest = [i for i in range(self.size) if i not in set(group)]
+        return self._f([]), self._f(group), self._f(rest), self._f(range(self.size))
+
+    def _at(self, taken: Sequence[int]) -> Tensor:
+        x = self._x.clone()
+        x[:, list(taken)] = self._other[:, list(taken)]
+        return x
+
+    def _f(self, taken: Sequence[int]) -> Tensor:
+        key = frozenset(taken)
+        if key not in self._values:
+            with torch.no_grad():
+                self._values[key] = self._probe.values(self._at(taken)).detach()
+        return self._values[key]
+
+    def _g(self, taken: Sequence[int]) -> Tensor:
+        """Slopes times the standard deviations of the variables."""
+        key = frozenset(taken)
+        if key not in self._gradients:
+            self._gradients[key] = batch_jacobian(self._probe.values, self._at(taken)).detach() * self._scale
+        return self._gradients[key]
+
+    def _equation(self, left: Tensor, right: Tensor, rounding: Tensor) -> Miss:
+        return self._miss(left - right, left.abs() + right.abs(), rounding)
+
+    def _miss(self, difference: Tensor, size: Tensor, rounding: Tensor) -> Miss:
+        found, rounded = self._misses(difference, size, rounding)
+        return Miss(float(found), float(rounded))
+
+    def _misses(self, difference: Tensor, size: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+        """Along the first dimension, from those pairs of samples where all is a number."""
+        known = difference.isfinite() & size.isfinite() & rounding.isfinite()
+        nan = torch.full_like(size, torch.nan)
+        usual = torch.where(known & (size > 0), size, nan).nanmedian(dim=0).values if len(size) else size.sum(dim=0) * torch.nan
+        weight = 1 / (size + usual)
+        whole = _norm(size * weight, known)
+        return _norm(difference * weight, known) / whole, ROUND_OFF * _norm(rounding * weight, known) / whole
+
+
+def _moves(slopes: Tensor) -> Tensor:
+    """Whether there is a slope at all, per variable."""
+    return (slopes.nan_to_num() != 0).any(dim=0)
+
+
+def _norm(values: Tensor, known: Tensor) -> Tensor:
+    return torch.where(known, values, torch.zeros_like(values)).square().sum(dim=0).sqrt()
