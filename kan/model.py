@@ -653,14 +653,9 @@ class KAN(Versioned):
         verbose: bool = False,
         error: float | None = None,
     ) -> Axes:
-        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`.
-
-        Its `error` is the larger one of the losses that it was fitted to, if it was not changed since.
-        """
+        """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
         from kan.plotting.tree import plot_tree
 
-        if error is None and self.losses is not None:
-            error = max((self.losses[name] for name in ("train_loss", "test_loss") if name in self.losses), default=None)
         x = self.remembered_input() if x is None else x
         return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)
 

@@ -60,7 +60,8 @@ def plot_tree(
             those of a function must be rounding errors, and a trained model is granted some that go with its `error`.
         skip_sep_test: test no separability.
         verbose: print how the groups are found, and all misses.
-        error: root mean square error of a trained model, in the units of its values; see `kan.analysis.symmetry_tree.symmetry_tree`.
+        error: root mean square error of a trained model, in the units of its values; that of a `KAN` is known from its fit. See
+            `kan.analysis.symmetry_tree.symmetry_tree`.
 
     Returns:
         The axes.
