@@ -156,12 +156,10 @@ class Misses:
             right = left.transpose(1, 2)
             size = left.abs() + right.abs()
             found, rounding = self._misses(left - right, size, ROUNDING_OF_SLOPES * 2 * self._eps * size)
-            # Where one slope is zero wherever the other is not, whatever x_k, as of max(x_i, x_j), the ratio does not depend on it. Of a
-            # variable that the values depend on, but not by slopes, such as that of a step, slopes tell nothing.
-            known = (g.nan_to_num() != 0).any(dim=0) | torch.tensor([self.unused(i) for i in range(self.size)], device=g.device)
-            alone = (left.nan_to_num() == 0).all(dim=0) & changed.any() & known[:, None] & known
-            alone = alone & alone.T
-            self._symmetries[k] = torch.where(alone, 0.0, found), torch.where(alone, 0.0, rounding)
+            # A variable without effect has no slope to compare, and may belong to any group.
+            unused = torch.tensor([self.unused(i) for i in range(self.size)], device=found.device)
+            either = unused[:, None] | unused
+            self._symmetries[k] = found.masked_fill(either, 0.0), rounding.masked_fill(either, 0.0)
         return self._symmetries[k]
 
     def symmetry(self, group: Group, rest: Group) -> Miss:

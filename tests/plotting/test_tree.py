@@ -86,7 +86,7 @@ def test_what_is_not_known_is_a_box() -> None:
 
 @pytest.mark.parametrize("style", ["tree", "box"])
 def test_what_was_not_seen_says_so(style: str) -> None:
-    axes = plot_tree(lambda x: torch.maximum(x[:, 0], x[:, 1]) + x[:, 2], data(200, 3), style=style)
+    axes = plot_tree(lambda x: x[:, 0] * x[:, 1] * (x[:, 0] + x[:, 1]).exp() + x[:, 0] + x[:, 2], data(200, 3), style=style)
     assert words(axes)[0] == "not seen" and words(axes).count("not seen") == 1
     assert len(remarks(axes)) == 1, "that of the sum at the top"
 
