@@ -41,8 +41,8 @@ SAMPLES = 500
 """Number of points that are recombined, each with two samples: samples at equal distances of more, and of less also recombinations."""
 PARTNERS = 2
 """Number of samples with which each point is recombined."""
-LARGEST_TABLE = 5e6
-"""Largest number of entries of a table over points and pairs of variables; with more than 70 variables there are fewer points."""
+LARGEST_TABLE = 1e6
+"""Largest number of entries of a table over points and pairs of variables; with more than 40 variables there are fewer points."""
 ROUNDING_OF_VALUES, ROUNDING_OF_SLOPES = 20.0, 500.0
 """Multiples of the rounding errors that values and slopes have at least, below which an equation holds. No equation that holds for one of
 40 functions, in two precisions, was missed by more than 0.01 times that; the rest is for numbers that cancel within a model."""
@@ -99,7 +99,7 @@ class Misses:
         x, y = x[known], y[known]
         # Neighbours in a table are often alike, which drawn partners are not; the generator is of this place alone.
         generator = torch.Generator().manual_seed(0)
-        count = min(SAMPLES, max(int(LARGEST_TABLE / (PARTNERS * self.size**2)), 2)) if len(x) else 0
+        count = min(SAMPLES, max(int(LARGEST_TABLE / (PARTNERS * self.size**2 / 2)), 2)) if len(x) else 0
         if len(x) > count:
             points = x[torch.linspace(0, len(x) - 1, count).round().long().to(x.device)]
         else:
@@ -149,17 +149,18 @@ class Misses:
     def symmetries(self, k: int) -> tuple[Tensor, Tensor]:
         """Sizes and roundings of the misses of a symmetry of ``x_i`` and ``x_j`` against ``x_k``, ``(n, n)`` each."""
         if k not in self._symmetries:
-            g, h = self._g([]), self._g([k])
-            left = g[:, :, None] * h[:, None, :]
-            changed = (self._x[:, k] != self._other[:, k])[:, None, None]
-            left = torch.where(changed, left, torch.nan)
-            right = left.transpose(1, 2)
+            i, j = torch.triu_indices(self.size, self.size, offset=1, device=self._x.device)
+            g, h = self._g([]).T, self._g([k]).T
+            changed = self._x[:, k] != self._other[:, k]
+            left, right = torch.where(changed, g[i] * h[j], torch.nan), g[j] * h[i]
             size = left.abs() + right.abs()
             found, rounding = self._misses(left - right, size, ROUNDING_OF_SLOPES * 2 * self._eps * size)
             # A variable without effect has no slope to compare, and may belong to any group.
-            unused = torch.tensor([self.unused(i) for i in range(self.size)], device=found.device)
-            either = unused[:, None] | unused
-            self._symmetries[k] = found.masked_fill(either, 0.0), rounding.masked_fill(either, 0.0)
+            unused = torch.tensor([self.unused(v) for v in range(self.size)], device=found.device)
+            table = torch.zeros(2, self.size, self.size, dtype=found.dtype, device=found.device)
+            table[:, i, j] = torch.stack([found, rounding]).masked_fill(unused[i] | unused[j], 0.0)
+            table += table.mT.clone()
+            self._symmetries[k] = table[0], table[1]
         return self._symmetries[k]
 
     def symmetry(self, group: Group, rest: Group) -> Miss:
@@ -231,11 +232,11 @@ class Misses:
         return Miss(float(found), float(rounded))
 
     def _misses(self, difference: Tensor, size: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-        """Along the first dimension, from those pairs of samples where all is a number."""
+        """Along the last dimension, from those pairs of samples where all is a number."""
         known = difference.isfinite() & size.isfinite() & rounding.isfinite()
         nan = torch.full_like(size, torch.nan)
-        usual = torch.where(known & (size > 0), size, nan).nanmedian(dim=0).values if len(size) else size.sum(dim=0) * torch.nan
-        weight = 1 / (size + usual)
+        usual = torch.where(known & (size > 0), size, nan).nanmedian(dim=-1).values if size.shape[-1] else size.sum(dim=-1) * torch.nan
+        weight = 1 / (size + usual[..., None])
         whole = _norm(size * weight, known)
         return _norm(difference * weight, known) / whole, _norm(rounding * weight, known) / whole
 
@@ -249,4 +250,4 @@ def _shortened(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _norm(values: Tensor, known: Tensor) -> Tensor:
-    return torch.where(known, values, torch.zeros_like(values)).square().sum(dim=0).sqrt()
+    return torch.where(known, values, torch.zeros_like(values)).square().sum(dim=-1).sqrt()
