@@ -49,13 +49,17 @@ ROUNDING_OF_VALUES, ROUNDING_OF_SLOPES = 20.0, 500.0
 MAX_ROUNDING = 1e-2
 """Largest share of the rounding errors in an equation with which it still says something."""
 
+LEAST_SHARE = 0.05
+"""Share of the pairs of samples in which both sides must not be zero for an equation to be judged: zeros on both sides, as beyond a kink,
+fulfil it and say little."""
+
 
 @dataclass(frozen=True)
 class Miss:
     """By how much an equation is missed, and by how much it would be if it held but for rounding errors.
 
     Attributes:
-        size: between 0 and 1; NaN if no pair of samples says anything about the equation.
+        size: between 0 and 1; NaN if hardly any pair of samples says anything about the equation.
         rounding: the least miss that can be told from 0.
     """
 
@@ -238,6 +242,8 @@ class Misses:
         usual = torch.where(known & (size > 0), size, nan).nanmedian(dim=-1).values if size.shape[-1] else size.sum(dim=-1) * torch.nan
         weight = 1 / (size + usual[..., None])
         whole = _norm(size * weight, known)
+        few = (known & (size > 0)).sum(dim=-1) < LEAST_SHARE * known.sum(dim=-1)
+        whole = torch.where(few, torch.nan, whole)
         return _norm(difference * weight, known) / whole, _norm(rounding * weight, known) / whole
 
 

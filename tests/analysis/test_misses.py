@@ -102,6 +102,8 @@ def test_what_tells_nothing_holds_nothing() -> None:
     # The slopes of a maximum are never there together, those of steps never.
     larger = Misses(lambda x: torch.maximum(x[:, 0], x[:, 1]) + x[:, 2], x)
     assert math.isnan(larger.general([0], [1]).size) and math.isnan(larger.symmetry([0, 1], [2]).size) and held(larger.sum([2]))
+    corner = Misses(lambda x: (x[:, 0] - 0.5).relu() * (x[:, 1] - 0.5).relu() + x[:, 2], data(500, 3))
+    assert math.isnan(corner.general([0], [1]).size), "slopes on both sides in less than one pair of a hundred"
     steps = Misses(lambda x: (3 * x[:, 0]).floor() * x[:, 2] + x[:, 1], x)
     assert not steps.symmetry([0, 1], [2]).within(0.0) and not steps.symmetry([0, 2], [1]).within(0.0)
     for model in (lambda x: x[:, 0] * torch.nan, lambda x: torch.where(x[:, 0] == x[:, 0].max(), x[:, 0], torch.nan)):
