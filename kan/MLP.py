@@ -235,12 +235,14 @@ class MLP(Perceptron):
         x: Tensor | None = None,
         in_var: Sequence[Any] | None = None,
         style: str = "tree",
-        sym_th: float = 1e-3,
-        sep_th: float = 1e-1,
+        sym_th: float | None = None,
+        sep_th: float | None = None,
         skip_sep_test: bool = False,
         verbose: bool = False,
+        error: float | None = None,
     ) -> Axes:
         """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
         from kan.plotting.tree import plot_tree
 
-        return plot_tree(self, self.remembered_input() if x is None else x, in_var, style, sym_th, sep_th, skip_sep_test, verbose)
+        x = self.remembered_input() if x is None else x
+        return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)

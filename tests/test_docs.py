@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from matplotlib import pyplot as plt
 
 import kan
 import kan.compiler
@@ -132,7 +133,7 @@ def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
     assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
 
 
-@pytest.mark.parametrize("name", ["training", "checkpoints", "formulas", "discover"])
+@pytest.mark.parametrize("name", ["training", "checkpoints", "formulas", "structure", "discover"])
 def test_the_code_of_the_page_runs(name: str) -> None:
     page = ROOT / "docs" / f"{name}.md"
     dtype = torch.get_default_dtype()
@@ -140,6 +141,7 @@ def test_the_code_of_the_page_runs(name: str) -> None:
         exec(compile(python_of(page), str(page), "exec"), {"__name__": f"page_on_{name}"})
     finally:
         torch.set_default_dtype(dtype)
+        plt.close("all")
 
 
 def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,16 @@
-r"""Hypotheses about a function of several variables, judged by its derivatives at samples.
+r"""Hypotheses about a function of several variables, judged at samples.
 
-With gradient ``g`` and Hessian ``H`` of ``f`` at the samples, and the variables' standard deviations ``s``:
+* ``f`` is additively separable into groups of variables if it is a sum of functions of one group each, multiplicatively if it is their
+  product, and generally if it is ``F(h(x_A) + k(x_B) + ...)``.
+* ``f = F(h(x_A), rest)`` is a symmetry.
 
-* ``f`` is additively separable into groups of variables if ``H_ij s_i s_j`` vanishes between groups, multiplicatively if that of
-  ``log |f|`` does, and generally, ``f = F(h(x_A) + k(x_B))``, if the ratio of the slopes ``g_q / g_p`` is multiplicatively separable for
-  ``p`` in ``A`` and ``q`` in ``B``.
-* ``f = F(h(x_A), rest)``, a symmetry, if the direction ``g_A / |g_A|`` does not depend on the rest.
-
-The model is any function of tensors, ``(B, n)`` to ``(B, 1)`` or ``(B,)``, that treats each sample on its own and can be differentiated two
-or three times. What a score is at a sample is judged by its (lower) median over the samples; those where it is not a number, such as zeros
+The tests of these are those of `kan.analysis.misses`, the thresholds the largest misses that are granted. Besides, there are pykan's
+scores, which have the units of ``f`` or of ``x``. With the gradient ``g``, the Hessian ``H`` and the standard deviations ``s`` of the
+variables, these are the interaction ``H_ij s_i s_j``, of ``f`` or of ``log |f|``, and the dependence of the direction ``g_A / |g_A|`` on
+other variables. What a score is at a sample is judged by its (lower) median over the samples; those where it is not a number, such as zeros
 of ``f`` under the logarithm, are left out.
+
+The model is any function of tensors, ``(B, n)`` to ``(B, 1)`` or ``(B,)``, that treats each sample on its own and can be differentiated.
 
 References
     Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205, section 5.
@@ -18,7 +19,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,13 +27,11 @@ import torch
 from torch import Tensor
 
 from kan.analysis.derivatives import batch_hessian, batch_jacobian
-from kan.analysis.indices import checked_index
+from kan.analysis.misses import Miss, Misses
+from kan.analysis.probe import Group, Model, Probe
 from kan.errors import unknown_name
 
 __all__ = [
-    "Group",
-    "Model",
-    "Probe",
     "batch_grad_normgrad",
     "detect_separability",
     "get_dependence",
@@ -42,8 +41,6 @@ __all__ = [
     "test_symmetry_var",
 ]
 
-Model = Callable[[Tensor], Tensor]
-Group = Sequence[int]
 F = TypeVar("F", bound=Callable[..., Any])
 
 FLOOR = 1e-6
@@ -58,120 +55,23 @@ def _no_test(function: F) -> F:
     return function
 
 
-class Probe:
-    """The derivatives of a model at samples, each computed once.
+def _interactions(probe: Probe, mode: str, bias: float) -> Tensor:
+    """``median_b |H_ij s_i s_j|`` of ``f`` (``'add'``) or of ``log |f + bias|`` (``'mul'``), ``(n, n)``."""
+    _checked_mode(mode)
+    hessian = probe.hessian if mode == "add" else batch_hessian(lambda x: (probe.values(x) + bias).abs().log(), probe.x).detach()
+    return _median((hessian * probe.spread[:, None] * probe.spread).abs())
 
-    Args:
-        model: ``(B, n)`` to ``(B, 1)`` or ``(B,)``.
-        x: ``(B, n)``, at least two samples.
 
-    Raises:
-        TypeError: if `x` is no tensor of floating-point numbers.
-        ValueError: for another shape of `x` or of the model's values.
-    """
+def _checked_mode(mode: str) -> None:
+    if mode not in ("add", "mul"):
+        raise unknown_name("mode", mode, ("add", "mul"))
 
-    def __init__(self, model: Model, x: Tensor) -> None:
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).")
-        if x.dim() != 2 or len(x) < 2:
-            raise ValueError(f"x must have the shape (number of samples, variables) with at least two samples; got {tuple(x.shape)}.")
-        self.model, self.x = model, x
-        self.size = x.shape[1]
-        self.spread = x.detach().std(dim=0)
-        self._slopes: dict[int, Tensor] = {}
 
-    def values(self, x: Tensor) -> Tensor:
-        """``f``, ``(B,)``."""
-        y = self.model(x)
-        if y.shape not in ((len(x),), (len(x), 1)):
-            raise ValueError(
-                f"the model must have one output, the shape ({len(x)}, 1) or ({len(x)},); got {tuple(y.shape)}. Choose one of several "
-                f"with lambda x: model(x)[:, [0]]."
-            )
-        return y.reshape(-1)
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        """``(B, n)``."""
-        return batch_jacobian(self.values, self.x).detach()
-
-    @cached_property
-    def hessian(self) -> Tensor:
-        """``(B, n, n)``."""
-        return batch_hessian(self.values, self.x).detach()
-
-    def interactions(self, mode: str, bias: float = 0.0) -> Tensor:
-        """``median_b |H_ij s_i s_j|`` of ``f`` (``'add'``) or of ``log |f + bias|`` (``'mul'``), ``(n, n)``."""
-        if mode not in ("add", "mul"):
-            raise unknown_name("mode", mode, ("add", "mul"))
-        if mode == "add":
-            return self._score(self.hessian)
-        return self._score(batch_hessian(lambda x: (self.values(x) + bias).abs().log(), self.x).detach())
-
-    def _score(self, hessian: Tensor) -> Tensor:
-        return _median((hessian * self.spread[:, None] * self.spread).abs())
-
-    def separable(self, groups: Sequence[Group], mode: str, threshold: float, bias: float = 0.0) -> Tensor:
-        """Whether the variables of each group interact with no others, 0-dim."""
-        return self._apart(self.interactions(mode, bias), groups, threshold)
-
-    def _apart(self, score: Tensor, groups: Sequence[Group], threshold: float) -> Tensor:
-        between = torch.zeros_like(score, dtype=torch.bool)
-        for group in groups:
-            inside = torch.zeros(self.size, dtype=torch.bool, device=score.device)
-            inside[list(group)] = True
-            between |= inside[:, None] & ~inside
-        # What is not a number is not small.
-        return (score[between] < threshold).all()
-
-    def generally_separable(self, groups: Sequence[Group], threshold: float) -> Tensor:
-        """Whether all ratios of slopes between groups are multiplicatively separable, 0-dim.
-
-        The logarithm of a ratio is a difference, so one Hessian per variable does instead of one per pair.
-        """
-        result = torch.tensor(True, device=self.x.device)
-        for a, first in enumerate(groups):
-            for second in groups[a + 1 :]:
-                for p in first:
-                    for q in second:
-                        score = self._score(self._log_slope_hessian(q) - self._log_slope_hessian(p))
-                        result = result & self._apart(score, groups, threshold)
-                        if not result:
-                            return result
-        return result
-
-    def _log_slope_hessian(self, v: int) -> Tensor:
-        """Hessian of ``log |df/dx_v|``, ``(B, n, n)``."""
-        if v not in self._slopes:
-            slope = lambda x: batch_jacobian(self.values, x, create_graph=True)[:, v].abs().log()  # noqa: E731
-            self._slopes[v] = batch_hessian(slope, self.x).detach()
-        return self._slopes[v]
-
-    def dependence(self, group: Group) -> Tensor:
-        """How the direction of the gradient within `group` depends on each other variable, ``(|A|, n - |A|)``."""
-        rest = _rest(group, self.size)
-        change = _direction_change(self.gradient, self.hessian, group, rest)
-        return _median((change * self.spread[list(group)][:, None] * self.spread[rest]).abs())
-
-    def symmetric(self, group: Group, threshold: float) -> Tensor:
-        """Whether that dependence vanishes, 0-dim."""
-        if len(group) in (0, self.size):
-            return torch.tensor(True, device=self.x.device)
-        return (self.dependence(group) < threshold).all()
-
-    def groups(self, groups: Sequence[Group]) -> list[list[int]]:
-        """`groups` without negative indices.
-
-        Raises:
-            IndexError: for a variable that does not exist.
-            ValueError: if one is named twice.
-        """
-        found = [[checked_index("variable", i, self.size) for i in group] for group in groups]
-        named = [i for group in found for i in group]
-        if len(set(named)) < len(named):
-            raise ValueError(f"a variable may be named once only; got {[list(group) for group in groups]}.")
-        return found
+def _separabilities(model: Model, x: Tensor, groups: Sequence[Group], mode: str, bias: float) -> list[Miss]:
+    """Misses of a sum (``'add'``) or a product (``'mul'``) of a function of each group and one of all else."""
+    with Misses(lambda x: model(x) + bias, x) as misses:
+        test = misses.sum if mode == "add" else misses.product
+        return [test(group) for group in groups if 0 < len(group) < misses.size]
 
 
 def _median(values: Tensor) -> Tensor:
@@ -210,7 +110,8 @@ def detect_separability(
     """The finest groups of variables between which a model is separable.
 
     Variables are clustered (complete linkage) by whether they interact. A clustering is accepted if interactions between its groups are
-    a share of less than `res_th` of all; the accepted one with the most groups is taken.
+    a share of less than `res_th` of all, and if no group misses being separable by more than that (see `kan.analysis.misses`), which
+    derivatives alone do not show: those of ``max(x_1, x_2)`` do not interact. The accepted one with the most groups is taken.
 
     Args:
         model, x: see the module.
@@ -223,16 +124,18 @@ def detect_separability(
 
     Returns:
         ``hessian``, the interactions ``(n, n)``; ``n_groups``; ``labels``, the group of every variable; ``groups``, the variables of every
-        group. If no clustering is accepted, this is said and all variables are in one group.
+        group; ``misses``, by how much each group misses being separable from all else, none for a single group. If no clustering is
+        accepted, this is said and all variables are in one group.
 
     Raises:
         ValueError: for an unknown mode, numbers of groups that there cannot be, or bad samples.
     """
     probe = Probe(model, x)
     tried = _numbers(n_clusters, probe.size)
-    score = probe.interactions(mode, bias)
+    score = _interactions(probe, mode, bias)
     matrix = score.double().cpu().numpy()
     total, labels, accepted = matrix.sum(), [0] * probe.size, False
+    missed: list[Miss] = []
     for count in tried:
         found = _clusters(matrix < score_th, count)
         within = np.equal.outer(found, found)
@@ -241,12 +144,18 @@ def detect_separability(
         if verbose:
             print(f"n_group={count}, residual_ratio={residual}")
         if residual < res_th:
-            labels, accepted = found, True
-    groups = [[i for i, label in enumerate(labels) if label == group] for group in range(max(labels) + 1)]
+            misses = _separabilities(model, x, _members(found), mode, bias)
+            if all(miss.within(res_th) for miss in misses):
+                labels, missed, accepted = found, misses, True
+    groups = _members(labels)
     if not accepted:
         print(f"no clustering into {_listed(tried)} groups has a residual below {res_th:g}; all variables are in one group")
     print(f"{mode} separability {'detected' if len(groups) > 1 else 'not detected'}")
-    return {"hessian": score, "n_groups": len(groups), "labels": labels, "groups": groups}
+    return {"hessian": score, "n_groups": len(groups), "labels": labels, "groups": groups, "misses": missed}
+
+
+def _members(labels: list[int]) -> list[list[int]]:
+    return [[i for i, label in enumerate(labels) if label == group] for group in range(max(labels) + 1)]
 
 
 def _numbers(n_clusters: int | Sequence[int] | None, size: int) -> list[int]:
@@ -276,13 +185,13 @@ def _listed(numbers: list[int]) -> str:
 def test_separability(
     model: Model, x: Tensor, groups: Sequence[Group], mode: str = "add", threshold: float = 1e-2, bias: float = 0.0
 ) -> Tensor:
-    """Whether no variable of a group interacts with one outside of it, whether that is in another group or in none.
+    """Whether a model is a sum or a product of a function of each group and one of all other variables.
 
     Args:
         model, x: see the module.
         groups: indices of variables.
         mode: ``'add'`` or ``'mul'``.
-        threshold: an interaction below it is none.
+        threshold: largest miss that is granted, see `kan.analysis.misses`.
         bias: added to the model for ``'mul'``.
 
     Returns:
@@ -291,8 +200,8 @@ def test_separability(
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, an unknown mode, or bad samples.
     """
-    probe = Probe(model, x)
-    return probe.separable(probe.groups(groups), mode, threshold, bias)
+    _checked_mode(mode)
+    return _all_within(_separabilities(model, x, Probe(model, x).groups(groups), mode, bias), threshold, x)
 
 
 @_no_test
@@ -302,7 +211,7 @@ def test_general_separability(model: Model, x: Tensor, groups: Sequence[Group], 
     Args:
         model, x: see the module.
         groups: indices of variables.
-        threshold: an interaction in the logarithm of a ratio of slopes below it is none.
+        threshold: largest miss that is granted, see `kan.analysis.misses`.
 
     Returns:
         0-dim, bool.
@@ -311,7 +220,15 @@ def test_general_separability(model: Model, x: Tensor, groups: Sequence[Group], 
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
     """
     probe = Probe(model, x)
-    return probe.generally_separable(probe.groups(groups), threshold)
+    groups = probe.groups(groups)
+    with Misses(model, x) as misses:
+        pairs = list(combinations(groups, 2))
+        found = [misses.general(first, second, group, _rest(group, probe.size)) for first, second in pairs for group in groups]
+    return _all_within(found, threshold, x)
+
+
+def _all_within(misses: Sequence[Miss], threshold: float, x: Tensor) -> Tensor:
+    return torch.tensor(all(miss.within(threshold) for miss in misses), device=x.device)
 
 
 # Symmetry
@@ -343,7 +260,10 @@ def batch_grad_normgrad(model: Model, x: Tensor, group: Group, create_graph: boo
 def get_dependence(model: Model, x: Tensor, group: Group) -> Tensor:
     """Median size of `batch_grad_normgrad`, times the standard deviations of both variables, ``(|A|, n - |A|)``."""
     probe = Probe(model, x)
-    return probe.dependence(probe.groups([group])[0])
+    (group,) = probe.groups([group])
+    rest = _rest(group, probe.size)
+    change = _direction_change(probe.gradient, probe.hessian, group, rest)
+    return _median((change * probe.spread[group][:, None] * probe.spread[rest]).abs())
 
 
 @_no_test
@@ -353,7 +273,7 @@ def test_symmetry(model: Model, x: Tensor, group: Group, dependence_th: float = 
     Args:
         model, x: see the module.
         group: indices of variables; for none or all of them the answer is yes.
-        dependence_th: what `get_dependence` must be below.
+        dependence_th: largest miss that is granted, see `kan.analysis.misses`.
 
     Returns:
         0-dim, bool.
@@ -361,8 +281,9 @@ def test_symmetry(model: Model, x: Tensor, group: Group, dependence_th: float = 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
     """
-    probe = Probe(model, x)
-    return probe.symmetric(probe.groups([group])[0], dependence_th)
+    (group,) = Probe(model, x).groups([group])
+    with Misses(model, x) as misses:
+        return _all_within([misses.symmetry(group, _rest(group, misses.size))], dependence_th, x)
 
 
 @_no_test

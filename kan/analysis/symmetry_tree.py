@@ -1,18 +1,52 @@
 """Trees of the symmetries of a function: which variables act together, which of these groups do, and so on up to all variables.
 
-Symmetries, separabilities and what a model may be are those of `kan.analysis.hypothesis`.
+A group acts together if the function is ``F(h(x_A), rest)``. Where two such groups overlap, their union, intersection and differences act
+together too, and the function is one of a sum of functions of these (Gorman, 1968). So the groups that overlap no other ones are a tree,
+and there is one only. What is claimed of its groups is decided by the misses of `kan.analysis.misses`, each of which is kept as evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import chain, combinations, pairwise
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from kan.analysis.hypothesis import Group, Model, Probe
+from kan.analysis.misses import MAX_ROUNDING, Miss, Misses, worst
+from kan.analysis.probe import Group, Model
 
-__all__ = ["Tree", "get_molecule", "get_tree_node", "symmetry_tree"]
+__all__ = ["Finding", "Tree", "get_molecule", "get_tree_node", "symmetry_tree"]
+
+ERROR_OF_VALUES, ERROR_OF_SLOPES = 5.0, 40.0
+"""Misses that a trained model is granted in equations of its values and of its slopes, as multiples of its relative error. Five networks
+with errors between 0.2 % and 9 % missed equations that their functions fulfil by 2 to 4 and by 1 to 34 times their errors."""
+MAX_GRANTED = 0.15
+"""Largest miss that is granted. The least by which those functions missed an equation that they do not fulfil was 0.21."""
+ASSUMED_ERROR = 1e-3
+"""Error of a trained model, relative to the standard deviation of its values, that is assumed if it is not known."""
+MARGIN = 3.0
+"""Factor by which the miss of a sum must be smaller than that of a product, or the other way round, to be claimed at the top."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was tested of a group, and by how much each structure is missed.
+
+    Attributes:
+        kind: what is claimed, as in `Tree`.
+        misses: of ``'symmetry'``, that the group acts together; of ``'Add'``, ``'Mul'`` and ``'GS'``. What was not tested is left out.
+        tolerances: the miss up to which each of these was taken to hold, but for rounding errors.
+    """
+
+    kind: str
+    misses: Mapping[str, Miss]
+    tolerances: Mapping[str, float]
+
+    @property
+    def miss(self) -> float | None:
+        """Miss of what is claimed, None if nothing is."""
+        return self.misses[self.kind].size if self.kind in self.misses else None
 
 
 @dataclass(frozen=True)
@@ -22,26 +56,29 @@ class Tree:
     Attributes:
         levels: groups of variables per level, from single variables to the group of all.
         arities: per level from the second on, the number of groups of the level below in each group.
-        properties: likewise, what is known of the group as a function of those: ``'Id'`` for a single one, ``'GS'`` for generally,
-            ``'Add'`` and ``'Mul'`` for additively and multiplicatively separable (the last two at the top only), ``''`` for nothing.
+        properties: likewise, what is known of the group as a function of those: ``'Id'`` for a single one, ``'GS'`` for a function of a sum
+            or product of functions of them, ``'Add'`` and ``'Mul'`` for a sum and a product itself (the last two at the top only), ``''``
+            for nothing.
+        findings: likewise, what was tested; empty if nothing was.
+        unused: variables that the values do not depend on. They have no part in what the tree says.
     """
 
     levels: list[list[list[int]]]
     arities: list[list[int]]
     properties: list[list[str]]
+    findings: list[list[Finding]] = field(default_factory=list, compare=False)
+    unused: list[int] = field(default_factory=list, compare=False)
 
 
-def get_molecule(model: Model, x: Tensor, sym_th: float = 1e-3, verbose: bool = True) -> list[list[list[int]]]:
+def get_molecule(
+    model: Model, x: Tensor, sym_th: float | None = None, verbose: bool = True, error: float | None = None
+) -> list[list[list[int]]]:
     """Groups of variables that act together, of these groups those that act together, and so on up to all variables.
 
-    Each pass walks through the groups of the level below. It opens a group with the first one that is left and adds every following one
-    with which the group is still a symmetry (see `test_symmetry`). Since all variables together always are one, a group that has several
-    members already is closed before it takes in everything, once.
-
     Args:
-        model, x: see the module.
-        sym_th: threshold of the symmetries.
-        verbose: print every group in the making and the next candidate.
+        model, x: see `kan.analysis.hypothesis`.
+        sym_th, error: as of `symmetry_tree`.
+        verbose: print the way through every level: the group so far and the next candidate.
 
     Returns:
         Levels of groups, from single variables, in the order in which a tree without crossings has them, to the group of all.
@@ -49,18 +86,27 @@ def get_molecule(model: Model, x: Tensor, sym_th: float = 1e-3, verbose: bool = 
     Raises:
         TypeError, ValueError: for bad samples.
     """
-    return _molecule(Probe(model, x), sym_th, verbose)
+    with Misses(model, x) as misses:
+        levels = _Search(misses, model, sym_th, None, error).levels()
+    if verbose:
+        _say_way(levels)
+    return levels
 
 
 def get_tree_node(
-    model: Model, x: Tensor, moleculess: Sequence[Sequence[Group]], sep_th: float = 1e-2, skip_test: bool = True
+    model: Model,
+    x: Tensor,
+    moleculess: Sequence[Sequence[Group]],
+    sep_th: float | None = None,
+    skip_test: bool = True,
+    error: float | None = None,
 ) -> tuple[list[list[int]], list[list[str]]]:
     """What the groups of `get_molecule` are as functions of the groups below them.
 
     Args:
-        model, x: see the module.
+        model, x: see `kan.analysis.hypothesis`.
         moleculess: the levels.
-        sep_th: threshold of the separabilities.
+        sep_th, error: as of `symmetry_tree`.
         skip_test: test no separability.
 
     Returns:
@@ -69,74 +115,199 @@ def get_tree_node(
     Raises:
         TypeError, ValueError: for bad samples.
     """
-    return _nodes(Probe(model, x), moleculess, sep_th, skip_test)
+    levels = [[list(group) for group in level] for level in moleculess]
+    with Misses(model, x) as misses:
+        tree = _Search(misses, model, None, sep_th, error).tree(levels, skip_test)
+    return tree.arities, tree.properties
 
 
 def symmetry_tree(
-    model: Model, x: Tensor, sym_th: float = 1e-3, sep_th: float = 1e-1, skip_sep_test: bool = False, verbose: bool = False
+    model: Model,
+    x: Tensor,
+    sym_th: float | None = None,
+    sep_th: float | None = None,
+    skip_sep_test: bool = False,
+    verbose: bool = False,
+    error: float | None = None,
 ) -> Tree:
-    """`get_molecule` and `get_tree_node` in one.
+    """The tree of the symmetries that a model has at samples and at their recombinations, and what its groups are.
+
+    What is claimed of a function holds but for rounding errors. A trained model, which is any module with parameters, only comes near to
+    the function behind its data and is granted a miss that goes with its error.
+
+    Args:
+        model, x: see `kan.analysis.hypothesis`.
+        sym_th, sep_th: largest misses of symmetries and separabilities that are granted, instead of these.
+        skip_sep_test: test no separability.
+        verbose: print the way through every level, then all misses.
+        error: root mean square error of the model, in the units of its values. When not given, it is the larger one of the losses that a
+            `KAN` was fitted to, if it was not changed since, else 0.1 % of the standard deviation of the values for a trained model and
+            none for a function.
+
+    Returns:
+        The tree with its evidence.
 
     Raises:
         TypeError, ValueError: for bad samples.
 
     >>> import torch
-    >>> x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
-    >>> symmetry_tree(lambda x: (x[:, 0] * x[:, 1]).exp() + x[:, 2] * x[:, 3], x, sep_th=1e-2).levels
-    [[[0], [1], [2], [3]], [[0, 1], [2, 3]], [[0, 1, 2, 3]]]
+    >>> x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> tree = symmetry_tree(lambda x: (x[:, 0] * x[:, 1]).exp() + x[:, 2] * x[:, 3], x)
+    >>> tree.levels[1:], tree.properties
+    ([[[0, 1], [2, 3]], [[0, 1, 2, 3]]], [['GS', 'GS'], ['Add']])
+    >>> tree.findings[-1][0].misses["Add"].size < 1e-12 < tree.findings[-1][0].misses["Mul"].size
+    True
     """
-    probe = Probe(model, x)
-    levels = _molecule(probe, sym_th, verbose)
-    return Tree(levels, *_nodes(probe, levels, sep_th, skip_sep_test))
+    with Misses(model, x) as misses:
+        search = _Search(misses, model, sym_th, sep_th, error)
+        tree = search.tree(search.levels(), skip_sep_test)
+    if verbose:
+        _say_way(tree.levels)
+        _say_findings(tree)
+    return tree
 
 
-def _molecule(probe: Probe, sym_th: float, verbose: bool) -> list[list[list[int]]]:
-    levels = [[[i] for i in range(probe.size)]]
-    closed_once = False
-    while len(levels[-1]) > 1:
-        atoms, groups = list(levels[-1]), list[list[int]]()
-        while atoms:
-            group, members, left = list[int](), 0, list[list[int]]()
-            for atom in atoms:
-                if verbose:
-                    print(group)
-                    print(atom)
-                everything = len(levels) > 1 and members > 1 and len(group) + len(atom) == probe.size
-                if everything and not closed_once:
-                    closed_once = True
-                    groups.append(group)
-                    group = atom
-                elif not group or bool(probe.symmetric(group + atom, sym_th)):
-                    group, members = group + atom, members + 1
-                else:
-                    left.append(atom)
-            groups.append(group)
-            atoms = left
-        if len(groups) == len(levels[-1]):
-            groups = [[i for group in groups for i in group]]
-        levels.append(groups)
-    for l in range(len(levels) - 1, 0, -1):
-        place = {i: p for p, group in enumerate(levels[l]) for i in group}
-        levels[l - 1].sort(key=lambda group: place[group[0]])  # noqa: B023 (used at once)
-    return levels
+class _Search:
+    """One model at samples, and what it is granted."""
+
+    def __init__(self, misses: Misses, model: Model, sym_th: float | None, sep_th: float | None, error: float | None) -> None:
+        self.misses = misses
+        share = _relative_error(model, self.misses.spread, error)
+        values, slopes = min(ERROR_OF_VALUES * share, MAX_GRANTED), min(ERROR_OF_SLOPES * share, MAX_GRANTED)
+        self.tolerances = {"symmetry": slopes, "Add": values, "Mul": values, "GS": slopes}
+        if sym_th is not None:
+            self.tolerances["symmetry"] = sym_th
+        if sep_th is not None:
+            self.tolerances |= dict.fromkeys(("Add", "Mul", "GS"), sep_th)
+        effect = min(share, MAX_GRANTED / ERROR_OF_VALUES)
+        self.used = [k for k in range(self.misses.size) if not self.misses.effect(k).within(effect)]
+
+    def levels(self) -> list[list[list[int]]]:
+        """Levels of groups; unused variables come last and are in no group but that of all."""
+        size = self.misses.size
+        if size == 1:
+            return [[[0]]]
+        unused = [k for k in range(size) if k not in self.used]
+        heights = {frozenset([k]): 0 for k in range(size)}
+        for group in sorted(self._groups(), key=len):
+            heights[group] = 1 + max(height for below, height in heights.items() if below < group)
+        place = {k: p for p, k in enumerate([*_in_order(set(self.used), heights), *unused])}
+        levels = []
+        for l in range(max(*heights.values(), 1)):
+            there = [group for group, height in heights.items() if height <= l]
+            largest = [sorted(group, key=place.__getitem__) for group in there if not any(group < other for other in there)]
+            levels.append(sorted(largest, key=lambda group: place[group[0]]))
+        return [*levels, [list(place)]]
+
+    def _groups(self) -> set[frozenset[int]]:
+        """All groups of several variables that act together and overlap no other such group."""
+        depends: dict[tuple[int, int], set[int]] = {(i, j): set() for i in self.used for j in self.used}
+        for k in self.used:
+            size, rounding = self.misses.symmetries(k)
+            holds = (size <= rounding.clamp(min=self.tolerances["symmetry"])) & (rounding < MAX_ROUNDING)
+            for i, j in (~holds).nonzero().tolist():
+                if (i, j) in depends and k not in (i, j):
+                    depends[i, j].add(k)
+
+        def closed(group: Iterable[int]) -> frozenset[int]:
+            """The smallest group around these variables within which no ratio of slopes depends on a variable outside."""
+            found, fresh = set[int](), set(group)
+            while fresh:
+                new = fresh.pop()
+                for other in found:
+                    fresh |= depends[new, other]
+                found.add(new)
+                fresh -= found
+            return frozenset(found)
+
+        groups = {closed(pair) for pair in combinations(self.used, 2)}
+        while len(merged := {closed(chain(*alike)) for alike in _overlapping(groups)}) < len(groups):
+            groups = merged
+        return groups | ({frozenset(self.used)} if len(self.used) > 1 else set())
+
+    def tree(self, levels: list[list[list[int]]], skip_test: bool) -> Tree:
+        arities, findings = [], []
+        for l in range(1, len(levels)):
+            children = [[child for child in levels[l - 1] if set(child) <= set(group)] for group in levels[l]]
+            arities.append([len(below) for below in children])
+            findings.append([self._finding(below, skip_test, l == len(levels) - 1) for below in children])
+        properties = [[finding.kind for finding in level] for level in findings]
+        return Tree(levels, arities, properties, findings, [k for k in range(self.misses.size) if k not in self.used])
+
+    def _finding(self, children: list[list[int]], skip_test: bool, top: bool) -> Finding:
+        below = [[k for k in child if k in self.used] for child in children]
+        below = [child for child in below if child]
+        group = [k for child in below for k in child]
+        if len(children) == 1 or len(below) == 1:
+            return Finding("Id", {}, {})
+        misses: dict[str, Miss] = {}
+        kind = ""
+        if not top and below:
+            misses["symmetry"] = self.misses.symmetry(group, [k for k in self.used if k not in group])
+        if below and not skip_test:
+            if top:
+                misses["Add"] = worst(self.misses.sum(child) for child in below)
+                misses["Mul"] = worst(self.misses.product(child) for child in below)
+                best, other = sorted(("Add", "Mul"), key=lambda name: misses[name].size)
+                clear = not misses[other].size < MARGIN * misses[best].size
+                kind = best if clear and misses[best].within(self.tolerances[best]) else ""
+            if not kind:
+                misses["GS"] = worst(self.misses.general(child, [k for k in group if k not in child]) for child in below)
+                kind = "GS" if misses["GS"].within(self.tolerances["GS"]) else ""
+        return Finding(kind, misses, {name: self.tolerances[name] for name in misses})
 
 
-def _nodes(probe: Probe, levels: Sequence[Sequence[Group]], sep_th: float, skip_test: bool) -> tuple[list[list[int]], list[list[str]]]:
-    arities, properties = [], []
-    for l in range(1, len(levels)):
-        children = [[list(child) for child in levels[l - 1] if set(child) <= set(group)] for group in levels[l]]
-        arities.append([len(below) for below in children])
-        properties.append([_property(probe, below, sep_th, skip_test, l == len(levels) - 1) for below in children])
-    return arities, properties
+def _relative_error(model: Model, spread: float, error: float | None) -> float:
+    """Error relative to the standard deviation of the values, 0 of a function."""
+    if error is None and not (isinstance(model, nn.Module) and any(True for _ in model.parameters())):
+        return 0.0
+    losses = getattr(model, "losses", None)
+    if error is None and isinstance(losses, Mapping):
+        error = max((losses[name] for name in ("train_loss", "test_loss") if name in losses), default=None)
+    if error is None:
+        return ASSUMED_ERROR
+    return error / spread if spread > 0 else 0.0
 
 
-def _property(probe: Probe, children: list[list[int]], sep_th: float, skip_test: bool, top: bool) -> str:
-    if len(children) == 1:
-        return "Id"
-    if skip_test:
-        return ""
-    if top and probe.separable(children, "mul", sep_th):
-        return "Mul"
-    if top and probe.separable(children, "add", sep_th):
-        return "Add"
-    return "GS" if probe.generally_separable(children, sep_th) else ""
+def _overlapping(groups: Set[frozenset[int]]) -> list[set[frozenset[int]]]:
+    """The groups by what is connected by overlaps, of which a group within another one is none."""
+    found: list[set[frozenset[int]]] = []
+    for group in groups:
+        joined = [alike for alike in found if any(group & other and group - other and other - group for other in alike)]
+        found = [alike for alike in found if alike not in joined] + [{group}.union(*joined)]
+    return found
+
+
+def _in_order(group: Set[int], groups: Iterable[frozenset[int]]) -> list[int]:
+    """The variables of a group, those of the groups in it side by side."""
+    if len(group) == 1:
+        return list(group)
+    inner = [other for other in groups if other < group]
+    largest = [other for other in inner if not any(other < another for another in inner)]
+    return [k for other in sorted(largest, key=min) for k in _in_order(other, inner)]
+
+
+def _say_way(levels: list[list[list[int]]]) -> None:
+    """Print how one gets from each level to the next one: the group so far, and the candidate that joins it or not."""
+    for below, level in pairwise(levels):
+        left = list(below)
+        for group in level:
+            found: list[int] = []
+            for candidate in left:
+                print(found)
+                print(candidate)
+                found = found + candidate if set(candidate) <= set(group) else found
+            left = [candidate for candidate in left if not set(candidate) <= set(group)]
+
+
+def _say_findings(tree: Tree) -> None:
+    for k in tree.unused:
+        print(f"[{k}]: no effect")
+    for level, findings in zip(tree.levels[1:], tree.findings, strict=True):
+        for group, finding in zip(level, findings, strict=True):
+            if finding.misses:
+                tests = ", ".join(
+                    f"{name} misses by {miss.size:.2g} (granted {max(finding.tolerances[name], miss.rounding):.1g})"
+                    for name, miss in finding.misses.items()
+                )
+                print(f"{group}: {finding.kind or 'not seen'}; {tests}")

@@ -1,7 +1,8 @@
 """A tree of variables: who acts together with whom, from the single variables at the bottom to the function at the top.
 
 A level is a row of the height 0.5: connectors, then what its groups are as functions of the groups below. In the style ``'tree'`` a
-separable group is a fork, a single child a line, anything else a box; in the style ``'box'`` every group is a box with its property.
+separable group is a fork, a single child a line, anything else a box; in the style ``'box'`` every group is a box with its property. By how
+much a property is missed stands beside it, and a box in which none was found says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from kan.analysis.symmetry_tree import Tree, symmetry_tree
+from kan.analysis.symmetry_tree import Finding, Tree, symmetry_tree
 from kan.errors import unknown_name
 from kan.network.network import Network
 from kan.plotting.labels import variable_label
@@ -27,6 +28,8 @@ LEVEL, CONNECTOR, BODY = 0.5, 0.1, 0.3
 """Heights of a level, of the connectors below and above its bodies, and of the bodies."""
 REACH = 0.3
 """How far a box reaches beyond its outer variables, which are 1 apart."""
+REMARK = 8.0
+"""Largest size of the letters of evidence, in points."""
 SIGNS = {"Add": "+", "Mul": (6, 2, 0)}
 """Markers of matplotlib for the sum and the product at the top: a plus, and a star of six rays."""
 
@@ -38,10 +41,11 @@ def plot_tree(
     x: Tensor,
     in_var: Sequence[Any] | None = None,
     style: str = "tree",
-    sym_th: float = 1e-3,
-    sep_th: float = 1e-1,
+    sym_th: float | None = None,
+    sep_th: float | None = None,
     skip_sep_test: bool = False,
     verbose: bool = False,
+    error: float | None = None,
 ) -> Axes:
     """Draw the tree of symmetries that a model has at samples into pyplot's current axes.
 
@@ -52,9 +56,12 @@ def plot_tree(
         x: samples, ``(B, n)``.
         in_var: names of the variables, strings or sympy expressions; the `in_vars` of a network when not given, else ``x_1 ... x_n``.
         style: ``'tree'`` or ``'box'``.
-        sym_th, sep_th: thresholds of the symmetries and separabilities.
+        sym_th, sep_th: largest misses of symmetries and separabilities that count as rounding errors or errors of the model. By default
+            those of a function must be rounding errors, and a trained model is granted some that go with its `error`.
         skip_sep_test: test no separability.
-        verbose: print how the groups are found.
+        verbose: print how the groups are found, and all misses.
+        error: root mean square error of a trained model, in the units of its values; that of a `KAN` is known from its fit. See
+            `kan.analysis.symmetry_tree.symmetry_tree`.
 
     Returns:
         The axes.
@@ -65,7 +72,7 @@ def plot_tree(
     if in_var is None and isinstance(model, Network):
         in_var = model.in_vars
     _check(style, in_var, x.shape[-1])
-    return draw_tree(symmetry_tree(model, x, sym_th, sep_th, skip_sep_test, verbose), in_var, style)
+    return draw_tree(symmetry_tree(model, x, sym_th, sep_th, skip_sep_test, verbose, error), in_var, style)
 
 
 def draw_tree(tree: Tree, in_var: Sequence[Any] | None = None, style: str = "tree") -> Axes:
@@ -73,40 +80,58 @@ def draw_tree(tree: Tree, in_var: Sequence[Any] | None = None, style: str = "tre
     order = [i for group in tree.levels[0] for i in group]
     _check(style, in_var, len(order))
     place = {variable: float(p) for p, variable in enumerate(order)}
-    centres = [[sum(place[i] for i in group) / len(group) for group in level] for level in tree.levels]
+    unused = set(tree.unused)
+    findings = tree.findings or [[Finding(kind, {}, {}) for kind in level] for level in tree.properties]
     axes = plt.gca()
     lines: list[list[Point]] = []
     branches: list[list[Point]] = []
-    boxes: list[tuple[float, float, float, str]] = []
+    boxes: list[tuple[float, float, float]] = []
+    remarks = [(place[i], CONNECTOR + BODY / 2, "no\neffect", "center") for i in tree.unused]
+
+    def centre(group: Sequence[int]) -> float:
+        seen = [place[i] for i in group if i not in unused]
+        return sum(seen) / len(seen)
 
     for l, level in enumerate(tree.levels[1:], start=1):
         low = (l - 1) * LEVEL + CONNECTOR
         high = low + BODY
         top = l == len(tree.levels) - 1
-        for group, centre, kind in zip(level, centres[l], tree.properties[l - 1], strict=True):
-            below = [c for child, c in zip(tree.levels[l - 1], centres[l - 1], strict=True) if set(child) <= set(group)]
+        for group, finding in zip(level, findings[l - 1], strict=True):
+            ends = [place[i] for i in group if i not in unused]
+            if not ends:
+                continue
+            middle, kind = centre(group), finding.kind
+            below = [centre(child) for child in tree.levels[l - 1] if set(child) <= set(group) and not unused.issuperset(child)]
             lines += [[(c, low - CONNECTOR), (c, low)] for c in below]
-            lines.append([(centre, high), (centre, high + (2 if top else 1) * CONNECTOR)])
+            lines.append([(middle, high), (middle, high + (2 if top else 1) * CONNECTOR)])
+            missed = "" if finding.miss is None else f"misses {finding.miss:.1g}"
             if style == "box" or kind == "":
-                ends = [place[i] for i in group]
-                boxes.append((min(ends) - REACH, max(ends) + REACH, low, kind if style == "box" else ""))
+                boxes.append((min(ends) - REACH, max(ends) + REACH, low))
+                middle = (min(ends) + max(ends)) / 2
+                words = "not seen" if kind == "" and "GS" in finding.misses else kind
+                axes.text(middle, low + BODY * (0.6 if missed else 0.5), words, ha="center", va="center")
+                remarks.append((middle, low + BODY * 0.25, missed, "center"))
             elif kind == "Id":
-                lines += [[(c, low), (centre, high)] for c in below]
+                lines += [[(c, low), (middle, high)] for c in below]
             else:
-                branches += [[(c, low), (centre, high)] for c in below]
+                branches += [[(c, low), (middle, high)] for c in below]
+                remarks.append((middle + 0.1, high + CONNECTOR, missed, "left"))
                 if kind in SIGNS:
-                    axes.scatter(centre, high, s=150, marker=MarkerStyle(SIGNS[kind]), color="red", linewidths=2, zorder=3)
+                    axes.scatter(middle, high, s=150, marker=MarkerStyle(SIGNS[kind]), color="red", linewidths=2, zorder=3)
 
     axes.add_collection(LineCollection(lines, colors="black", linewidths=1, gid="connectors", zorder=1))
     axes.add_collection(LineCollection(branches, colors="blue", linewidths=1, gid="branches", zorder=2))
-    for left, right, low, text in boxes:
+    for left, right, low in boxes:
         axes.add_patch(Rectangle((left, low), right - left, BODY, fill=False, edgecolor="black"))
-        axes.text((left + right) / 2, low + BODY / 2, text, ha="center", va="center")
     axes.set_xlim(-0.7, len(order) - 0.3)
     axes.set_ylim(-0.3, max(len(tree.levels) - 1, 1) * LEVEL + 0.15)
     axes.axis("off")
     names = [f"$x_{{{i + 1}}}$" for i in range(len(order))] if in_var is None else [variable_label(variable) for variable in in_var]
     _write(axes, [names[i] for i in order])
+    (left, _), (right, _) = axes.transData.transform([(0, 0), (1, 0)])
+    size = min(REMARK, (right - left) / axes.figure.dpi * 10)
+    for at, height, remark, side in remarks:
+        axes.text(at, height, remark, ha=side, va="center", color="dimgray", fontsize=size, gid="remark")
     return axes
 
 

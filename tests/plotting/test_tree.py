@@ -38,14 +38,19 @@ def lines(axes: Axes, name: str) -> np.ndarray:
 
 
 def words(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.texts if text.get_text()]
+    return [text.get_text() for text in axes.texts if text.get_text() and text.get_gid() != "remark"]
+
+
+def remarks(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts if text.get_text() and text.get_gid() == "remark"]
 
 
 def test_tree() -> None:
     axes = plot_tree(nested, data(200, 5))
     assert axes is plt.gca() and not axes.axison
     assert words(axes) == [f"$x_{{{i}}}$" for i in range(1, 6)]
-    assert [text.get_position()[0] for text in axes.texts] == [0, 1, 2, 3, 4]
+    assert [text.get_position()[0] for text in axes.texts if text.get_gid() != "remark"] == [0, 1, 2, 3, 4]
+    assert len(remarks(axes)) == 4 and all(float(remark.removeprefix("misses ")) < 1e-12 for remark in remarks(axes))
     assert not axes.patches, "everything is known"
     branches = lines(axes, "branches")
     assert len(branches) == 8, "two forks, a fork of these, and the sum at the top"
@@ -65,12 +70,43 @@ def test_boxes() -> None:
     assert len(axes.patches) == 6 and len(lines(axes, "branches")) == 0
     spans = [(round(box.get_x(), 9), round(box.get_x() + box.get_width(), 9)) for box in axes.patches]
     assert spans == [(-0.3, 1.3), (1.7, 3.3), (3.7, 4.3), (-0.3, 3.3), (3.7, 4.3), (-0.3, 4.3)]
+    # Beside every claim stands by how much it is missed, within its box.
+    evidence = [text for text in axes.texts if text.get_gid() == "remark" and text.get_text()]
+    assert len(evidence) == 4
+    for text in evidence:
+        extent = text.get_window_extent().transformed(axes.transData.inverted())
+        assert any(box.get_bbox().x0 <= extent.x0 and extent.x1 <= box.get_bbox().x1 for box in axes.patches)
 
 
 def test_what_is_not_known_is_a_box() -> None:
     axes = plot_tree(nested, data(200, 5), skip_sep_test=True)
     assert len(axes.patches) == 4 and len(lines(axes, "branches")) == 0
-    assert len(words(axes)) == 5
+    assert len(words(axes)) == 5 and remarks(axes) == []
+
+
+@pytest.mark.parametrize("style", ["tree", "box"])
+def test_what_was_not_seen_says_so(style: str) -> None:
+    axes = plot_tree(lambda x: x[:, 0] * x[:, 1] * (x[:, 0] + x[:, 1]).exp() + x[:, 0] + x[:, 2], data(200, 3), style=style)
+    assert words(axes)[0] == "not seen" and words(axes).count("not seen") == 1
+    assert len(remarks(axes)) == 1, "that of the sum at the top"
+
+
+@pytest.mark.parametrize("style", ["tree", "box"])
+def test_variables_without_effect_hang_on_nothing(style: str) -> None:
+    axes = plot_tree(lambda x: x[:, 0] * x[:, 2], data(200, 3), style=style)
+    assert words(axes)[-3:] == ["$x_{1}$", "$x_{3}$", "$x_{2}$"] and remarks(axes)[0] == "no\neffect"
+    assert lines(axes, "connectors")[..., 0].max() == 1.0 and all(box.get_x() + box.get_width() < 1.5 for box in axes.patches)
+    plt.figure()
+    axes = plot_tree(lambda x: 0 * x[:, 0] + 1, data(200, 3), style=style)
+    assert remarks(axes) == ["no\neffect"] * 3 and not axes.patches and len(lines(axes, "connectors")) == 0
+
+
+@pytest.mark.parametrize("samples", [2, 10])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 12])
+def test_any_number_of_variables(size: int, samples: int) -> None:
+    for style in ("tree", "box"):
+        plt.figure()
+        assert len(words(plot_tree(lambda x: x[:, ::2].prod(dim=1) + x[:, -1] ** 2, data(samples, size), style=style))) >= size
 
 
 def test_names_stand_below_their_variables() -> None:
@@ -131,7 +167,7 @@ def test_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model.tree()
     model(data(60, 3))
     axes = model.tree(in_var=["u", "v", "w"], style="box", sym_th=1e-9)
-    assert words(axes)[-3:] == ["u", "v", "w"]
+    assert sorted(words(axes)[-3:]) == ["u", "v", "w"]
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
     plt.figure()
     assert model.tree(data(40, 3, seed=3), verbose=True) is plt.gca()
@@ -140,7 +176,7 @@ def test_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pruned(data(60, 3))
     plt.figure()
     names = words(pruned.prune_input(active_inputs=[0, 2]).tree())
-    assert {"$x_{1}$", "$x_{2}$", "$x_{3}$"} == set(names), "the tree is of the columns that the model is called with"
+    assert {"$x_{1}$", "$x_{2}$", "$x_{3}$"} == set(names) - {"not seen"}, "the tree is of the columns that the model is called with"
 
 
 def test_the_gradient_state_does_not_matter() -> None:
