@@ -27,6 +27,7 @@ from kan.discovery.hunt import Hunt
 from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct
 from kan.discovery.observations import Observations, check_options, observations
+from kan.discovery.rows import parted, searched_rows
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
 from kan.modes import threads
@@ -117,12 +118,11 @@ def discover(
     >>> discover(points, torch.exp(2 * points), seed=0)[0].formula
     exp(2*x_1)
     """
+    begun = time.monotonic()
     resolve_library(library)  # names that are not there are told first
     check_options(time_limit, noise, seed)
     given = observations(X, y, variables)
     dimensions = None if units is None and y_units is None else known_units([str(symbol) for symbol in given.symbols], units, y_units)
-    x, labels, symbols = given.x[:, given.kept], given.y, given.symbols
-    begun = time.monotonic()
 
     def left() -> float:
         return time_limit - (time.monotonic() - begun)
@@ -130,16 +130,18 @@ def discover(
     def late() -> bool:
         return left() <= 0
 
-    outer = _outermost(x)
-    held = (torch.arange(len(x)) % 5 == 2) & ~outer
-    inner = ~held & ~outer
+    rows = searched_rows(given.x, given.y, seed)
+    searched, labels, symbols = given.x[rows], given.y[rows], given.symbols
+    inner, held, outer = parted(searched[:, given.kept], labels)
+    given = given.varying(searched[inner])
+    x = searched[:, given.kept]
     inside = symbols_of("x", x)
     root = Stage(x[inner], labels[inner], x[held], labels[held], inside, lambda e: e)
     # With the columns that are left out: the networks of laws take them, to no effect.
     columns = iter(inside)
     names = {next(columns) if i in given.kept else symbol: symbol for i, symbol in enumerate(symbols)}
     judge = Judge(root, (x[outer], labels[outer]), names, float(labels.square().mean().sqrt()), noise, late)
-    known = None if dimensions is None else _with_units(given, root, inner, dimensions)
+    known = None if dimensions is None else _with_units(given, root, searched[inner], dimensions)
     interrupted = False
     # With few numbers one thread is quicker than several, which wait for each other.
     with tqdm(total=time_limit, disable=not progress, bar_format=BAR) as bar, threads(1), threadpool_limits(1):
@@ -163,18 +165,11 @@ def discover(
     return Discovery(sorted(distinct(laws), key=lambda law: law.bits), symbols, time.monotonic() - begun, stopped)
 
 
-def _outermost(x: Tensor) -> Tensor:
-    """The samples at the border of the box that they fill, one in twenty."""
-    low, high = x.amin(0), x.amax(0)
-    far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
-    return far > torch.quantile(far, 0.95)
-
-
-def _with_units(given: Observations, root: Stage, rows: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
+def _with_units(given: Observations, root: Stage, x: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
     """What units say about the law; columns that are left out have units, too, and are constants or multiples in it."""
     inside = dict(zip(given.kept, root.symbols, strict=True))
     bases = [inside[i] if i in inside else given.meaning(i, inside) for i in range(len(given.symbols))]
-    return unit_reduction(given.x[rows].numpy(), root.y.flatten().numpy(), bases, *dimensions)
+    return unit_reduction(x.numpy(), root.y.flatten().numpy(), bases, *dimensions)
 
 
 def _widen_(network: Network, kept: Sequence[int], width: int) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Fitted, complexity, fit_constants, snap_constants
+from kan.discovery.constants import Fitted, complexity, fit_constants, is_finite, snap_constants
 from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
@@ -128,7 +128,7 @@ class Judge:
 
     def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
         """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
-        if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
+        if not is_finite(formula):  # constants beyond what floating-point numbers hold
             return None
         root, formula = self.root, _unfolded(formula)
         fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
@@ -194,7 +194,7 @@ class Judge:
                 forms.append(change(formula))
                 forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
         if exact and not self.late():
-            forms += simplified([min(forms, key=_size)], SIMPLIFIED)[0]
+            forms += simplified([min(forms, key=_size)], SIMPLIFIED, self.late)[0]
         best = self.shortest([form.xreplace(dict(self.names)) for form in forms], held)
         # The user's symbols may have any sign, so that roots and logarithms are not taken apart when they are joined.
         joined = [best]

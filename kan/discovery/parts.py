@@ -190,12 +190,25 @@ def _ranked(x: Array, y: Array, wide: Sequence[bool]) -> list[tuple[int, int]]:
 
 def _cliques(n: int, pairs: Sequence[tuple[int, int]]) -> Pattern:
     """The largest sets of columns of which all pairs meet."""
-    newest: list[tuple[int, ...]] = [(i,) for i in range(n)]
-    sets = newest.copy()
-    while newest:
-        newest = [(*one, j) for one in newest for j in range(one[-1] + 1, n) if all((i, j) in pairs for i in one)]
-        sets += newest
-    return _largest(sets)
+    meets: list[set[int]] = [set() for _ in range(n)]
+    for i, j in pairs:
+        meets[i].add(j)
+        meets[j].add(i)
+    found: list[tuple[int, ...]] = []
+
+    # Bron and Kerbosch, "Algorithm 457", 1973, with a pivot: of 20 columns that all meet there are a million sets, and one is the largest.
+    def extend(chosen: tuple[int, ...], able: set[int], done: set[int]) -> None:
+        if not able and not done:
+            found.append(tuple(sorted(chosen)))
+        elif able:
+            pivot = max(able | done, key=lambda i: len(able & meets[i]))
+            for i in sorted(able - meets[pivot]):
+                extend((*chosen, i), able & meets[i], done & meets[i])
+                able = able - {i}
+                done = done | {i}
+
+    extend((), set(range(n)), set())
+    return tuple(sorted(found))
 
 
 def _largest(sets: Sequence[tuple[int, ...]]) -> Pattern:

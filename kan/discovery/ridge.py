@@ -100,9 +100,11 @@ def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
     """
     held = held_out(z)
     z = np.where(z.min(0) > 0, np.log(np.maximum(z, 1e-300)), z)
-    errors = []
-    for degree in range(1, HIGHEST + 1):
-        if math.comb(z.shape[1] + degree, degree) > min(FEW_TERMS, MOST_TERMS * len(y) / 2):
+    errors: list[float] = []
+    most = min(FEW_TERMS, MOST_TERMS * len(y) / 2)
+    first = 1 if z.shape[1] + 1 <= most else 0  # of few samples, or many columns, a constant is all that can be fitted
+    for degree in range(first, HIGHEST + 1):
+        if errors and math.comb(z.shape[1] + degree, degree) > most:
             break
         rows = Polynomials(z, degree).values(z) * factor[:, None]
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)

@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations, islice, product
+from heapq import heappop, heappush
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,8 @@ class Curves:
         for t, columns in enumerate(self.pattern):
             for i in columns:
                 self.parts[t, i] = np.zeros(self.bases[i].shape[1])
-                self.parts[t, i][:4] = random.normal(size=4)
+                few = self.parts[t, i][:4]
+                few[:] = random.normal(size=4)[: len(few)]
 
     def begin_with_tensor(self) -> None:
         """From the coefficients of all products of two columns' functions: without terms of one column they have rank one."""
@@ -313,11 +315,8 @@ def formulas(
             curves[alone, others[0]] = curves[alone, others[0]] + share
     constant = float(y.mean()) - float(sum(np.mean(math.prod(found.curves[t, i] for i in found.pattern[t])) for t in kept))
     ranked = [names[place] for place in places]
-    orders = sorted(
-        product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True))
-    )
     results: list[tuple[float, float, sympy.Expr]] = []
-    for ranks in islice(orders, MOST_FORMULAS):
+    for ranks in islice(_choices([[bits for bits, _ in one] for one in ranked]), MOST_FORMULAS):
         if stop():
             break
         chosen = {place: one[r][1] for place, one, r in zip(places, ranked, ranks, strict=True)}
@@ -327,6 +326,21 @@ def formulas(
         if weights is None and fitted.rmse < 1e-11 * deviation:
             break
     return [one[1:] for one in sorted(results, key=lambda one: one[0])]
+
+
+def _choices(bits: Sequence[Sequence[float]]) -> Iterator[tuple[int, ...]]:
+    """One place in each of several ascending lists, the least sum first: of many lists there are too many choices to sort them all."""
+    if not all(bits):
+        return
+    waiting, seen = [(0.0, (0,) * len(bits))], {(0,) * len(bits)}
+    while waiting:
+        _, places = heappop(waiting)
+        yield places
+        for i, place in enumerate(places):
+            following = (*places[:i], place + 1, *places[i + 1 :])
+            if place + 1 < len(bits[i]) and following not in seen:
+                seen.add(following)
+                heappush(waiting, (sum(one[p] for one, p in zip(bits, following, strict=True)), following))
 
 
 def _names(

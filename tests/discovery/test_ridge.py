@@ -163,6 +163,15 @@ def test_noise_is_seen_and_measured(share: float) -> None:
     assert noise_floor(z, factor, y)[0] < 1e-4 * noise
 
 
+@pytest.mark.parametrize(("count", "columns"), [(2, 1), (3, 4), (5, 1), (9, 9), (80, 20), (240, 50)])
+def test_of_few_samples_the_floor_is_what_a_constant_misses(count: int, columns: int) -> None:
+    z = samples(columns, count=count)
+    y = z[:, 0] + 2
+    held = held_out(z)
+    floor, noisy = noise_floor(z, np.ones(count), y)
+    assert not noisy and floor == pytest.approx(float(np.sqrt(np.mean((y[held] - y[~held].mean()) ** 2))))
+
+
 def test_what_polynomials_cannot_follow_is_no_noise() -> None:
     z = samples(2, 0.5, 6.0, 1000)
     for wave in (np.sin(5 * z[:, 0] * z[:, 1]), np.sin(2 * z[:, 0]) * np.sin(3 * z[:, 1])):

@@ -1,0 +1,86 @@
+r"""Which rows a search for a law works on.
+
+All of them up to `MOST_ROWS`, and as many by chance of more: what a few thousand samples do not tell about the form of a law, a million do
+not tell either, and every step of the search costs time and memory for each row.
+
+These are parted in three: rows that formulas are fitted to, rows that are held out, by which they are chosen, and the outermost ones, which
+no fit sees.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["MOST_ROWS", "Parting", "parted", "searched_rows"]
+
+MOST_ROWS = 4000
+"""Largest number of rows that a search works on; of more, so many are drawn."""
+FOLDS = 5
+"""One row in so many is held out."""
+OUTERMOST = 0.95
+"""Quantile of the distance from the middle above which rows count as outermost."""
+LEAST_FITTED = 3
+"""Number of rows that are fitted, at least, where there is one more."""
+
+
+class Parting(NamedTuple):
+    """Masks ``(N,)`` of the rows that are fitted, that are held out, and that lie outermost; every row is in one of them."""
+
+    fitted: Tensor
+    held: Tensor
+    outermost: Tensor
+
+
+def searched_rows(x: Tensor, y: Tensor, seed: int) -> Tensor | slice:
+    """The rows that a search works on, in their order; the same for the same seed.
+
+    Those with the largest and the smallest value of a column, or of the labels, are among them, so that the ranges are those of all rows.
+
+    Args:
+        x: ``(N, n)``.
+        y: ``(N, 1)``.
+        seed: of the choice.
+
+    >>> x = torch.arange(10.0**5)[:, None]
+    >>> rows = searched_rows(x, x, seed=0)
+    >>> len(rows), int(rows[0]), int(rows[-1])
+    (4000, 0, 99999)
+    """
+    if len(x) <= MOST_ROWS:
+        return slice(None)
+    ends = torch.cat([y.argmin(0), y.argmax(0), x.argmin(0), x.argmax(0)])[: MOST_ROWS // 2].unique()
+    by_chance = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed % 2**63))
+    others = by_chance[:MOST_ROWS][~torch.isin(by_chance[:MOST_ROWS], ends)]
+    return torch.cat([ends, others[: MOST_ROWS - len(ends)]]).sort().values
+
+
+def parted(x: Tensor, y: Tensor) -> Parting:
+    """The rows in three parts.
+
+    Where so few rows are left to be fitted, or such ones, that their labels are all the same, none is outermost, or others are held out.
+
+    Args:
+        x: ``(N, n)`` with three rows at least.
+        y: ``(N, 1)``, not all the same.
+
+    >>> x = torch.arange(20.0)[:, None]
+    >>> [part.nonzero().flatten().tolist() for part in parted(x, x)[1:]]
+    [[2, 7, 12, 17], [19]]
+    """
+    every = torch.arange(len(x)) % FOLDS
+    outermost = _outermost(x)
+    ways = [(outermost, 2), *((torch.zeros_like(outermost), fold) for fold in (2, 0, 1, 3, 4))]
+    several = [Parting((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
+    several = [parts for parts in several if bool(parts.held.any()) and int(parts.fitted.sum()) >= min(LEAST_FITTED, len(x) - 1)]
+    telling = [parts for parts in several if bool((y[parts.fitted] != y[parts.fitted][0]).any())]
+    return next((parts for parts in telling if bool((x[parts.fitted] != x[parts.fitted][0]).any())), (telling or several)[0])
+
+
+def _outermost(x: Tensor) -> Tensor:
+    """The rows at the border of the box that they fill, one in twenty."""
+    low, high = x.amin(0), x.amax(0)
+    far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
+    return far > torch.quantile(far, OUTERMOST)
