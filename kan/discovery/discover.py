@@ -28,6 +28,7 @@ from kan.discovery.invariance import Reduction
 from kan.discovery.judge import Constant, Judge, Law, distinct
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.rows import parted, searched_rows
+from kan.discovery.scaling import scaled
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
 from kan.modes import threads
@@ -121,7 +122,8 @@ def discover(
     begun = time.monotonic()
     resolve_library(library)  # names that are not there are told first
     check_options(time_limit, noise, seed)
-    given = observations(X, y, variables)
+    given, scales = scaled(observations(X, y, variables))
+    noise = None if noise is None else noise / scales.y
     dimensions = None if units is None and y_units is None else known_units([str(symbol) for symbol in given.symbols], units, y_units)
 
     def left() -> float:
@@ -156,7 +158,7 @@ def discover(
             hunt.run()
         except KeyboardInterrupt:
             interrupted = True
-    laws = hunt.laws
+    laws = [scales.undone(law) for law in hunt.laws if law.formula is not None or scales.plain]
     for law in laws:
         if law.formula is None and law.trained is not None:
             _widen_(law.trained, given.kept, len(symbols))

@@ -131,7 +131,10 @@ class Judge:
         if not is_finite(formula):  # constants beyond what floating-point numbers hold
             return None
         root, formula = self.root, _unfolded(formula)
-        fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
+        try:
+            fitted = fit_constants(formula, root.symbols, root.x, root.y, evaluations=30)
+        except (ValueError, OverflowError):  # numbers that are real only as long as nobody asks for their value
+            return None
         worth = fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale  # else it is not the law, and exact numbers say nothing
         if fitted.rmse <= ROUND_OFF * self.scale or network is not None:
             return self.judged(fitted, worth, network)
@@ -268,4 +271,4 @@ def distinct(laws: Sequence[Law]) -> list[Law]:
 
 
 def _shortened(formula: sympy.Expr) -> sympy.Expr:
-    return formula.xreplace({number: sympy.Float(float(number), 5) for number in formula.atoms(sympy.Float)})
+    return formula.xreplace({number: sympy.Float(number, 5) for number in formula.atoms(sympy.Float)})

@@ -189,6 +189,8 @@ def _multiples(x: Tensor) -> dict[int, tuple[int | None, float]]:
             times = float(other @ column / (other @ other))
             if float((column - times * other).abs().max()) <= SAME:
                 factor = times * float(sizes[j]) / float(sizes[i])
+                if not math.isfinite(factor) or factor == 0:
+                    continue  # no floating-point number says which multiple it is
                 found[j] = i, round(factor) if abs(factor - round(factor)) <= SAME * abs(factor) else factor
                 break
     return found
