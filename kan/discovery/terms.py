@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kan.discovery.constants import complexity, fit_constants
 from kan.discovery.curves import curves as laws_of
-from kan.discovery.ridge import Array, Mask, curve_bases, held_out, wide_columns
+from kan.discovery.ridge import Array, Mask, Stop, affordable, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Change
 from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
 
@@ -38,8 +38,6 @@ HIGHER = (24, 32)
 """Degrees that curves are fitted with once they are found."""
 RAISED = 0.03
 """Share of the deviation that is missed, above which they are not found."""
-MOST_COEFFICIENTS = 0.4
-"""As a share of the samples."""
 TENSOR = 11
 """Functions of each of two columns whose products are fitted to begin with."""
 SWEEPS = 6
@@ -99,7 +97,15 @@ def patterns(k: int) -> Iterator[Pattern]:
             yield (i,), tuple(j for j in everything if j != i)
 
 
-def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STARTS, weights: Array | None = None) -> Terms:
+def split(
+    x: Array,
+    y: Array,
+    pattern: Pattern,
+    seed: int = 0,
+    starts: int = STARTS,
+    weights: Array | None = None,
+    stop: Stop = lambda: False,
+) -> Terms:
     """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once, from several starts.
 
     Args:
@@ -109,6 +115,7 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
         seed: of the starts.
         starts: how many.
         weights: of the residuals, ``(N,)``: errors are those of weighted residuals then, and else shares of the labels' deviation.
+        stop: asked between steps; the curves are what they are by then.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
@@ -118,7 +125,9 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
     if weights is None:
         weights = np.full(len(y), 1 / max(float(np.std(y)), 1e-300))
     best: tuple[float, Curves | None, tuple[bool, ...]] = math.inf, None, ()
-    for wide in wide_columns(x, y):
+    for wide in wide_columns(x, y, stop):
+        if stop():
+            break
         bases = curve_bases(x, wide, DEGREE)
         for start in range(starts):
             model = Curves(bases, pattern, y, held, weights)
@@ -127,11 +136,12 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
             else:
                 model.begin(np.random.default_rng(seed + start))
             for _ in range(SWEEPS):
-                model.sweep()
-            error = model.sharpened()
+                if not stop():
+                    model.sweep()
+            error = model.sharpened(stop)
             if error < best[0]:
                 best = error, model, wide
-            if best[0] < FITS or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
+            if best[0] < FITS or stop() or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
                 break
         if not FITTED < best[0] < HOPELESS:
             break
@@ -139,10 +149,10 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
     if found is None:
         return Terms(pattern, {}, math.inf)
     for degree in HIGHER:
-        if not FITTED < error < RAISED or len(found.parts) * degree > MOST_COEFFICIENTS * len(y):
+        if not FITTED < error < RAISED or len(found.parts) * degree > affordable(len(y)) or stop():
             break
         finer = found.raised(curve_bases(x, wide, degree))
-        new = finer.sharpened()
+        new = finer.sharpened(stop)
         if not new < 0.5 * error:
             break
         error, found = new, finer
@@ -226,11 +236,13 @@ class Curves:
         found = self.constant + sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
         return self.weights * (self.y - found)
 
-    def sharpened(self) -> float:
+    def sharpened(self, stop: Stop = lambda: False) -> float:
         """Levenberg-Marquardt on all coefficients; the error on the samples that were held out."""
         damping, residuals = 1e-3, self.residuals()
         value = float(np.sum(residuals[~self.held] ** 2))
         for _ in range(STEPS):
+            if stop():
+                break
             places = list(self.parts)
             columns = [self.weights[:, None], *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)]
             jacobian = np.concatenate(columns, 1)[~self.held]

@@ -47,7 +47,7 @@ def test_polynomials_are_products_of_chebyshev_polynomials(columns: int, degree:
 def test_slopes_are_those_of_finite_differences(columns: int, degree: int, seed: int) -> None:
     z = samples(columns, -2.0, 5.0, 20, seed)
     basis, step = Polynomials(z, degree), 1e-6
-    slopes = basis.slopes(z)
+    slopes = list(basis.slopes(z))
     assert len(slopes) == columns
     for j, slope in enumerate(slopes):
         move = step * np.eye(columns)[j]
