@@ -1,5 +1,6 @@
 """From data to the law."""
 
+import tracemalloc
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -242,6 +243,22 @@ def test_few_rows_of_anything_end_in_no_error(shape: tuple[int, int], labels: st
             return
     assert found.stopped in ("exact", "time limit", "all shapes")
     assert next(clock) < looks + 500  # it ends soon when the time is up
+
+
+@pytest.mark.parametrize("looks", [1, 10, 60])
+@pytest.mark.parametrize("low", [1.0, -1.0])
+def test_many_rows_and_columns_end_soon_when_the_time_is_up(looks: int, low: float) -> None:
+    x = low + 2 * torch.rand(9000, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x[:, 0] * torch.exp(-x[:, 1]) + x[:, 2] * torch.sin(3 * x[:, 3])
+    clock = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        tracemalloc.start()
+        found = discover(x, y, time_limit=looks, progress=False)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found.stopped == "time limit" and next(clock) < looks + 300
+    assert peak < 300e6
 
 
 def test_labels_of_which_many_are_zero() -> None:
