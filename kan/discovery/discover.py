@@ -95,7 +95,7 @@ def discover(
 
     Args:
         X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out,
-            with a warning.
+            with a warning. Of more than `kan.discovery.rows.MOST_ROWS` rows, so many drawn by the seed are what the search works on.
         y: ``(N,)`` or ``(N, 1)``, likewise.
         variables: names of the inputs; those of a frame's columns, or else ``x_1 ... x_n``, when not given.
         units: from the name of every variable to the exponents of base units in its unit, such as
@@ -103,9 +103,10 @@ def discover(
         y_units: of `y`, likewise, such as ``{"kg": 1, "m": 2, "s": -2}``.
         library: names of the functions that curves may be, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given. Power products
             in front, and what undoes a change of the labels around all (exp, roots, inverses, asin ...), may occur in any case.
-        time_limit: in seconds.
+        time_limit: in seconds, from the call on.
         noise: standard deviation of the errors of `y`, if known.
-        seed: of the networks. The same seed and data give the same candidates, unless the time limit ends the search.
+        seed: of the networks, and of the rows that are drawn. The same seed and data give the same candidates, unless the time limit ends
+            the search.
         progress: whether there is a progress bar, with the seconds that passed, what is looked for, and the best candidate.
 
     Returns:
