@@ -11,31 +11,34 @@ import sympy
 import torch
 
 from kan.discovery.judge import Judge, Law, distinct
-from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows, compared
+from kan.discovery.verdict import EXPLAINED, MOST_ROWS, VERDICTS, Rows, compared
 from kan.network.network import Network
 from kan.training.fit import fit
 
 __all__ = ["concluded"]
 
+REST = "the rows that the search did not work on are not explained"
 GRIDS = (3, 10)
 """Intervals of the curves of an additive network."""
 ROWS_PER_COEFFICIENT = 3
 """Least number of fitted rows for every coefficient of such a network."""
 
 
-def concluded(found: Sequence[Law], judge: Judge, rows: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
+def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
     """The candidates with their verdicts, the best first, and the noise floor.
 
     The mean is always among them. Where no law settled the search, so are a linear law and an additive network of splines.
 
     Args:
         found: what the search found.
-        judge: of the search.
-        rows: all rows.
+        judge: of the search, with the rows that it works on.
+        every: all rows, which an exact law has to explain.
         most: largest number of rows that the noise is estimated from.
     """
     laws = [*found, *_always(judge, any(law.settled for law in found), any(law.formula is None for law in found))]
     laws = distinct(laws)
+    rows = judge.rows
+    assert rows is not None, "verdicts are about the rows that a law is looked for in"
     inside = {symbol: inner for inner, symbol in judge.names.items()}
     formulas = [(law.formula.xreplace(inside), law.constants) for law in laws if law.formula is not None]
     findings, floor = compared(rows, [(formula, rows.explained(formula, constants)) for formula, constants in formulas], judge.noise, most)
@@ -46,6 +49,8 @@ def concluded(found: Sequence[Law], judge: Judge, rows: Rows, most: int = MOST_R
             judged.append(replace(law, excess=max(1.0, law.held_out / floor) if floor > 0 else math.nan))
         else:
             finding = next(known)
+            if every is not rows and finding.verdict in ("exact", "untested") and every.share(law.formula.xreplace(inside)) < EXPLAINED:
+                finding = finding._replace(verdict="approximate", remarks=(REST,))
             judged.append(replace(law, verdict=finding.verdict, excess=finding.excess, remarks=finding.remarks))
     return sorted(judged, key=lambda law: (VERDICTS.index(law.verdict), law.bits)), floor
 

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from kan.symbolic.evaluation import evaluator
 
-__all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants", "snap_constants"]
+__all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants", "is_finite", "snap_constants"]
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
@@ -41,6 +41,7 @@ REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
 RUNAWAY = 1e9
 """Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
+NOT_FINITE = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
 LARGEST = 12
 """Denominators of exact numbers reach to here."""
 
@@ -202,6 +203,16 @@ def complexity(formula: sympy.Expr) -> int:
     return sum(1 for _ in sympy.preorder_traversal(formula))
 
 
+def is_finite(formula: sympy.Expr) -> bool:
+    """Whether no number in a formula is infinite, undefined or imaginary, as constants beyond what floating-point numbers hold are.
+
+    >>> x = sympy.Symbol("x")
+    >>> is_finite(x + 2), is_finite(x - sympy.oo), is_finite(x**2 / 0), is_finite(sympy.sqrt(-2) * x)
+    (True, False, False, False)
+    """
+    return not formula.has(*NOT_FINITE)
+
+
 def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:
     """Numbers that are simple to write within `width` of `value`, with the bits that this takes, the simplest first.
 
@@ -310,7 +321,7 @@ def _parted(formula: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]
 def _with_numbers(fit: Fitted, numbers: Mapping[sympy.Symbol, tuple[sympy.Expr, float]], data: _Data) -> Fitted | None:
     """`fit` with numbers, and their bits, in the place of some constants and the others fitted anew; None if that makes no sense."""
     template = fit.template.xreplace({symbol: number for symbol, (number, _) in numbers.items()})
-    if template.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+    if not is_finite(template):
         return None
     rest = {symbol: value for symbol, value in fit.constants.items() if symbol not in numbers and template.has(symbol)}
     bits = fit.exact_bits + sum(bits for _, bits in numbers.values())

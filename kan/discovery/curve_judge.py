@@ -18,7 +18,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.constants import Fitted, complexity, fit_constants
+from kan.discovery.constants import Fitted, complexity, fit_constants, is_finite
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["EXACT", "PROMISING", "Batch", "Curve", "Judge", "drawn"]
@@ -167,7 +167,7 @@ class Judge:
 
     def _with(self, fit: Fitted, numbers: Mapping[sympy.Symbol, sympy.Expr]) -> Fitted | None:
         template = fit.template.xreplace(dict(numbers))
-        if template.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+        if not is_finite(template):
             return None
         rest = {symbol: value for symbol, value in fit.constants.items() if symbol not in numbers and template.has(symbol)}
         return fit_constants(template, [self.symbol], self.z[:, None], self.y, start=rest, evaluations=50, weights=self.weights)

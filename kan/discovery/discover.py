@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
-import numpy as np
 import sympy
 import torch
 from threadpoolctl import threadpool_limits
@@ -34,6 +33,8 @@ from kan.discovery.judge import Constant, Judge, Law
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.outliers import outlying_rows
 from kan.discovery.round_off import spread
+from kan.discovery.rows import parted, searched_rows
+from kan.discovery.scaling import scaled
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
 from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows
@@ -48,8 +49,6 @@ RESERVED, MOST_RESERVED = 0.1, 1.0
 """Share of the time limit, and largest number of seconds, that are kept for the verdicts at the end."""
 LONG, FEWER_ROWS = 5.0, 300
 """Time limit in seconds below which the noise is estimated from fewer rows, and how many."""
-FEW_ROWS = 6
-"""Number of rows below which all are fitted, so that no verdict is better than "untested"."""
 OFFSET = 100.0
 """Distance of the labels from zero, in units of their spread, from which on the search sees them without it."""
 
@@ -113,7 +112,7 @@ def discover(
 
     Args:
         X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out,
-            with a warning.
+            with a warning. Of more than `kan.discovery.rows.MOST_ROWS` rows, so many drawn by the seed are what the search works on.
         y: ``(N,)`` or ``(N, 1)``, likewise.
         variables: names of the inputs; those of a frame's columns, or else ``x_1 ... x_n``, when not given.
         units: from the name of every variable to the exponents of base units in its unit, such as
@@ -121,9 +120,10 @@ def discover(
         y_units: of `y`, likewise, such as ``{"kg": 1, "m": 2, "s": -2}``.
         library: names of the functions that curves may be, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given. Power products
             in front, and what undoes a change of the labels around all (exp, roots, inverses, asin ...), may occur in any case.
-        time_limit: in seconds.
+        time_limit: in seconds, from the call on.
         noise: standard deviation of the errors of `y`, if known.
-        seed: of the networks. The same seed and data give the same candidates, unless the time limit ends the search.
+        seed: of the networks, and of the rows that are drawn. The same seed and data give the same candidates, unless the time limit ends
+            the search.
         progress: whether there is a progress bar, with the seconds that passed, what is looked for, and the best candidate.
 
     Returns:
@@ -137,12 +137,12 @@ def discover(
     >>> discover(points, torch.exp(2 * points), seed=0)[0].formula
     exp(2*x_1)
     """
+    begun = time.monotonic()
     resolve_library(library)  # names that are not there are told first
     check_options(time_limit, noise, seed)
-    given = observations(X, y, variables)
+    given, scales = scaled(observations(X, y, variables))
+    noise = None if noise is None else noise / scales.y
     dimensions = None if units is None and y_units is None else known_units([str(symbol) for symbol in given.symbols], units, y_units)
-    x, labels, symbols = given.x[:, given.kept], given.y, given.symbols
-    begun = time.monotonic()
 
     def left() -> float:
         return time_limit - (time.monotonic() - begun)
@@ -152,10 +152,15 @@ def discover(
     def late() -> bool:
         return left() <= reserve
 
+    chosen = searched_rows(given.x, given.y, seed)
+    searched, labels, symbols = given.x[chosen], given.y[chosen], given.symbols
+    x = searched[:, given.kept]
     alone = rows_that_stand_alone(x, labels[:, 0], [str(symbols[i]) for i in given.kept])
     apart = alone.clone()  # outliers take no part in the search either, but in verdicts they are rows like any other
     apart[~alone] = torch.from_numpy(outlying_rows(x[~alone].numpy(), labels[~alone, 0].numpy()))
-    inner, held, outer = _parts(x, apart)
+    inner, held, outer = parted(x, labels, apart)
+    given = given.varying(searched[inner])
+    x = searched[:, given.kept]
     inside = symbols_of("x", x[~alone])
     # With the columns that are left out: the networks of laws take them, to no effect.
     columns = iter(inside)
@@ -165,7 +170,7 @@ def discover(
     judge = Judge(root, (x[outer], labels[outer]), names, _size(root.y), noise, late, rows=rows)
     offset = _offset(root.y)
     begin = replace(root, y=root.y - offset, held_y=root.held_y - offset, back=lambda e: e + sympy.Float(offset, 17)) if offset else root
-    known = None if dimensions is None else _with_units(given, begin, inner, dimensions)
+    known = None if dimensions is None else _with_units(given, begin, searched[inner], dimensions)
     interrupted = False
     # With few numbers one thread is quicker than several, which wait for each other.
     with tqdm(total=time_limit, disable=not progress, bar_format=BAR) as bar, threads(1), threadpool_limits(1):
@@ -180,13 +185,15 @@ def discover(
             hunt.run()
         except KeyboardInterrupt:
             interrupted = True
-        laws, floor = concluded(hunt.laws, judge, rows, MOST_ROWS if time_limit >= LONG else FEWER_ROWS)
+        every = rows if isinstance(chosen, slice) else replace(rows, x=given.x[:, given.kept], y=given.y[:, 0])
+        laws, floor = concluded(hunt.laws, judge, every, MOST_ROWS if time_limit >= LONG else FEWER_ROWS)
+    settled = hunt.settled and laws[0].verdict in VERDICTS[:3]
+    stopped = "interrupted" if interrupted else laws[0].verdict if settled else "time limit" if late() else "all shapes"
+    laws = [scales.undone(law) for law in laws if law.formula is not None or scales.plain]
     for law in laws:
         if law.formula is None and law.trained is not None:
             _widen_(law.trained, given.kept, len(symbols))
-    ended = hunt.settled and laws[0].verdict in VERDICTS[:3]
-    stopped = "interrupted" if interrupted else laws[0].verdict if ended else "time limit" if late() else "all shapes"
-    return Discovery(laws, symbols, time.monotonic() - begun, stopped, floor)
+    return Discovery(laws, symbols, time.monotonic() - begun, stopped, floor * scales.y)
 
 
 def _size(y: Tensor) -> float:
@@ -200,35 +207,11 @@ def _offset(y: Tensor) -> float:
     return middle if abs(middle) > OFFSET * spread(y) else 0.0
 
 
-def _parts(x: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that are fitted, every fifth different row, which no fit sees, and the outermost, which none sees either; not those `apart`."""
-    use = (~apart).nonzero()[:, 0]
-    few = len(use) < FEW_ROWS
-    outer = torch.zeros(len(x), dtype=torch.bool)
-    held = outer.clone()
-    if not few:
-        outer[use] = _outermost(x[use])
-        # Rows with the same values belong to one part. They are numbered by the place of their first.
-        _, first, group = np.unique(x[use].numpy(), axis=0, return_index=True, return_inverse=True)
-        place = np.empty(len(first), dtype=int)
-        place[np.argsort(first)] = np.arange(len(first))
-        held[use] = torch.from_numpy(place[group.reshape(-1)] % 5 == 2)
-        held &= ~outer
-    return ~(held | outer | apart), held, outer
-
-
-def _outermost(x: Tensor) -> Tensor:
-    """The samples at the border of the box that they fill, one in twenty."""
-    low, high = x.amin(0), x.amax(0)
-    far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
-    return far > torch.quantile(far, 0.95)
-
-
-def _with_units(given: Observations, root: Stage, rows: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
+def _with_units(given: Observations, root: Stage, x: Tensor, dimensions: tuple[sympy.Matrix, sympy.Matrix]) -> Reduction | None:
     """What units say about the law; columns that are left out have units, too, and are constants or multiples in it."""
     inside = dict(zip(given.kept, root.symbols, strict=True))
     bases = [inside[i] if i in inside else given.meaning(i, inside) for i in range(len(given.symbols))]
-    return unit_reduction(given.x[rows].numpy(), root.y.flatten().numpy(), bases, *dimensions)
+    return unit_reduction(x.numpy(), root.y.flatten().numpy(), bases, *dimensions)
 
 
 def _widen_(network: Network, kept: Sequence[int], width: int) -> None:

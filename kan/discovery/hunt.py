@@ -133,8 +133,8 @@ class Hunt:
 
     def run(self) -> None:
         """Go on until a law settles the search, one explains the data as well as polynomials or curves do, or the time is up."""
-        stages = reduced(self.root, self.known)
-        floors = {stage: stage.floor(self.root) for stage in (*stages, self.root)}
+        stages = reduced(self.root, self.known, self.late)
+        floors = {stage: stage.floor(self.root, self.late) for stage in (*stages, self.root)}
         floor = min(error for error, _ in floors.values())
         self.seen = any(seen for error, seen in floors.values() if error < AS_GOOD * floor)  # polynomials of fewer variables see it better
         if self.told:
@@ -224,7 +224,8 @@ class Hunt:
         for stage in stages:
             if len(stage.symbols) > 1 and not (self.done() or self.presumed):
                 columns, deviation = range(len(stage.symbols)), float(self.root.y.std())
-                for form, factors in additive(stage, noise=(self.noise * deviation, deviation) if self.noise else None):
+                noise = (self.noise * deviation, deviation) if self.noise else None
+                for form, factors in additive(stage, noise=noise, stop=self.late):
                     if not self.done():
                         found = self.split(form, (tuple(columns),) if factors else tuple((i,) for i in columns))
                         self.terms(form, found, max(SEPARATE, MUCH_NOISE * self.noise))
@@ -253,7 +254,8 @@ class Hunt:
     def split(self, form: Stage, pattern: Pattern, starts: int = 2) -> Terms:
         """The curves of a pattern."""
         weights = self.weights(form)
-        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts, None if weights is None else weights.numpy())
+        known = None if weights is None else weights.numpy()
+        return split(form.x.numpy(), form.y.flatten().numpy(), pattern, self.seed, starts, known, self.late)
 
     def weights(self, stage: Stage) -> Tensor | None:
         """With which errors are shares of the deviation of the labels that the search began with; None if there is no noise."""

@@ -22,7 +22,7 @@ from itertools import combinations, product
 import numpy as np
 import sympy
 
-from kan.discovery.ridge import Array, Forms, Target, fit_forms, start_forms, surrogate
+from kan.discovery.ridge import Array, Forms, Stop, Target, fit_forms, start_forms, surrogate
 
 __all__ = ["Reduction", "gauges", "scalings", "translations", "unchanged"]
 
@@ -85,8 +85,8 @@ class Scaling:
         return Reduction(columns, _power_product(self.bases, self.powers), stacked, y / scale, error, self)
 
 
-def scalings(x: Array, y: Array, names: Sequence[sympy.Expr]) -> list[Reduction]:
-    """Reductions to power products of those columns of `x` that have one sign; few variables first.
+def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> list[Reduction]:
+    """Reductions to power products of those columns of `x` that have one sign; few variables first; none any more when `stop` says so.
 
     >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
     >>> a, b, c = sympy.symbols("a b c")
@@ -99,12 +99,14 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr]) -> list[Reduction]
     definite = [i for i in range(n) if i not in raw]
     u = np.where(np.isin(np.arange(n), raw), x, np.log(np.abs(np.where(x == 0, 1.0, x))))
     target = Target.of(y)
-    gradients, error = surrogate(u, target)
+    gradients, error = surrogate(u, target, stop)
     found: list[tuple[Forms, float]] = []
     for k in range(min(MOST_FORMS, len(definite) - 1) + 1):
+        if stop():
+            break
         degree = DEGREES[min(k + len(raw), len(DEGREES) - 1)]
-        forms = fit_forms(u, target, start_forms(u, target, gradients, k, tuple(raw)), degree, len(raw))
-        rounded = _rounded(u, target, forms, degree, len(raw))
+        forms = fit_forms(u, target, start_forms(u, target, gradients, k, tuple(raw)), degree, len(raw), stop=stop)
+        rounded = None if stop() else _rounded(u, target, forms, degree, len(raw), stop)
         if rounded is not None:
             found.append((rounded, rounded.error))
         if forms.error < 1e-6:
@@ -157,8 +159,8 @@ def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterat
         yield replace(scaling, forms=q, raw=raw, powers=p).reduction(y, reduction.error)
 
 
-def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction | None:
-    """Sums and differences in the place of variables, as many as there are; None if there are none.
+def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> Reduction | None:
+    """Sums and differences in the place of variables, as many as there are, or as are found until `stop` says so; None if there are none.
 
     Products of variables of either sign, which `scalings` has no logarithms of, are found the same way: ``h(x_i x_j)`` has
     ``x_i dh/dx_i = x_j dh/dx_j``.
@@ -169,8 +171,8 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction |
     (a, b - c)
     """
     columns, values = list(names), x.copy()
-    target = _smoother(x, y)
-    gradients, error = surrogate(values, target)
+    target = _smoother(x, y, stop)
+    gradients, error = surrogate(values, target, stop)
     start = len(columns)
     while len(columns) > 1:
         steep = gradients * target.weights[:, None]
@@ -184,9 +186,11 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction |
             if ratio == 1 and raw[i] and raw[j]
         ]
         for column, product_or_sum, i, j in joined:
+            if stop():
+                break
             merged = np.delete(values, j, 1)
             merged[:, i - (j < i)] = product_or_sum
-            new, worse = surrogate(merged, target)
+            new, worse = surrogate(merged, target, stop)
             if worse <= WORSE * error + 1e-12 and worse < 0.3:
                 columns[i] = column
                 del columns[j]
@@ -197,13 +201,13 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction |
     return Reduction(tuple(columns), sympy.Integer(1), values, y, error) if len(columns) < start else None
 
 
-def _smoother(x: Array, y: Array) -> Target:
+def _smoother(x: Array, y: Array, stop: Stop) -> Target:
     """Labels or their logarithms, whichever a polynomial is nearer to."""
     plain = Target(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
     other = Target.of(y)
     if not other.logarithmic:
         return plain
-    return min(plain, other, key=lambda target: surrogate(x, target)[1])
+    return min(plain, other, key=lambda target: surrogate(x, target, stop)[1])
 
 
 def _alike(gradients: Array) -> list[tuple[int, int, float]]:
@@ -223,15 +227,17 @@ def _alike(gradients: Array) -> list[tuple[int, int, float]]:
     return [(i, j, ratio) for _, i, j, ratio in sorted(found)]
 
 
-def _rounded(u: Array, target: Target, forms: Forms, degree: int, fixed: int) -> Forms | None:
+def _rounded(u: Array, target: Target, forms: Forms, degree: int, fixed: int, stop: Stop) -> Forms | None:
     """With fractions in the place of all exponents; None if that is worse."""
     allowed = WORSE * forms.error + 1e-9
     for denominators in ((1,), (1, 2), (1, 2, 3, 4)):
         entries = _fractions(forms.entries, denominators)
-        trial = fit_forms(u, target, replace(forms, entries=entries), degree, fixed, entries=False)
+        trial = fit_forms(u, target, replace(forms, entries=entries), degree, fixed, entries=False, stop=stop)
         if not np.abs(entries).max(initial=0.0) <= LARGEST_POWER or trial.error > allowed:
             continue
         for finer in ((1,), (1, 2), (1, 2, 3, 4)):
+            if stop():
+                return None
             powers = _fractions(trial.powers, finer)
             both = fit_forms(u, target, replace(trial, powers=powers), degree, fixed, entries=False, powers=False)
             if both.error <= allowed:

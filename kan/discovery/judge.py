@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.compiler import compiled
-from kan.discovery.constants import Constant, Fitted, complexity, fit_constants, snap_constants
+from kan.discovery.constants import Constant, Fitted, complexity, fit_constants, is_finite, snap_constants
 from kan.discovery.residual_test import CLIP, robust_scale
 from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
@@ -149,10 +149,13 @@ class Judge:
 
     def law(self, formula: sympy.Expr, best: float, network: Network | None = None) -> Law | None:
         """A candidate; `best` is the least error known, as a share of the labels' size. None for what has no finite real values."""
-        if formula.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):  # constants beyond what floating-point numbers hold
+        if not is_finite(formula):  # constants beyond what floating-point numbers hold
             return None
         root, formula = self.root, _unfolded(formula)
-        fitted, weights, dropped = self.refitted(fit_constants(formula, root.symbols, root.x, root.y, evaluations=30))
+        try:
+            fitted, weights, dropped = self.refitted(fit_constants(formula, root.symbols, root.x, root.y, evaluations=30))
+        except (ValueError, OverflowError):  # numbers that are real only as long as nobody asks for their value
+            return None
         worth = fitted.rmse <= max(3 * best, ROUND_OFF) * self.scale  # else it is not the law, and exact numbers say nothing
         if fitted.rmse <= ROUND_OFF * self.scale or network is not None:
             return self.judged(fitted, worth, network, weights, dropped)
@@ -257,7 +260,7 @@ class Judge:
                 forms.append(change(formula))
                 forms.append(sympy.factor_terms(sympy.powsimp(forms[-1])))
         if exact and not self.late():
-            forms += simplified([min(forms, key=_size)], SIMPLIFIED)[0]
+            forms += simplified([min(forms, key=_size)], SIMPLIFIED, self.late)[0]
         best = self.shortest([form.xreplace(dict(self.names)) for form in forms], held)
         # The user's symbols may have any sign, so that roots and logarithms are not taken apart when they are joined.
         joined = [best]
@@ -331,4 +334,4 @@ def distinct(laws: Sequence[Law]) -> list[Law]:
 
 
 def _shortened(formula: sympy.Expr) -> sympy.Expr:
-    return formula.xreplace({number: sympy.Float(float(number), 5) for number in formula.atoms(sympy.Float)})
+    return formula.xreplace({number: sympy.Float(number, 5) for number in formula.atoms(sympy.Float)})

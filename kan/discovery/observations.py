@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,7 +20,10 @@ from torch import Tensor
 
 __all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
 
-LEAST_SAMPLES = 10
+LEAST_SAMPLES = 3
+"""Number of different rows that a law can be looked for in: two are fitted by a straight line, and the third says whether it is one."""
+MANY = 1000
+"""Number of rows that are looked at first where all have to be compared, which takes long for a million."""
 SAME = 1e-12
 """Share of a column's largest value by which it may miss a constant or a multiple of another one."""
 
@@ -46,6 +49,17 @@ class Observations:
         """A column that is left out, by the `symbols` of those that are kept."""
         other, factor = self.multiples[column]
         return sympy.Float(factor, 17) * (1 if other is None else symbols[other])
+
+    def varying(self, rows: Tensor) -> Observations:
+        """Without the columns that are constant in some `rows` ``(M, n)`` of the data: there these tell nothing."""
+        still = [i for i in self.kept if float(rows[:, i].max() - rows[:, i].min()) <= SAME * float(rows[:, i].abs().max())]
+        if not still:
+            return self
+        constant = {i: float(rows[0, i]) for i in still}
+        multiples: dict[int, tuple[int | None, float]] = {i: (None, value) for i, value in constant.items()}
+        for i, (other, factor) in self.multiples.items():
+            multiples[i] = (None, factor * constant[other]) if other in constant else (other, factor)
+        return replace(self, kept=tuple(i for i in self.kept if i not in constant), multiples=multiples)
 
 
 def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Observations:
@@ -74,13 +88,18 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
             f"X must have the shape (N, n) and y (N,) or (N, 1), with as many rows; got {tuple(x.shape)} and {tuple(labels.shape)}."
         )
     labels = labels.reshape(-1, 1)
-    least = max(LEAST_SAMPLES, 5 * x.shape[1])
-    if len(x) < least:
-        raise ValueError(f"{len(x)} samples are too few for {x.shape[1]} input(s): at least {least} are needed.")
     for name, values in (("X", x), ("y", labels)):
         bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
         if bad:
             raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
+    different = _different_rows(torch.cat([x[:MANY], labels[:MANY]], 1))
+    if different < LEAST_SAMPLES and len(x) > MANY:
+        different = _different_rows(torch.cat([x, labels], 1))
+    if different < LEAST_SAMPLES:
+        raise ValueError(
+            f"a law is looked for in {LEAST_SAMPLES} different rows of X and y at least; got {len(x)} row(s), {different} of them "
+            f"different. Give more samples."
+        )
     if bool((labels == labels[0]).all()):
         raise ValueError(f"y is constant, {float(labels[0])}: there is no law to find.")
     symbols = _symbols(column_names(X) if variables is None else variables, x.shape[1])
@@ -142,19 +161,36 @@ def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...
     return tuple(sympy.Symbol(name, real=True) for name in names)
 
 
+def _missed(of: Tensor, column: Tensor) -> float:
+    """Norm of what the best multiple of a column misses of another one."""
+    times = of @ column / (of @ of).clamp_min(1e-300)
+    return float((column - times * of).norm())
+
+
+def _different_rows(rows: Tensor) -> int:
+    return len(torch.unique(rows, dim=0))
+
+
 def _multiples(x: Tensor) -> dict[int, tuple[int | None, float]]:
     """The columns that are constant or a multiple of an earlier one."""
-    sizes = x.abs().amax(0)
-    scaled = x / torch.where(sizes > 0, sizes, 1.0)
+    sizes = torch.maximum(x.amax(0), -x.amin(0))
+    sizes = torch.where(sizes > 0, sizes, 1.0)
+    few = x[:MANY] / sizes
     found: dict[int, tuple[int | None, float]] = {}
-    for j, column in enumerate(scaled.unbind(1)):
+    for j in range(x.shape[1]):
+        column = x[:, j] / sizes[j]
         if float(column.max() - column.min()) <= SAME:
             found[j] = None, float(x[0, j])
             continue
         for i in (i for i in range(j) if i not in found):
-            times = float(scaled[:, i] @ column / (scaled[:, i] @ scaled[:, i]))
-            if float((column - times * scaled[:, i]).abs().max()) <= SAME:
+            if len(x) > MANY and _missed(few[:, i], few[:, j]) > 2 * SAME * math.sqrt(MANY):
+                continue  # nor is it a multiple in all rows
+            other = x[:, i] / sizes[i]
+            times = float(other @ column / (other @ other))
+            if float((column - times * other).abs().max()) <= SAME:
                 factor = times * float(sizes[j]) / float(sizes[i])
+                if not math.isfinite(factor) or factor == 0:
+                    continue  # no floating-point number says which multiple it is
                 found[j] = i, round(factor) if abs(factor - round(factor)) <= SAME * abs(factor) else factor
                 break
     return found

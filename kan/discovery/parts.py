@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kan.discovery.ridge import Array, Polynomials, held_out, wide_columns
+from kan.discovery.ridge import Array, Polynomials, Stop, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Stage
 from kan.discovery.terms import Curves, Pattern
 
@@ -129,7 +129,7 @@ class _Sum:
     error: float
 
 
-def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Callable[[], bool] = lambda: False) -> _Sum:
+def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Stop = lambda: False) -> _Sum:
     """The terms of a sum.
 
     Pairs of columns that meet are added, those with the largest F statistic first, as long as that lowers the error on samples that were
@@ -142,7 +142,7 @@ def interactions(x: Array, y: Array, wide: Sequence[bool], stop: Callable[[], bo
     n = x.shape[1]
 
     def fitted(pattern: Pattern) -> _Sum:
-        return _fitted(x, y, wide, pattern)
+        return _fitted(x, y, wide, pattern, stop)
 
     pairs = _ranked(x, y, wide)
     kept: list[tuple[int, int]] = []
@@ -190,12 +190,25 @@ def _ranked(x: Array, y: Array, wide: Sequence[bool]) -> list[tuple[int, int]]:
 
 def _cliques(n: int, pairs: Sequence[tuple[int, int]]) -> Pattern:
     """The largest sets of columns of which all pairs meet."""
-    newest: list[tuple[int, ...]] = [(i,) for i in range(n)]
-    sets = newest.copy()
-    while newest:
-        newest = [(*one, j) for one in newest for j in range(one[-1] + 1, n) if all((i, j) in pairs for i in one)]
-        sets += newest
-    return _largest(sets)
+    meets: list[set[int]] = [set() for _ in range(n)]
+    for i, j in pairs:
+        meets[i].add(j)
+        meets[j].add(i)
+    found: list[tuple[int, ...]] = []
+
+    # Bron and Kerbosch, "Algorithm 457", 1973, with a pivot: of 20 columns that all meet there are a million sets, and one is the largest.
+    def extend(chosen: tuple[int, ...], able: set[int], done: set[int]) -> None:
+        if not able and not done:
+            found.append(tuple(sorted(chosen)))
+        elif able:
+            pivot = max(able | done, key=lambda i: len(able & meets[i]))
+            for i in sorted(able - meets[pivot]):
+                extend((*chosen, i), able & meets[i], done & meets[i])
+                able = able - {i}
+                done = done | {i}
+
+    extend((), set(range(n)), set())
+    return tuple(sorted(found))
 
 
 def _largest(sets: Sequence[tuple[int, ...]]) -> Pattern:
@@ -212,11 +225,14 @@ def _joined(pattern: Pattern) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted(tuple(sorted(block)) for block in blocks))
 
 
-def _fitted(x: Array, y: Array, wide: Sequence[bool], pattern: Pattern) -> _Sum:
-    """The polynomial of a pattern, of the degree that misses the samples that were held out by the least."""
+def _fitted(x: Array, y: Array, wide: Sequence[bool], pattern: Pattern, stop: Stop = lambda: False) -> _Sum:
+    """The polynomial of a pattern, of the degree that misses the samples that were held out by the least; of degree 1 at least."""
+    largest = max(map(len, pattern))
     held = held_out(x)
     best: _Sum | None = None
     for degree in DEGREES:
+        if best is not None and (math.comb(largest + degree, degree) > FEW_TERMS or stop()):
+            break
         basis = _Basis(x, wide, pattern, degree, min(2 * degree, HIGHEST))
         if best is not None and len(basis) > min(MOST_TERMS * len(y), FEW_TERMS):
             break
@@ -239,12 +255,12 @@ class Meeting(NamedTuple):
     parts: Parts | None
 
 
-def summands(stage: Stage, most: int = 3, stop: Callable[[], bool] = lambda: False) -> list[Meeting]:
+def summands(stage: Stage, most: int = 3, stop: Stop = lambda: False) -> list[Meeting]:
     """Sums that the labels are when they are changed, those that miss the least first; what was found when `stop` says so."""
     few = _few(len(stage.x))
     x = stage.x.numpy()[few]
     results: list[Meeting] = []
-    wides = wide_columns(x, stage.y.flatten().numpy()[few])
+    wides = wide_columns(x, stage.y.flatten().numpy()[few], stop)
     for change in CHANGES:
         form = stage.changed(change)
         if form is None or stop():
@@ -285,35 +301,43 @@ def _stage(form: Stage, block: tuple[int, ...], y: Array, held_y: Array) -> Stag
     )  # fmt: skip
 
 
-def factors(stage: Stage, stop: Callable[[], bool] = lambda: False) -> Parts | None:
+def factors(stage: Stage, stop: Stop = lambda: False) -> Parts | None:
     """A product of functions of different columns that the labels are, beside a constant; None if they are not, or when `stop` says so."""
     few = _few(len(stage.x))
     x, y = stage.x.numpy()[few], stage.y.flatten().numpy()[few]
     n = x.shape[1]
-    wide = wide_columns(x, y)[0]
-    found = _fitted(x, y, wide, (tuple(range(n)),))
-    if found.error > FAR:
+    wide = wide_columns(x, y, stop)[0]
+    found = _fitted(x, y, wide, (tuple(range(n)),), stop)
+    if found.error > FAR or stop():
         return None
     several: list[Parts] = []
     for blocks, constant in _partitions(found, x):
         if stop():
             return None
-        parts = _multiplied(stage, x, y, blocks, constant, wide, found)
+        parts = _multiplied(stage, x, y, blocks, constant, wide, found, stop)
         several += [] if parts is None else [parts]
     least = min((parts.error for parts in several), default=0.0)
     return next((parts for parts in several if parts.error <= MUCH * least), None)
 
 
 def _multiplied(
-    stage: Stage, x: Array, y: Array, blocks: tuple[tuple[int, ...], ...], constant: float, wide: Sequence[bool], found: _Sum
+    stage: Stage,
+    x: Array,
+    y: Array,
+    blocks: tuple[tuple[int, ...], ...],
+    constant: float,
+    wide: Sequence[bool],
+    found: _Sum,
+    stop: Stop,
 ) -> Parts | None:
     """The product of functions of the columns in `blocks`, with or without a constant; None if that is far from the labels."""
     held, shares = held_out(x), np.full(len(y), 1 / max(float(np.std(y)), 1e-300))
     best: tuple[float, Curves, list[_Basis], list[Array]] | None = None
     for degree in DEGREES[3:]:
-        bases = [_Basis(x[:, list(block)], [wide[i] for i in block], (tuple(range(len(block))),), degree, degree) for block in blocks]
-        if sum(map(len, bases)) > min(MOST_TERMS * len(y), FEW_TERMS):
+        # Counted before they are made: of 20 columns those of degree 4 are ten thousand.
+        if stop() or sum(math.comb(len(block) + degree, degree) for block in blocks) > min(MOST_TERMS * len(y), FEW_TERMS):
             break
+        bases = [_Basis(x[:, list(block)], [wide[i] for i in block], (tuple(range(len(block))),), degree, degree) for block in blocks]
         split = [np.linalg.qr(basis.values(x[:, list(block)])) for basis, block in zip(bases, blocks, strict=True)]
         size = math.sqrt(len(y))
         for beside in (0.0, constant):
@@ -325,8 +349,9 @@ def _multiplied(
                 points[:, list(block)] = x[:, list(block)]
                 curves.parts[0, b] = split[b][0].T @ (found.basis.values(points) @ found.c - beside) / size
             for _ in range(SWEEPS):
-                curves.sweep()
-            error = curves.sharpened()
+                if not stop():
+                    curves.sweep()
+            error = curves.sharpened(stop)
             if best is None or error < best[0]:
                 best = error, curves, bases, [r / size for _, r in split]
             if error < SURE:

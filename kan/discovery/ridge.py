@@ -14,9 +14,9 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = [
     "Forms",
     "Mask",
     "Polynomials",
+    "Stop",
     "Target",
     "curve_bases",
     "fit_forms",
@@ -37,9 +38,17 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Stop = Callable[[], bool]
+"""Asked within long computations whether to end them with what there is."""
 
 MOST_TERMS = 0.4
 """Terms of a polynomial, as a share of the samples, at most."""
+MOST_SHARE = 0.5
+"""As much for a polynomial of few linear forms, whose error is that of samples which were fitted."""
+MOST_PRODUCTS = 3 * 10**8
+"""Largest number of products of two terms, over all rows, in a least squares fit: half a second, and 10 MB for 4000 rows."""
+MOST_STEPS = 10**8
+"""As many where fits are repeated in each of many steps."""
 FEW_TERMS = 130
 PLATEAU = 0.85
 """Ratio of errors of polynomials, one after the other, above which what is left is noise."""
@@ -71,28 +80,50 @@ class Polynomials:
 
     def values(self, z: Array) -> Array:
         """``(N, terms)``."""
-        return np.asarray(math.prod(self._factors(z)[0], start=np.ones((len(z), len(self)))))
-
-    def slopes(self, z: Array) -> list[Array]:
-        """Their derivatives by each column of `z`."""
-        factors, derivatives = self._factors(z)
-        return [math.prod((f for i, f in enumerate(factors) if i != j), start=derivatives[j]) for j in range(z.shape[1])]
-
-    def _factors(self, z: Array) -> tuple[list[Array], list[Array]]:
-        factors, derivatives = [], []
+        product = np.ones((len(z), len(self)))
         for j in range(z.shape[1]):
-            s = (z[:, j] - self.low[j]) * self.scale[j] - 1
-            first, second = [np.ones_like(s), s], [np.zeros_like(s), np.ones_like(s)]  # of the first and, shifted, the second kind
-            for _ in range(2, self.degree + 1):
-                first.append(2 * s * first[-1] - first[-2])
-                second.append(2 * s * second[-1] - second[-2])
+            self._multiply(product, j, self._kinds(z, j)[0])
+        return product
+
+    def slopes(self, z: Array) -> Iterator[Array]:
+        """Their derivatives by each column of `z`, one after the other: of many columns all of them take much room."""
+        kinds = [self._kinds(z, j) for j in range(z.shape[1])]
+        for j, (_, second) in enumerate(kinds):
             order = self.exponents[:, j]
-            factors.append(np.stack(first, 1)[:, order])
-            derivatives.append(np.stack(second, 1)[:, order] * order * self.scale[j])
-        return factors, derivatives
+            there = order.nonzero()[0]
+            product = np.zeros((len(z), len(self)), order="F")
+            product[:, there] = second[:, order[there]] * order[there] * self.scale[j]
+            for i, (first, _) in enumerate(kinds):
+                if i != j:
+                    self._multiply(product, i, first, order > 0)
+            yield product
+
+    def _kinds(self, z: Array, j: int) -> tuple[Array, Array]:
+        """Polynomials in one column, of the first kind and, shifted by one degree, of the second, ``(N, degree + 1)`` each."""
+        s = (z[:, j] - self.low[j]) * self.scale[j] - 1
+        first, second = [np.ones_like(s), s], [np.zeros_like(s), np.ones_like(s)]
+        for _ in range(2, self.degree + 1):
+            first.append(2 * s * first[-1] - first[-2])
+            second.append(2 * s * second[-1] - second[-2])
+        return np.stack(first, 1), np.stack(second, 1)
+
+    def _multiply(self, product: Array, j: int, values: Array, some: Mask | bool = True) -> None:
+        """Multiply `some` terms by their factor in a column, in place; most terms have none of most columns."""
+        order = self.exponents[:, j]
+        there = ((order > 0) & some).nonzero()[0]
+        product[:, there] *= values[:, order[there]]
 
 
-def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
+def _never() -> bool:
+    return False
+
+
+def affordable(rows: int) -> int:
+    """Number of terms of a polynomial that is fitted to so many rows: a share of these, and no more than memory and time allow."""
+    return min(int(MOST_TERMS * rows), math.isqrt(MOST_PRODUCTS // max(rows, 1)))
+
+
+def noise_floor(z: Array, factor: Array, y: Array, stop: Stop = _never) -> tuple[float, bool]:
     """Least root mean squared error of ``y = factor h(z)`` with a polynomial ``h``, and whether it is noise.
 
     Noise leaves the same error for polynomials of several degrees, on samples that were held out; what is only not yet fitted does not, but
@@ -100,9 +131,11 @@ def noise_floor(z: Array, factor: Array, y: Array) -> tuple[float, bool]:
     """
     held = held_out(z)
     z = np.where(z.min(0) > 0, np.log(np.maximum(z, 1e-300)), z)
-    errors = []
-    for degree in range(1, HIGHEST + 1):
-        if math.comb(z.shape[1] + degree, degree) > min(FEW_TERMS, MOST_TERMS * len(y) / 2):
+    errors: list[float] = []
+    most = min(FEW_TERMS, MOST_TERMS * len(y) / 2)
+    first = 1 if z.shape[1] + 1 <= most else 0  # of few samples, or many columns, a constant is all that can be fitted
+    for degree in range(first, HIGHEST + 1):
+        if errors and (math.comb(z.shape[1] + degree, degree) > most or stop()):
             break
         rows = Polynomials(z, degree).values(z) * factor[:, None]
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
@@ -121,7 +154,7 @@ def held_out(x: Array) -> Mask:
     return np.asarray(inside if inside.any() else fifth)
 
 
-def wide_columns(x: Array, y: Array) -> list[tuple[bool, ...]]:
+def wide_columns(x: Array, y: Array, stop: Stop = _never) -> list[tuple[bool, ...]]:
     """Of which columns to take logarithms first: power laws over a wide range want that, waves do not. The likely choice is first."""
     columns = list(x.T)
     low = x.min(0)
@@ -129,8 +162,9 @@ def wide_columns(x: Array, y: Array) -> list[tuple[bool, ...]]:
     able = (low > 0) & (x.max(0) > RATIO * low) & (np.quantile(x, TAIL, axis=0) < 2 * RATIO * low)
     error, chosen = _missed(columns, y), []
     for i in range(len(columns)):
-        trial = [*columns[:i], np.log(columns[i]), *columns[i + 1 :]] if able[i] else columns
-        new = _missed(trial, y) if able[i] else error
+        tried = able[i] and not stop()
+        trial = [*columns[:i], np.log(columns[i]), *columns[i + 1 :]] if tried else columns
+        new = _missed(trial, y) if tried else error
         chosen.append(new < error)
         columns, error = (trial, new) if new < error else (columns, error)
     return list(dict.fromkeys([tuple(map(bool, able)), tuple(map(bool, chosen)), (False,) * len(columns)]))
@@ -186,7 +220,7 @@ class Target:
         return max(float(np.std(self.values * self.weights)), 1e-300)
 
 
-def surrogate(u: Array, target: Target) -> tuple[Array, float]:
+def surrogate(u: Array, target: Target, stop: Stop = _never) -> tuple[Array, float]:
     """A polynomial of `u` for the target: its gradients at the samples, ``(N, n)``, and its error on samples that were held out.
 
     Columns without an interaction, which enter as straight lines, leave room for higher degrees of the others.
@@ -195,7 +229,7 @@ def surrogate(u: Array, target: Target) -> tuple[Array, float]:
     held = np.arange(count) % 5 == 2
     active, best = list(range(n)), (np.zeros_like(u), math.inf)
     for degree in range(1, HIGHEST + 1):
-        if math.comb(len(active) + degree, degree) + n - len(active) > MOST_TERMS * count:
+        if math.comb(len(active) + degree, degree) + n - len(active) > affordable(count) or stop():
             break
         straight = [i for i in range(n) if i not in active]
         basis = Polynomials(u[:, active], degree)
@@ -205,7 +239,8 @@ def surrogate(u: Array, target: Target) -> tuple[Array, float]:
         error = float(np.sqrt(np.mean((weighted - rows @ c)[held] ** 2))) / target.deviation
         if error < best[1]:
             gradients = np.zeros_like(u)
-            gradients[:, active] = np.stack([slope @ c[: len(basis)] for slope in basis.slopes(u[:, active])], 1)
+            for i, slope in zip(active, basis.slopes(u[:, active]), strict=True):
+                gradients[:, i] = slope @ c[: len(basis)]
             gradients[:, straight] = c[len(basis) :]
             best = gradients, error
             if degree in (2, 3):
@@ -263,7 +298,9 @@ def start_forms(u: Array, target: Target, gradients: Array, k: int, fixed: tuple
     if target.logarithmic:
         directions = np.linalg.svd((g - g.mean(0)) * target.weights[:, None], full_matrices=False)[2][:k] / spread
     else:
-        null = np.linalg.svd(np.concatenate([g, -target.values[:, None]], 1), full_matrices=True)[2][k + 1 :]
+        both = np.concatenate([g, -target.values[:, None]], 1)
+        # All right vectors: of fewer rows than columns only the full matrices have them, of many rows these take a square of them.
+        null = np.linalg.svd(both, full_matrices=len(both) < both.shape[1])[2][k + 1 :]
         directions = np.linalg.svd(null[:, :-1], full_matrices=True)[2][len(free) - k :] / spread
         powers = np.linalg.lstsq(null[:, :-1], null[:, -1], rcond=None)[0] / spread
     chosen: list[int] = []
@@ -282,7 +319,15 @@ def start_forms(u: Array, target: Target, gradients: Array, k: int, fixed: tuple
 
 
 def fit_forms(
-    u: Array, target: Target, forms: Forms, degree: int, fixed: int = 0, steps: int = 60, entries: bool = True, powers: bool = True
+    u: Array,
+    target: Target,
+    forms: Forms,
+    degree: int,
+    fixed: int = 0,
+    steps: int = 60,
+    entries: bool = True,
+    powers: bool = True,
+    stop: Stop = _never,
 ) -> Forms:
     """Fit ``R`` and ``p`` by Levenberg-Marquardt, with the polynomial of `degree` that is best for them.
 
@@ -290,15 +335,20 @@ def fit_forms(
         u: ``(N, n)``.
         target: what is fitted.
         forms: to start from.
-        degree: of the polynomial.
+        degree: of the polynomial, at most: no more than rows suffice for, and than can be fitted in many steps.
         fixed: number of rows whose entries stay.
         steps: at most.
         entries, powers: whether they may change.
+        stop: asked before every step; the forms are what they are by then.
     """
+    count, most = len(forms.pivots), min(MOST_SHARE * len(u), math.isqrt(MOST_STEPS // max(len(u), 1)))
+    degree = next((d for d in range(degree, 0, -1) if math.comb(count + d, d) <= most), min(degree, 1))
     problem = _Separable(u, target, degree, fixed, entries, powers)
     damping, (residuals, jacobian, found) = 1e-3, problem.solved(forms)
     value = float(residuals @ residuals)
     for _ in range(steps if jacobian.shape[1] else 0):
+        if stop():
+            break
         hessian, slope = jacobian.T @ jacobian, jacobian.T @ residuals
         for _ in range(8):
             step = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian) + 1e-300), -slope, rcond=1e-14)[0]
@@ -341,8 +391,8 @@ class _Separable:
         c = c / size
         columns = []
         if self.entries and len(forms.pivots) > self.fixed:
-            slopes = basis.slopes(z)
-            columns += [-((slope @ c[: len(basis)]) * factor)[:, None] * rest for slope in slopes[self.fixed :]]
+            slopes = islice(basis.slopes(z), self.fixed, None)
+            columns += [-((slope @ c[: len(basis)]) * factor)[:, None] * rest for slope in slopes]
         if self.powers and not target.logarithmic:
             columns.append(-(rows @ c)[:, None] * rest)
         if target.logarithmic and self.powers:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import sympy
 from torch import Tensor
 
-from kan.discovery.constants import Fitted, complexity, fit_constants
+from kan.discovery.constants import Fitted, complexity, fit_constants, is_finite
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["drop_terms"]
@@ -63,7 +63,7 @@ def _shorter(fit: Fitted) -> list[_Start]:
             for part in node.args:
                 if part.free_symbols & set(fit.constants):
                     shorter = fit.template.xreplace({node: node.func(*(other for other in node.args if other is not part))})
-                    if not shorter.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+                    if is_finite(shorter):
                         found.setdefault(shorter, complexity(part))
     ranked = sorted(found, key=lambda shorter: -found[shorter])
     return [(shorter, {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}) for shorter in ranked]

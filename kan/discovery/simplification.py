@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["simplified"]
 
+LOOK = 0.05
+"""Seconds between two questions whether to stop."""
 WORKER = Path(__file__).with_name("simplification_worker.py")
 
 
-def simplified(expressions: Sequence[sympy.Expr], time_limit: float) -> tuple[list[sympy.Expr], list[str]]:
+def simplified(
+    expressions: Sequence[sympy.Expr], time_limit: float, stop: Callable[[], bool] = lambda: False
+) -> tuple[list[sympy.Expr], list[str]]:
     """``sympy.simplify`` of each expression, by another process, which is ended when the time is over.
 
     Args:
         expressions: simplified in this order.
         time_limit: seconds for all together; about half a second of it goes into the start of Python.
+        stop: asked now and then, in a thread of its own; when it says so, the process is ended as when the time is over.
 
     Returns:
         The expressions, as they were where they have not been simplified, and sentences about these.
@@ -52,10 +59,12 @@ def simplified(expressions: Sequence[sympy.Expr], time_limit: float) -> tuple[li
     )  # fmt: skip
     reason = ""
     try:
-        received, complaints = process.communicate(sent, timeout=time_limit)
+        with _ended_when(stop, process):
+            received, complaints = process.communicate(sent, timeout=time_limit)
         if process.returncode:
             last = complaints.decode(errors="replace").strip().splitlines()[-1:]
-            reason = f"sympy failed ({last[0] if last else f'exit status {process.returncode}'})"
+            failed = f"sympy failed ({last[0] if last else f'exit status {process.returncode}'})"
+            reason = "it was to stop" if stop() else failed
     except subprocess.TimeoutExpired:
         process.kill()
         received, _ = process.communicate()
@@ -68,6 +77,26 @@ def simplified(expressions: Sequence[sympy.Expr], time_limit: float) -> tuple[li
     rest = list(expressions[len(found) :])
     notes = [f"not simplified: output(s) {', '.join(map(str, range(len(found), len(expressions))))}; {reason}."] if rest else []
     return found + rest, notes
+
+
+@contextmanager
+def _ended_when(stop: Callable[[], bool], process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the process when `stop` says so."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            if stop():
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _unpickled(received: bytes) -> list[sympy.Expr]:

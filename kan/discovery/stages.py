@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.invariance import Reduction, gauges, scalings, translations, unchanged
-from kan.discovery.ridge import Array, Mask, curve_bases, held_out, noise_floor, wide_columns
+from kan.discovery.ridge import Array, Mask, Stop, curve_bases, held_out, noise_floor, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["CHANGES", "SEPARATE", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
@@ -101,10 +101,10 @@ class Stage:
     plain: bool = True
     weights: Tensor | None = None
 
-    def floor(self, root: Stage) -> tuple[float, bool]:
+    def floor(self, root: Stage, stop: Stop = lambda: False) -> tuple[float, bool]:
         """What polynomials of the columns miss of the labels of `root`, and whether that is noise."""
         y, labels = (stage.y.flatten().numpy() for stage in (self, root))
-        return noise_floor(self.x.numpy(), labels / y, labels) if self.symbols and np.all(y != 0) else (math.inf, False)
+        return noise_floor(self.x.numpy(), labels / y, labels, stop) if self.symbols and np.all(y != 0) else (math.inf, False)
 
     def changed(self, change: Change) -> Stage | None:
         """With a function of the labels in their place; None where that is not defined."""
@@ -155,8 +155,11 @@ def symbols_of(name: str, x: Tensor) -> tuple[sympy.Symbol, ...]:
     )
 
 
-def reduced(root: Stage, given: Reduction | None = None) -> list[Stage]:
-    """The stages with fewer variables, those with the fewest first; before all others the one that is `given`, if there is one."""
+def reduced(root: Stage, given: Reduction | None = None, stop: Stop = lambda: False) -> list[Stage]:
+    """The stages with fewer variables, those with the fewest first; before all others the one that is `given`, if there is one.
+
+    When `stop` says so, these are the ones that were found by then.
+    """
     found: list[Stage] = []
 
     def add(stage: Stage, reductions: Sequence[Reduction | None]) -> list[Stage]:
@@ -165,7 +168,7 @@ def reduced(root: Stage, given: Reduction | None = None) -> list[Stage]:
         return new
 
     def powers(stage: Stage) -> list[Reduction]:
-        return scalings(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols)
+        return scalings(stage.x.numpy(), stage.y.flatten().numpy(), stage.symbols, stop)
 
     known = add(root, [given])
     for stage in known:
@@ -176,13 +179,15 @@ def reduced(root: Stage, given: Reduction | None = None) -> list[Stage]:
     if root.x.shape[1] > 1:
         direct = add(root, powers(root))
         if not any(stage.error < EXACT and not stage.symbols for stage in direct):
-            for shifted in add(root, [translations(root.x.numpy(), root.y.flatten().numpy(), root.symbols)]):
+            for shifted in add(root, [translations(root.x.numpy(), root.y.flatten().numpy(), root.symbols, stop)]):
                 if len(shifted.symbols) > 1:
                     add(shifted, powers(shifted))
     return sorted(found, key=lambda stage: (stage not in known, len(stage.symbols), stage.error))
 
 
-def additive(stage: Stage, most: int = 3, noise: tuple[float, float] | None = None) -> list[tuple[Stage, bool]]:
+def additive(
+    stage: Stage, most: int = 3, noise: tuple[float, float] | None = None, stop: Stop = lambda: False
+) -> list[tuple[Stage, bool]]:
     """Forms of the stage whose labels are close to a sum of functions of one column each, or a product if so told, the closest first.
 
     Args:
@@ -190,19 +195,22 @@ def additive(stage: Stage, most: int = 3, noise: tuple[float, float] | None = No
         most: how many.
         noise: standard deviations of the errors of the labels that the search began with, and of those labels, if there are such errors:
             then all is measured in these labels.
+        stop: asked before every form; those that were found by then are returned.
     """
     found: list[tuple[float, int, Stage, bool]] = []
     for form in _gauged(stage):
+        if stop():
+            break
         x = form.x.numpy()
         held = held_out(x)
         several = [
             np.concatenate([np.ones((len(x), 1)), *(basis[:, 1:] for basis in curve_bases(x, wide, ADDITIVE_DEGREE))], 1)
-            for wide in wide_columns(x, form.y.flatten().numpy())
+            for wide in wide_columns(x, form.y.flatten().numpy(), stop)
         ]
         predictors = [] if noise else [_predictor(rows, held) for rows in several]
         for change in CHANGES:
             other = form.changed(change)
-            if other is None:
+            if other is None or stop():
                 continue
             y, allowed, deviation = other.y.flatten().numpy(), SEPARATE, float(other.y.std(correction=0))
             if noise:

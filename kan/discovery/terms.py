@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations, islice, product
+from heapq import heappop, heappush
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from kan.discovery.constants import complexity, fit_constants
 from kan.discovery.curves import curves as laws_of
-from kan.discovery.ridge import Array, Mask, curve_bases, held_out, wide_columns
+from kan.discovery.ridge import Array, Mask, Stop, affordable, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Change
 from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
 
@@ -37,8 +38,6 @@ HIGHER = (24, 32)
 """Degrees that curves are fitted with once they are found."""
 RAISED = 0.03
 """Share of the deviation that is missed, above which they are not found."""
-MOST_COEFFICIENTS = 0.4
-"""As a share of the samples."""
 TENSOR = 11
 """Functions of each of two columns whose products are fitted to begin with."""
 SWEEPS = 6
@@ -98,7 +97,15 @@ def patterns(k: int) -> Iterator[Pattern]:
             yield (i,), tuple(j for j in everything if j != i)
 
 
-def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STARTS, weights: Array | None = None) -> Terms:
+def split(
+    x: Array,
+    y: Array,
+    pattern: Pattern,
+    seed: int = 0,
+    starts: int = STARTS,
+    weights: Array | None = None,
+    stop: Stop = lambda: False,
+) -> Terms:
     """The curves of a pattern: alternating least squares, then Gauss-Newton steps for all of them at once, from several starts.
 
     Args:
@@ -108,6 +115,7 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
         seed: of the starts.
         starts: how many.
         weights: of the residuals, ``(N,)``: errors are those of weighted residuals then, and else shares of the labels' deviation.
+        stop: asked between steps; the curves are what they are by then.
 
     >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
     >>> split(x, x[:, 0] * np.sin(x[:, 1]), ((0, 1),)).error < 1e-8
@@ -117,7 +125,9 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
     if weights is None:
         weights = np.full(len(y), 1 / max(float(np.std(y)), 1e-300))
     best: tuple[float, Curves | None, tuple[bool, ...]] = math.inf, None, ()
-    for wide in wide_columns(x, y):
+    for wide in wide_columns(x, y, stop):
+        if stop():
+            break
         bases = curve_bases(x, wide, DEGREE)
         for start in range(starts):
             model = Curves(bases, pattern, y, held, weights)
@@ -126,11 +136,12 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
             else:
                 model.begin(np.random.default_rng(seed + start))
             for _ in range(SWEEPS):
-                model.sweep()
-            error = model.sharpened()
+                if not stop():
+                    model.sweep()
+            error = model.sharpened(stop)
             if error < best[0]:
                 best = error, model, wide
-            if best[0] < FITS or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
+            if best[0] < FITS or stop() or len(model.parts) == sum(len(columns) == 1 for columns in pattern):
                 break
         if not FITTED < best[0] < HOPELESS:
             break
@@ -138,10 +149,10 @@ def split(x: Array, y: Array, pattern: Pattern, seed: int = 0, starts: int = STA
     if found is None:
         return Terms(pattern, {}, math.inf)
     for degree in HIGHER:
-        if not FITTED < error < RAISED or len(found.parts) * degree > MOST_COEFFICIENTS * len(y):
+        if not FITTED < error < RAISED or len(found.parts) * degree > affordable(len(y)) or stop():
             break
         finer = found.raised(curve_bases(x, wide, degree))
-        new = finer.sharpened()
+        new = finer.sharpened(stop)
         if not new < 0.5 * error:
             break
         error, found = new, finer
@@ -174,7 +185,8 @@ class Curves:
         for t, columns in enumerate(self.pattern):
             for i in columns:
                 self.parts[t, i] = np.zeros(self.bases[i].shape[1])
-                self.parts[t, i][:4] = random.normal(size=4)
+                few = self.parts[t, i][:4]
+                few[:] = random.normal(size=4)[: len(few)]
 
     def begin_with_tensor(self) -> None:
         """From the coefficients of all products of two columns' functions: without terms of one column they have rank one."""
@@ -224,11 +236,13 @@ class Curves:
         found = self.constant + sum(math.prod(curves[t, i] for i in columns) for t, columns in enumerate(self.pattern))
         return self.weights * (self.y - found)
 
-    def sharpened(self) -> float:
+    def sharpened(self, stop: Stop = lambda: False) -> float:
         """Levenberg-Marquardt on all coefficients; the error on the samples that were held out."""
         damping, residuals = 1e-3, self.residuals()
         value = float(np.sum(residuals[~self.held] ** 2))
         for _ in range(STEPS):
+            if stop():
+                break
             places = list(self.parts)
             columns = [self.weights[:, None], *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)]
             jacobian = np.concatenate(columns, 1)[~self.held]
@@ -313,11 +327,8 @@ def formulas(
             curves[alone, others[0]] = curves[alone, others[0]] + share
     constant = float(y.mean()) - float(sum(np.mean(math.prod(found.curves[t, i] for i in found.pattern[t])) for t in kept))
     ranked = [names[place] for place in places]
-    orders = sorted(
-        product(*(range(len(one)) for one in ranked)), key=lambda ranks: sum(one[r][0] for one, r in zip(ranked, ranks, strict=True))
-    )
     results: list[tuple[float, float, sympy.Expr]] = []
-    for ranks in islice(orders, MOST_FORMULAS):
+    for ranks in islice(_choices([[bits for bits, _ in one] for one in ranked]), MOST_FORMULAS):
         if stop():
             break
         chosen = {place: one[r][1] for place, one, r in zip(places, ranked, ranks, strict=True)}
@@ -327,6 +338,21 @@ def formulas(
         if weights is None and fitted.rmse < 1e-11 * deviation:
             break
     return [one[1:] for one in sorted(results, key=lambda one: one[0])]
+
+
+def _choices(bits: Sequence[Sequence[float]]) -> Iterator[tuple[int, ...]]:
+    """One place in each of several ascending lists, the least sum first: of many lists there are too many choices to sort them all."""
+    if not all(bits):
+        return
+    waiting, seen = [(0.0, (0,) * len(bits))], {(0,) * len(bits)}
+    while waiting:
+        _, places = heappop(waiting)
+        yield places
+        for i, place in enumerate(places):
+            following = (*places[:i], place + 1, *places[i + 1 :])
+            if place + 1 < len(bits[i]) and following not in seen:
+                seen.add(following)
+                heappush(waiting, (sum(one[p] for one, p in zip(bits, following, strict=True)), following))
 
 
 def _names(

@@ -139,6 +139,11 @@ class Rows:
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
         return Explained(share, int(good.sum()), int((~finite).sum()), relative, tuple(self._doubts(formula, constants, groups, distinct)))
 
+    def share(self, formula: sympy.Expr) -> float:
+        """Share of the rows that a formula explains to round-off."""
+        missed, unit = misses(formula, self.columns, self.y)
+        return float((missed.abs() <= UNITS * unit).double().mean())
+
     def _groups(self, columns: Sequence[int]) -> NDArray[np.int64]:
         """For every row the number of its values in some columns; rows with the same values have the same number."""
         if not columns:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan.discovery.constants import exact_numbers, fit_constants, snap_constants
+from kan.discovery.constants import exact_numbers, fit_constants, is_finite, snap_constants
 from kan.symbolic.evaluation import evaluate_expression
 
 x, y, z = VARIABLES = sympy.symbols("x y z")
@@ -139,3 +139,9 @@ def test_a_weight_of_root_two_is_a_sample_twice() -> None:
     assert weighted.rss == pytest.approx(doubled.rss, rel=1e-9) and list(weighted.constants.values()) != pytest.approx(
         list(fit_constants(formula, VARIABLES, points, values).constants.values()), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("number", [sympy.oo, -sympy.oo, sympy.zoo, sympy.nan, sympy.I])
+def test_formulas_with_numbers_that_are_not_finite(number: sympy.Expr) -> None:
+    c, x = sympy.Symbol("c", real=True), sympy.Symbol("x", positive=True)
+    assert is_finite(sympy.exp(2.5 * c) / x) and not is_finite(sympy.exp(number * c) / x)

@@ -1,11 +1,16 @@
 """From data to the law."""
 
+import tracemalloc
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import sympy
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import kan
@@ -117,7 +122,9 @@ def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPat
     [
         (torch.rand(50, 2), torch.rand(49), {}, r"X must have the shape \(N, n\) and y .*; got \(50, 2\) and \(49,\)"),
         (torch.rand(50), torch.rand(50), {}, r"got \(50,\). For one variable write X\[:, None\]"),
-        (torch.rand(9, 1), torch.rand(9), {}, "9 samples are too few for 1 input.s.: at least 10 are needed"),
+        (torch.rand(2, 1), torch.rand(2), {}, r"in 3 different rows of X and y at least; got 2 row\(s\), 2 of them different"),
+        (torch.arange(2.0).repeat(50)[:, None], torch.arange(2.0).repeat(50), {}, r"got 100 row\(s\), 2 of them different"),
+        (torch.arange(2.0).repeat(900)[:, None], torch.arange(2.0).repeat(900), {}, r"got 1800 row\(s\), 2 of them different"),
         (torch.rand(50, 2), torch.ones(50), {}, "y is constant, 1.0: there is no law to find"),
         (torch.tensor([[float("nan")]] * 50), torch.rand(50), {}, r"X must be finite; the column\(s\) \[0\] hold NaN"),
         (torch.rand(50, 2), torch.rand(50), {"variables": ["a"]}, "variables must be 2 different names"),
@@ -190,6 +197,69 @@ def test_noise_that_is_told_is_believed() -> None:
     found = discover(x, y + noise * errors, noise=noise, time_limit=120)
     assert found.stopped == "within noise" and str(found[0].formula) == "x_1*x_2*cos(4*x_3) + x_1"
     assert found.seconds < 60
+
+
+def test_the_law_of_kepler_is_found_in_eight_planets() -> None:
+    distances = [[0.387098], [0.723332], [1.0], [1.523679], [5.2044], [9.5826], [19.2184], [30.07]]  # as multiples of the earth's
+    years = [0.240846, 0.615198, 1.0, 1.880816, 11.862, 29.4571, 84.0205, 164.8]
+    found = discover(distances, years, variables=["a"], noise=0.1, library=["x", "x^2", "x^1.5"], time_limit=120)
+    assert str(found[0].formula) == "a**(3/2)"
+
+
+LABELS = {
+    "noise": lambda x, other: other,
+    "line": lambda x, other: 2 * x[:, 0] + 1,
+    "square": lambda x, other: x[:, 0] ** 2,
+    "product": lambda x, other: x.prod(1),
+    "integers": lambda x, other: (4 * other).floor(),
+    "two values": lambda x, other: torch.arange(len(x)) % 2.0,
+    "one that differs": lambda x, other: (torch.arange(len(x)) == 1).double(),
+}
+COLUMNS = {
+    "any": lambda x: x,
+    "of both signs": lambda x: x - 0.5,
+    "integers": lambda x: (3 * x).floor(),
+    "nearly the same": lambda x: x[:, :1] * (1 + 1e-9 * x),
+    "duplicates": lambda x: x[:, :1].expand_as(x),
+    "nearly constant": lambda x: torch.where((torch.arange(len(x)) == 0)[:, None], x, 1.0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*left out of the search")
+@given(
+    st.one_of(st.tuples(st.integers(3, 20), st.integers(1, 20)), st.sampled_from([(50, 10), (100, 20), (300, 50)])),
+    st.sampled_from(list(LABELS)), st.sampled_from(list(COLUMNS)), st.integers(10, 200), st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=12, deadline=None)
+def test_few_rows_of_anything_end_in_no_error(shape: tuple[int, int], labels: str, columns: str, looks: int, seed: int) -> None:
+    x = COLUMNS[columns](torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    y = LABELS[labels](x, torch.rand(len(x), generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64))
+    clock = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))  # a second passes with every look
+        try:
+            found = discover(x, y, time_limit=looks, progress=False)
+        except ValueError as error:
+            assert any(said in str(error) for said in ("different rows", "y is constant", "all columns of X are constant"))
+            return
+    assert found.stopped in ("exact", "time limit", "all shapes")
+    assert next(clock) < looks + 500  # it ends soon when the time is up
+
+
+@pytest.mark.parametrize("looks", [1, 10, 60])
+@pytest.mark.parametrize("low", [1.0, -1.0])
+def test_many_rows_and_columns_end_soon_when_the_time_is_up(looks: int, low: float) -> None:
+    x = low + 2 * torch.rand(9000, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x[:, 0] * torch.exp(-x[:, 1]) + x[:, 2] * torch.sin(3 * x[:, 3])
+    clock = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        tracemalloc.start()
+        found = discover(x, y, time_limit=looks, progress=False)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found.stopped == "time limit" and next(clock) < looks + 300
+    assert peak < 300e6
 
 
 def test_labels_of_which_many_are_zero() -> None:

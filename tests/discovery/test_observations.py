@@ -33,6 +33,27 @@ def test_columns_that_tell_nothing_are_left_out(column: Tensor, sentence: str, m
     assert other == multiple[0] and factor == pytest.approx(multiple[1], rel=1e-12)
 
 
+@pytest.mark.parametrize("row", [0, 999, 1000, 4999])
+def test_what_holds_in_many_rows_but_one_does_not_hold(row: int) -> None:
+    x = torch.rand(5000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[:, 1:] = torch.stack([3 * x[:, 0], -x[:, 0], torch.ones(5000)], 1)
+    with pytest.warns(UserWarning, match="left out"):
+        assert observations(x, x[:, 0]).kept == (0,)
+    x[row, 2:] *= 1.001
+    with pytest.warns(UserWarning, match="x_2, column 1 of X, is 3 times x_1"):
+        assert observations(x, x[:, 0]).kept == (0, 2, 3)
+
+
+def test_columns_that_are_constant_where_one_looks() -> None:
+    x = torch.cat([X, 2 * X[:, 1:], torch.full((60, 1), 5.0)], 1)
+    with pytest.warns(UserWarning, match="left out"):
+        given = observations(x, Y, ["a", "b", "c", "d"])
+    assert given.varying(x) is given
+    x[:, 1] = 0.5
+    fewer = given.varying(x)
+    assert fewer.kept == (0,) and fewer.multiples == {1: (None, 0.5), 2: (None, 1.0), 3: (None, 5.0)}
+
+
 def test_columns_that_are_nearly_the_same_stay() -> None:
     x = torch.stack([X[:, 0], X[:, 0] * (1 + 1e-9 * X[:, 1]), 5 + 1e-9 * X[:, 1]], 1)
     assert observations(x, Y).kept == (0, 1, 2)

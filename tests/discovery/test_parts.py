@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kan.discovery import parts
-from kan.discovery.parts import Parts, factors, interactions, summands
+from kan.discovery.parts import Parts, _cliques, factors, interactions, summands
 from kan.discovery.ridge import Array
 from kan.discovery.stages import CHANGES, Stage, symbols_of
 from kan.discovery.terms import Pattern
@@ -345,3 +345,16 @@ def test_the_search_for_parts_ends_when_the_time_is_up(look: Callable[..., objec
     assert not look(whole, stop=lambda: True) and len(fits) <= 1
     look(whole, stop=lambda: len(fits) > 1)
     assert 1 < len(fits) <= 3
+
+
+@given(st.integers(1, 7), st.integers(0, 2**21 - 1))
+@settings(max_examples=100, deadline=None)
+def test_largest_sets_of_columns_that_all_meet(n: int, bits: int) -> None:
+    pairs = [pair for place, pair in enumerate(itertools.combinations(range(n), 2)) if bits >> place & 1]
+    every = [one for size in range(1, n + 1) for one in itertools.combinations(range(n), size)]
+    sets = [one for one in every if set(itertools.combinations(one, 2)) <= set(pairs)]
+    assert _cliques(n, pairs) == tuple(sorted(one for one in sets if not any(set(one) < set(other) for other in sets)))
+
+
+def test_many_columns_that_all_meet_are_one_set() -> None:
+    assert _cliques(60, list(itertools.combinations(range(60), 2))) == (tuple(range(60)),)

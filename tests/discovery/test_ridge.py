@@ -1,6 +1,9 @@
 """Polynomials against numpy and finite differences, and forms found by least squares."""
 
+import math
+import tracemalloc
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from kan.discovery.ridge import (
     Forms,
     Polynomials,
     Target,
+    affordable,
     curve_bases,
     fit_forms,
     held_out,
@@ -47,11 +51,52 @@ def test_polynomials_are_products_of_chebyshev_polynomials(columns: int, degree:
 def test_slopes_are_those_of_finite_differences(columns: int, degree: int, seed: int) -> None:
     z = samples(columns, -2.0, 5.0, 20, seed)
     basis, step = Polynomials(z, degree), 1e-6
-    slopes = basis.slopes(z)
+    slopes = list(basis.slopes(z))
     assert len(slopes) == columns
     for j, slope in enumerate(slopes):
         move = step * np.eye(columns)[j]
         np.testing.assert_allclose(slope, (basis.values(z + move) - basis.values(z - move)) / (2 * step), atol=1e-6)
+
+
+@pytest.mark.parametrize(("columns", "degree"), [(1, 5), (4, 3), (9, 2)])
+def test_values_and_slopes_are_those_of_full_tables_to_the_bit(columns: int, degree: int) -> None:
+    z = samples(columns, -1.0, 1.0, 30)
+    basis = Polynomials(z, degree)
+    kinds = [basis._kinds(z, j) for j in range(columns)]
+    first = [kind[:, order] for (kind, _), order in zip(kinds, basis.exponents.T, strict=True)]
+    second = [kind[:, order] * order * basis.scale[j] for j, ((_, kind), order) in enumerate(zip(kinds, basis.exponents.T, strict=True))]
+    np.testing.assert_array_equal(basis.values(z), math.prod(first))
+    for j, slope in enumerate(basis.slopes(z)):
+        np.testing.assert_array_equal(slope, math.prod((f for i, f in enumerate(first) if i != j), start=second[j]))
+
+
+def test_many_rows_and_columns_stay_small() -> None:
+    u = samples(20, -1.0, 1.0, 4000)
+    target = Target.of(np.sin(3 * u[:, 0]) + u[:, 1] * u[:, 2])
+    tracemalloc.start()
+    gradients, error = surrogate(u, target)
+    forms = fit_forms(u, target, start_forms(u, target, gradients, 1, tuple(range(18))), 3, 18, steps=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6 and error < 1 and np.isfinite(forms.error)
+
+
+def test_terms_are_a_share_of_the_rows_and_no_more_than_many_rows_allow() -> None:
+    assert [affordable(rows) for rows in (2, 5, 100, 760)] == [0, 2, 40, 304]
+    assert affordable(4000) < 300 and affordable(10**6) < 20
+
+
+def test_polynomials_end_when_they_are_to_stop() -> None:
+    u = samples(3)
+    target = Target.of(np.exp(u[:, 0] / u[:, 1]))
+    looks = count()
+    gradients, error = surrogate(u, target, lambda: next(looks) >= 2)
+    assert 1e-4 < error < math.inf and gradients.any()  # of degree 2
+    none, unknown = surrogate(u, target, lambda: True)
+    assert unknown == math.inf and not none.any()
+    start = start_forms(u, target, gradients, 1)
+    assert (fit_forms(u, target, start, 7, stop=lambda: True).entries == start.entries).all()
+    assert noise_floor(u, np.ones(300), target.values, lambda: True)[0] > noise_floor(u, np.ones(300), target.values)[0]
 
 
 def test_polynomials_of_constant_columns_and_of_none_are_finite() -> None:
@@ -161,6 +206,15 @@ def test_noise_is_seen_and_measured(share: float) -> None:
     floor, noisy = noise_floor(z, factor, y + noise * np.random.default_rng(1).normal(size=1000))
     assert noisy and floor == pytest.approx(noise, rel=0.25)
     assert noise_floor(z, factor, y)[0] < 1e-4 * noise
+
+
+@pytest.mark.parametrize(("count", "columns"), [(2, 1), (3, 4), (5, 1), (9, 9), (80, 20), (240, 50)])
+def test_of_few_samples_the_floor_is_what_a_constant_misses(count: int, columns: int) -> None:
+    z = samples(columns, count=count)
+    y = z[:, 0] + 2
+    held = held_out(z)
+    floor, noisy = noise_floor(z, np.ones(count), y)
+    assert not noisy and floor == pytest.approx(float(np.sqrt(np.mean((y[held] - y[~held].mean()) ** 2))))
 
 
 def test_what_polynomials_cannot_follow_is_no_noise() -> None:

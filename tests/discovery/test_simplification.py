@@ -39,6 +39,15 @@ def test_what_takes_too_long_is_abandoned(tmp_path: Path, monkeypatch: pytest.Mo
     assert found == [x + 5, y, ONE] and notes == ["not simplified: output(s) 1, 2; the time limit of 3 s was over."]
 
 
+def test_it_ends_when_it_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = [sympy.Symbol("z" * 10**6), y]  # more than a pipe takes at once
+    assert simplified([ONE], 60, lambda: False) == ([1], [])
+    worker(tmp_path, monkeypatch, "import sys, time\ntime.sleep(0.3)\nsys.stdin.buffer.read()\ntime.sleep(3600)\n")
+    looks = iter([False] * 3)
+    found, notes = simplified(large, 3600, lambda: next(looks, True))
+    assert found == large and notes == ["not simplified: output(s) 0, 1; it was to stop."]
+
+
 def test_the_limit_holds_for_sympy_itself() -> None:
     start = time.monotonic()
     found, notes = simplified([ONE], 0.01)

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kan.discovery import terms
 from kan.discovery.constants import fit_constants, snap_constants
 from kan.discovery.ridge import Array
 from kan.discovery.shortening import drop_terms
-from kan.discovery.terms import Curves, Pattern, Terms, _names, formulas, patterns, split
+from kan.discovery.terms import Curves, Pattern, Terms, _choices, _names, formulas, patterns, split
 
 a, b = SYMBOLS = sympy.symbols("a b", positive=True)
 
@@ -256,3 +258,17 @@ def test_small_terms_and_simple_names_are_seen_through_noise() -> None:
     assert formula.free_symbols == {a, b} and {type(f) for f in formula.atoms(sympy.Function)} <= {sympy.sin, sympy.cos}
     assert float(sympy.diff(formula, b).subs({a: 1, b: 2})) == pytest.approx(0.1, abs=0.01)
     assert error == pytest.approx(0.03 / float(values.std()), rel=0.1)
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0, 1.5, 2.0, -3.0]), min_size=1, max_size=4), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_choices_come_in_the_order_of_their_sums(bits: list[list[float]]) -> None:
+    bits = [sorted(one) for one in bits]
+    every = itertools.product(*(range(len(one)) for one in bits))
+    assert list(_choices(bits)) == sorted(every, key=lambda places: sum(one[p] for one, p in zip(bits, places, strict=True)))
+
+
+def test_of_many_curves_the_best_choices_come_at_once() -> None:
+    assert list(_choices([[1.0], []])) == []
+    first = list(itertools.islice(_choices([[0.0, 1.0, 2.0, 3.0, 4.0]] * 30), 31))
+    assert first[0] == (0,) * 30 and {sum(places) for places in first[1:]} == {1}

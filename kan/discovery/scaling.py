@@ -1,0 +1,89 @@
+r"""Data of extreme size, in other units: their squares are beyond what floating-point numbers hold.
+
+Columns and labels are divided by powers of ten, ``x'_j = x_j / u_j`` and ``y' = y / v``, where their size asks for it; other data stay as
+they are. A law ``y' = f(x')`` is ``y = v f(x_1 / u_1, ..., x_n / u_n)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import sympy
+from torch import Tensor
+
+from kan.discovery.constants import complexity
+from kan.discovery.judge import Constant, Law
+from kan.discovery.observations import Observations
+
+__all__ = ["Scales", "scaled"]
+
+EXTREME = 1e50
+"""Largest size of a column, and inverse of the smallest, that is left as it is: sixth powers, which a law may have, stay finite."""
+FARTHEST = 300
+"""Largest exponent of a unit: its inverse must be a floating-point number, too."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Units.
+
+    Attributes:
+        x: of columns, by their symbols, but for those that stay as they are.
+        y: of the labels; 1 if they stay as they are.
+    """
+
+    x: dict[sympy.Symbol, float]
+    y: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether all data stay as they are."""
+        return not self.x and self.y == 1.0
+
+    def undone(self, law: Law) -> Law:
+        """A law with a formula for data in these units, in the units that they came in."""
+        if law.formula is None or self.plain:
+            return law
+        units = {symbol: symbol * sympy.Float(1 / unit, 17) for symbol, unit in self.x.items()}
+        constants = list(law.constants)
+        terms = []
+        for term in sympy.Add.make_args(law.formula):
+            terms.append(sympy.Float(self.y, 17) * term.xreplace(units) if self.y != 1.0 else term.xreplace(units))
+            before, after = (float(one.as_coeff_Mul()[0]) for one in (term, terms[-1]))
+            for n, (value, error) in enumerate(law.constants):
+                if abs(abs(value) - abs(before)) <= 1e-12 * abs(value):
+                    constants[n] = Constant(value * abs(after / before), error * abs(after / before))
+        formula = sympy.Add(*terms)
+        rmse, held_out, extrapolated = (self.y * error for error in (law.rmse, law.held_out, law.extrapolated))
+        return replace(
+            law, formula=formula, rmse=rmse, held_out=held_out, extrapolated=extrapolated, complexity=complexity(formula),
+            constants=tuple(constants),
+        )  # fmt: skip
+
+
+def scaled(given: Observations) -> tuple[Observations, Scales]:
+    """Data in units in which they are not extreme, and these units.
+
+    >>> from kan.discovery.observations import observations
+    >>> given, scales = scaled(observations([[1.0], [2.0], [3.0]], [1e170, 2e170, 3e170]))
+    >>> [round(label, 9) for label in given.y.flatten().tolist()], scales.y
+    ([1.0, 2.0, 3.0], 1e+170)
+    """
+    units, unit = [_unit(column) for column in given.x.unbind(1)], _unit(given.y)
+    if all(one == 1.0 for one in (*units, unit)):
+        return given, Scales({}, 1.0)
+    multiples = {
+        i: (other, factor / units[i] * (1.0 if other is None else units[other])) for i, (other, factor) in given.multiples.items()
+    }
+    new = replace(given, x=given.x / given.x.new_tensor(units), y=given.y / unit, multiples=multiples)
+    return new, Scales({symbol: one for symbol, one in zip(given.symbols, units, strict=True) if one != 1.0}, unit)
+
+
+def _unit(values: Tensor) -> float:
+    """A power of ten near the size of most values, if the largest is extreme, or else 1."""
+    largest = max(float(values.max()), -float(values.min()))
+    if largest == 0 or 1 / EXTREME < largest < EXTREME:
+        return 1.0
+    size = float(values[values != 0].abs().median())
+    return 10.0 ** max(-FARTHEST, min(FARTHEST, round(math.log10(size))))
