@@ -100,7 +100,7 @@ def parsed(formula: str, table: dict[str, Any], functions: Iterable[str] = (), f
             if node.func.id in named:
                 return sympy.Function(node.func.id)(*map(value, node.args))
             if (node.func.id in FUNCTIONS and len(node.args) == 1) or node.func.id in more:
-                return getattr(sympy, node.func.id)(value(node.args[0]))
+                return getattr(sympy, node.func.id)(*map(value, node.args))
         raise ValueError(
             f"{ast.unparse(node)!r} is no part of a formula; expected numbers, pi, + - * / **, the variables {', '.join(table)} and the "
             f"functions {', '.join([*FUNCTIONS, *named, *more])}."

@@ -29,7 +29,7 @@ def _joined(parts: st.SearchStrategy[sympy.Expr]) -> st.SearchStrategy[sympy.Exp
     pairs = st.tuples(parts, parts)
     return st.one_of(
         pairs.map(lambda p: p[0] + p[1]), pairs.map(lambda p: p[0] - p[1]), pairs.map(lambda p: p[0] * p[1]),
-        parts.map(lambda p: p**2), parts.map(sympy.sin), parts.map(sympy.exp), parts.map(lambda p: sympy.Max(p, X)), parts.map(sympy.erf),
+        parts.map(lambda p: p**2), parts.map(sympy.sin), parts.map(sympy.exp), pairs.map(lambda p: sympy.atan2(*p)), parts.map(sympy.erf),
     )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_what_sympy_writes_is_read_as_sympy_reads_it(expression: sympy.Expr) -> 
 
 def test_text_numbers_and_expressions() -> None:
     positive = sympy.Symbol("x", positive=True)
-    assert as_expression("2*x^2 + 1") == 2 * X**2 + 1
+    assert as_expression("2*x^2 + 1") == 2 * X**2 + 1 and as_expression("Max(x, y)") == sympy.Max(X, Y)
     assert as_expression(" x*pi", [positive]) == positive * sympy.pi
     assert as_expression(3) == 3 and as_expression(2.5) == sympy.Float(2.5) and as_expression(X) is X
     assert as_expression("E*x", [sympy.Symbol("E"), X]).free_symbols == {sympy.Symbol("E"), X}, "a variable may be called E"
