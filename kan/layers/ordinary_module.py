@@ -44,7 +44,7 @@ class OrdinaryModule(nn.Module):
 
     def _apply(self: T, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> T:
         with torch.inference_mode(False), torch.no_grad():
-            return super()._apply(fn, recurse)  # type: ignore[no-any-return,no-untyped-call]
+            return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         new = type(self).__new__(type(self))

@@ -43,7 +43,7 @@ class LastInput(OrdinaryModule):
 
         Raises:
             TypeError: if `x` is no tensor of floating-point numbers.
-            ValueError: if its shape is not ``(number of samples, number of inputs)``, if it is sparse, or if it or the model has no numbers.
+            ValueError: if its shape is not ``(number of samples, number of inputs)``, it is sparse, or it or the model has no numbers.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             what = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -58,7 +58,8 @@ class LastInput(OrdinaryModule):
         check_dense(x, "the input")
         if self.device.type == "meta":
             raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
-        return (x if torch.is_inference_mode_enabled() else ordinary(x)).to(self.dtype)
+        recorded = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()
+        return (x if recorded else ordinary(x)).to(self.dtype)
 
     def remember_input(self, x: Tensor | None) -> None:
         """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
