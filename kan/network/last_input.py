@@ -38,6 +38,11 @@ class LastInput(OrdinaryModule):
     def device(self) -> torch.device:
         """Where the parameters live."""
 
+    def check_numbers(self) -> None:
+        """Raise ``ValueError`` for a model on the meta device."""
+        if self.device.type == "meta":
+            raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the parameters' dtype.
 
@@ -56,8 +61,7 @@ class LastInput(OrdinaryModule):
                 f"got {tuple(x.shape)}."
             )
         check_dense(x, "the input")
-        if self.device.type == "meta":
-            raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
+        self.check_numbers()
         recorded = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()
         return (x if recorded else ordinary(x)).to(self.dtype)
 

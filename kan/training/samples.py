@@ -68,6 +68,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     network, (name, label) = wanted.network, names
     inputs, outputs = network.input_width, network.width_in[-1]
     whole = isinstance(x, Tensor) and not x.is_floating_point()
+    network.check_numbers()
     check_pairing(name, x, label, y)
     x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
     if x.dim() != 2 or x.shape[1] != inputs:

@@ -117,3 +117,5 @@ def test_inputs_without_numbers_of_their_own(module: nn.Module) -> None:
 def test_a_model_without_numbers(model: nn.Module) -> None:
     with pytest.raises(ValueError, match="the model is on the meta device"):
         copy.deepcopy(model).to("meta")(torch.ones(3, 2))
+    with pytest.raises(ValueError, match="the model is on the meta device"):
+        copy.deepcopy(model).to("meta").fit((torch.ones(3, 2), torch.ones(3, 1)), steps=1, progress=False)
