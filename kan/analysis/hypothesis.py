@@ -30,6 +30,7 @@ from kan.analysis.derivatives import batch_hessian, batch_jacobian
 from kan.analysis.misses import Miss, Misses
 from kan.analysis.probe import Group, Model, Probe
 from kan.errors import unknown_name
+from kan.formula_text import as_expression
 
 __all__ = [
     "batch_grad_normgrad",
@@ -293,7 +294,7 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
     Args:
         model, x: see the module.
         input_vars: sympy symbols of the columns of `x`.
-        symmetry_var: sympy expression of some of them.
+        symmetry_var: sympy expression of some of them, or its text, which is parsed and not executed.
 
     Returns:
         ``|cos|`` of the angle between both gradients within the variables of the expression, ``(B,)``. The share of samples with more than
@@ -305,12 +306,14 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
     import sympy
 
     probe = Probe(model, x)
-    symbols, expression = list(input_vars), sympy.sympify(symmetry_var)
+    symbols, expression = list(input_vars), as_expression(symmetry_var, list(input_vars))
     if len(symbols) != probe.size:
         raise ValueError(f"input_vars must have one symbol for each of the {probe.size} columns of x; got {len(symbols)}.")
     used = [i for i, symbol in enumerate(symbols) if symbol in expression.free_symbols]
     if not used or len(used) < len(expression.free_symbols):
         raise ValueError(f"symmetry_var must be an expression of some of the input_vars {symbols}; got {expression}.")
+    if expression.atoms(sympy.core.function.AppliedUndef):  # lambdify would write their names, which may be any text, into code
+        raise ValueError(f"symmetry_var must be made of functions that sympy knows; got {expression}.")
     slopes = sympy.lambdify(symbols, [sympy.diff(expression, symbols[i]) for i in used], modules="numpy")
     columns = x.detach().double().cpu().numpy().T
     with np.errstate(all="ignore"):  # samples outside of the expression's domain have no slope

@@ -221,13 +221,17 @@ def _reached(x: Tensor, knots: Tensor) -> Tensor:
 def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     """Index of the span plus 1, that is the number of knots at or below each point, ``(I, B)``."""
     count = knots.shape[1]
-    if count <= COUNTED and not x.is_cuda and not composed():
+    if composed():  # where one of the two has a batch of `vmap`, give the other one as well, or torch warns of strides
+        points = x.contiguous()
+        ordered, points = knots + torch.zeros_like(points).sum(1, keepdim=True), points + torch.zeros_like(knots[:, :1])
+        if torch.onnx.is_in_onnx_export():  # ONNX knows no search in a sorted list
+            position = (ordered[:, :, None] <= points[:, None]).long().sum(1)
+        else:
+            position = torch.searchsorted(ordered, points, right=True)
+    elif count <= COUNTED and not x.is_cuda:
         position = _reached(x, knots).sum(1).long()
     else:
-        points = x.contiguous()
-        if composed():  # where one of the two has a batch of `vmap`, give the other one as well, or torch warns of strides
-            knots, points = knots + torch.zeros_like(points).sum(1, keepdim=True), points + torch.zeros_like(knots[:, :1])
-        position = torch.searchsorted(knots, points, right=True)
+        position = torch.searchsorted(knots, x.contiguous(), right=True)
     if degree == 0:
         position = torch.where(x == knots[:, -1:], count - 1, position)
     return position

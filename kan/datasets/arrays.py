@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from kan.datasets.real_numbers import check_pairing, real_numbers
 
 __all__ = ["create_dataset_from_data"]
 
@@ -20,7 +24,7 @@ def create_dataset_from_data(
     """A random part of the samples for training, the rest for testing.
 
     Args:
-        inputs: ``(N, n)``, a tensor or an array.
+        inputs: ``(N, n)``, a tensor, an array or a frame.
         labels: ``(N, ...)``, likewise.
         train_ratio: ``int(N train_ratio)`` samples are for training.
         device: where the tensors go.
@@ -32,13 +36,15 @@ def create_dataset_from_data(
         arrays get torch's default one.
 
     Raises:
-        ValueError: if the numbers of samples differ, or no sample is left for one of the parts.
+        TypeError: for what does not hold real numbers.
+        ValueError: if entries are masked, the numbers of samples differ, or no sample is left for one of the parts.
 
     >>> data = create_dataset_from_data(torch.rand(10, 2), torch.rand(10, 1), seed=0)
     >>> len(data["train_input"]), len(data["test_input"])
     (8, 2)
     """
-    x, y = _tensor(inputs, device), _tensor(labels, device)
+    check_pairing("inputs", inputs, "labels", labels)
+    x, y = _tensor("inputs", inputs, device), _tensor("labels", labels, device)
     if x.dim() == 0 or y.dim() == 0 or len(x) != len(y):
         raise ValueError(f"inputs and labels must have one row per sample each; got the shapes {tuple(x.shape)} and {tuple(y.shape)}.")
     count = len(x)
@@ -56,8 +62,6 @@ def create_dataset_from_data(
     return {f"{part}_{kind}": values[ids] for kind, values in (("input", x), ("label", y)) for part, ids in parts.items()}
 
 
-def _tensor(values: Tensor | ArrayLike, device: torch.device | str) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach().to(device)
-    array = np.asarray(values)
-    return torch.tensor(array, dtype=torch.get_default_dtype() if np.issubdtype(array.dtype, np.floating) else None, device=device)
+def _tensor(name: str, values: Any, device: torch.device | str) -> Tensor:
+    found = real_numbers(name, values).to(device)
+    return found.to(torch.get_default_dtype()) if found.is_floating_point() and not isinstance(values, Tensor) else found

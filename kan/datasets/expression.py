@@ -1,85 +1,27 @@
 """Formulas as text, as sympy expressions and as functions of a tensor: each is made from the one before, so that they cannot differ.
 
-Formulas are read by a parser that knows numbers, the variables, four operations, powers and the functions of `FUNCTIONS`, and nothing
-else: nothing of the text is executed.
+Text is read by `kan.formula_text`.
 """
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kan.formula_text import FUNCTIONS, parsed, symbol_table
+
 if TYPE_CHECKING:
     import sympy
 
 __all__ = ["FUNCTIONS", "TorchFormula", "parsed", "symbol_table"]
 
-FUNCTIONS = (
-    "Abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "log", "sign", "sin", "sinh", "sqrt", "tan", "tanh",
-)  # fmt: skip
-"""Functions that formulas may use, by sympy's names."""
-
-OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow,
-}  # fmt: skip
-
 TORCH_NAMES = {"Abs": "abs", "Pow": "pow"}
 """What torch calls otherwise than sympy."""
-
-
-def symbol_table(variables: Iterable[str]) -> dict[str, sympy.Symbol]:
-    """The symbols by the names that formulas use; ``lambda_`` stands for ``lambda``, which is a word of Python.
-
-    >>> symbol_table(["x", "lambda_"])
-    {'x': x, 'lambda_': lambda}
-    """
-    import sympy
-
-    return {variable: sympy.Symbol(variable.removesuffix("_")) for variable in variables}
-
-
-def parsed(formula: str, table: dict[str, sympy.Symbol], functions: Iterable[str] = ()) -> sympy.Expr:
-    """A formula as a sympy expression.
-
-    Args:
-        formula: numbers, ``pi``, the names of `table`, ``+ - * / **`` and functions.
-        table: symbols by name.
-        functions: names of functions that sympy need not know, beside those of `FUNCTIONS`.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    import sympy
-
-    named = tuple(functions)
-
-    def value(node: ast.expr) -> Any:
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-            return sympy.sympify(node.value)
-        if isinstance(node, ast.Name) and (node.id in table or node.id == "pi"):
-            return table.get(node.id, sympy.pi)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -value(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-            return OPERATIONS[type(node.op)](value(node.left), value(node.right))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            if node.func.id in named:
-                return sympy.Function(node.func.id)(*map(value, node.args))
-            if node.func.id in FUNCTIONS and len(node.args) == 1:
-                return getattr(sympy, node.func.id)(value(node.args[0]))
-        raise ValueError(
-            f"{ast.unparse(node)!r} is no part of a formula; expected numbers, pi, + - * / **, the variables {', '.join(table)} and the "
-            f"functions {', '.join([*FUNCTIONS, *named])}."
-        )
-
-    return value(ast.parse(formula.strip(), mode="eval").body)
 
 
 @dataclass(frozen=True)

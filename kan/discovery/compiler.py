@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from kan.discovery.formula_nodes import Edge, Node, Subnode, laid_out
+from kan.formula_text import as_expression
 from kan.network.network import Network
 from kan.symbolic.library import SYMBOLIC_LIB
 
@@ -116,7 +117,7 @@ def _checked(expr: Any, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
     import sympy
 
     if isinstance(expr, (int, float)) and not isinstance(expr, bool):
-        expr = sympy.sympify(expr)
+        expr = as_expression(expr)
     if not isinstance(expr, sympy.Expr):
         raise TypeError(f"expr must be one sympy expression, such as sympy.sin(x) + y**2; got {type(expr).__name__}.")
     unknown = sorted(map(str, expr.free_symbols - set(variables)))

@@ -31,6 +31,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from kan.formula_text import as_expression
 from kan.symbolic.evaluation import evaluator
 
 __all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants", "is_finite", "snap_constants"]
@@ -312,7 +313,7 @@ def _parted(formula: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]
             return symbol
         return node.func(*map(part, node.args)) if node.args else node
 
-    return part(sympy.sympify(formula)), constants
+    return part(as_expression(formula)), constants
 
 
 # Freedoms and exact numbers

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import Fitted, complexity, fit_constants, is_finite
+from kan.formula_text import as_expression
 from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["EXACT", "PROMISING", "Batch", "Curve", "Judge", "drawn"]
@@ -154,7 +155,7 @@ class Judge:
                 numbers = [0, 1, -1] + ([sympy.Rational(round(2 * value), 2)] if symbol in powers and abs(value) < 50 else [])
                 number = next((n for n in numbers if abs(value - float(n)) <= width), None)
                 if number is not None:
-                    near[symbol] = sympy.sympify(number)
+                    near[symbol] = as_expression(number)
             trials = [near] if len(near) > 1 else []
             for trial in [*trials, *({symbol: number} for symbol, number in near.items())]:
                 new = self._with(fit, trial)

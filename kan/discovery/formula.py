@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kan.discovery.edge_spline import EdgeSpline
 from kan.errors import unknown_name
+from kan.formula_text import as_expression
 from kan.network.network import Network
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def symbolic_formula(
     if normalizer is None and network.normalizer is not None:
         normalizer = [network.used(part) for part in network.normalizer]
     output_normalizer = network.output_normalizer if output_normalizer is None else output_normalizer
-    inputs = [sympy.Symbol(name) if isinstance(name, str) else sympy.sympify(name) for name in var]
+    inputs = [sympy.Symbol(name) if isinstance(name, str) else as_expression(name) for name in var]
     _check_length("var", inputs, network.width_in[0])
     nodes = [list(inputs)]
     if normalizer is not None:
@@ -235,6 +236,8 @@ def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     number that vanishes would leave the formula infinite or undefined, as in ``log(1e-9 x)``, such numbers keep `n_digit` significant
     digits instead, at least one. A formula may lose its meaning all the same: of ``sin(1e-9 x)`` nothing is left.
 
+    Text is taken as the formula that it writes; nothing of it is executed.
+
     >>> import sympy
     >>> x = sympy.Symbol("x")
     >>> ex_round(3.14159 * sympy.sin(x) + 1e-9, 2)
@@ -245,7 +248,7 @@ def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     import sympy
 
     infinite = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
-    ex1 = sympy.sympify(ex1)
+    ex1 = as_expression(ex1)
     rounded = _rounded(ex1, lambda number: round(number, n_digit))
     if rounded.has(*infinite) and not ex1.has(*infinite):
         significant = max(n_digit, 1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.datasets.real_numbers import check_pairing
 from kan.discovery.discover import Discovery, discover
 from kan.discovery.observations import column_names, real_numbers
 from kan.network.network import Network
@@ -42,6 +43,7 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
         raise ValueError(f"the model has {outputs} outputs, and a law is for one: choose with output=0 ... output={outputs - 1}.")
     if output is not None and (not isinstance(output, Integral) or isinstance(output, bool) or not 0 <= output < outputs):
         raise ValueError(f"output must be an integer from 0 to {outputs - 1}; got {output!r}.")
+    check_pairing("X", X, "y", y)
     x = real_numbers("X", network.remembered_input() if X is None else X)
     network.checked_input(x)
     labels = _values(network, x) if y is None else real_numbers("y", y)

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 import sympy
 import torch
 from torch import Tensor
+
+from kan.datasets.real_numbers import check_pairing
+from kan.datasets.real_numbers import real_numbers as taken
 
 __all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
 
@@ -75,11 +77,12 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
 
     Raises:
         TypeError: for what are no real numbers.
-        ValueError: for data that do not match or are not finite, constant labels, too few samples, or unusable names.
+        ValueError: for data that do not match, are masked or are not finite, constant labels, too few samples, or unusable names.
 
     >>> observations([[n, n * n] for n in range(20)], range(20), ["a", "b"]).symbols
     (a, b)
     """
+    check_pairing("X", X, "y", y)
     x, labels = real_numbers("X", X), real_numbers("y", y)
     if x.dim() == 1 and len(x) == labels.numel():
         raise ValueError(f"X must have the shape (N, n); got {tuple(x.shape)}. For one variable write X[:, None] (X.to_frame() in pandas).")
@@ -128,22 +131,11 @@ def _is_number(value: Any) -> bool:
 
 
 def real_numbers(name: str, value: Any) -> Tensor:
-    """`value`, which messages call `name`, in double precision; ``TypeError`` for what does not hold real numbers."""
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            raise TypeError(f"{name} must hold real numbers; got complex ones.")
-        return value.detach().cpu().double()
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind == "c":
-            raise TypeError(f"{name} must hold real numbers; got complex ones.")
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"{name} must hold real numbers; got {array.dtype}.")
-        return torch.from_numpy(np.array(array, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        if str(error).startswith(f"{name} must hold"):
-            raise
-        raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
+    """`value`, which messages call `name`, in double precision; errors as of `kan.datasets.real_numbers`."""
+    found = taken(name, value)
+    if found.is_complex():
+        raise TypeError(f"{name} must hold real numbers; got complex ones.")
+    return found.cpu().double()
 
 
 def column_names(X: Any) -> list[str] | None:

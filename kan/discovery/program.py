@@ -22,6 +22,7 @@ from torch import Tensor
 
 from kan.discovery.compiler import REWRITTEN, rewrites
 from kan.errors import unknown_name
+from kan.formula_text import as_expression
 from kan.symbolic.library import SYMBOLIC_LIB
 
 if TYPE_CHECKING:
@@ -177,18 +178,14 @@ class _Builder:
         return len(self.steps) - 1
 
     def number(self, value: Any) -> int:
-        import sympy
-
-        value = sympy.sympify(value)
+        value = as_expression(value)
         if value not in self.known:
             self.known[value] = self.step("number", value=value)
         return self.known[value]
 
     def index(self, expression: Any) -> int:
         """The step that computes an expression."""
-        import sympy
-
-        expression = sympy.sympify(expression)
+        expression = as_expression(expression, self.variables)
         if expression not in self.known:
             self.known[expression] = self.made(expression)
         return self.known[expression]

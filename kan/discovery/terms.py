@@ -27,6 +27,7 @@ from kan.discovery.curves import curves as laws_of
 from kan.discovery.ridge import Array, Mask, Stop, affordable, curve_bases, held_out, wide_columns
 from kan.discovery.stages import CHANGES, Change
 from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
+from kan.formula_text import as_expression
 
 __all__ = ["Curves", "Terms", "formulas", "patterns", "split"]
 
@@ -394,7 +395,7 @@ def _names(
         for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=3 * floor, stop=stop)[:2]:
             bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
             offset = float(law.formula.as_independent(symbol, as_Add=True)[0])
-            found.append((bits, len(found), partial(sympy.sympify, law.formula), sign * offset))
+            found.append((bits, len(found), partial(as_expression, law.formula), sign * offset))
     found.sort(key=lambda one: one[:2])
     return [(bits, write()) for bits, _, write, _ in found[:NAMED]], sign * found[0][3] if found else 0.0
 

@@ -10,11 +10,23 @@ from torch import Tensor
 
 from kan.bases.base import Basis
 
-__all__ = ["check_dtype", "check_margin", "check_samples", "warn_of_kept_grids"]
+__all__ = ["check_dense", "check_dtype", "check_margin", "check_samples", "warn_of_kept_grids"]
+
+
+def check_dense(x: Tensor, name: str = "the input") -> None:
+    """Raise ``ValueError`` unless `x` is a dense tensor that holds numbers."""
+    if x.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor; got {x.layout}. Convert it with .to_dense().")
+    if x.is_meta:
+        raise ValueError(f"{name} is on the meta device, which has shapes but no numbers: move it, and the model, to another device.")
 
 
 def check_dtype(x: Tensor, own: torch.dtype) -> None:
-    """Raise ``TypeError`` unless `x` has the dtype `own` of a layer's parameters, or autocast makes one of the two the other."""
+    """Raise ``TypeError`` unless `x` has the dtype `own` of a layer's parameters, or autocast makes one of the two the other.
+
+    It must be dense, too, as `check_dense` says.
+    """
+    check_dense(x)
     # Autocast converts between the floating-point formats of up to four bytes a number.
     casts = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and torch.float64 not in (x.dtype, own)
     if x.dtype != own and not casts:

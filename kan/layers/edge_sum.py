@@ -54,8 +54,9 @@ def edge_sum(
         basis: of the ``n`` functions.
         prepared: from `basis`.
     """
-    little = 2 * x.numel() * spline_weight.shape[2] + spline_weight.numel() <= KEPT
-    if isinstance(prepared, SplineTable) and not little and x.dtype in (torch.float32, torch.float64) and not composed() and not _casts(x):
+    # Sizes come last: where torch is tracing, the number of rows is not known, and to compare it would fix a bound of it.
+    plain = not composed() and not _casts(x) and x.dtype in (torch.float32, torch.float64)
+    if isinstance(prepared, SplineTable) and plain and 2 * x.numel() * spline_weight.shape[2] + spline_weight.numel() > KEPT:
         y: Tensor = _SplineSum.apply(x, spline_weight, spline_scaler, prepared)
     else:
         y = _composed_sum(basis_values(x, basis, prepared), spline_weight, spline_scaler)

@@ -34,7 +34,7 @@ def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Ten
 def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
     """``w`` ``(I, n+1, O)`` from `coef` ``(I, O, n)`` and the scales and the mask ``(I, O)``."""
     if composed():
-        return torch.cat([(mask * scale_base)[:, None], coef.mT * (mask * scale_sp)[:, None]], dim=1)
+        return torch.cat([(mask * scale_base)[:, None], coef.transpose(1, 2) * (mask * scale_sp)[:, None]], dim=1)
     weight: Tensor = _EdgeWeight.apply(coef, scale_base, scale_sp, mask)
     return weight
 

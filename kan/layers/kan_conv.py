@@ -43,6 +43,7 @@ from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values
 from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
+from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 
 __all__ = ["KANConv1d", "KANConv2d", "KANConv3d"]
@@ -53,7 +54,7 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replic
 CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-class _KANConv(nn.Module):
+class _KANConv(OrdinaryModule):
     """The layer in any number of dimensions; `axes` says how many."""
 
     axes: ClassVar[int]

@@ -34,15 +34,16 @@ from kan.bases.knots import (
 )
 from kan.bases.projection import evaluate, interpolate, least_squares
 from kan.layers.arguments import interval
-from kan.layers.checks import check_samples
+from kan.layers.checks import check_dense, check_samples
 from kan.layers.features import edge_weight, feature_rows
+from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
 
 
-class KANLayer(nn.Module):
+class KANLayer(OrdinaryModule):
     """Layer of ``in_dim * out_dim`` learnable edge functions.
 
     Args:
@@ -184,6 +185,7 @@ class KANLayer(nn.Module):
             ``(y, preacts, postacts, postspline)``: `y` ``(B, O)``; the others ``(B, O, I)``: the edge's input ``x_i``, its output
             ``phi_ij(x_i)`` and its bare spline before scale and mask.
         """
+        check_dense(x)
         features = self.features(x)
         postacts = torch.einsum("bin,ino->boi", features, self.weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)

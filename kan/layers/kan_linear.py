@@ -24,12 +24,13 @@ from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values, edge_sum
 from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
+from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 
 __all__ = ["KANLinear", "KANStack"]
 
 
-class KANLinear(nn.Module):
+class KANLinear(OrdinaryModule):
     """``in_features * out_features`` learnable functions of one variable, summed over the inputs; see the module.
 
     Args:

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.layers.checks import check_dense
+from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
@@ -46,7 +48,7 @@ class SymbolicEdges(NamedTuple):
         return edges_first.index_put((self.outputs, self.inputs), self.values.t(), accumulate=True).permute(2, 0, 1)
 
 
-class SymbolicLayer(nn.Module):
+class SymbolicLayer(OrdinaryModule):
     """Layer of ``in_dim * out_dim`` edges ``c f(a x + b) + d``; all start as the zero function, masked.
 
     Args:
@@ -244,6 +246,7 @@ class SymbolicLayer(nn.Module):
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
         """Output ``(B, out)`` and edge activations ``(B, out, in)``."""
+        check_dense(x)
         postacts = x.new_zeros(x.shape[0], self.out_dim, self.in_dim)
         edges = self.edges(x, singularity_avoiding, y_th)
         if edges is not None:

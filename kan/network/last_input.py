@@ -6,12 +6,15 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from kan.layers.checks import check_dense
+from kan.layers.ordinary_module import OrdinaryModule, ordinary
 
 __all__ = ["LastInput"]
 
 
-class LastInput(nn.Module):
+class LastInput(OrdinaryModule):
     """A module that checks its input and keeps a reference to the last one.
 
     Attributes:
@@ -30,12 +33,22 @@ class LastInput(nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+
+    def check_numbers(self) -> None:
+        """Raise ``ValueError`` for a model on the meta device."""
+        if self.device.type == "meta":
+            raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the parameters' dtype.
 
         Raises:
             TypeError: if `x` is no tensor of floating-point numbers.
-            ValueError: if its shape is not ``(number of samples, number of inputs)``.
+            ValueError: if its shape is not ``(number of samples, number of inputs)``, it is sparse, or it or the model has no numbers.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             what = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -47,7 +60,10 @@ class LastInput(nn.Module):
                 f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
                 f"got {tuple(x.shape)}."
             )
-        return x.to(self.dtype)
+        check_dense(x, "the input")
+        self.check_numbers()
+        recorded = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()
+        return (x if recorded else ordinary(x)).to(self.dtype)
 
     def remember_input(self, x: Tensor | None) -> None:
         """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
@@ -62,6 +78,7 @@ class LastInput(nn.Module):
         """
         if self.last_input is None:
             raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+        self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
 
     def __getstate__(self) -> dict[str, Any]:

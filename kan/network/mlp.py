@@ -90,7 +90,8 @@ class Perceptron(LastInput):
         self.save_act, self.seed = save_act, seed
         generator = torch.Generator().manual_seed(int(seed))
         # torch's own initialisation, with draws of our own.
-        self.linears = nn.ModuleList([nn.utils.skip_init(nn.Linear, n, m) for n, m in zip(self.width, self.width[1:], strict=False)])
+        with torch.inference_mode(False):  # see OrdinaryModule
+            self.linears = nn.ModuleList([nn.utils.skip_init(nn.Linear, n, m) for n, m in zip(self.width, self.width[1:], strict=False)])
         for linear, n in zip(self.linear_layers, self.width, strict=False):
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5, generator=generator)
             nn.init.uniform_(linear.bias, -(n**-0.5), n**-0.5, generator=generator)

@@ -20,7 +20,7 @@ def augment_input(orig_vars: Sequence[Any], aux_vars: Sequence[Any], x: Data) ->
 
     Args:
         orig_vars: the ``n`` symbols of the columns.
-        aux_vars: ``m`` sympy expressions of these symbols.
+        aux_vars: ``m`` sympy expressions of these symbols, or formulas as text, which are parsed and not executed.
         x: ``(N, n)``, or a data set whose ``train_input`` and ``test_input`` are replaced in place.
 
     Returns:

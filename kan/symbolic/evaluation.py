@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
+from kan.formula_text import as_expression
 from kan.symbolic.library import SYMBOLIC_LIB
 
 __all__ = ["evaluate_expression", "evaluator"]
@@ -33,7 +34,7 @@ def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Ten
     """The value of a sympy expression.
 
     Args:
-        expression: made of sums, products, powers, the functions of `FUNCTIONS`, and those registered by ``add_symbolic``.
+        expression: made of sums, products, powers, the functions of `FUNCTIONS`, and those registered by ``add_symbolic``; or its text.
         values: of the symbols; tensors of one shape.
         like: a tensor whose dtype and device constants get.
 
@@ -101,7 +102,7 @@ def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tens
             raise unknown_name(f"function in {expression}:", name, FUNCTIONS)
         return applied(FUNCTIONS[name], parts)
 
-    return observed(sympy.sympify(expression))
+    return observed(as_expression(expression, symbols))
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

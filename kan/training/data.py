@@ -1,6 +1,6 @@
 """The data of a fit, checked before the first step.
 
-What a dataset may be, with arrays standing for tensors, numpy arrays and pandas frames:
+What a dataset may be, with arrays standing for tensors, numpy arrays, and frames of pandas or polars:
 
 - a dictionary with ``train_input`` and ``train_label``, and perhaps ``test_input`` and ``test_label``: arrays;
 - a pair ``(X, y)`` of arrays;
@@ -15,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from kan.datasets.real_numbers import is_array, is_frame, labels_of
 from kan.network.network import Network
 from kan.training.loaders import Loader
-from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight, is_array
+from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight
 
 __all__ = ["Data", "check_dataset", "name_columns_"]
 
@@ -106,9 +105,9 @@ def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> No
         return
     arrays: dict[str, Any] = {"in_vars": x, "out_vars": y} if labels_too else {"in_vars": x}
     for label, array in arrays.items():
-        if getattr(network, label) is None and is_array(array) and not isinstance(array, (Tensor, np.ndarray)):
+        if getattr(network, label) is None and is_frame(array):
             with suppress(TypeError, ValueError):  # of names that make no labels, as the numbers of a frame without names
-                network.set_labels(**{label: [array.name] if array.ndim == 1 else list(array.columns)})
+                network.set_labels(**{label: labels_of(array)})
 
 
 def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Samples | None]:

@@ -29,6 +29,7 @@ from kan.training.objective import Penalty
 from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
 from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
+from kan.training.processes import warn_of_other_processes
 from kan.training.resume import load_state, state_of
 from kan.training.samples import Model
 from kan.training.stopping import Stopping
@@ -164,6 +165,7 @@ def fit(
     diagnose = partial(where_not_finite, network, **evaluation)
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
 
+    warn_of_other_processes("fit", stacklevel=3)
     if isinstance(network, Network):
         name_columns_(network, dataset, labels_too=pred_fn is None)
     network.remember_input(batches.seen())

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.training.samples import Samples, Wanted, checked_samples, is_array
+from kan.datasets.real_numbers import check_dense, is_array
+from kan.training.samples import Samples, Wanted, checked_samples
 
 __all__ = ["Loader"]
 
@@ -93,5 +94,8 @@ class Loader:
             inside = f" of {', '.join(type(value).__name__ for value in batch)}" if isinstance(batch, (tuple, list)) else ""
             raise TypeError(f"{name} must be a pair (x, y) of tensors or arrays; got {type(batch).__name__}{inside}.")
         device = self.wanted.network.device
+        for which, value in zip("xy", batch, strict=True):
+            if isinstance(value, Tensor):
+                check_dense(f"{which} in {name}", value)  # before it is moved, which one without numbers cannot be
         x, y = (value.to(device) if isinstance(value, Tensor) else value for value in batch)
         return checked_samples(self.wanted, (f"x in {name}", f"y in {name}"), x, y)

@@ -17,16 +17,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kan.datasets.real_numbers import is_array, real_numbers
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
+from kan.training.processes import warn_of_other_processes
 from kan.training.snapshot import restore_, round_into_, snapshot
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
@@ -71,7 +74,7 @@ def fit_residuals(
         residual_fn: ``residual_fn(u, x)`` with the network as a function `u` and points `x` that require gradients returns residuals
             ``(B,)`` or ``(B, C)``; the residuals of a point depend on that point alone, and `u` is called with as many points as `x` has.
             Or several such functions.
-        points: ``(B, inputs)``, or as many tensors as there are functions.
+        points: ``(B, inputs)``, a tensor, array or frame, or as many of them as there are functions.
         steps: Levenberg-Marquardt steps, for every one of `grids`.
         weights: how much each term counts; 1 each when not given.
         grids: numbers of grid intervals, one after another, by knot insertion (`kan.surgery.insertion`); as many as there are, when not
@@ -106,6 +109,7 @@ def fit_residuals(
     value = _Residuals(exact, terms, Columns(exact, trainable_parameters(exact))).value()
     if not math.isfinite(value):
         raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
+    warn_of_other_processes("fit_residuals", stacklevel=3)
     history, begun, number = [math.sqrt(value)], time.monotonic(), 0
     saved: list[Tensor] | None = None  # how the network was before a step that is not complete
     try:
@@ -153,7 +157,7 @@ def _terms(
 ) -> list[Term]:
     """The terms, checked."""
     several = [functions] if callable(functions) else list(functions)
-    places = [points] if isinstance(points, Tensor) else list(points)
+    places = [_points(network, place) for place in ([points] if is_array(points) else points)]
     shares = [1.0] * len(several) if weights is None else [float(weight) for weight in weights]
     if not several or not len(several) == len(places) == len(shares):
         raise ValueError(
@@ -168,6 +172,12 @@ def _terms(
         if not len(place) or not bool(torch.isfinite(place).all()):
             raise ValueError("points must be finite, and at least one per residual function.")
     return [Term(*parts) for parts in zip(several, (place.detach() for place in places), shares, strict=True)]
+
+
+def _points(network: Network, points: Any) -> Tensor:
+    """Tensors as they are; the numbers of arrays and frames in the network's dtype, where it is."""
+    found = real_numbers("points", points)
+    return found if isinstance(points, Tensor) else found.to(network.device, network.dtype)
 
 
 class _Residuals:

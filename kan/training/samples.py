@@ -1,22 +1,21 @@
 """Samples: inputs ``(N, n)``, labels ``(N, ...)`` and perhaps weights ``(N,)``, as tensors that fit a network.
 
-They may come as tensors, numpy arrays or pandas frames. pandas is looked at only where the caller has imported it.
+They may come as tensors, numpy arrays, or frames of pandas or polars, see `kan.datasets.real_numbers`.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from kan.datasets.real_numbers import check_pairing, is_array, is_frame, real_numbers
 from kan.network.mlp import Perceptron
 from kan.network.network import Network
 
-__all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight", "is_array"]
+__all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight"]
 
 Model: TypeAlias = Network | Perceptron
 """What can be trained."""
@@ -54,11 +53,6 @@ class Wanted:
     floating: bool
 
 
-def is_array(value: object) -> bool:
-    """Whether `value` is a tensor, a numpy array, or a frame or series of pandas."""
-    return isinstance(value, (Tensor, np.ndarray, *_pandas_types()))
-
-
 def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> Samples:
     """`x` and `y` as tensors in the network's dtype, after checking them.
 
@@ -74,6 +68,8 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     network, (name, label) = wanted.network, names
     inputs, outputs = network.input_width, network.width_in[-1]
     whole = isinstance(x, Tensor) and not x.is_floating_point()
+    network.check_numbers()
+    check_pairing(name, x, label, y)
     x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
     if x.dim() != 2 or x.shape[1] != inputs:
         raise ValueError(
@@ -81,9 +77,6 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         )
     if x.shape[0] == 0:
         raise ValueError(f"{name} has no samples.")
-    for which, values in ((name, x), (label, y)):
-        if values.layout != torch.strided:
-            raise ValueError(f"{which} must be a dense tensor; got {values.layout}. Convert it with .to_dense().")
     if y.is_complex():
         raise ValueError(f"{label} must hold real numbers; got {y.dtype}. Make columns of its parts.")
     if whole or x.is_complex():
@@ -129,40 +122,19 @@ def checked_weight(network: Model, weight: Any, count: int, whose: str = "traini
     return values
 
 
-def _pandas_types() -> tuple[type, ...]:
-    pandas = sys.modules.get("pandas")
-    return () if pandas is None else (pandas.DataFrame, pandas.Series)
-
-
 def _as_tensor(network: Model, name: str, value: Any, column: bool = False) -> Tensor:
     """`value` as a tensor; arrays go to the network's device, their integers stay.
 
     Args:
         network: that it is for.
         name: of `value`, in messages.
-        value: tensor, array, or frame.
-        column: make a column ``(N, 1)`` of a series of pandas.
+        value: tensor, array, frame or series.
+        column: make a column ``(N, 1)`` of a series.
     """
-    if isinstance(value, Tensor):
-        return value.detach()
     if not is_array(value):
         raise TypeError(f"{name} must be a torch tensor, numpy array or pandas frame; got {type(value).__name__}. "
                         f"Convert it with torch.as_tensor.")  # fmt: skip
-    if not isinstance(value, np.ndarray):
-        value = _from_pandas(name, value)
-        value = value[:, None] if column and value.ndim == 1 else value
-    if value.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold numbers; got an array of {value.dtype}.")
-    return torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("=")))).to(network.device)
-
-
-def _from_pandas(name: str, frame: Any) -> np.ndarray:
-    """The numbers of a frame or series; missing ones are NaN."""
-    types = sys.modules["pandas"].api.types
-    columns = {str(frame.name): frame.dtype} if frame.ndim == 1 else {str(key): kind for key, kind in frame.dtypes.items()}
-    others = {key: str(kind) for key, kind in columns.items() if not types.is_numeric_dtype(kind) or types.is_complex_dtype(kind)}
-    if others:
-        raise TypeError(f"{name} must hold numbers; the columns {others} do not. Encode or drop them.")
-    whole = all(types.is_integer_dtype(kind) for kind in columns.values()) and not bool(np.any(frame.isna()))
-    values: np.ndarray = frame.to_numpy(dtype=np.int64) if whole else frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    return values
+    found = real_numbers(name, value, "must hold numbers; got an array of {}")
+    if isinstance(value, Tensor):
+        return found
+    return (found[:, None] if column and is_frame(value) and found.dim() == 1 else found).to(network.device)

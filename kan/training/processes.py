@@ -1,0 +1,22 @@
+"""Several processes that torch.distributed has made a group of."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+__all__ = ["warn_of_other_processes"]
+
+
+def warn_of_other_processes(what: str, stacklevel: int) -> None:
+    """Warn that `what` knows nothing of the other processes of a group, if there are any; `stacklevel` counts from its caller."""
+    group = torch.distributed
+    if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
+        warnings.warn(
+            f"this is one of {group.get_world_size()} processes of torch.distributed, and {what} trains a model of its own in each, which "
+            f"become different ones where the data are: nothing is averaged. Call it in one process with all data, or write the training "
+            f"loop with torch.nn.parallel.DistributedDataParallel.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
