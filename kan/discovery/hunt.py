@@ -133,6 +133,9 @@ class Hunt:
 
     def run(self) -> None:
         """Go on until a law settles the search, one explains the data as well as polynomials or curves do, or the time is up."""
+        if not self.root.symbols or bool((self.root.y == self.root.y[0]).all()):
+            self.add(self.judge.law(self.root.back(sympy.Float(float(self.root.y.mean()), 17)), math.inf), self.root.name)
+            return
         stages = reduced(self.root, self.known, self.late)
         floors = {stage: stage.floor(self.root, self.late) for stage in (*stages, self.root)}
         floor = min(error for error, _ in floors.values())

@@ -1,5 +1,8 @@
 """The steps of the search, on data whose law is known."""
 
+import itertools
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,13 +21,18 @@ from kan.symbolic.evaluation import evaluate_expression
 TASKS = {problem.name: problem for problem in problems("kan27")}
 
 
-def hunt(x: Tensor, y: Tensor, noise: float | None = None, whole: bool = False, late: bool = False) -> Hunt:
+def hunt(x: Tensor, y: Tensor, noise: float | None = None, whole: bool = False, late: bool = False, looks: float = math.inf) -> Hunt:
     """Not whole: without networks and the steps after them, which would find some laws late."""
     held = torch.arange(len(x)) % 5 == 2
     root = Stage(x[~held], y[~held], x[held], y[held], symbols_of("x", x), lambda e: e)
     names = {symbol: sympy.Symbol(f"x_{i}") for i, symbol in enumerate(root.symbols, start=1)}
-    judge = Judge(root, (root.held_x, root.held_y), names, float(y.square().mean().sqrt()), noise, lambda: late)
-    return Hunt(root, judge, None, 0, lambda: late, lambda: 1e3, lambda step, best: None, whole=whole)
+    count = itertools.count()
+
+    def is_late() -> bool:
+        return late or next(count) > looks
+
+    judge = Judge(root, (root.held_x, root.held_y), names, float(y.square().mean().sqrt()), noise, is_late)
+    return Hunt(root, judge, None, 0, is_late, lambda: 1e3, lambda step, best: None, whole=whole)
 
 
 def best_in_noise(task: str, noise: float) -> tuple[Hunt, Law]:
@@ -83,3 +91,24 @@ def test_noise_that_is_told_is_the_noise_but_not_that_of_a_part() -> None:
         one.run()
         several.append(one.noise * float(one.root.y.std()))
     assert several[0] == pytest.approx(0.5) and several[1] == several[2] != pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("columns", [0, 2])
+def test_of_labels_that_nothing_tells_about_the_mean_is_found(columns: int) -> None:
+    x = torch.rand(30, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.full((30, 1), 2.5, dtype=torch.float64)
+    y[2] += 0.0 if columns else 1.0  # a row that is held out, where there is no column
+    found = hunt(x, y)
+    found.run()
+    assert [law.formula for law in found.laws] == [sympy.Rational(5, 2)]
+
+
+@pytest.mark.parametrize("count", [3, 5, 30])
+def test_without_samples_that_are_held_out_nothing_fails(count: int) -> None:
+    x = torch.rand(count, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = (x[:, 0] * torch.sin(x[:, 1]))[:, None]
+    found = hunt(x, y, whole=True, looks=60)
+    found.root = replace(found.root, x=x, y=y, held_x=x[:0], held_y=y[:0])
+    found.judge = replace(found.judge, root=found.root)
+    found.run()
+    assert all(law.formula is not None for law in found.laws)
