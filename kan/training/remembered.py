@@ -1,0 +1,66 @@
+"""What a network remembers of a fit: its loss, to be evaluated again once the network has been changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kan.network.fit_loss import FitLoss
+from kan.network.network import Network
+from kan.training.measure import Measure
+from kan.training.objectives import AnyObjective
+from kan.training.prediction import PredictionObjective
+from kan.training.samples import Samples
+
+__all__ = ["TrainingLoss"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingLoss(FitLoss):
+    """The loss of `fit`.
+
+    Attributes:
+        x, outputs, penalised: see `FitLoss`.
+        y, weight: labels and weights of the samples, see `Samples`.
+        objective_of: the objective without penalty, for a network.
+        squares: whether the loss is the mean squared error, of which `fit` reports the root.
+    """
+
+    y: Tensor
+    weight: Tensor | None
+    objective_of: Callable[[Network], AnyObjective]
+    squares: bool
+
+    @classmethod
+    def of(
+        cls, network: Network, samples: Samples, objective_of: Callable[[Network], AnyObjective], squares: bool, penalised: bool
+    ) -> TrainingLoss:
+        """On `samples` that `network` was fitted to."""
+        return cls(samples.x, network.width_in[-1], penalised, samples.y, samples.weight, objective_of, squares)
+
+    @torch.no_grad()
+    def __call__(self, network: Network) -> float:
+        """The loss of `network`."""
+        objective = self.objective_of(network)
+        seen = network.last_input  # which a prediction of the user's may change
+        output = Measure(objective, None, None, float, {}).predicted(self.x.to(network.device, network.dtype))
+        network.last_input = seen
+        return float(objective.loss(output, *self._labels(network, slice(None))))
+
+    def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:
+        """The loss of an output; None where the fit had a prediction of another kind."""
+        objective = self.objective_of(network)
+        return None if isinstance(objective, PredictionObjective) else objective.loss(output, *self._labels(network, rows))
+
+    def shown(self, loss: float) -> float:
+        """The root of a mean squared error, other losses as they are."""
+        return math.sqrt(loss) if self.squares else loss
+
+    def _labels(self, network: Network, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """Labels and weights of some samples where `network` is, in its dtype; classes stay integers."""
+        y, weight = self.y[rows].to(network.device), None if self.weight is None else self.weight[rows].to(network.device, network.dtype)
+        return y.to(network.dtype) if y.is_floating_point() else y, weight
