@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -64,7 +65,7 @@ def prune(
 ) -> tuple[N, Pruning]:
     """A new network without the hidden nodes and edges that contribute little, and what became of the loss.
 
-    Nodes that are left without edges on one side go as well; what they add is a constant, which biases hold.
+    Without thresholds, nodes that are left without edges on one side go as well; what they add is a constant, which biases hold.
 
     Args:
         network: left alone; it must have been fitted or have seen data. Scores are those on the last input.
@@ -87,32 +88,33 @@ def prune(
             f"tolerance={tolerance!r}, node_th={node_th!r}, edge_th={edge_th!r}."
         )
     criterion = criterion_of(network)
-    kept = None
+    if given:
+        new, nodes = _by_scores(network, NODE_THRESHOLD if node_th is None else node_th, EDGE_THRESHOLD if edge_th is None else edge_th)
+        return new, _report("prune", criterion, criterion(new), nodes, given=True)
     if tolerance is not None:
         new, nodes, _ = _by_loss(network, criterion, *_numeric_edges(network), criterion.limit(tolerance))
-    else:
-        thresholds = NODE_THRESHOLD if node_th is None else node_th, EDGE_THRESHOLD if edge_th is None else edge_th
-        would = math.inf
-        try:
-            new, nodes = _by_scores(network, *thresholds)
-            would = criterion(new)
-        except NothingLeftError:
-            if given:
-                raise
-        if not given and not would <= criterion.limit():
-            new, nodes, kept = _by_loss(network, criterion, *_weak_edges(network, *thresholds), criterion.limit())
-            kept = kept._replace(would=would)
-    return new, _report("prune", criterion, criterion(new), nodes, kept, given=given)
+        return new, _report("prune", criterion, criterion(new), nodes)
+    would = math.inf
+    with suppress(NothingLeftError):
+        new, nodes = _by_scores(network, NODE_THRESHOLD, EDGE_THRESHOLD)
+        would = criterion(new)
+    if would <= criterion.limit():
+        new, left = _without_idle_nodes(new)
+        nodes = [[ids[i] for i in places] for ids, places in zip(nodes, left, strict=True)]
+        return new, _report("prune", criterion, would, nodes)
+    new, nodes, kept = _by_loss(network, criterion, *_weak_edges(network, NODE_THRESHOLD, EDGE_THRESHOLD), criterion.limit())
+    return new, _report("prune", criterion, criterion(new), nodes, kept._replace(would=would))
 
 
-def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Sequence[int]] | None = None) -> tuple[N, Pruning]:
+def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Sequence[int]] | None = None) -> tuple[N, Pruning | None]:
     """A new network with the hidden nodes whose score is above `threshold`, or with those that are named, and what became of the loss.
 
     Args:
         network: left alone.
         threshold: of the node scores. When not given it is `NODE_THRESHOLD`, but nodes are kept without which the loss would grow by more
             than `TOLERANCE`.
-        active: instead, for every hidden layer the indices of the nodes to keep.
+        active: instead, for every hidden layer the indices of the nodes to keep. A network that has seen no data will do then, for which
+            there is no loss to tell.
 
     Raises:
         ValueError: if a hidden layer would lose all its nodes by the threshold given, or `active` does not fit.
@@ -120,19 +122,18 @@ def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Seq
     Warns:
         UserWarning: as for `prune`; nothing is said of nodes that are named.
     """
-    criterion = criterion_of(network)
     if active is not None:
-        nodes = _all_but_hidden(network, _checked(network, active))
-    elif threshold is not None:
-        nodes = _all_but_hidden(network, active_nodes(network, threshold))
-    else:
+        return _named(network, _all_but_hidden(network, _checked(network, active)))
+    criterion = criterion_of(network)
+    if threshold is None:
         new, nodes, kept = _without_weak_nodes(network, criterion, range(1, network.depth))
         return new, _report("prune_node", criterion, criterion(new), nodes, kept)
+    nodes = _all_but_hidden(network, active_nodes(network, threshold))
     new = _selected(network, nodes)
-    return new, _report("prune_node", criterion, criterion(new), nodes, given=active is None)
+    return new, _report("prune_node", criterion, criterion(new), nodes, given=True)
 
 
-def prune_inputs(network: N, threshold: float | None = None, active: Sequence[int] | None = None) -> tuple[N, Pruning]:
+def prune_inputs(network: N, threshold: float | None = None, active: Sequence[int] | None = None) -> tuple[N, Pruning | None]:
     """A new network with the inputs whose score is above `threshold`, or with those that are named, and what became of the loss.
 
     It is called with the same data as before and picks its columns itself.
@@ -141,7 +142,7 @@ def prune_inputs(network: N, threshold: float | None = None, active: Sequence[in
         network: left alone.
         threshold: of the scores of the inputs. When not given it is `NODE_THRESHOLD`, but inputs are kept without which the loss would grow
             by more than `TOLERANCE`.
-        active: instead, the indices of the inputs to keep.
+        active: instead, the indices of the inputs to keep; see `prune_nodes`.
 
     Raises:
         ValueError: if no input would be left by the threshold given, or `active` does not fit.
@@ -149,17 +150,16 @@ def prune_inputs(network: N, threshold: float | None = None, active: Sequence[in
     Warns:
         UserWarning: as for `prune`; nothing is said of inputs that are named.
     """
-    criterion = criterion_of(network)
+    others = [[*range(n)] for n in network.width_in[1:]]
     if active is not None:
-        inputs = _resolved("inputs", active, network.width_in[0])
-    elif threshold is not None:
-        inputs = _active_inputs(network, threshold)
-    else:
+        return _named(network, [_resolved("inputs", active, network.width_in[0]), *others])
+    criterion = criterion_of(network)
+    if threshold is None:
         new, nodes, kept = _without_weak_nodes(network, criterion, range(1))
         return new, _report("prune_input", criterion, criterion(new), nodes, kept)
-    nodes = [inputs, *([*range(n)] for n in network.width_in[1:])]
+    nodes = [_active_inputs(network, threshold), *others]
     new = _selected(network, nodes)
-    return new, _report("prune_input", criterion, criterion(new), nodes, given=active is None)
+    return new, _report("prune_input", criterion, criterion(new), nodes, given=True)
 
 
 @torch.no_grad()
@@ -213,7 +213,7 @@ def _report(
     message = ""
     if kept is not None and kept.number:
         message = (
-            f"{method}: {kept.number} of the {kept.weak} {kept.what} with scores below the thresholds are kept, since without them "
+            f"{method}: {kept.what} whose scores are below the thresholds are kept ({kept.number} of {kept.weak}), since without them "
             f"{criterion.spared(kept.would, after)}. Thresholds that are given are obeyed."
         )
     elif given and not after <= criterion.limit(TOLERANCE):
@@ -224,6 +224,13 @@ def _report(
     return Pruning(before, criterion.shown(after), criterion.labelled, nodes, 0 if kept is None else kept.number)
 
 
+def _named(network: N, nodes: list[list[int]]) -> tuple[N, Pruning | None]:
+    """With the nodes that are named, and what becomes of the loss; None if the network has neither been fitted nor seen data."""
+    criterion = criterion_of(network) if network.last_input is not None else None
+    new = _selected(network, nodes)
+    return new, None if criterion is None else _report("", criterion, criterion(new), nodes)
+
+
 def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list[int]]]:
     """Without what has scores that are not above the thresholds, whatever that costs; and the nodes that are left."""
     with torch.no_grad():
@@ -231,8 +238,7 @@ def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list
     keep = _all_but_hidden(network, active_nodes(network, node_th, trace))
     new = _selected(network, keep, trace)
     _drop_edges_(new, edge_th)
-    new, left = _without_idle_nodes(new)
-    return new, [[kept[i] for i in ids] for kept, ids in zip(keep, left, strict=True)]
+    return new, keep
 
 
 def _by_loss(
