@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FitLoss"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FitLoss(ABC):
     """The loss that a network was fitted with, on the samples that it was fitted to, as a function of any network of such samples.
 
@@ -23,12 +24,16 @@ class FitLoss(ABC):
     Attributes:
         x: inputs, ``(N, n)``.
         outputs: number of outputs of the networks that it is for.
+        squares: whether it is a mean of squares, of which the fit reports the root.
         penalised: whether the fit had a penalty besides, which makes networks sparse at the cost of their loss.
+        reference: the loss before the first of the changes since the fit that had to keep it, None if there was none.
     """
 
     x: Tensor
     outputs: int
+    squares: bool
     penalised: bool
+    reference: float | None = None
 
     @abstractmethod
     def __call__(self, network: Network) -> float:
@@ -38,9 +43,9 @@ class FitLoss(ABC):
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:
         """The loss where `network` has the values `output` for the samples `rows`, 0-dim; None if it is no function of these."""
 
-    @abstractmethod
     def shown(self, loss: float) -> float:
         """What the fit reports of a loss."""
+        return math.sqrt(loss) if self.squares else loss
 
     def suits(self, network: Network) -> bool:
         """Whether `network` has such inputs and outputs."""

@@ -90,20 +90,20 @@ def prune(
     criterion = criterion_of(network)
     if given:
         new, nodes = _by_scores(network, NODE_THRESHOLD if node_th is None else node_th, EDGE_THRESHOLD if edge_th is None else edge_th)
-        return new, _report("prune", criterion, criterion(new), nodes, given=True)
+        return new, _report("prune", criterion, new, nodes, given=True)
     if tolerance is not None:
         new, nodes, _ = _by_loss(network, criterion, *_numeric_edges(network), criterion.limit(tolerance))
-        return new, _report("prune", criterion, criterion(new), nodes)
+        return new, _report("prune", criterion, new, nodes)
     would = math.inf
     with suppress(NothingLeftError):
         new, nodes = _by_scores(network, NODE_THRESHOLD, EDGE_THRESHOLD)
         would = criterion(new)
-    if would <= criterion.limit():
+    if would <= criterion.limit_of_all():
         new, left = _without_idle_nodes(new)
         nodes = [[ids[i] for i in places] for ids, places in zip(nodes, left, strict=True)]
-        return new, _report("prune", criterion, would, nodes)
+        return new, _report("prune", criterion, new, nodes)
     new, nodes, kept = _by_loss(network, criterion, *_weak_edges(network, NODE_THRESHOLD, EDGE_THRESHOLD), criterion.limit())
-    return new, _report("prune", criterion, criterion(new), nodes, kept._replace(would=would))
+    return new, _report("prune", criterion, new, nodes, kept._replace(would=would))
 
 
 def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Sequence[int]] | None = None) -> tuple[N, Pruning | None]:
@@ -127,10 +127,10 @@ def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Seq
     criterion = criterion_of(network)
     if threshold is None:
         new, nodes, kept = _without_weak_nodes(network, criterion, range(1, network.depth))
-        return new, _report("prune_node", criterion, criterion(new), nodes, kept)
+        return new, _report("prune_node", criterion, new, nodes, kept)
     nodes = _all_but_hidden(network, active_nodes(network, threshold))
     new = _selected(network, nodes)
-    return new, _report("prune_node", criterion, criterion(new), nodes, given=True)
+    return new, _report("prune_node", criterion, new, nodes, given=True)
 
 
 def prune_inputs(network: N, threshold: float | None = None, active: Sequence[int] | None = None) -> tuple[N, Pruning | None]:
@@ -156,13 +156,12 @@ def prune_inputs(network: N, threshold: float | None = None, active: Sequence[in
     criterion = criterion_of(network)
     if threshold is None:
         new, nodes, kept = _without_weak_nodes(network, criterion, range(1))
-        return new, _report("prune_input", criterion, criterion(new), nodes, kept)
+        return new, _report("prune_input", criterion, new, nodes, kept)
     nodes = [_active_inputs(network, threshold), *others]
     new = _selected(network, nodes)
-    return new, _report("prune_input", criterion, criterion(new), nodes, given=True)
+    return new, _report("prune_input", criterion, new, nodes, given=True)
 
 
-@torch.no_grad()
 def prune_edges_(network: Network, threshold: float | None = None, symbolic: bool = False) -> Pruning:
     """Mask the edges whose attribution score is not above `threshold`, in place, and tell what became of the loss.
 
@@ -182,19 +181,15 @@ def prune_edges_(network: Network, threshold: float | None = None, symbolic: boo
     criterion, nodes = criterion_of(network), [[*range(n)] for n in network.width_in]
     if threshold is not None:
         _drop_edges_(network, threshold, symbolic)
-        return _report("prune_edge", criterion, criterion(network), nodes, given=True)
-    numeric, named = _weak_edges(network, -math.inf, EDGE_THRESHOLD)
-    if symbolic:
-        scores = attribute(network.trace()).edge_scores
-        named = [
-            (layer.mask != 0) & ~(score > EDGE_THRESHOLD) for layer, score in zip(network.symbolic_layers, scores, strict=True)
-        ]
+        return _report("prune_edge", criterion, network, nodes, given=True)
+    numeric, named = _weak_edges(network, -math.inf, EDGE_THRESHOLD, symbolic)
     trial = Trial(network, Units.of_edges(numeric, named), criterion)
-    dropped, would = trial.drop_affordable_(criterion.limit())
-    for tensor, new in zip(switches(network), switches(trial.network), strict=True):
-        tensor.copy_(new)
-    kept = len(dropped) - int(dropped.sum())
-    return _report("prune_edge", criterion, trial.value, nodes, _Kept(kept, len(dropped), "edges", would))
+    dropped, would = trial.drop_affordable_(criterion.limit(), criterion.limit_of_all())
+    with torch.no_grad():
+        for tensor, new in zip(switches(network), switches(trial.network), strict=True):
+            tensor.copy_(new)
+    kept = _Kept(int((~dropped).sum()), len(dropped), "edges", would)
+    return _report("prune_edge", criterion, network, nodes, kept)
 
 
 class _Kept(NamedTuple):
@@ -207,10 +202,11 @@ class _Kept(NamedTuple):
 
 
 def _report(
-    method: str, criterion: Criterion, after: float, nodes: list[list[int]], kept: _Kept | None = None, *, given: bool = False
+    method: str, criterion: Criterion, new: Network, nodes: list[list[int]], kept: _Kept | None = None, *, given: bool = False
 ) -> Pruning:
     """What `method` did; a warning if something is kept, or if the value has grown with thresholds that were `given`."""
-    message = ""
+    after, message = criterion(new), ""
+    criterion.mark_(new, kept=not given)
     if kept is not None and kept.number:
         message = (
             f"{method}: {kept.what} whose scores are below the thresholds are kept ({kept.number} of {kept.weak}), since without them "
@@ -228,7 +224,10 @@ def _named(network: N, nodes: list[list[int]]) -> tuple[N, Pruning | None]:
     """With the nodes that are named, and what becomes of the loss; None if the network has neither been fitted nor seen data."""
     criterion = criterion_of(network) if network.last_input is not None else None
     new = _selected(network, nodes)
-    return new, None if criterion is None else _report("", criterion, criterion(new), nodes)
+    if criterion is None:
+        return new, None
+    criterion.mark_(new, kept=False)
+    return new, Pruning(criterion.shown(criterion.before), criterion.shown(criterion(new)), criterion.labelled, nodes)
 
 
 def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list[int]]]:
@@ -247,7 +246,7 @@ def _by_loss(
     """Without as many of the marked edges as the loss allows, the nodes that are left, and how many of the marked edges are."""
     units = Units.of_edges(numeric, symbolic)
     trial = Trial(network, units, criterion)
-    dropped, would = trial.drop_affordable_(limit)
+    dropped, would = trial.drop_affordable_(limit, limit)
     new, nodes = _without_idle_nodes(trial.network)
     rows = [[s for i in ids for s in network.structure.subnodes(l, i)] for l, ids in enumerate(nodes) if l > 0]
     marks = zip(*units.gone(~dropped), strict=True)
@@ -261,7 +260,7 @@ def _without_weak_nodes(network: N, criterion: Criterion, layers: range) -> tupl
     scores = attribute(network.trace()).node_scores
     weak = [(l, i) for l in layers for i, score in enumerate(scores[l].tolist()) if not score > NODE_THRESHOLD]
     trial = Trial(network, Units.of_nodes(network, weak), criterion)
-    dropped, would = trial.drop_affordable_(criterion.limit())
+    dropped, would = trial.drop_affordable_(criterion.limit(), criterion.limit_of_all())
     gone = {node for node, drops in zip(weak, dropped.tolist(), strict=True) if drops}
     keep = [[i for i in range(n) if (l, i) not in gone] for l, n in enumerate(network.width_in)]
     new = select_nodes(trial.network, keep)
@@ -270,7 +269,8 @@ def _without_weak_nodes(network: N, criterion: Criterion, layers: range) -> tupl
 
 def _without_idle_nodes(network: N) -> tuple[N, list[list[int]]]:
     """Without hidden nodes that are on no path from an input to an output; the function is the same. And the nodes that are left."""
-    keep = _all_but_hidden(network, connected_nodes(network)[1:-1])
+    connected = connected_nodes(network)
+    keep = _all_but_hidden(network, connected[1:-1] if connected[0] else [range(n) for n in network.width_in[1:-1]])
     return network if list(map(len, keep)) == network.width_in else _selected(network, keep), keep
 
 
@@ -281,13 +281,17 @@ def _numeric_edges(network: Network) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @torch.no_grad()
-def _weak_edges(network: Network, node_th: float, edge_th: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Marks on the numeric edges with low scores, and on the symbolic ones that lead away from hidden nodes with low scores."""
+def _weak_edges(network: Network, node_th: float, edge_th: float, symbolic_too: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+    """Marks on the numeric edges with low scores, and on the symbolic ones that lead away from hidden nodes with low scores.
+
+    With `symbolic_too` also on the symbolic ones that have low scores themselves.
+    """
     scores = attribute(network.trace())
     numeric, symbolic = _numeric_edges(network)
-    numeric = [on & ~(score > edge_th) for on, score in zip(numeric, scores.edge_scores, strict=True)]
-    for l, layer in enumerate(network.symbolic_layers[1:], start=1):
-        symbolic[l] = (layer.mask != 0) & ~(scores.node_scores[l] > node_th)
+    for l, (score, layer) in enumerate(zip(scores.edge_scores, network.symbolic_layers, strict=True)):
+        weak, weak_nodes = ~(score > edge_th), ~(scores.node_scores[l] > node_th)
+        numeric[l] &= weak
+        symbolic[l] = (layer.mask != 0) & (weak * symbolic_too | weak_nodes * (l > 0))
     return numeric, symbolic
 
 

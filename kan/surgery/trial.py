@@ -57,8 +57,8 @@ class Trial(Generic[N]):
         self.value = self.criterion(self.network) if connected_nodes(self.network)[0] else math.inf
         return self.value
 
-    def drop_affordable_(self, limit: float) -> tuple[Tensor, float]:
-        """Switch off all units, or as many of the cheapest as are found for a value of at most `limit`.
+    def drop_affordable_(self, limit: float, limit_of_all: float) -> tuple[Tensor, float]:
+        """Switch off all units for a value of at most `limit_of_all`, or as many of the cheapest as are found for one of at most `limit`.
 
         Each round orders the units by what they would cost, finds by bisection how many of the cheapest can go together, and leaves the
         next one, which was too much, alone from then on. That takes as many evaluations as the number of units has binary digits.
@@ -68,7 +68,7 @@ class Trial(Generic[N]):
         """
         dropped = torch.zeros(self.units.count, dtype=torch.bool, device=self.network.device)
         would = self.drop_(~dropped)
-        if would <= limit:
+        if would <= limit_of_all:
             return ~dropped, would
         left = ~dropped
         for _ in range(ROUNDS):

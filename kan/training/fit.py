@@ -182,7 +182,10 @@ def fit(
         fitted = batches.seen()
         network.remember_input(fitted.x)
         if isinstance(network, Network):
-            network.fit_loss = TrainingLoss.of(network, fitted, objective_of, squares, penalised=lamb > 0)
+            network.fit_loss = TrainingLoss(
+                x=fitted.x, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares, penalised=lamb > 0,
+                objective_of=objective_of,
+            )  # fmt: skip
     history.optimizer_state = state_of(method, stepper, scheduler, batches)
     if message:
         warnings.warn(message, stacklevel=3)

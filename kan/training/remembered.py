@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,33 +13,23 @@ from kan.network.network import Network
 from kan.training.measure import Measure
 from kan.training.objectives import AnyObjective
 from kan.training.prediction import PredictionObjective
-from kan.training.samples import Samples
 
 __all__ = ["TrainingLoss"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingLoss(FitLoss):
     """The loss of `fit`.
 
     Attributes:
-        x, outputs, penalised: see `FitLoss`.
+        x, outputs, squares, penalised, reference: see `FitLoss`.
         y, weight: labels and weights of the samples, see `Samples`.
         objective_of: the objective without penalty, for a network.
-        squares: whether the loss is the mean squared error, of which `fit` reports the root.
     """
 
     y: Tensor
     weight: Tensor | None
     objective_of: Callable[[Network], AnyObjective]
-    squares: bool
-
-    @classmethod
-    def of(
-        cls, network: Network, samples: Samples, objective_of: Callable[[Network], AnyObjective], squares: bool, penalised: bool
-    ) -> TrainingLoss:
-        """On `samples` that `network` was fitted to."""
-        return cls(samples.x, network.width_in[-1], penalised, samples.y, samples.weight, objective_of, squares)
 
     @torch.no_grad()
     def __call__(self, network: Network) -> float:
@@ -55,10 +44,6 @@ class TrainingLoss(FitLoss):
         """The loss of an output; None where the fit had a prediction of another kind."""
         objective = self.objective_of(network)
         return None if isinstance(objective, PredictionObjective) else objective.loss(output, *self._labels(network, rows))
-
-    def shown(self, loss: float) -> float:
-        """The root of a mean squared error, other losses as they are."""
-        return math.sqrt(loss) if self.squares else loss
 
     def _labels(self, network: Network, rows: slice) -> tuple[Tensor, Tensor | None]:
         """Labels and weights of some samples where `network` is, in its dtype; classes stay integers."""

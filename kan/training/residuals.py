@@ -68,12 +68,12 @@ class Term:
         return self.weight * float(self.residuals(u, self.points).detach().square().mean())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ResidualLoss(FitLoss):
     """The objective of `fit_residuals`, of which the root is reported.
 
     Attributes:
-        x, outputs, penalised: see `FitLoss`; `x` are the points of all terms.
+        x, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
         terms: the functions of residuals with their points, in float64.
     """
 
@@ -87,10 +87,6 @@ class ResidualLoss(FitLoss):
     def of_output(self, network: Network, output: Tensor, rows: slice) -> None:
         """None, for it is no function of the outputs at the points alone."""
         return None
-
-    def shown(self, loss: float) -> float:
-        """The root."""
-        return math.sqrt(loss)
 
 
 def fit_residuals(
@@ -185,7 +181,7 @@ def fit_residuals(
         _rounded_into(network, exact)
         everything = everything.to(network.dtype)
         network.remember_input(everything)
-        network.fit_loss = ResidualLoss(everything, network.width_in[-1], False, terms)
+        network.fit_loss = ResidualLoss(x=everything, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
     return history
 
 
