@@ -98,7 +98,7 @@ def prune(
     with suppress(NothingLeftError):
         new, nodes = _by_scores(network, NODE_THRESHOLD, EDGE_THRESHOLD)
         would = criterion(new)
-    if would <= criterion.limit_of_all():
+    if math.isfinite(would) and would <= criterion.limit_of_all():
         new, left = _without_idle_nodes(new)
         nodes = [[ids[i] for i in places] for ids, places in zip(nodes, left, strict=True)]
         return new, _report("prune", criterion, new, nodes)

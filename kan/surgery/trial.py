@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Generic, TypeVar
 
 import torch
@@ -67,6 +68,7 @@ class Trial(Generic[N]):
             Which units are off, ``(count,)``, and the value without any of them.
         """
         dropped = torch.zeros(self.units.count, dtype=torch.bool, device=self.network.device)
+        limit, limit_of_all = (min(value, sys.float_info.max) for value in (limit, limit_of_all))  # nothing goes beyond infinity
         would = self.drop_(~dropped)
         if would <= limit_of_all:
             return ~dropped, would
