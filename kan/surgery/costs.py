@@ -5,9 +5,10 @@ of the outputs ``y_bk`` changes by
 
     ``cost = sum_bj [-(dL/ds_bj) phi~_bj + sum_k h_bk (dy_bk/ds_bj)^2 phi~_bj^2 / 2]``,   ``h_bk = d^2 L / d y_bk^2``.
 
-Terms between different edges are left out. Costs only tell in which order units are tried; what a set of them costs is found by switching it off. On 16 networks of 20 to 710 edges
-this order let as many edges go for 5 % of the loss as the order of the attribution scores, or up to 1.9 times as many. On 13 of the 15
-with fewer than 200 edges it let go as many as the order of exact costs, each from an evaluation of its own.
+Terms between different edges are left out. Costs only tell in which order units are tried; what a set of them costs is found by switching
+it off. On 16 networks of 20 to 710 edges this order let as many edges go for 5 % of the loss as the order of the attribution scores, or up
+to 1.9 times as many. On 13 of the 15 with fewer than 200 edges it let go as many as the order of exact costs, each from an evaluation of
+its own.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ far their outputs may move, as a share of their spread."""
 SPARSE_SHARE = 1e-4
 """Growth of the mean squared error up to which all that has low scores goes after a fit with a penalty, as a share of what constant outputs
 would lose: another error of 1 % of the labels' spread. Such a fit has given accuracy for few edges already. The networks [2, 5, 1]
-of the hello story, with the seeds 0 to 9 and 42, lose shares of 4e-5 to 9e-5 as they become [2, 1, 1], which is 19 to 43 % of their root
+of the hello story, with the seeds 0 to 9 and 42, lose shares of 5e-5 to 9e-5 as they become [2, 1, 1], which is 19 to 43 % of their root
 mean squared error; pruning that spoiled other laws lost 1e-3 or more."""
 EXACT_SHARE = 1e-12
 """The same for all losses, an error of a millionth of the labels' spread. It matters where the loss itself is near round-off."""
