@@ -41,8 +41,12 @@ class Batches(ABC):
         """The samples of the next step."""
 
     @abstractmethod
-    def seen(self) -> Samples:
-        """What the network is to remember: the inputs as its last ones, all of them for its loss."""
+    def fitted(self) -> Samples:
+        """What the network is to remember for its loss."""
+
+    def seen(self) -> Tensor:
+        """What the network is to remember as its last input, ``(N, n)``."""
+        return self.fitted().x
 
     @abstractmethod
     def size(self) -> int:
@@ -78,7 +82,7 @@ class Everything(Batches):
         """All samples."""
         return self.samples
 
-    def seen(self) -> Samples:
+    def fitted(self) -> Samples:
         """All samples."""
         return self.samples
 
@@ -112,7 +116,7 @@ class Some(Batches):
         chosen = torch.randperm(available, generator=self.generator)[: self.count].to(self.samples.x.device)
         return self.samples.at(chosen if self._rows is None else self._rows[chosen])
 
-    def seen(self) -> Samples:
+    def fitted(self) -> Samples:
         """All samples."""
         return self.samples
 
@@ -147,7 +151,7 @@ class FromLoader(Batches):
             self._seen.append(batch)
         return batch
 
-    def seen(self) -> Samples:
+    def fitted(self) -> Samples:
         """The first batches."""
         return Samples(torch.cat([batch.x for batch in self._seen]), torch.cat([batch.y for batch in self._seen]))
 

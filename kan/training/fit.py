@@ -172,14 +172,14 @@ def fit(
 
     if isinstance(network, Network):
         name_columns_(network, dataset, labels_too=pred_fn is None)
-    network.remember_input(batches.seen().x)
+    network.remember_input(batches.seen())
     _keep_freed_memory()
     try:
         with threads(1 if batches.size() * width_of(network) <= LITTLE else torch.get_num_threads()):
             message = run(stage, steps)
     finally:
         network.zero_grad()
-        fitted = batches.seen()
+        fitted = batches.fitted()
         network.remember_input(fitted.x)
         if isinstance(network, Network):
             network.fit_loss = TrainingLoss(
