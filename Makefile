@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-discovery bench-discovery-limits docs clean
+.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench-formulas  how far formulas are from their networks (benchmarks/formulas.py)"
 	@echo "make bench-edges  which function a curve is: how often right, how fast (benchmarks/edges.py)"
 	@echo "make bench-auto-symbolic  how fast auto_symbolic is, and whether it finds the law (benchmarks/auto_symbolic.py)"
+	@echo "make bench-pruning  what pruning costs, with and without thresholds (benchmarks/pruning.py)"
 	@echo "make bench-discovery  how often the law is found, beside other libraries (benchmarks/discovery.py)"
 	@echo "make bench-discovery-limits  whether the search for a law keeps its time and memory (benchmarks/discovery_limits.py)"
 	@echo "make docs    build the documentation into build/docs"
@@ -79,6 +80,9 @@ bench-edges: $(BENCH_INSTALLED)
 
 bench-auto-symbolic: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/auto_symbolic.py $(BENCH_FLAGS)
+
+bench-pruning: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/pruning.py $(BENCH_FLAGS)
 
 bench-discovery: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/discovery.py $(BENCH_FLAGS)

@@ -26,6 +26,7 @@ from kan.discovery.network_formula import NetworkFormula, network_formula
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
+from kan.surgery.prune import Pruning
 from kan.training.callbacks import Callback
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -60,6 +61,9 @@ class KAN(Versioned):
         noise_scale_base: older name of `scale_base_sigma`.
         keep: how many of the versions that this model and those made from it save stay on disk; None for all.
         save_data: save the last input with the model; without, what needs data asks for them after loading.
+
+    Attributes:
+        pruning: of a model that pruning has made, the loss before and after, see `Pruning`; None of others.
 
     Example:
         >>> model = KAN(width=[2, 5, 1], grid=3, k=3, seed=0, auto_save=False)
@@ -104,6 +108,7 @@ class KAN(Versioned):
         self.attribution: Attribution | None = None
         self._node_attribution: list[Tensor] | None = None
         self._pruned: set[tuple[int, int]] = set()
+        self.pruning: Pruning | None = None
         self.begin_versions_(auto_save, first_init, ckpt_path, state_id, round, keep, save_data)
 
     # Training
@@ -327,42 +332,61 @@ class KAN(Versioned):
 
     # Structure
 
-    def prune(self, node_th: float = 1e-2, edge_th: float = 3e-2) -> KAN:
-        """A new model without the hidden nodes and edges whose score is not above a threshold; this one is left alone.
+    def prune(self, node_th: float | None = None, edge_th: float | None = None, *, tolerance: float | None = None) -> KAN:
+        """A new model without the hidden nodes and edges that contribute little; this one is left alone.
+
+        The loss before and after, on the samples of the last fit, is in the new model's `pruning`. For a model that has not been fitted, it
+        is how far the outputs on the last input move.
 
         Args:
-            node_th: threshold of the node scores.
-            edge_th: threshold of the edge scores.
+            node_th: threshold of the node scores, 1e-2 when not given.
+            edge_th: threshold of the edge scores, 3e-2 when not given. If one of the two is given both are obeyed, with a warning if the
+                loss grows by more than 5 %. If none is, edges without which it would are kept, and a warning tells how many.
+            tolerance: in place of thresholds, by what share of it the loss may grow, such as 0.01: as many edges go as are found for that.
 
         Raises:
-            ValueError: if nothing would be left, naming a threshold that leaves something.
+            ValueError: if nothing would be left with the thresholds given, naming one that leaves something.
         """
-        new, kept = prune.prune(self, node_th, edge_th)
-        self._pruned = {(l, i) for l, ids in enumerate(kept, start=1) for i in range(self.width_in[l]) if i not in ids}
+        new, pruning = prune.prune(self, node_th, edge_th, tolerance)
+        new.pruning = pruning
+        nodes = pruning.nodes
+        self._pruned = {(l, i) for l in range(1, self.depth) for i in range(self.width_in[l]) if i not in nodes[l]}
         return self._child(new, "prune")
 
     def prune_node(
         self,
-        threshold: float = 1e-2,
+        threshold: float | None = None,
         mode: str = "auto",
         active_neurons_id: Sequence[Sequence[int]] | None = None,
         log_history: bool = True,
     ) -> KAN:
-        """A new model with the hidden nodes whose score is above `threshold`, or with those of `active_neurons_id`."""
-        return self._child(prune.prune_nodes(self, threshold, active_neurons_id), "prune_node" if log_history else None)
+        """A new model with the hidden nodes whose score is above `threshold`, or with those of `active_neurons_id`.
 
-    def prune_edge(self, threshold: float = 3e-2, log_history: bool = True, symbolic: bool = False) -> None:
-        """Mask the edges whose score is not above `threshold`, in place; the symbolic ones only if `symbolic` is True."""
-        prune.prune_edges_(self, threshold, symbolic)
+        When neither is given the threshold is 1e-2, but nodes without which the loss would grow by more than 5 % are kept; see `prune`.
+        """
+        new, pruning = prune.prune_nodes(self, threshold, active_neurons_id)
+        new.pruning = pruning
+        return self._child(new, "prune_node" if log_history else None)
+
+    def prune_edge(self, threshold: float | None = None, log_history: bool = True, symbolic: bool = False) -> None:
+        """Mask the edges whose score is not above `threshold`, in place; the symbolic ones only if `symbolic` is True.
+
+        When it is not given the threshold is 3e-2, but edges without which the loss would grow by more than 5 % are kept; see `prune`.
+        """
+        self.pruning = prune.prune_edges_(self, threshold, symbolic)
         if log_history:
             self.log_history("prune_edge")
 
-    def prune_input(self, threshold: float = 1e-2, active_inputs: Sequence[int] | None = None, log_history: bool = True) -> KAN:
+    def prune_input(
+        self, threshold: float | None = None, active_inputs: Sequence[int] | None = None, log_history: bool = True
+    ) -> KAN:
         """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns.
 
-        Its `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept.
+        When neither is given the threshold is 1e-2, but inputs without which the loss would grow by more than 5 % are kept; see `prune`.
+        The model's `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept.
         """
-        new = prune.prune_inputs(self, threshold, active_inputs)
+        new, pruning = prune.prune_inputs(self, threshold, active_inputs)
+        new.pruning = pruning
         kept = set(new.input_id.tolist())
         print("keep:", [i in kept for i in self.input_id.tolist()])
         return self._child(new, "prune_input" if log_history else None)

@@ -128,6 +128,7 @@ def test_attribution_scores(name: str) -> None:
     assert_same(case, golden.scores(case, ours), "scores", recorded()["networks"][name]["scores"])
 
 
+@pytest.mark.filterwarnings("ignore:prune(_node|_edge|_input)?. the outputs on the last input move:UserWarning")
 @every("pruned")
 def test_pruning_decisions(name: str) -> None:
     case, theirs = BY_NAME[name], dict(recorded()["networks"][name]["pruned"])

@@ -27,6 +27,7 @@ from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.modes import composed
 from kan.network import state
+from kan.network.fit_loss import FitLoss
 from kan.network.labels import Labelled
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import FirstLayer, LayerRecord, Trace
@@ -73,6 +74,7 @@ class Network(Labelled):
         symbolic_fun: the symbolic layers beside them.
         input_id: indices of the input columns that are used.
         in_vars, out_vars, normalizer, output_normalizer: names and normalisation of inputs and outputs, see `Labelled`.
+        fit_loss: the loss of the last fit on its samples, by which pruning is judged; None of networks that have not been fitted.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Network(Labelled):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
+        self.fit_loss: FitLoss | None = None
         self.structure = Structure.parse(width, mult_arity)
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
@@ -220,6 +223,7 @@ class Network(Labelled):
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
         new.remember_input(self.last_input)
+        new.fit_loss = self.fit_loss
         return new
 
     def blank(self: Self, **changes: Any) -> Self:

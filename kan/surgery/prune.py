@@ -1,14 +1,21 @@
-"""Pruning: dropping what contributes nothing, judged by attribution scores.
+"""Pruning: dropping what contributes little, judged by attribution scores and by what the network loses.
 
 Scores measure how much an edge varies. What it adds on average is no reason to keep it, but dropping that too would shift the function;
 it is held by the biases of the sub-nodes instead.
+
+Scores are shares of the outputs' variation, and among many weak edges each one's share is small though together they are the network. So
+thresholds that the user gives are obeyed, with a warning where the loss grows; without them, scores propose what goes, and of that as much
+goes as the loss allows.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from typing import TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,73 +23,281 @@ from torch import Tensor
 from kan.analysis.attribution import attribute
 from kan.network.network import Network
 from kan.network.trace import Trace
+from kan.surgery.criterion import TOLERANCE, Criterion, criterion_of
 from kan.surgery.select import select_nodes
+from kan.surgery.trial import Trial
+from kan.surgery.units import Units, connected_nodes, drop_, switches
 
-__all__ = ["active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes"]
+__all__ = ["EDGE_THRESHOLD", "NODE_THRESHOLD", "Pruning", "active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes"]
 
 N = TypeVar("N", bound=Network)
 
+NODE_THRESHOLD = 1e-2
+"""pykan's threshold of the scores of nodes and inputs: what is not above it is to go."""
+EDGE_THRESHOLD = 3e-2
+"""pykan's threshold of the scores of edges."""
 
-def prune(network: N, node_th: float = 1e-2, edge_th: float = 3e-2) -> tuple[N, list[list[int]]]:
-    """A new network without the hidden nodes and edges whose score is not above a threshold, and the nodes kept of every hidden layer.
+@dataclass(frozen=True)
+class Pruning:
+    """What a pruning did, and what became of the loss.
+
+    Attributes:
+        loss_before, loss_after: the loss of the last fit on the samples of that fit, as `fit` reports it. For a network that has not been
+            fitted, or to other inputs and outputs, 0 and how far the outputs moved on the last input, as a share of their spread.
+        labelled: whether the first of these is the case.
+        nodes: for every layer of nodes, inputs first, those of the former network that are left.
+        kept: number of edges, nodes or inputs that are kept for the sake of the loss, though their scores are low.
+    """
+
+    loss_before: float
+    loss_after: float
+    labelled: bool
+    nodes: list[list[int]]
+    kept: int = 0
+
+
+class NothingLeftError(ValueError):
+    """Pruning would leave no path from the inputs to the outputs."""
+
+
+def prune(
+    network: N, node_th: float | None = None, edge_th: float | None = None, tolerance: float | None = None
+) -> tuple[N, Pruning]:
+    """A new network without the hidden nodes and edges that contribute little, and what became of the loss.
+
+    Without thresholds, nodes that are left without edges on one side go as well; what they add is a constant, which biases hold.
 
     Args:
-        network: left alone; it must have seen data, on which the scores are computed.
-        node_th: threshold of the node scores.
-        edge_th: threshold of the edge scores, which are computed anew after the nodes are gone.
+        network: left alone; it must have been fitted or have seen data. Scores are those on the last input.
+        node_th, edge_th: thresholds of the scores of nodes, and of those of edges, computed anew after the nodes are gone. They are obeyed.
+            If one of the two is given, the other is `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If none is, both are these, but edges without
+            which the loss would grow by more than `TOLERANCE` are kept.
+        tolerance: in place of thresholds, by what share of it the loss may grow: as many edges go as are found, whatever their scores.
 
     Raises:
-        ValueError: if nothing would be left between inputs and outputs; the message names a threshold that leaves something.
+        ValueError: if the thresholds given would leave nothing between inputs and outputs; the message names one that leaves something.
+            For a tolerance that is negative or beside thresholds.
+
+    Warns:
+        UserWarning: if the loss grows by more than `TOLERANCE` with the thresholds given, or if edges of low scores are kept.
     """
-    with torch.no_grad():
-        trace = network.trace()
-    kept = active_nodes(network, node_th, trace)
-    new = _selected(network, _all_but_hidden(network, kept), trace)
-    prune_edges_(new, edge_th)
-    return new, kept
+    given = node_th is not None or edge_th is not None
+    if tolerance is not None and (given or not 0 <= tolerance < math.inf):
+        raise ValueError(
+            f"tolerance, by what share of it the loss may grow, must not be negative and takes the place of thresholds; got "
+            f"tolerance={tolerance!r}, node_th={node_th!r}, edge_th={edge_th!r}."
+        )
+    criterion = criterion_of(network)
+    if given:
+        new, nodes = _by_scores(network, NODE_THRESHOLD if node_th is None else node_th, EDGE_THRESHOLD if edge_th is None else edge_th)
+        return new, _report("prune", criterion, new, nodes, given=True)
+    if tolerance is not None:
+        new, nodes, _ = _by_loss(network, criterion, *_numeric_edges(network), criterion.limit(tolerance))
+        return new, _report("prune", criterion, new, nodes)
+    would = math.inf
+    with suppress(NothingLeftError):
+        new, nodes = _by_scores(network, NODE_THRESHOLD, EDGE_THRESHOLD)
+        would = criterion(new)
+    if math.isfinite(would) and would <= criterion.limit_of_all():
+        new, left = _without_idle_nodes(new)
+        nodes = [[ids[i] for i in places] for ids, places in zip(nodes, left, strict=True)]
+        return new, _report("prune", criterion, new, nodes)
+    new, nodes, kept = _by_loss(network, criterion, *_weak_edges(network, NODE_THRESHOLD, EDGE_THRESHOLD), criterion.limit())
+    return new, _report("prune", criterion, new, nodes, kept._replace(would=would))
 
 
-def prune_nodes(network: N, threshold: float = 1e-2, active: Sequence[Sequence[int]] | None = None) -> N:
-    """A new network with the hidden nodes whose score is above `threshold`, or with those that are named.
+def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Sequence[int]] | None = None) -> tuple[N, Pruning | None]:
+    """A new network with the hidden nodes whose score is above `threshold`, or with those that are named, and what became of the loss.
 
     Args:
         network: left alone.
-        threshold: of the node scores.
-        active: instead, for every hidden layer the indices of the nodes to keep.
+        threshold: of the node scores. When not given it is `NODE_THRESHOLD`, but nodes are kept without which the loss would grow by more
+            than `TOLERANCE`.
+        active: instead, for every hidden layer the indices of the nodes to keep. A network that has seen no data will do then, for which
+            there is no loss to tell.
 
     Raises:
-        ValueError: if a hidden layer would lose all its nodes, or `active` does not fit.
+        ValueError: if a hidden layer would lose all its nodes by the threshold given, or `active` does not fit.
+
+    Warns:
+        UserWarning: as for `prune`; nothing is said of nodes that are named.
     """
-    hidden = active_nodes(network, threshold) if active is None else _checked(network, active)
-    return _selected(network, _all_but_hidden(network, hidden))
+    if active is not None:
+        return _named(network, _all_but_hidden(network, _checked(network, active)))
+    criterion = criterion_of(network)
+    if threshold is None:
+        new, nodes, kept = _without_weak_nodes(network, criterion, range(1, network.depth))
+        return new, _report("prune_node", criterion, new, nodes, kept)
+    nodes = _all_but_hidden(network, active_nodes(network, threshold))
+    new = _selected(network, nodes)
+    return new, _report("prune_node", criterion, new, nodes, given=True)
 
 
-def prune_inputs(network: N, threshold: float = 1e-2, active: Sequence[int] | None = None) -> N:
-    """A new network without the inputs whose score is not above `threshold`, or with those that are named.
+def prune_inputs(network: N, threshold: float | None = None, active: Sequence[int] | None = None) -> tuple[N, Pruning | None]:
+    """A new network with the inputs whose score is above `threshold`, or with those that are named, and what became of the loss.
 
     It is called with the same data as before and picks its columns itself.
 
+    Args:
+        network: left alone.
+        threshold: of the scores of the inputs. When not given it is `NODE_THRESHOLD`, but inputs are kept without which the loss would grow
+            by more than `TOLERANCE`.
+        active: instead, the indices of the inputs to keep; see `prune_nodes`.
+
     Raises:
-        ValueError: if no input would be left, or `active` does not fit.
+        ValueError: if no input would be left by the threshold given, or `active` does not fit.
+
+    Warns:
+        UserWarning: as for `prune`; nothing is said of inputs that are named.
     """
-    size = network.width_in[0]
-    if active is None:
-        with torch.no_grad():
-            score = attribute(network.trace()).node_scores[0]
-        inputs = [int(i) for i in (score > threshold).nonzero()[:, 0]]
-        if not inputs:
-            raise ValueError(
-                f"pruning with the threshold {threshold:g} would drop every input; the largest score is {float(score.max()):.3g}. "
-                f"Choose a threshold below that."
-            )
-    else:
-        inputs = _resolved("inputs", active, size)
-    return _selected(network, [inputs, *([*range(n)] for n in network.width_in[1:])])
+    others = [[*range(n)] for n in network.width_in[1:]]
+    if active is not None:
+        return _named(network, [_resolved("inputs", active, network.width_in[0]), *others])
+    criterion = criterion_of(network)
+    if threshold is None:
+        new, nodes, kept = _without_weak_nodes(network, criterion, range(1))
+        return new, _report("prune_input", criterion, new, nodes, kept)
+    nodes = [_active_inputs(network, threshold), *others]
+    new = _selected(network, nodes)
+    return new, _report("prune_input", criterion, new, nodes, given=True)
 
 
-def _all_but_hidden(network: Network, hidden: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+def prune_edges_(network: Network, threshold: float | None = None, symbolic: bool = False) -> Pruning:
+    """Mask the edges whose attribution score is not above `threshold`, in place, and tell what became of the loss.
+
+    Args:
+        network: changed in place.
+        threshold: of the edge scores. When not given it is `EDGE_THRESHOLD`, but edges are kept without which the loss would grow by more
+            than `TOLERANCE`.
+        symbolic: whether symbolic edges are masked, too; they are kept otherwise.
+
+    Raises:
+        ValueError: if a layer would lose all its edges by the threshold given, or no path would lead from an input to an output; the
+            network is left alone then.
+
+    Warns:
+        UserWarning: as for `prune`.
+    """
+    criterion, nodes = criterion_of(network), [[*range(n)] for n in network.width_in]
+    if threshold is not None:
+        _drop_edges_(network, threshold, symbolic)
+        return _report("prune_edge", criterion, network, nodes, given=True)
+    numeric, named = _weak_edges(network, -math.inf, EDGE_THRESHOLD, symbolic)
+    trial = Trial(network, Units.of_edges(numeric, named), criterion)
+    dropped, would = trial.drop_affordable_(criterion.limit(), criterion.limit_of_all())
+    with torch.no_grad():
+        for tensor, new in zip(switches(network), switches(trial.network), strict=True):
+            tensor.copy_(new)
+    kept = _Kept(int((~dropped).sum()), len(dropped), "edges", would)
+    return _report("prune_edge", criterion, network, nodes, kept)
+
+
+class _Kept(NamedTuple):
+    """What is kept though its scores are low: how many of how many, of what, and the value without it."""
+
+    number: int
+    weak: int
+    what: str
+    would: float
+
+
+def _report(
+    method: str, criterion: Criterion, new: Network, nodes: list[list[int]], kept: _Kept | None = None, *, given: bool = False
+) -> Pruning:
+    """What `method` did; a warning if something is kept, or if the value has grown with thresholds that were `given`."""
+    after, message = criterion(new), ""
+    criterion.mark_(new, kept=not given)
+    if kept is not None and kept.number:
+        message = (
+            f"{method}: {kept.what} whose scores are below the thresholds are kept ({kept.number} of {kept.weak}), since without them "
+            f"{criterion.spared(kept.would, after)}. Thresholds that are given are obeyed."
+        )
+    elif given and not after <= criterion.limit(TOLERANCE):
+        message = f"{method}: {criterion.growth(after)}. Lower thresholds keep more, and none keep what the loss needs."
+    if message:
+        warnings.warn(message, stacklevel=4)
+    before = criterion.shown(criterion.before)
+    return Pruning(before, criterion.shown(after), criterion.labelled, nodes, 0 if kept is None else kept.number)
+
+
+def _named(network: N, nodes: list[list[int]]) -> tuple[N, Pruning | None]:
+    """With the nodes that are named, and what becomes of the loss; None if the network has neither been fitted nor seen data."""
+    criterion = criterion_of(network) if network.last_input is not None else None
+    new = _selected(network, nodes)
+    if criterion is None:
+        return new, None
+    criterion.mark_(new, kept=False)
+    return new, Pruning(criterion.shown(criterion.before), criterion.shown(criterion(new)), criterion.labelled, nodes)
+
+
+def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list[int]]]:
+    """Without what has scores that are not above the thresholds, whatever that costs; and the nodes that are left."""
+    with torch.no_grad():
+        trace = network.trace()
+    keep = _all_but_hidden(network, active_nodes(network, node_th, trace))
+    new = _selected(network, keep, trace)
+    _drop_edges_(new, edge_th)
+    return new, keep
+
+
+def _by_loss(
+    network: N, criterion: Criterion, numeric: list[Tensor], symbolic: list[Tensor], limit: float
+) -> tuple[N, list[list[int]], _Kept]:
+    """Without as many of the marked edges as the loss allows, the nodes that are left, and how many of the marked edges are."""
+    units = Units.of_edges(numeric, symbolic)
+    trial = Trial(network, units, criterion)
+    dropped, would = trial.drop_affordable_(limit, limit)
+    new, nodes = _without_idle_nodes(trial.network)
+    rows = [[s for i in ids for s in network.structure.subnodes(l, i)] for l, ids in enumerate(nodes) if l > 0]
+    marks = zip(*units.gone(~dropped), strict=True)
+    count = sum(int((left | right)[rows[l]][:, nodes[l]].sum()) for l, (left, right) in enumerate(marks))
+    return new, nodes, _Kept(count, units.count, "edges", would)
+
+
+@torch.no_grad()
+def _without_weak_nodes(network: N, criterion: Criterion, layers: range) -> tuple[N, list[list[int]], _Kept]:
+    """Without as many of the nodes of low scores in some layers of nodes as the loss allows, the nodes left, and how many are kept."""
+    scores = attribute(network.trace()).node_scores
+    weak = [(l, i) for l in layers for i, score in enumerate(scores[l].tolist()) if not score > NODE_THRESHOLD]
+    trial = Trial(network, Units.of_nodes(network, weak), criterion)
+    dropped, would = trial.drop_affordable_(criterion.limit(), criterion.limit_of_all())
+    gone = {node for node, drops in zip(weak, dropped.tolist(), strict=True) if drops}
+    keep = [[i for i in range(n) if (l, i) not in gone] for l, n in enumerate(network.width_in)]
+    new = select_nodes(trial.network, keep)
+    return new, keep, _Kept(len(weak) - len(gone), len(weak), "inputs" if layers == range(1) else "nodes", would)
+
+
+def _without_idle_nodes(network: N) -> tuple[N, list[list[int]]]:
+    """Without hidden nodes that are on no path from an input to an output; the function is the same. And the nodes that are left."""
+    connected = connected_nodes(network)
+    keep = _all_but_hidden(network, connected[1:-1] if connected[0] else [range(n) for n in network.width_in[1:-1]])
+    return network if list(map(len, keep)) == network.width_in else _selected(network, keep), keep
+
+
+def _numeric_edges(network: Network) -> tuple[list[Tensor], list[Tensor]]:
+    """Marks, ``(m_{l+1}, n_l)`` per layer, on the numeric edges, and on no symbolic ones."""
+    numeric = [layer.mask.t() != 0 for layer in network.numeric_layers]
+    return numeric, [torch.zeros_like(on) for on in numeric]
+
+
+@torch.no_grad()
+def _weak_edges(network: Network, node_th: float, edge_th: float, symbolic_too: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+    """Marks on the numeric edges with low scores, and on the symbolic ones that lead away from hidden nodes with low scores.
+
+    With `symbolic_too` also on the symbolic ones that have low scores themselves.
+    """
+    scores = attribute(network.trace())
+    numeric, symbolic = _numeric_edges(network)
+    for l, (score, layer) in enumerate(zip(scores.edge_scores, network.symbolic_layers, strict=True)):
+        weak, weak_nodes = ~(score > edge_th), ~(scores.node_scores[l] > node_th)
+        numeric[l] &= weak
+        symbolic[l] = (layer.mask != 0) & (weak * symbolic_too | weak_nodes * (l > 0))
+    return numeric, symbolic
+
+
+def _all_but_hidden(network: Network, hidden: Sequence[Sequence[int]]) -> list[list[int]]:
     """The nodes `hidden` of the hidden layers with all inputs and outputs."""
-    return [range(network.width_in[0]), *hidden, range(network.width_in[-1])]
+    return [[*range(network.width_in[0])], *map(list, hidden), [*range(network.width_in[-1])]]
 
 
 @torch.no_grad()
@@ -95,17 +310,12 @@ def _selected(network: N, keep: Sequence[Sequence[int]], trace: Trace | None = N
             if not dropped:
                 continue
             subnodes = [s for i in keep[l + 1] for s in network.structure.subnodes(l + 1, i)]
-            _hold_(new, l, layer.edge_mean()[subnodes][:, dropped].sum(dim=1))
+            new.subnode_bias[l].add_(new.subnode_scale[l] * layer.edge_mean()[subnodes][:, dropped].sum(dim=1))
     return new
 
 
-def _hold_(network: Network, l: int, mean: Tensor) -> None:
-    """Add a constant to the sub-node sums of layer `l`."""
-    network.subnode_bias[l].add_(network.subnode_scale[l] * mean)
-
-
 @torch.no_grad()
-def active_nodes(network: Network, threshold: float = 1e-2, trace: Trace | None = None) -> list[list[int]]:
+def active_nodes(network: Network, threshold: float = NODE_THRESHOLD, trace: Trace | None = None) -> list[list[int]]:
     """For every hidden layer the indices of the nodes whose attribution score, by `trace` if there is one already, is above `threshold`.
 
     Raises:
@@ -115,7 +325,7 @@ def active_nodes(network: Network, threshold: float = 1e-2, trace: Trace | None 
     for l, score in enumerate(attribute(trace or network.trace()).node_scores[1:-1], start=1):
         kept = [int(i) for i in (score > threshold).nonzero()[:, 0]]
         if not kept:
-            raise ValueError(
+            raise NothingLeftError(
                 f"pruning with the node threshold {threshold:g} would drop every node of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
             )
@@ -124,46 +334,44 @@ def active_nodes(network: Network, threshold: float = 1e-2, trace: Trace | None 
 
 
 @torch.no_grad()
-def prune_edges_(network: Network, threshold: float = 3e-2, symbolic: bool = False) -> None:
-    """Mask the edges whose attribution score is not above `threshold`, in place.
-
-    Args:
-        network: changed in place.
-        threshold: of the edge scores.
-        symbolic: whether symbolic edges are masked, too; they are kept otherwise.
+def _active_inputs(network: Network, threshold: float) -> list[int]:
+    """The inputs whose score is above `threshold`.
 
     Raises:
-        ValueError: if a layer would lose all its edges, or no path would lead from an input to an output; the network is left alone then.
+        ValueError: if there is none.
     """
+    score = attribute(network.trace()).node_scores[0]
+    inputs = [int(i) for i in (score > threshold).nonzero()[:, 0]]
+    if not inputs:
+        raise NothingLeftError(
+            f"pruning with the threshold {threshold:g} would drop every input; the largest score is {float(score.max()):.3g}. "
+            f"Choose a threshold below that."
+        )
+    return inputs
+
+
+@torch.no_grad()
+def _drop_edges_(network: Network, threshold: float, symbolic: bool = False) -> None:
+    """Mask the edges whose attribution score is not above `threshold`, in place, whatever that costs."""
     trace = network.trace()
     scores = attribute(trace).edge_scores
-    masks = []
+    weak = [~(score > threshold) for score in scores]
+    named = [weak[l] if symbolic else torch.zeros_like(weak[l]) for l in range(network.depth)]
     for l, score in enumerate(scores):
-        numeric, named = network.numeric_layers[l].mask, network.symbolic_layers[l].mask
-        kept = (score > threshold).to(score.dtype)
-        masks.append((numeric * kept.t(), named * kept if symbolic else named.clone()))
-        empty = not any(bool(mask.any()) for mask in masks[l])
-        if empty and (bool(numeric.any()) or network.symbolic_layers[l].active()):
-            raise ValueError(
+        numeric, layer = network.numeric_layers[l].mask, network.symbolic_layers[l]
+        empty = not bool((numeric.t()[~weak[l]] != 0).any()) and not bool((layer.mask[~named[l]] != 0).any())
+        if empty and (bool(numeric.any()) or layer.active()):
+            raise NothingLeftError(
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
                 f"{float(score.max()):.3g}. Choose a threshold below that."
             )
     widest = _widest_path(network, scores, symbolic)
     if widest is not None and not widest > threshold:
-        raise ValueError(
+        raise NothingLeftError(
             f"pruning with the edge threshold {threshold:g} would cut every path from the inputs to the outputs; the least score on the "
             f"best of them is {widest:.3g}. Choose a threshold below that."
         )
-    for l, (left, right) in enumerate(masks):
-        record, layer = trace.layers[l], network.symbolic_layers[l]
-        mean = (record.numeric_mean() * (left == 0).t()).sum(dim=1)
-        if record.symbolic is not None:
-            inputs, outputs, values = record.symbolic
-            gone = (right[outputs, inputs] == 0).to(values.dtype)
-            mean = mean.index_add(0, outputs, values.mean(dim=0) * gone)
-        network.numeric_layers[l].mask.copy_(left)
-        layer.mask.copy_(right)
-        _hold_(network, l, mean)
+    drop_(network, trace, weak, named)
 
 
 def _widest_path(network: Network, scores: Sequence[Tensor], symbolic: bool) -> float | None:

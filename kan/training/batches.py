@@ -20,7 +20,7 @@ __all__ = ["Batches", "Everything", "FromLoader", "Some", "make_batches", "width
 CACHE_LIMIT = 2**26
 """Largest number of first-layer features that are kept between steps instead of being computed anew."""
 REMEMBERED = 2**13
-"""Samples of a loader from which on no more are remembered as the network's last input."""
+"""Samples of a loader from which on no more are remembered."""
 
 
 class Batches(ABC):
@@ -41,8 +41,12 @@ class Batches(ABC):
         """The samples of the next step."""
 
     @abstractmethod
+    def fitted(self) -> Samples:
+        """What the network is to remember for its loss."""
+
     def seen(self) -> Tensor:
         """What the network is to remember as its last input, ``(N, n)``."""
+        return self.fitted().x
 
     @abstractmethod
     def size(self) -> int:
@@ -78,9 +82,9 @@ class Everything(Batches):
         """All samples."""
         return self.samples
 
-    def seen(self) -> Tensor:
-        """All inputs."""
-        return self.samples.x
+    def fitted(self) -> Samples:
+        """All samples."""
+        return self.samples
 
     def size(self) -> int:
         """Number of samples."""
@@ -112,9 +116,9 @@ class Some(Batches):
         chosen = torch.randperm(available, generator=self.generator)[: self.count].to(self.samples.x.device)
         return self.samples.at(chosen if self._rows is None else self._rows[chosen])
 
-    def seen(self) -> Tensor:
-        """All inputs."""
-        return self.samples.x
+    def fitted(self) -> Samples:
+        """All samples."""
+        return self.samples
 
     def size(self) -> int:
         """Number of samples that are drawn."""
@@ -137,18 +141,19 @@ class FromLoader(Batches):
         super().__init__(network)
         self.loader = loader
         self._size = len(loader.first)
-        self._seen = [loader.first.x]
+        self._seen = [loader.first]
 
     def draw(self) -> Samples:
         """The next batch."""
         batch = self.loader.draw()
-        if batch.x is not self._seen[0] and sum(map(len, self._seen)) < REMEMBERED:
-            self._seen.append(batch.x)
+        first = self._seen[0]
+        if batch is not first and batch.y.shape[1:] == first.y.shape[1:] and sum(map(len, self._seen)) < REMEMBERED:
+            self._seen.append(batch)
         return batch
 
-    def seen(self) -> Tensor:
-        """The inputs of the first batches."""
-        return torch.cat(self._seen)
+    def fitted(self) -> Samples:
+        """The first batches."""
+        return Samples(torch.cat([batch.x for batch in self._seen]), torch.cat([batch.y for batch in self._seen]))
 
     def size(self) -> int:
         """Number of samples in the first batch."""

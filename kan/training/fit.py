@@ -30,6 +30,7 @@ from kan.training.objectives import check_loss, check_prediction, make_objective
 from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
 from kan.training.processes import warn_of_other_processes
+from kan.training.remembered import TrainingLoss
 from kan.training.resume import load_state, state_of
 from kan.training.samples import Model
 from kan.training.stopping import Stopping
@@ -124,7 +125,12 @@ def fit(
     data = check_dataset(
         network, dataset, same_shape=squares and pred_fn is None, floating=squares, validation=validation, sample_weight=sample_weight
     )
-    objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, sample_weight is not None)
+    weighted = sample_weight is not None
+    objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, weighted)
+    objective_of = partial(
+        make_objective, loss_fn=loss_fn, lamb=0.0, penalty=None, singularity_avoiding=singularity_avoiding, y_th=y_th, pred_fn=pred_fn,
+        weighted=weighted,
+    )  # fmt: skip
     batches = make_batches(network, data, batch)
     # A single batch's loss says little, and with a penalty the least loss is that of the network before it got sparse.
     steady = batches.whole or data.validation is not None or data.test is not None
@@ -175,7 +181,13 @@ def fit(
             message = run(stage, steps)
     finally:
         network.zero_grad()
-        network.remember_input(batches.seen())
+        fitted = batches.fitted()
+        network.remember_input(fitted.x)
+        if isinstance(network, Network):
+            network.fit_loss = TrainingLoss(
+                x=fitted.x, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares, penalised=lamb > 0,
+                objective_of=objective_of,
+            )  # fmt: skip
     history.optimizer_state = state_of(method, stepper, scheduler, batches)
     if message:
         warnings.warn(message, stacklevel=3)

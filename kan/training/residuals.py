@@ -16,13 +16,14 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.training.fit import trainable_parameters
@@ -52,6 +53,43 @@ class Term:
     function: ResidualFunction
     points: Tensor
     weight: float
+
+    def residuals(self, u: Function, points: Tensor) -> Tensor:
+        """Residuals at some points, ``(B, C)``."""
+        with torch.enable_grad():
+            found = self.function(u, points.clone().requires_grad_())
+        if not isinstance(found, Tensor) or found.dim() not in (1, 2) or len(found) != len(points):
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"a residual function must return one row of residuals per point, a tensor of the shape ({len(points)},) or "
+                f"({len(points)}, number of residuals); got {what}."
+            )
+        return found if found.dim() == 2 else found[:, None]
+
+    def value(self, u: Function) -> float:
+        """What the term adds to the objective."""
+        return self.weight * float(self.residuals(u, self.points).detach().square().mean())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ResidualLoss(FitLoss):
+    """The objective of `fit_residuals`, of which the root is reported.
+
+    Attributes:
+        x, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
+        terms: the functions of residuals with their points, in float64.
+    """
+
+    terms: Sequence[Term]
+
+    def __call__(self, network: Network) -> float:
+        """The objective of `network`."""
+        terms = [replace(term, points=term.points.to(network.device, network.dtype)) for term in self.terms]
+        return sum(term.value(lambda z: network.trace(z).output) for term in terms)
+
+    def of_output(self, network: Network, output: Tensor, rows: slice) -> None:
+        """None, for it is no function of the outputs at the points alone."""
+        return None
 
 
 def fit_residuals(
@@ -145,7 +183,9 @@ def fit_residuals(
         if saved is not None:
             restore_(exact, saved)
         _rounded_into(network, exact)
-        network.remember_input(everything.to(network.dtype))
+        everything = everything.to(network.dtype)
+        network.remember_input(everything)
+        network.fit_loss = ResidualLoss(x=everything, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
     return history
 
 
@@ -194,8 +234,7 @@ class _Residuals:
         """``F`` with what the anchor adds."""
         total = self._share * float(self._away().square().sum()) if self._share else 0.0
         for term in self.terms:
-            residuals = self._of(term, term.points, lambda z: self.network.trace(z).output)
-            total += term.weight * float(residuals.detach().square().mean())
+            total += term.value(lambda z: self.network.trace(z).output)
         return total
 
     def linearise(self) -> Linearisation:
@@ -213,7 +252,7 @@ class _Residuals:
             for start in range(0, len(term.points), size):
                 part = term.points[start : start + size]
                 own = _PerPoint(self.network, self.columns.blocks, len(part))
-                residuals = self._of(term, part, own)
+                residuals = term.residuals(own, part)
                 rows = []
                 for c, component in enumerate(residuals.unbind(1)):
                     found = torch.autograd.grad(
@@ -222,18 +261,6 @@ class _Residuals:
                     rows.append(torch.cat(found, dim=1))
                 scale = math.sqrt(term.weight / (len(term.points) * residuals.shape[1]))
                 yield torch.cat(rows).t() * scale, residuals.detach().t().flatten() * scale
-
-    def _of(self, term: Term, points: Tensor, u: Function) -> Tensor:
-        """Residuals ``(B, C)``."""
-        with torch.enable_grad():
-            found = term.function(u, points.clone().requires_grad_())
-        if not isinstance(found, Tensor) or found.dim() not in (1, 2) or len(found) != len(points):
-            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(
-                f"a residual function must return one row of residuals per point, a tensor of the shape ({len(points)},) or "
-                f"({len(points)}, number of residuals); got {what}."
-            )
-        return found if found.dim() == 2 else found[:, None]
 
 
 class _PerPoint:

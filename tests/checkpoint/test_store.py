@@ -53,6 +53,7 @@ def same(one: KAN, other: KAN) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.filterwarnings("ignore:prune. edges whose scores:UserWarning")
 def test_the_flow_of_versions(capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([2, 5, 1], seed=1)
     assert out(capsys) == ["checkpoint directory created: ./model", "saving model version 0.0"]
