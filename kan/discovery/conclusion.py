@@ -11,6 +11,7 @@ import sympy
 import torch
 
 from kan.discovery.judge import Judge, Law, distinct
+from kan.discovery.stages import linear
 from kan.discovery.verdict import EXPLAINED, MOST_ROWS, VERDICTS, Rows, compared
 from kan.network.network import Network
 from kan.training.fit import fit
@@ -61,11 +62,7 @@ def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
     mean = sympy.Float(float(root.y.mean()), 17)
     candidates: list[Law | None] = [judge.law(mean, math.inf)]
     if not settled:
-        slopes = torch.linalg.lstsq(root.x - root.x.mean(0), root.y - root.y.mean(), driver="gelsd").solution[:, 0].tolist()
-        centres = root.x.mean(0).tolist()
-        terms = [sympy.Float(a, 17) * symbol for a, symbol in zip(slopes, root.symbols, strict=True)]
-        constant = sympy.Float(float(root.y.mean()) - math.fsum(a * c for a, c in zip(slopes, centres, strict=True)), 17)
-        candidates.append(judge.law(sympy.Add(constant, *terms), math.inf))
+        candidates.append(judge.law(linear(root)[0], math.inf))
         candidates += [] if splines else [_additive(judge)]
     return [law for law in candidates if law is not None]
 

@@ -25,7 +25,7 @@ from kan.discovery.invariance import Reduction
 from kan.discovery.judge import ROUND_OFF, Judge, Law, distinct, rmse
 from kan.discovery.parts import Parts, factors, summands
 from kan.discovery.shapes import Shape, shapes
-from kan.discovery.stages import CHANGES, MUCH_NOISE, SEPARATE, Change, Stage, additive, reduced, rewritten
+from kan.discovery.stages import CHANGES, MUCH_NOISE, SEPARATE, Change, Stage, additive, linear, reduced, rewritten
 from kan.discovery.terms import Pattern, Terms, formulas, patterns, split
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
@@ -136,6 +136,11 @@ class Hunt:
         if not self.root.symbols or bool((self.root.y == self.root.y[0]).all()):
             self.add(self.judge.law(self.root.back(sympy.Float(float(self.root.y.mean()), 17)), math.inf), self.root.name)
             return
+        formula, missed = linear(self.root)
+        if missed < ROUND_OFF * float(self.root.y.std()):  # polynomials of many columns take longer to see this
+            self.add(self.judge.law(self.root.back(formula), ROUND_OFF), "straight line")
+            if self.settled:
+                return
         stages = reduced(self.root, self.known, self.late)
         floors = {stage: stage.floor(self.root, self.late) for stage in (*stages, self.root)}
         floor = min(error for error, _ in floors.values())

@@ -21,7 +21,7 @@ from kan.discovery.invariance import Reduction, gauges, scalings, translations, 
 from kan.discovery.ridge import Array, Mask, Stop, curve_bases, held_out, noise_floor, wide_columns
 from kan.symbolic.evaluation import evaluate_expression
 
-__all__ = ["CHANGES", "SEPARATE", "Change", "Stage", "additive", "reduced", "rewritten", "symbols_of"]
+__all__ = ["CHANGES", "SEPARATE", "Change", "Stage", "additive", "linear", "reduced", "rewritten", "symbols_of"]
 
 EXACT = 1e-9
 """Share of the labels' deviation below which a power product is the law."""
@@ -145,6 +145,15 @@ class Stage:
             x, y, held_x, held_y, symbols, lambda e: self.back(reduction.factor * e.xreplace(meaning)), reduction.error,
             f"({name}) of {self.name}" if not self.plain else f"({name})", reduction, self, False, self.weighted(factor.abs()),
         )  # fmt: skip
+
+
+def linear(stage: Stage) -> tuple[sympy.Expr, float]:
+    """The least-squares linear formula of all columns, and its root mean squared residual."""
+    centre, mean = stage.x.mean(0), stage.y.mean()
+    slopes = torch.linalg.lstsq(stage.x - centre, stage.y - mean, driver="gelsd").solution
+    residuals = stage.y - mean - (stage.x - centre) @ slopes
+    terms = [sympy.Float(slope, 17) * symbol for slope, symbol in zip(slopes[:, 0].tolist(), stage.symbols, strict=True)]
+    return sympy.Add(sympy.Float(float(mean - (centre @ slopes)[0]), 17), *terms), float(residuals.square().mean().sqrt())
 
 
 def symbols_of(name: str, x: Tensor) -> tuple[sympy.Symbol, ...]:
