@@ -7,7 +7,7 @@ A constant costs the bits that the data determine it to, ``log2(|theta|/w)`` wit
 ``log2(N)/2`` at least; an exact number costs those that write it down. It takes the place of the constant, and all others are fitted anew,
 if that makes the description
 
-    ``N/2 log2(RSS/N + floor^2) + bits of all constants``
+    ``N/2 log2(RSS/(N - P) + floor^2) + bits of all constants``
 
 shorter. Before that freedoms go that the data do not determine: in ``c exp(x + b)`` only ``c exp(b)`` matters, and ``b`` becomes zero; in
 ``(a x + b)/(c x + d)`` one of the four becomes one.
@@ -92,7 +92,9 @@ class Fitted:
     def bits(self) -> float:
         """Length of the description of labels and constants, but for what all formulas have in common."""
         free = sum(self.bits_of(symbol) for symbol in self.constants)
-        return 0.5 * self.samples * math.log2(self.rss / self.samples + (FLOOR * self.scale) ** 2 + 1e-300) + free + self.exact_bits
+        left = self.samples - len(self.constants)  # as many constants as samples go through any labels
+        error = self.rss / left + (FLOOR * self.scale) ** 2 if left > 1 else self.scale**2
+        return 0.5 * self.samples * math.log2(error + 1e-300) + free + self.exact_bits
 
     def bits_of(self, symbol: sympy.Symbol) -> float:
         """What a free constant costs."""

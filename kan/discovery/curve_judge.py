@@ -2,7 +2,7 @@ r"""What formulas for a curve are worth: their constants fitted, zeros and ones 
 
 With :math:`\varepsilon` the root mean squared error, P constants and C nodes of the formula, and N samples, these are
 
-.. math:: N \log_2 \max(\varepsilon, 10^{-12} s) + \tfrac P2 \log_2 N + 2 C,
+.. math:: N \log_2 \max(\sqrt{N / (N - P)}\, \varepsilon, 10^{-12} s) + \tfrac P2 \log_2 N + 2 C,
 
 with s the size of the labels, or :math:`\varepsilon^2 N / (2 \sigma^2 \ln 2)` for the first term where the noise :math:`\sigma` is known.
 """
@@ -142,7 +142,7 @@ class Judge:
         if key not in self.found or curve.bits < self.found[key].bits:
             self.found[key] = curve
         residual = self._residual(fit.formula)
-        self.exact |= self._round_off(residual, fit.rmse)
+        self.exact |= self._round_off(residual, fit.rmse) and len(self.y) > 2 * len(fit.constants)
         self.explained |= self._explained(residual, fit.rmse)
 
     def _trimmed(self, fit: Fitted) -> Fitted:
@@ -181,12 +181,12 @@ class Judge:
         return value - self.y if self.weights is None else self.weights * (value - self.y)
 
     def _bits(self, formula: sympy.Expr, rmse: float) -> float:
-        n = len(self.y)
+        n, constants = len(self.y), len(formula.atoms(sympy.Float))
         if self.noise:
             data = n / (2 * math.log(2)) * (rmse / self.noise) ** 2
         else:
-            data = n * math.log2(max(rmse, EXACT * self.scale))
-        constants = len(formula.atoms(sympy.Float))
+            left = n - constants  # as many constants as labels go through any labels
+            data = n * math.log2(max(rmse * math.sqrt(n / left), EXACT * self.scale) if left > 1 else self.scale)
         nodes = complexity(formula)
         return data + constants / 2 * math.log2(n) + 2 * nodes
 
