@@ -61,7 +61,7 @@ def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
     root = judge.root
     mean = sympy.Float(float(root.y.mean()), 17)
     candidates: list[Law | None] = [judge.law(mean, math.inf)]
-    if not settled:
+    if not settled and root.symbols:
         candidates.append(judge.law(linear(root)[0], math.inf))
         candidates += [] if splines else [_additive(judge)]
     return [law for law in candidates if law is not None]

@@ -79,10 +79,12 @@ def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
         for mask, part in zip(masks, parted(x[use], y[use]), strict=True):
             mask[use] = part
         return Parting(*masks)
-    every = torch.from_numpy(_numbers_of_different(x.numpy())) % FOLDS
     outermost = _outermost(x)
-    ways = [(outermost, 2), *((torch.zeros_like(outermost), fold) for fold in (2, 0, 1, 3, 4))]
-    several = [Parting((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
+    numbers = torch.from_numpy(_numbers_of_different(x.numpy()))
+    several: list[Parting] = []
+    for every in (numbers % FOLDS, torch.arange(len(x)) % FOLDS):  # rows of which too few differ are parted by their places
+        ways = [(outermost, 2), *((torch.zeros_like(outermost), fold) for fold in (2, 0, 1, 3, 4))]
+        several += [Parting((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
     several = [parts for parts in several if bool(parts.held.any()) and int(parts.fitted.sum()) >= min(LEAST_FITTED, len(x) - 1)]
     telling = [parts for parts in several if bool((y[parts.fitted] != y[parts.fitted][0]).any())]
     return next((parts for parts in telling if bool((x[parts.fitted] != x[parts.fitted][0]).any())), (telling or several)[0])

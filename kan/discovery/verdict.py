@@ -62,6 +62,8 @@ CLEAR = 4.0
 rows, 1 to 4 columns), none exceeded 3.93."""
 EVIDENCE = 30.0
 """Bits by which a formula must shorten the description of the labels by the mean, beside its numbers: it was chosen among many."""
+MOSTLY = 0.5
+"""Share of rows that are explained to round-off, above which the labels have no noise."""
 MOST_ROWS = 700
 """Largest number of rows that the noise floor is estimated from; a fixed random choice if there are more."""
 DECADES = 1e3
@@ -75,6 +77,7 @@ class Explained(NamedTuple):
     Attributes:
         share: of the rows, or of the different rows, whichever is less.
         rows: number of explained rows.
+        of: number of all rows.
         undefined: number of rows where the formula has no finite real value.
         relative: median of the errors as shares of the labels.
         doubts: sentences that say why the data cannot test the formula; none if they can.
@@ -82,6 +85,7 @@ class Explained(NamedTuple):
 
     share: float
     rows: int
+    of: int
     undefined: int
     relative: float
     doubts: tuple[str, ...]
@@ -137,7 +141,7 @@ class Rows:
         bad[groups[~good.numpy()]] = True
         share = min(float(good.double().mean()), 1 - float(bad.mean())) if formula.free_symbols else 0.0  # a constant explains nothing
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
-        return Explained(share, int(good.sum()), int((~finite).sum()), relative, tuple(self._doubts(formula, constants, groups, distinct)))
+        return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, tuple(self._doubts(formula, constants, groups, distinct)))
 
     def share(self, formula: sympy.Expr) -> float:
         """Share of the rows that a formula explains to round-off."""
@@ -283,7 +287,8 @@ def _finding(comparison: _Comparison, formula: sympy.Expr, explained: Explained,
     remarks = (f"no real value at {explained.undefined} row(s)",) if explained.undefined else ()
     if explained.share >= EXPLAINED:
         return Finding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
-    within = excess <= WITHIN and not seen
+    # Where most rows are explained to round-off there is no noise, and the others are missed by something else.
+    within = excess <= WITHIN and not seen and explained.rows <= MOSTLY * explained.of
     if not formula.free_symbols or not comparison.better(formula, residuals):
         return Finding("none" if within else "approximate", excess, remarks)
     if not within or explained.undefined:

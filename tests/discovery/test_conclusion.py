@@ -66,7 +66,7 @@ def test_fill_values_are_named_and_count_as_rows(value: float) -> None:
     assert "90 % of the rows to round-off" in str(law)
 
 
-@pytest.mark.parametrize(("count", "verdict"), [(1, "exact"), (6, "within noise")])
+@pytest.mark.parametrize(("count", "verdict"), [(1, "exact"), (6, "approximate")])
 def test_outliers_do_not_hide_the_law(count: int, verdict: str) -> None:
     x = box(300, 2)
     y = x[:, 0] * x[:, 1] ** 2

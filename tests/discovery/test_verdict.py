@@ -51,7 +51,7 @@ def test_over_decades_every_row_counts() -> None:
     assert data.explained(sympy.sympify("exp(60*x - 60) + 5*z**2"), ()).relative > 1e-13
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.005, "exact"), (0.02, "within noise")])
+@pytest.mark.parametrize(("share", "verdict"), [(0.005, "exact"), (0.02, "approximate")])
 def test_nearly_all_rows_are_needed(share: float, verdict: str) -> None:
     data = rows(wave)
     data.y[: round(share * 400)] += 1.0
