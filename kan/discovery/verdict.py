@@ -141,7 +141,8 @@ class Rows:
         bad[groups[~good.numpy()]] = True
         share = min(float(good.double().mean()), 1 - float(bad.mean())) if formula.free_symbols else 0.0  # a constant explains nothing
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
-        return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, tuple(self._doubts(formula, constants, groups, distinct)))
+        doubts = tuple(self._doubts(formula, constants, groups, distinct))
+        return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, doubts)
 
     def share(self, formula: sympy.Expr) -> float:
         """Share of the rows that a formula explains to round-off."""
