@@ -32,7 +32,7 @@ from kan.training.history import History
 from kan.training.levels import fit_levels
 from kan.training.objective import Penalty, regularization
 from kan.training.residuals import ResidualFunction, fit_residuals
-from kan.training.resume import optimizer_state
+from kan.training.resume import optimizer_state, refined_state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,7 +214,7 @@ class KAN(Versioned):
             batch=batch, metrics=metrics, singularity_avoiding=singularity_avoiding, y_th=y_th, display_metrics=display_metrics,
             on_step=frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
-            resume=optimizer_state(self.optimizer_state) if resume else None, restarts=restarts,
+            resume=optimizer_state(self.optimizer_state) if resume else None, previous=self.optimizer_state, restarts=restarts,
         )  # fmt: skip
         self.optimizer_state = results.optimizer_state
         self.losses = {name: float(results[name][-1]) for name in ("train_loss", "test_loss") if len(results[name])} or self.losses
@@ -377,7 +377,9 @@ class KAN(Versioned):
         wanted = grid if new_grid is None else new_grid
         if wanted is None:
             raise ValueError("refine needs the new number of grid intervals: refine(10).")
-        return self._child(refine.refine(self, wanted), "refine")
+        new = refine.refine(self, wanted, adaptive=self.optimizer_state is not None)
+        new.optimizer_state = refined_state(self.optimizer_state)
+        return self._child(new, "refine")
 
     def set_mode(self, l: int, i: int, j: int, mode: str, mask_n: float | None = None) -> None:
         """Switch an edge to numeric ``'n'``, symbolic ``'s'``, both ``'sn'`` or off."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from kan.network.insertion import reaching_knots
 from kan.network.network import Network
 from kan.surgery.select import inherit
 
@@ -17,7 +18,7 @@ N = TypeVar("N", bound=Network)
 
 
 @torch.no_grad()
-def refine(network: N, new_grid: int | Sequence[int]) -> N:
+def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) -> N:
     """A new network with `new_grid` intervals per spline (one number, or one per layer), computing what `network` computes.
 
     If the number of intervals is a multiple of the old one, the new splines contain the old ones and the function is the same to
@@ -29,7 +30,7 @@ def refine(network: N, new_grid: int | Sequence[int]) -> N:
         ValueError: if `new_grid` is no positive integer or list of them.
     """
     new = network.blank(grid=new_grid)
-    _take_over_(new, network, None if network.last_input is None else network.trace().acts)
+    _take_over_(new, network, network.last_input, adaptive)
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(known[name].requires_grad)
@@ -49,8 +50,8 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
     """
-    acts = _acts(network, parent, x)
-    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, acts, strict=False):
+    _check_match(network, parent)
+    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, parent.trace(x).acts, strict=False):
         layer.initialize_grid_from_parent(old, inputs)
 
 
@@ -68,11 +69,12 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
     """
-    _take_over_(network, parent, _acts(network, parent, x))
+    _check_match(network, parent)
+    _take_over_(network, parent, parent.remembered_input() if x is None else x)
 
 
-def _acts(network: Network, parent: Network, x: Tensor | None) -> list[Tensor]:
-    """Node values of `parent`, once it is clear that `network` can take it over."""
+def _check_match(network: Network, parent: Network) -> None:
+    """Raise ``ValueError`` unless `network` can take `parent` over."""
     if network.structure != parent.structure:
         raise ValueError(
             f"a network can be initialised from one of the same width and arities; this one has width {network.width} and arities "
@@ -83,14 +85,17 @@ def _acts(network: Network, parent: Network, x: Tensor | None) -> list[Tensor]:
         raise ValueError(
             f"a network can be initialised from one with splines of the same degrees; k is {degrees[0]} here and {degrees[1]} there."
         )
-    return parent.trace(x).acts
 
 
-def _take_over_(network: Network, parent: Network, acts: Sequence[Tensor] | None) -> None:
+def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: bool = False) -> None:
     """Splines, scales, masks, symbolic edges and affines of `parent`, copied."""
+    acts = None if x is None else parent.trace(x).acts
+    reaching = None if x is None else reaching_knots(parent, [layer.num for layer in network.numeric_layers], x, adaptive)
     for l in range(parent.depth):
         old_layer, layer = parent.numeric_layers[l], network.numeric_layers[l]
         layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
+        if reaching is not None:
+            layer.take_over_(old_layer, reaching[l])
         for name in ("mask", "scale_base", "scale_sp"):
             getattr(layer, name).copy_(getattr(old_layer, name))
         subset = parent.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))

@@ -34,7 +34,7 @@ from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["check_restarts", "fit_restarts"]
 
-ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler", "clip", "lamb", "history", "refined")
+ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler", "clip", "lamb", "history")
 """Arguments of `fit` that make networks be trained one after another, unless they are None, zero or empty."""
 
 
@@ -78,6 +78,7 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
     if not isinstance(network, Network) or restarts == 1:
         return fit(network, dataset, **options)
     begun = time.monotonic()
+    options.pop("previous", None)  # the other networks begin anew
     # Everything is checked before the first parameter moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "history": None})
     seeds = [network.seed + offset for offset in range(restarts)]
