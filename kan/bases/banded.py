@@ -1,6 +1,6 @@
 r"""Linear systems whose matrices are zero but for a band around the diagonal, in memory that grows with the band.
 
-A matrix ``M`` ``(n, n)`` of bandwidth ``k``, ``M_rc = 0`` for ``|r - c| > k``, is kept as its diagonals, ``band[r, c - r + k] = M_rc``, shape
+A matrix ``M`` ``(n, n)`` of bandwidth ``k``, ``M_rc = 0`` for ``|r - c| > k``, is kept as its diagonals, ``band[r, c - r + k] = M_rc``
 ``(n, 2k + 1)``. It is cut into blocks of ``s >= k`` rows, of which neighbours alone have entries in common, and these are eliminated one
 after another (block LU). Rows are exchanged inside of the blocks only, which is enough for the matrices here: those of B-splines at sites
 that satisfy the Schoenberg-Whitney conditions are totally positive, and Gram matrices are positive definite.

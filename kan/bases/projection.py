@@ -71,8 +71,8 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
     return solve_banded(band, values.double()).transpose(1, 2).to(values.dtype)
 
 
-def carried_over(coef: Tensor, table: SplineTable, new: SplineTable, low: Tensor, high: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Coefficients on the knots of `new` of given splines ``s_io``, which are to stay the same functions between `low` and `high`.
+def carried_over(coef: Tensor, table: SplineTable, new: SplineTable, ends: Tensor, samples: Tensor | None = None) -> Tensor:
+    """Coefficients on the knots of `new` of given splines ``s_io``, which are to stay the same functions between `ends`.
 
     To round-off they do where the new knots there contain the old ones. Elsewhere the new splines are the best approximations in the mean
     square over the whole interval, or the least-squares fit at the samples, if there are any and that is nearly as good on the interval:
@@ -82,15 +82,16 @@ def carried_over(coef: Tensor, table: SplineTable, new: SplineTable, low: Tensor
         coef: ``(I, O, n)``, of the given splines.
         table: theirs.
         new: the table of other knots and the same degree.
-        low, high: ``(I,)``; the interval reaches over the core of `new`, too, without which the coefficients are not determined.
+        ends: ``(I, 2)``; the interval is the core of `new`, too, without which the coefficients are not determined.
         samples: ``(B, I)``.
 
     Returns:
         ``(I, O, n')`` in float64.
     """
-    coef, old, new, low, high = coef.double(), _exact(table), _exact(new), low.double()[:, None], high.double()[:, None]
+    coef, old, new, (low, high) = coef.double(), _exact(table), _exact(new), ends.double().split(1, dim=1)
     sites = support_sites(new.knots.clamp(low, high), new.degree)
     found = interpolate(sites, evaluate(sites.t(), coef, old).transpose(0, 1), new)
+    found += 0 * coef.sum(2, keepdim=True)  # what is not finite stays so, also where no site comes near it
     changed = ~_contains(new.knots, old.knots, low, high, 8 * torch.finfo(table.knots.dtype).eps)
     if not bool(changed.any()):
         return found
@@ -103,9 +104,9 @@ def carried_over(coef: Tensor, table: SplineTable, new: SplineTable, low: Tensor
         if samples is not None:
             x = samples[:, some].double()
             fit = least_squares(x, evaluate(x, own, old_own), new_own, best)
-            farther = _integral((fit - best), new_own, low[some], high[some])
+            farther = _integral(fit - best, new_own, low[some], high[some])
             best = torch.where((farther <= (MAX_RELATIVE_ERROR**2 - 1) * error)[:, None, None], fit, best)
-        found[some] = best
+        found[some] = best + 0 * own.sum(2, keepdim=True)
     return found
 
 
@@ -224,7 +225,7 @@ def _values(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
 
 
 def _contains(knots: Tensor, old: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    """Which inputs' `knots` contain, but for a relative error of `eps`, all the `old` ones between `low` and `high` ``(I, 1)``: ``(I,)``."""
+    """Which inputs' `knots` contain, but for a relative error of `eps`, all `old` ones between `low` and `high` ``(I, 1)``: ``(I,)``."""
     rounding = eps * knots.abs().amax(dim=1, keepdim=True)
     place = torch.searchsorted(knots.contiguous(), old.contiguous()).clamp(1, knots.shape[1] - 1)
     distance = torch.minimum((knots.gather(1, place) - old).abs(), (knots.gather(1, place - 1) - old).abs())

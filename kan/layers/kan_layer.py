@@ -28,7 +28,6 @@ from kan.bases.knots import (
     extend_knots,
     increasing,
     quantile_grid,
-    support_sites,
     uniform_knots,
 )
 from kan.bases.projection import carried_over, least_squares
@@ -193,9 +192,9 @@ class KANLayer(nn.Module):
         """Move the knots to where the samples are and refit the splines, in place.
 
         The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares
-        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``), the
-        closest such to the old function. A constant column, or one whose samples cannot make an increasing grid, keeps its knots and
-        coefficients, with a warning.
+        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``). Where that
+        would be far from the old function in between, they are its best approximation on the whole interval, see `carried_over`. A
+        constant column, or one whose samples cannot make an increasing grid, keeps its knots and coefficients, with a warning.
 
         Args:
             x: ``(B, I)`` samples.
@@ -221,7 +220,7 @@ class KANLayer(nn.Module):
         usable = increasing(grid)
         knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
         points = ordered if mode == "sample" else quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
-        coef = self._on(knots, *core(knots, self.k)[:, [0, -1]].unbind(1), points)
+        coef = self._on(knots, core(knots, self.k)[:, [0, -1]], points)
         self.grid.copy_(knots)
         self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
         return [int(i) for i in (~usable).nonzero()[:, 0]]
@@ -250,10 +249,10 @@ class KANLayer(nn.Module):
         if x is not None:
             self._check_samples(x)
             x = x.detach().to(parent.grid.dtype)
-        knots, low, high = _refined_knots(parent, self.num, x)
+        knots, ends = _refined_knots(parent, self.num, x)
         if x is not None and mode == "grid":
             x = quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
-        coef = parent._on(knots, low, high, x)
+        coef = parent._on(knots, ends, x)
         self.grid.copy_(knots)
         self.coef.copy_(coef)
 
@@ -263,7 +262,7 @@ class KANLayer(nn.Module):
         if knots:
             ids, grid = list(knots), torch.stack(list(knots.values()))
             part = parent.get_subset(ids, range(parent.out_dim))
-            self.grid[ids], self.coef[ids] = grid, part._on(grid, grid[:, 0], grid[:, -1])
+            self.grid[ids], self.coef[ids] = grid, part._on(grid, grid[:, [0, -1]])
 
     @torch.no_grad()
     def set_knots_(self, knots: Tensor, ends: Tensor | None = None) -> None:
@@ -277,14 +276,14 @@ class KANLayer(nn.Module):
             ends: ``(I, 2)``, of the stretch on which the function counts, if it is not the new core; nearly all of that.
         """
         check_knots(knots, self.k)
-        coef = self._on(knots, *(core(knots, self.k)[:, [0, -1]] if ends is None else ends).unbind(1))
+        coef = self._on(knots, core(knots, self.k)[:, [0, -1]] if ends is None else ends)
         self.grid = nn.Parameter(knots, requires_grad=False)
         self.coef = nn.Parameter(coef, self.coef.requires_grad)
 
-    def _on(self, knots: Tensor, low: Tensor, high: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `low` and `high` ``(I,)``; see `carried_over`."""
+    def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `ends` ``(I, 2)``; see `carried_over`."""
         table = tabulate(knots.double(), self.k)
-        return carried_over(self.coef.detach(), self.table, table, low, high, samples).to(self.coef.dtype)
+        return carried_over(self.coef.detach(), self.table, table, ends, samples).to(self.coef.dtype)
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here."""
@@ -312,37 +311,22 @@ class KANLayer(nn.Module):
         check_samples(x)
 
 
-def _refined_knots(parent: KANLayer, intervals: int, x: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Knots of `intervals` for the splines of `parent`, and between which ends ``(I,)`` they are to be the same functions."""
+def _refined_knots(parent: KANLayer, intervals: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Knots of `intervals` for the splines of `parent`, and between which ends ``(I, 2)`` they are to be the same functions."""
     k, old = parent.k, core(parent.grid, parent.k)
     index = torch.arange(intervals + 1, dtype=torch.float64) * parent.num / intervals
     below = index.floor().clamp(max=parent.num - 1).long()
     grid = torch.lerp(old[:, below], old[:, below + 1], (index - below).to(old))
     knots = extend_knots(grid, k)
-    low, high = grid[:, 0], grid[:, -1]
+    ends = grid[:, [0, -1]]
     if x is None or k == 0:
-        return knots, low, high
+        return knots, ends
     # After a grid update the outermost samples are the ends of the grid, but for rounding.
     rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
     least, largest = x.aminmax(dim=0)
     outside = (least < old[:, 0] - rounding) | (largest > old[:, -1] + rounding)
     kept = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
-    knots = torch.where(outside[:, None], kept, knots)
-    return knots, torch.where(outside, kept[:, 0], low), torch.where(outside, kept[:, -1], high)
-    # After a grid update the outermost samples are the ends of the grid, but for rounding.
-    rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
-    least, largest = x.aminmax(dim=0)
-    outside = (least < old[:, 0] - rounding) | (largest > old[:, -1] + rounding)
-    for i in outside.nonzero()[:, 0].tolist():
-        reach = [
-            float(torch.where(least[i] < old[i, 0], least[i] - margin[i], old[i, 0])),
-            float(torch.where(largest[i] > old[i, -1], largest[i] + margin[i], old[i, -1])),
-        ]
-        found = reaching_knots(parent.grid[i].double().cpu(), k, intervals, *reach)
-        kept = torch.cat([parent.grid[i, :k], grid[i], parent.grid[i, -k:]])
-        knots[i] = kept if found is None else found.to(kept)
-        low[i], high[i] = knots[i, 0], knots[i, -1]
-    return knots, low, high
+    return torch.where(outside[:, None], kept, knots), torch.where(outside[:, None], kept[:, [0, -1]], ends)
 
 
 @lru_cache(maxsize=64)

@@ -36,8 +36,8 @@ beyond the grid."""
 NEAR = 1e-3
 """A knot nearer than this share of an interval to the end of the samples is no end of an interval of its own."""
 COVERED = 0.9
-"""Share of a grid over which samples range at least if the grid is taken for theirs. Hidden nodes that shrink during a fit leave knots behind
-that serve no sample."""
+"""Share of a grid over which samples range at least if the grid is taken for theirs. Hidden nodes that shrink during a fit leave knots
+behind that serve no sample."""
 LEAST = 1e-6
 """Least error density, as a share of the mean."""
 
@@ -72,7 +72,8 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
 def reaching_knots(network: Network, intervals: Sequence[int], x: Tensor, adaptive: bool = False) -> list[dict[int, Tensor]]:
     """Knots for the inputs with samples outside of their grids or on a part of them only, which contain all the present knots.
 
-    The grids reach as far as the samples do, and new knots go where the error of the splines is largest. With them every spline stays the same function on the whole line, the stretches beyond the old grid included.
+    The grids reach as far as the samples do, and new knots go where the error of the splines is largest. With them every
+    spline stays the same function on the whole line, the stretches beyond the old grid included.
 
     Args:
         network: is left alone.

@@ -25,7 +25,7 @@ from kan.network.network import Network
 from kan.training.batches import Batches
 from kan.training.callbacks import Callback, FitState
 from kan.training.diagnosis import bad_gradient
-from kan.training.grid_schedule import GridSchedule
+from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History
 from kan.training.learning_rate import advance
 from kan.training.measure import Measure
@@ -36,9 +36,6 @@ from kan.training.stopping import Stopping
 
 __all__ = ["Stage", "run"]
 
-LARGEST_RISE = 0.1
-"""Relative rise of the objective up to which a grid update is kept. Beyond it the new knots cost more than a training that still moves
-makes good: where the splines themselves limit the error, every move of the knots projects away what they have learned."""
 TRIES = 4
 """Smaller and smaller steps that are tried where one was not finite."""
 
