@@ -30,7 +30,7 @@ from kan.bases.knots import (
     quantile_grid,
     uniform_knots,
 )
-from kan.bases.projection import carried_over, least_squares
+from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
 from kan.layers.arguments import interval
 from kan.layers.checks import check_samples
 from kan.layers.features import edge_weight, feature_rows
@@ -38,6 +38,10 @@ from kan.modes import composed
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
+
+MAX_UPDATE_ERROR = 128.0
+"""As `MAX_RELATIVE_ERROR`, for grid updates: larger, since outlying samples spread the grid so far that no splines on it are near, and what
+counts is where the samples are. Hidden nodes beside a pole led to 101."""
 
 
 class KANLayer(nn.Module):
@@ -220,7 +224,7 @@ class KANLayer(nn.Module):
         usable = increasing(grid)
         knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
         points = ordered if mode == "sample" else quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
-        coef = self._on(knots, core(knots, self.k)[:, [0, -1]], points)
+        coef = self._on(knots, core(knots, self.k)[:, [0, -1]], points, MAX_UPDATE_ERROR)
         self.grid.copy_(knots)
         self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
         return [int(i) for i in (~usable).nonzero()[:, 0]]
@@ -280,10 +284,10 @@ class KANLayer(nn.Module):
         self.grid = nn.Parameter(knots, requires_grad=False)
         self.coef = nn.Parameter(coef, self.coef.requires_grad)
 
-    def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None) -> Tensor:
+    def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR) -> Tensor:
         """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `ends` ``(I, 2)``; see `carried_over`."""
         table = tabulate(knots.double(), self.k)
-        return carried_over(self.coef.detach(), self.table, table, ends, samples).to(self.coef.dtype)
+        return carried_over(self.coef.detach(), self.table, table, ends, samples, largest).to(self.coef.dtype)
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here."""
