@@ -152,9 +152,9 @@ def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
-    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, the
-    closest such to the function through the values at `Basis.sites`. Both are linear in the coefficients, so that an input needs one
-    matrix (`change_of_basis`), however many functions there are.
+    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, or that at
+    points all over the interval where the former would be far from the function between the samples, as in `carried_over`. Both are linear
+    in the coefficients, so that an input needs one matrix (`change_of_basis`), however many functions there are.
 
     Args:
         basis: whose functions they are.
@@ -182,10 +182,21 @@ def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor) -> 
         ``(I, n, n)`` in float64, one old function a row.
     """
     before, after = basis.prepare(old.double()), basis.prepare(new.double())
-    sites, x = basis.sites(new.double()), samples.double().t()
-    prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT)
-    # What the samples say along directions that they hardly see is rounding, and the prior knows better.
-    return solve(basis.rows(x, after).mT, basis.rows(x, before).mT, prior, cutoff=1e-8).mT
+    points, x = _between(basis.sites(new.double())), samples.double().t()
+    design, target = basis.rows(points, after).mT, basis.rows(points, before).mT
+    closest = solve(design, target)
+    fit = solve(basis.rows(x, after).mT, basis.rows(x, before).mT, closest, cutoff=HARDLY_SEEN)
+    error = (design @ closest - target).square().sum((1, 2))
+    farther = (design @ (fit - closest)).square().sum((1, 2))
+    return torch.where((farther <= (MAX_RELATIVE_ERROR**2 - 1) * error)[:, None, None], fit, closest).mT
+
+
+def _between(sites: Tensor) -> Tensor:
+    """`sites` ``(I, n)`` in order, with three more points between any two neighbours."""
+    ordered = sites.sort(1).values
+    shares = torch.arange(4, dtype=sites.dtype, device=sites.device) / 4
+    inner = torch.lerp(ordered[:, :-1, None], ordered[:, 1:, None], shares)
+    return torch.cat([inner.flatten(1), ordered[:, -1:]], 1)
 
 
 def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: float = 0.0) -> Tensor:
