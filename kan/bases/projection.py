@@ -152,9 +152,9 @@ def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
-    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, or that at
-    points all over the interval where the former would be far from the function between the samples, as in `carried_over`. Both are linear
-    in the coefficients, so that an input needs one matrix (`change_of_basis`), however many functions there are.
+    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, or that
+    at points all over the interval where the former would be far from the function between the samples, as in `carried_over`. Both are
+    linear in the coefficients, so that an input needs one matrix (`change_of_basis`), however many functions there are.
 
     Args:
         basis: whose functions they are.
