@@ -166,7 +166,7 @@ class KAN(Versioned):
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty, which is computed whether or not `save_act` is on.
             lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights inside the penalty.
-            update_grid: whether the grids follow the activations,
+            update_grid: whether the grids follow the activations (an update that raises the objective by more than 10 % is undone),
             grid_update_num, start_grid_update_step, stop_grid_update_step: how often and between which steps.
             loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
@@ -370,9 +370,15 @@ class KAN(Versioned):
     def refine(self, new_grid: int | Sequence[int] | None = None, grid: int | Sequence[int] | None = None) -> KAN:
         """A new model with `new_grid` intervals per spline that computes the same function; see `kan.surgery.refine`.
 
+        After a fit new knots are inserted between the old ones where the error of the splines is largest. The next fit leaves them where
+        they are, unless its data lie outside of them.
+
         Args:
             new_grid: number of intervals, or one per layer.
             grid: older name of `new_grid`.
+
+        Returns:
+            The new model; by how much its outputs have changed is its `refinement_change`.
         """
         wanted = grid if new_grid is None else new_grid
         if wanted is None:
