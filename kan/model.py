@@ -33,7 +33,7 @@ from kan.training.history import History
 from kan.training.levels import fit_levels
 from kan.training.objective import Penalty, regularization
 from kan.training.residuals import ResidualFunction, fit_residuals
-from kan.training.resume import optimizer_state
+from kan.training.resume import optimizer_state, refined_state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,7 +171,7 @@ class KAN(Versioned):
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty, which is computed whether or not `save_act` is on.
             lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff: weights inside the penalty.
-            update_grid: whether the grids follow the activations,
+            update_grid: whether the grids follow the activations (an update that raises the objective by more than 10 % is undone),
             grid_update_num, start_grid_update_step, stop_grid_update_step: how often and between which steps.
             loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
@@ -219,7 +219,7 @@ class KAN(Versioned):
             batch=batch, metrics=metrics, singularity_avoiding=singularity_avoiding, y_th=y_th, display_metrics=display_metrics,
             on_step=frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
-            resume=optimizer_state(self.optimizer_state) if resume else None, restarts=restarts,
+            resume=optimizer_state(self.optimizer_state) if resume else None, previous=self.optimizer_state, restarts=restarts,
         )  # fmt: skip
         self.optimizer_state = results.optimizer_state
         self.losses = {name: float(results[name][-1]) for name in ("train_loss", "test_loss") if len(results[name])} or self.losses
@@ -394,14 +394,22 @@ class KAN(Versioned):
     def refine(self, new_grid: int | Sequence[int] | None = None, grid: int | Sequence[int] | None = None) -> KAN:
         """A new model with `new_grid` intervals per spline that computes the same function; see `kan.surgery.refine`.
 
+        After a fit new knots are inserted between the old ones where the error of the splines is largest. The next fit leaves them where
+        they are, unless its data lie outside of them.
+
         Args:
             new_grid: number of intervals, or one per layer.
             grid: older name of `new_grid`.
+
+        Returns:
+            The new model; by how much its outputs have changed is its `refinement_change`.
         """
         wanted = grid if new_grid is None else new_grid
         if wanted is None:
             raise ValueError("refine needs the new number of grid intervals: refine(10).")
-        return self._child(refine.refine(self, wanted), "refine")
+        new = refine.refine(self, wanted, adaptive=self.optimizer_state is not None)
+        new.optimizer_state = refined_state(self.optimizer_state)
+        return self._child(new, "refine")
 
     def set_mode(self, l: int, i: int, j: int, mode: str, mask_n: float | None = None) -> None:
         """Switch an edge to numeric ``'n'``, symbolic ``'s'``, both ``'sn'`` or off."""

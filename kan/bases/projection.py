@@ -3,13 +3,18 @@ r"""Coefficients from values: interpolation and least squares on B-splines, one 
 The design matrix of an input, ``A[b, m] = B_m(x_b)``, does not depend on the output, so all outputs are right-hand sides of one
 factorisation. Everything is solved in float64 and rounded once at the end.
 
-Two facts do the work of grid updates and refinement:
+Three facts do the work of grid updates and refinement:
 
 * A spline is determined by its values at ``n`` sites that satisfy the Schoenberg-Whitney conditions (site ``m`` inside the support of
   ``B_m``). At such sites (`core_sites`) interpolation reproduces, to round-off, every function that the new knots can represent, which
   makes refinement to a nested grid exact without any data.
+* Where the new knots do not contain the old ones, the best approximation in the mean square over the whole interval needs no data either:
+  the splines are polynomials between knots, for which Gauss's quadrature is exact. It is as good between samples as on them, which neither
+  interpolation (for high degrees) nor least squares at the samples is.
 * ``argmin |A c - y|`` has many solutions when the samples leave some spline undetermined. Writing ``c = c0 + d`` and taking the
   smallest ``d`` keeps the prior ``c0`` there, where the smallest ``c`` would forget the function.
+
+Splines at points in order have matrices with a band of non-zeros, which is all that is stored of them (`kan.bases.banded`).
 
 References
     C. de Boor, "A Practical Guide to Splines", revised edition, Springer 2001, chapters XIII and XIV.
@@ -17,26 +22,34 @@ References
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kan.bases.banded import solve_banded
 from kan.bases.base import Basis
 from kan.bases.bspline import SplineTable, bspline_basis, tabulate
+from kan.bases.knots import core, support_sites
+from kan.bases.spline_rows import local_values
 
-__all__ = ["change_of_basis", "evaluate", "fitted", "interpolate", "least_squares", "refit", "solve"]
+__all__ = ["carried_over", "change_of_basis", "evaluate", "fitted", "interpolate", "least_squares", "refit", "solve"]
 
 REFIT_NUMBERS = 2**20
 """Most entries of the design matrices that `refit` makes at a time, so few that caches hold them; an input's own matrix is never split."""
 
-BATCHED = 64
-"""Largest systems that are solved in one batch. With torch 2.13 and MKL, batches of larger ones can hang for good once the number of
-threads has been changed, as `fit` does: two systems of size 203 after ``set_num_threads(1)`` and ``(2)`` did, two of 103 did not, nor did
-one alone."""
+HARDLY_SEEN = 1e-5
+"""Singular value of a design matrix, as a share of the largest, below which a prior knows better than the samples: what they say there is
+what no spline can represent, as many times larger between them."""
+QUADRATURE_NUMBERS = 2**22
+"""Most values of functions that `carried_over` computes at a time; an input's own are never split."""
+MAX_RELATIVE_ERROR = 16.0
+"""Error on the whole interval, as a multiple of the least possible one, up to which the fit at the samples is preferred. Sixty samples of
+splines of degree 5 led to 10; samples that leave some spline undetermined lead to thousands and more."""
 
 
 def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
     """Splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, shape ``(B, I, O)`` from `x` ``(B, I)``, `coef` ``(I, O, n)``."""
-    return torch.einsum("bin,ion->bio", bspline_basis(x, table), coef)
+    return _values(x.t(), coef, table).transpose(0, 1)
 
 
 def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
@@ -50,12 +63,55 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
     Returns:
         ``(I, O, n)`` in the dtype of `values`.
     """
-    design, target = _design(sites.t(), table), values.double()
-    if design.shape[1] > BATCHED:
-        coef = torch.stack([torch.linalg.solve(*each) for each in zip(design, target, strict=True)])
-    else:
-        coef = torch.linalg.solve(design, target)
-    return coef.transpose(1, 2).to(values.dtype)
+    exact, k = _exact(table), table.degree
+    local = local_values(sites.double(), exact)
+    place = torch.arange(k + 1, device=sites.device) + local.first[..., None] - torch.arange(exact.size, device=sites.device)[:, None] + k
+    # Round-off may put a site on the other side of a knot, where the function that leaves the band is as good as zero.
+    band = torch.zeros(*sites.shape, 2 * k + 1, dtype=torch.float64, device=sites.device)
+    band.scatter_add_(2, place.clamp(0, 2 * k), local.values.movedim(0, 2))
+    return solve_banded(band, values.double()).transpose(1, 2).to(values.dtype)
+
+
+def carried_over(
+    coef: Tensor, table: SplineTable, new: SplineTable, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR
+) -> Tensor:
+    """Coefficients on the knots of `new` of given splines ``s_io``, which are to stay the same functions between `ends`.
+
+    To round-off they do where the new knots there contain the old ones. Elsewhere the new splines are the best approximations in the mean
+    square over the whole interval, or the least-squares fit at the samples, if there are any and that is nearly as good on the interval:
+    at most `largest` times as far from the old ones as the best approximation.
+
+    Args:
+        coef: ``(I, O, n)``, of the given splines.
+        table: theirs.
+        new: the table of other knots and the same degree.
+        ends: ``(I, 2)``; the interval is the core of `new`, too, without which the coefficients are not determined.
+        samples: ``(B, I)``.
+        largest: see above.
+
+    Returns:
+        ``(I, O, n')`` in float64.
+    """
+    coef, old, new, (low, high) = coef.double(), _exact(table), _exact(new), ends.double().split(1, dim=1)
+    sites = support_sites(new.knots.clamp(low, high), new.degree)
+    found = interpolate(sites, evaluate(sites.t(), coef, old).transpose(0, 1), new)
+    found += 0 * coef.sum(2, keepdim=True)  # what is not finite stays so, also where no site comes near it
+    changed = ~_contains(new.knots, old.knots, low, high, 8 * torch.finfo(table.knots.dtype).eps)
+    if not bool(changed.any()):
+        return found
+    grid = core(new.knots, new.degree)
+    low, high = torch.minimum(low, grid[:, :1]), torch.maximum(high, grid[:, -1:])
+    step = max(1, QUADRATURE_NUMBERS // (coef.shape[1] * (old.degree + 1) * (old.knots.shape[1] + new.knots.shape[1])))
+    for some in changed.nonzero()[:, 0].split(step):
+        own, old_own, new_own = coef[some], old.taken(some), new.taken(some)
+        best, error = _closest(own, old_own, new_own, low[some], high[some])
+        if samples is not None:
+            x = samples[:, some].double()
+            fit = least_squares(x, evaluate(x, own, old_own), new_own, best)
+            farther = _integral(fit - best, new_own, low[some], high[some])
+            best = torch.where((farther <= (largest**2 - 1) * error)[:, None, None], fit, best)
+        found[some] = best + 0 * own.sum(2, keepdim=True)
+    return found
 
 
 def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None = None) -> Tensor:
@@ -71,9 +127,10 @@ def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None
         ``(I, O, n)`` in the dtype of `y`; finite for finite input, also with fewer samples than functions, repeated or
         constant samples.
     """
-    target = y.double().transpose(0, 1)
-    start = None if prior is None else prior.double().transpose(1, 2)
-    return solve(_design(x, table), target, start).transpose(1, 2).to(y.dtype)
+    target, design = y.double().transpose(0, 1), _design(x, table)
+    if prior is None:
+        return solve(design, target).transpose(1, 2).to(y.dtype)
+    return solve(design, target, prior.double().transpose(1, 2), HARDLY_SEEN).transpose(1, 2).to(y.dtype)
 
 
 def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -95,9 +152,9 @@ def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
-    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, the
-    closest such to the function through the values at `Basis.sites`. Both are linear in the coefficients, so that an input needs one
-    matrix (`change_of_basis`), however many functions there are.
+    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, or that
+    at points all over the interval where the former would be far from the function between the samples, as in `carried_over`. Both are
+    linear in the coefficients, so that an input needs one matrix (`change_of_basis`), however many functions there are.
 
     Args:
         basis: whose functions they are.
@@ -125,10 +182,21 @@ def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor) -> 
         ``(I, n, n)`` in float64, one old function a row.
     """
     before, after = basis.prepare(old.double()), basis.prepare(new.double())
-    sites, x = basis.sites(new.double()), samples.double().t()
-    prior = solve(basis.rows(sites, after).mT, basis.rows(sites, before).mT)
-    # What the samples say along directions that they hardly see is rounding, and the prior knows better.
-    return solve(basis.rows(x, after).mT, basis.rows(x, before).mT, prior, cutoff=1e-8).mT
+    points, x = _between(basis.sites(new.double())), samples.double().t()
+    design, target = basis.rows(points, after).mT, basis.rows(points, before).mT
+    closest = solve(design, target)
+    fit = solve(basis.rows(x, after).mT, basis.rows(x, before).mT, closest, cutoff=HARDLY_SEEN)
+    error = (design @ closest - target).square().sum((1, 2))
+    farther = (design @ (fit - closest)).square().sum((1, 2))
+    return torch.where((farther <= (MAX_RELATIVE_ERROR**2 - 1) * error)[:, None, None], fit, closest).mT
+
+
+def _between(sites: Tensor) -> Tensor:
+    """`sites` ``(I, n)`` in order, with three more points between any two neighbours."""
+    ordered = sites.sort(1).values
+    shares = torch.arange(4, dtype=sites.dtype, device=sites.device) / 4
+    inner = torch.lerp(ordered[:, :-1, None], ordered[:, 1:, None], shares)
+    return torch.cat([inner.flatten(1), ordered[:, -1:]], 1)
 
 
 def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: float = 0.0) -> Tensor:
@@ -154,5 +222,57 @@ def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: f
 
 def _design(x: Tensor, table: SplineTable) -> Tensor:
     """Design matrices ``(I, B, n)`` in float64."""
-    exact = table if table.knots.dtype == torch.float64 else tabulate(table.knots.double(), table.degree)
-    return bspline_basis(x.double(), exact).transpose(0, 1)
+    return bspline_basis(x.double(), _exact(table)).transpose(0, 1)
+
+
+def _exact(table: SplineTable) -> SplineTable:
+    """The table in float64."""
+    return table if table.knots.dtype == torch.float64 else tabulate(table.knots.double(), table.degree)
+
+
+def _values(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
+    """Splines with the coefficients `coef` ``(I, O, n)`` at `x` ``(I, B)``: ``(I, B, O)``, from the ``k + 1`` of every point."""
+    local, functions = local_values(x.contiguous(), table), coef.transpose(1, 2)
+    total = coef.new_zeros(*x.shape, coef.shape[1])
+    for m, values in enumerate(local.values):
+        total += values[..., None] * functions.gather(1, (local.first + m)[..., None].expand_as(total))
+    return total
+
+
+def _contains(knots: Tensor, old: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """Which inputs' `knots` contain, but for a relative error of `eps`, all `old` ones between `low` and `high` ``(I, 1)``: ``(I,)``."""
+    rounding = eps * knots.abs().amax(dim=1, keepdim=True)
+    place = torch.searchsorted(knots.contiguous(), old.contiguous()).clamp(1, knots.shape[1] - 1)
+    distance = torch.minimum((knots.gather(1, place) - old).abs(), (knots.gather(1, place - 1) - old).abs())
+    counts = (old > low + rounding) & (old < high - rounding)
+    return ((distance <= rounding) | ~counts).all(dim=1)
+
+
+def _quadrature(knots: Tensor, degree: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and weights ``(I, Q)`` for means over ``[low, high]``, exact for products of two splines that have some of the `knots`."""
+    ends = knots.clamp(low, high).sort(1).values
+    nodes, weights = (torch.from_numpy(each).to(knots) for each in np.polynomial.legendre.leggauss(degree + 1))
+    half, middle = ends.diff(dim=1)[..., None] / 2, (ends[:, 1:] + ends[:, :-1])[..., None] / 2
+    return (middle + half * nodes).flatten(1), (half * weights).flatten(1) / (high - low)
+
+
+def _integral(coef: Tensor, table: SplineTable, low: Tensor, high: Tensor) -> Tensor:
+    """Mean squares of splines over ``[low, high]``, summed over the outputs: ``(I,)``."""
+    x, weight = _quadrature(table.knots, table.degree, low, high)
+    return (weight[..., None] * _values(x, coef, table).square()).sum((1, 2))
+
+
+def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The best approximations ``(I, O, n')``, and the mean squares ``(I,)`` by which they miss the splines, summed over the outputs."""
+    x, weight = _quadrature(torch.cat([old.knots, new.knots], 1), old.degree, low, high)
+    values, local = _values(x, coef, old), local_values(x.contiguous(), new)
+    (inputs, size), k = (len(coef), new.size), new.degree
+    # The normal equations, to which every point contributes at the k + 1 functions around it.
+    target = weight[..., None] * values
+    band, moments = target.new_zeros(inputs, size * (2 * k + 1)), target.new_zeros(inputs, size, target.shape[2])
+    for m, ours in enumerate(local.values):
+        moments.scatter_add_(1, (local.first + m)[..., None].expand_as(target), ours[..., None] * target)
+        for other, theirs in enumerate(local.values):
+            band.scatter_add_(1, (local.first + m) * (2 * k + 1) + other - m + k, weight * ours * theirs)
+    best = solve_banded(band.unflatten(1, (size, -1)), moments).transpose(1, 2)
+    return best, (weight[..., None] * (_values(x, best, new) - values).square()).sum((1, 2))

@@ -101,7 +101,7 @@ class SplineTable(NamedTuple):
             None if self.uniform is None else self.uniform.inputs(part),
         )
 
-    def taken(self, inputs: Sequence[int]) -> SplineTable:
+    def taken(self, inputs: Sequence[int] | Tensor) -> SplineTable:
         """The table of some inputs, as copies."""
         ids = torch.as_tensor(inputs, device=self.knots.device)
         return SplineTable(

@@ -206,9 +206,9 @@ class _KANConv(OrdinaryModule):
         """Move the grid to where the pixels are and refit the functions, in place.
 
         The layer's function is kept to round-off where the basis can represent it on the new grid; elsewhere the new function is its
-        least-squares fit at the samples. Samples of a channel are all its pixels. Where zeros are padded, a single zero is one more, so
-        that the grid covers the border, too, without a crowd of grid points there. Channels whose pixels do not determine a grid (all
-        equal, or fewer than grid points) keep their grid and weights, with a warning that names them.
+        fit at the samples or, with few of them, on the whole interval. Samples of a channel are all its pixels. Where zeros are padded,
+        a single zero is one more, so that the grid covers the border, too, without a crowd of grid points there. Channels whose pixels do
+        not determine a grid (all equal, or fewer than grid points) keep their grid and weights, with a warning that names them.
 
         Args:
             x: ``(N, in_channels, *sizes)`` or without ``N``, the samples.

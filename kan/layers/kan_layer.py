@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -25,14 +25,12 @@ from kan.bases.bspline import SplineTable, tabulate
 from kan.bases.knots import (
     check_knots,
     core,
-    core_sites,
     extend_knots,
     increasing,
     quantile_grid,
-    support_sites,
     uniform_knots,
 )
-from kan.bases.projection import evaluate, interpolate, least_squares
+from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
 from kan.layers.arguments import interval
 from kan.layers.checks import check_dense, check_samples
 from kan.layers.features import edge_weight, feature_rows
@@ -41,6 +39,10 @@ from kan.modes import composed
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
+
+MAX_UPDATE_ERROR = 128.0
+"""As `MAX_RELATIVE_ERROR`, for grid updates: larger, since outlying samples spread the grid so far that no splines on it are near, and what
+counts is where the samples are. Hidden nodes beside a pole led to 101."""
 
 
 class KANLayer(OrdinaryModule):
@@ -196,9 +198,9 @@ class KANLayer(OrdinaryModule):
         """Move the knots to where the samples are and refit the splines, in place.
 
         The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares
-        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``), the
-        closest such to the old function. A constant column, or one whose samples cannot make an increasing grid, keeps its knots and
-        coefficients, with a warning.
+        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``). Where that
+        would be far from the old function in between, they are its best approximation on the whole interval, see `carried_over`. A
+        constant column, or one whose samples cannot make an increasing grid, keeps its knots and coefficients, with a warning.
 
         Args:
             x: ``(B, I)`` samples.
@@ -224,7 +226,7 @@ class KANLayer(OrdinaryModule):
         usable = increasing(grid)
         knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
         points = ordered if mode == "sample" else quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
-        coef = self._projected(knots, core_sites(knots, self.k), points)
+        coef = self._on(knots, core(knots, self.k)[:, [0, -1]], points, MAX_UPDATE_ERROR)
         self.grid.copy_(knots)
         self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
         return [int(i) for i in (~usable).nonzero()[:, 0]]
@@ -234,8 +236,8 @@ class KANLayer(OrdinaryModule):
         """Take over the splines of `parent` on a grid of this layer's own number of intervals.
 
         New grid point ``m`` is the parent's grid read at the fractional index ``m G_parent / G``. Where the new grid contains the
-        parent's, the function is the parent's to round-off; elsewhere it is its least-squares fit at the samples. If the grids are nested
-        and samples lie outside the core, the outer knots are the parent's too, which keeps the function there as well.
+        parent's, the function is the parent's to round-off; elsewhere it is the closest one at the samples and in between, see
+        `carried_over`. Where samples lie outside of the grid, the outer knots are the parent's too, and so is the function there.
 
         Args:
             parent: a layer with the same inputs, outputs and degree.
@@ -253,48 +255,41 @@ class KANLayer(OrdinaryModule):
         if x is not None:
             self._check_samples(x)
             x = x.detach().to(parent.grid.dtype)
-        k, old = self.k, core(parent.grid, self.k)
-        index = torch.arange(self.num + 1, dtype=torch.float64) * parent.num / self.num
-        low = index.floor().clamp(max=parent.num - 1).long()
-        grid = torch.lerp(old[:, low], old[:, low + 1], (index - low).to(old))
-        knots = extend_knots(grid, k)
-        sites = core_sites(knots, k)
-        if x is not None and k > 0:
-            nested = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
-            # After a grid update the outermost samples are the ends of the grid, but for rounding.
-            rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
-            outside = ((x < old[:, 0] - rounding) | (x > old[:, -1] + rounding)).any(dim=0)[:, None]
-            knots = torch.where(outside, nested, knots)
-            sites = torch.where(outside, support_sites(nested, k), sites)
+        knots, ends = _refined_knots(parent, self.num, x)
         if x is not None and mode == "grid":
             x = quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
-        coef = parent._projected(knots, sites, x)
+        coef = parent._on(knots, ends, x)
         self.grid.copy_(knots)
         self.coef.copy_(coef)
 
     @torch.no_grad()
-    def set_knots_(self, knots: Tensor, ends: Tensor | None = None) -> None:
-        """Take other knots ``(I, G' + 2k + 1)``, in place, with splines that interpolate the present ones.
+    def take_over_(self, parent: KANLayer, knots: Mapping[int, Tensor]) -> None:
+        """Take `knots` ``(G + 2k + 1,)`` for some inputs, given by their numbers, with the splines of `parent` on all of them."""
+        if knots:
+            ids, grid = list(knots), torch.stack(list(knots.values()))
+            part = parent.get_subset(ids, range(parent.out_dim))
+            self.grid[ids], self.coef[ids] = grid, part._on(grid, grid[:, [0, -1]])
 
-        Where the new knots contain the present ones the function stays the same to round-off. ``grid`` and ``coef`` are new parameters.
+    @torch.no_grad()
+    def set_knots_(self, knots: Tensor, ends: Tensor | None = None) -> None:
+        """Take other knots ``(I, G' + 2k + 1)``, in place.
+
+        Where the new knots contain the present ones between `ends` the function stays the same there to round-off; elsewhere it becomes
+        its best approximation. ``grid`` and ``coef`` are new parameters.
 
         Args:
             knots: the new ones.
-            ends: ``(I, 2)``, of the stretch on which the splines interpolate, if it is not the new core; nearly all of that.
+            ends: ``(I, 2)``, of the stretch on which the function counts, if it is not the new core; nearly all of that.
         """
         check_knots(knots, self.k)
-        grid = core(knots, self.k)
-        low, high = (grid[:, :1], grid[:, -1:]) if ends is None else ends.split(1, dim=1)
-        sites = support_sites(torch.minimum(torch.maximum(knots, low), high), self.k)
-        coef = self._projected(knots, sites, None)
+        coef = self._on(knots, core(knots, self.k)[:, [0, -1]] if ends is None else ends)
         self.grid = nn.Parameter(knots, requires_grad=False)
         self.coef = nn.Parameter(coef, self.coef.requires_grad)
 
-    def _projected(self, knots: Tensor, sites: Tensor, points: Tensor | None) -> Tensor:
-        """Coefficients ``(I, O, n')`` of this layer's splines on other `knots`: exact through `sites`, least squares at `points`."""
-        table = tabulate(knots, self.k)
-        coef = interpolate(sites, evaluate(sites.t(), self.coef, self.table).transpose(0, 1), table)
-        return coef if points is None else least_squares(points, evaluate(points, self.coef, self.table), table, coef)
+    def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR) -> Tensor:
+        """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `ends` ``(I, 2)``; see `carried_over`."""
+        table = tabulate(knots.double(), self.k)
+        return carried_over(self.coef.detach(), self.table, table, ends, samples, largest).to(self.coef.dtype)
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here."""
@@ -320,6 +315,24 @@ class KANLayer(OrdinaryModule):
         if x.dim() != 2 or x.shape[1] != self.in_dim or x.shape[0] < 1:
             raise ValueError(f"samples must have the shape (number of samples, {self.in_dim}); got {tuple(x.shape)}.")
         check_samples(x)
+
+
+def _refined_knots(parent: KANLayer, intervals: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Knots of `intervals` for the splines of `parent`, and between which ends ``(I, 2)`` they are to be the same functions."""
+    k, old = parent.k, core(parent.grid, parent.k)
+    index = torch.arange(intervals + 1, dtype=torch.float64) * parent.num / intervals
+    below = index.floor().clamp(max=parent.num - 1).long()
+    grid = torch.lerp(old[:, below], old[:, below + 1], (index - below).to(old))
+    knots = extend_knots(grid, k)
+    ends = grid[:, [0, -1]]
+    if x is None or k == 0:
+        return knots, ends
+    # After a grid update the outermost samples are the ends of the grid, but for rounding.
+    rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
+    least, largest = x.aminmax(dim=0)
+    outside = (least < old[:, 0] - rounding) | (largest > old[:, -1] + rounding)
+    kept = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
+    return torch.where(outside[:, None], kept, knots), torch.where(outside[:, None], kept[:, [0, -1]], ends)
 
 
 @lru_cache(maxsize=64)

@@ -174,8 +174,8 @@ class KANLinear(OrdinaryModule):
         """Move the grid to where the samples are and refit the functions, in place.
 
         The layer's function is kept to round-off where the basis can represent it on the new grid; elsewhere the new function is its
-        least-squares fit at the samples. Inputs whose samples do not determine a grid (a constant column, fewer samples than grid points)
-        keep their grid and weights, with a warning that names them.
+        fit at the samples or, with few of them, on the whole interval. Inputs whose samples do not determine a grid
+        (a constant column, fewer samples than grid points) keep their grid and weights, with a warning that names them.
 
         Args:
             x: ``(..., in_features)``, the samples.

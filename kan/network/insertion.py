@@ -28,13 +28,16 @@ from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.network.trace import slopes_of
 
-__all__ = ["insert_knots_"]
+__all__ = ["beyond_grids", "insert_knots_", "reaching_knots"]
 
 MARGIN = 0.005
 """How far grids reach beyond their samples at least, as a share of the samples' range: other data reach a little farther, and splines fade
 beyond the grid."""
 NEAR = 1e-3
 """A knot nearer than this share of an interval to the end of the samples is no end of an interval of its own."""
+COVERED = 0.9
+"""Share of a grid over which samples range at least if the grid is taken for theirs. Hidden nodes that shrink during a fit leave knots
+behind that serve no sample."""
 LEAST = 1e-6
 """Least error density, as a share of the mean."""
 
@@ -64,6 +67,79 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
             stretch = torch.stack([inner for inner, _ in ends]).to(layer.grid)
             layer.set_knots_(extend_knots(torch.stack(grids).to(layer.grid), layer.k), stretch)
     network.grid = [*counts] if hasattr(network.grid, "__len__") or len(set(counts)) > 1 else counts[0]
+
+
+def reaching_knots(network: Network, intervals: Sequence[int], x: Tensor, adaptive: bool = False) -> list[dict[int, Tensor]]:
+    """Knots for the inputs with samples outside of their grids or on a part of them only, which contain all the present knots.
+
+    The grids reach as far as the samples do, and new knots go where the error of the splines is largest. With them every
+    spline stays the same function on the whole line, the stretches beyond the old grid included.
+
+    Args:
+        network: is left alone.
+        intervals: per spline, one number per layer.
+        x: ``(B, inputs)`` samples.
+        adaptive: whether to give knots for all inputs.
+
+    Returns:
+        For every layer, by the number of the input, knots ``(G' + 2k + 1,)``. Inputs for which so many intervals are too few are left out.
+    """
+    columns = [values.detach().t() for values in network.trace(x).acts]
+    unfit = [_unfit(layer, values, adaptive) for layer, values in zip(network.numeric_layers, columns, strict=False)]
+    found: list[dict[int, Tensor]] = [{} for _ in unfit]
+    if not any(unfit):
+        return found
+    acts, errors = _looked_at(network, x)
+    with torch.no_grad():
+        for l, (layer, count) in enumerate(zip(network.numeric_layers, intervals, strict=True)):
+            for i in unfit[l]:
+                knots = _reaching(layer, i, acts[l][:, i].double().cpu().contiguous(), errors[l], count)
+                if knots is not None:
+                    found[l][i] = knots.to(layer.grid)
+    return found
+
+
+@torch.no_grad()
+def beyond_grids(network: Network, x: Tensor) -> list[list[int]]:
+    """For every layer, the inputs with values outside of their grids at the samples `x` ``(B, inputs)``."""
+    return [_outside(layer, values.t()) for layer, values in zip(network.numeric_layers, network.trace(x).acts, strict=False)]
+
+
+def _outside(layer: KANLayer, columns: Tensor) -> list[int]:
+    """Inputs with samples ``(I, B)`` outside of their grids; after a grid update the outermost ones are its ends, but for rounding."""
+    grid, (least, largest) = core(layer.grid, layer.k), columns.aminmax(dim=1)
+    rounding = 8 * torch.finfo(grid.dtype).eps * grid.abs().amax(dim=1)
+    beyond = (least < grid[:, 0] - rounding) | (largest > grid[:, -1] + rounding)
+    return beyond.nonzero()[:, 0].tolist() if layer.k > 0 else []
+
+
+def _unfit(layer: KANLayer, columns: Tensor, everything: bool) -> list[int]:
+    """Inputs with samples ``(I, B)`` outside of their grids, or on less than `COVERED` of them; or all inputs."""
+    if layer.k == 0:
+        return []
+    grid, (least, largest) = core(layer.grid, layer.k)[:, [0, -1]], columns.aminmax(dim=1)
+    narrow = largest - least < COVERED * (grid[:, 1] - grid[:, 0])
+    return sorted({*_outside(layer, columns), *(narrow | everything).nonzero()[:, 0].tolist()})
+
+
+def _reaching(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, count: int) -> Tensor | None:
+    """`reaching_knots` of one input; None if `count` intervals are too few."""
+    k, knots = layer.k, layer.grid[i].double().cpu()
+    (start, *_, end), spacing = core(layer.grid, k)[i].tolist(), float(core(layer.grid, k)[i, [0, -1]].diff()) / layer.num
+    reach = samples.aminmax()
+    margin = MARGIN * float(reach.max - reach.min)
+    ends = [start if reach.min >= start else float(reach.min) - margin, end if reach.max <= end else float(reach.max) + margin]
+    nearest = [float(knots[(knots - place).abs().argmin()]) for place in ends]
+    ends = [knot if abs(knot - place) <= NEAR * spacing else place for knot, place in zip(nearest, ends, strict=True)]
+    inside = knots[(knots > ends[0]) & (knots < ends[1])]
+    points = torch.cat([knots.new_tensor(ends[:1]), inside, knots.new_tensor(ends[1:])])
+    if len(points) - 1 > count:
+        return None
+    grid = _in_pieces(layer, i, points, samples, sensitivity, count)
+    steps = spacing * torch.arange(1, k + 1, dtype=knots.dtype)
+    below = torch.cat([knots[knots < grid[0]].flip(0), torch.minimum(knots[0], grid[0]) - steps])[:k]
+    above = torch.cat([knots[knots > grid[-1]], torch.maximum(knots[-1], grid[-1]) + steps])[:k]
+    return torch.cat([below.flip(0), grid, above])
 
 
 def _looked_at(network: Network, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -96,11 +172,16 @@ def _divided(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, coun
     if len(points) - 1 > count:
         old = core(layer.grid, layer.k)[i].double().cpu().numpy()
         return torch.from_numpy(np.interp(np.linspace(0, len(old) - 1, count + 1), np.arange(len(old)), old))
+    return torch.cat([ends[:1], _in_pieces(layer, i, points, samples, sensitivity, count)[1:-1], ends[1:]])
+
+
+def _in_pieces(layer: KANLayer, i: int, points: Tensor, samples: Tensor, sensitivity: Tensor, count: int) -> Tensor:
+    """The intervals between `points` divided into `count` in all, more where the error of the splines is larger: ``(count + 1,)``."""
     lengths = points.diff()
     density = _error_density(layer, i, points, samples, sensitivity)
     shares = _shared_out((lengths * density ** (1 / (2 * layer.k + 3))).tolist(), count)
     pieces = [start + length * torch.arange(n) / n for start, length, n in zip(points[:-1], lengths, shares, strict=True)]
-    return torch.cat([ends[:1], torch.cat(pieces)[1:], ends[1:]])
+    return torch.cat([*pieces, points[-1:]])
 
 
 def _error_density(layer: KANLayer, i: int, points: Tensor, samples: Tensor, sensitivity: Tensor) -> Tensor:

@@ -75,7 +75,11 @@ class Network(Labelled):
         input_id: indices of the input columns that are used.
         in_vars, out_vars, normalizer, output_normalizer: names and normalisation of inputs and outputs, see `Labelled`.
         fit_loss: the loss of the last fit on its samples, by which pruning is judged; None of networks that have not been fitted.
+        refinement_change: of a network that `refine` has made, the root mean square by which the outputs at the last input changed, as a
+            share of their standard deviation; else None.
     """
+
+    refinement_change: float | None = None
 
     def __init__(
         self,

@@ -1,13 +1,19 @@
-"""Refinement: the same function on more grid intervals."""
+"""Refinement: the same function on more grid intervals.
+
+Where the new knots contain the old ones nothing changes. Elsewhere the change is measured, kept as `Network.refinement_change`, and told if
+it matters.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from kan.network.insertion import reaching_knots
 from kan.network.network import Network
 from kan.surgery.select import inherit
 
@@ -15,25 +21,44 @@ __all__ = ["initialize_from_", "initialize_grids_from_", "refine"]
 
 N = TypeVar("N", bound=Network)
 
+MAX_SILENT_CHANGE = 0.01
+"""Root mean square by which the outputs change at the last input, as a share of their standard deviation, from which on `refine` warns."""
+
 
 @torch.no_grad()
-def refine(network: N, new_grid: int | Sequence[int]) -> N:
+def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) -> N:
     """A new network with `new_grid` intervals per spline (one number, or one per layer), computing what `network` computes.
 
-    If the number of intervals is a multiple of the old one, the new splines contain the old ones and the function is the same to
-    round-off, at the last input also outside of the grid. Otherwise the new splines are the least-squares fit of the old ones at the
-    activations of the last input, and interpolate the old ones where these say nothing. Symbolic edges, masks, scales and node affines are
-    copies.
+    New grid points are the old ones read at fractional indices. If the number of intervals is a multiple of the old one, the new splines
+    contain the old ones and the function is the same to round-off. Otherwise they are the closest to the old ones, in the whole interval
+    and at the last input, see `kan.bases.projection.carried_over`.
+
+    Where samples of the last input lie outside of a grid, or on a part of it only, knots are inserted instead: the new ones contain all the
+    old ones, whatever their number, reach as far as the samples, and lie where the error of the splines is largest. The function is the
+    same on the whole line then, if there are intervals enough. Symbolic edges, masks, scales and node affines are copies.
+
+    Args:
+        network: is left alone.
+        new_grid: number of intervals, or one per layer.
+        adaptive: whether knots are inserted for all inputs, as between the levels of ``fit(grids=...)``. That is for networks that have
+            been trained; the curves of others do not say where knots are of use.
+
+    Returns:
+        The new network. Its `refinement_change` says by how much the outputs at the last input have changed.
 
     Raises:
         ValueError: if `new_grid` is no positive integer or list of them.
+
+    Warns:
+        UserWarning: if some grid is coarser than it was, or if the outputs of a trained network change by more than `MAX_SILENT_CHANGE`.
     """
     new = network.blank(grid=new_grid)
-    _take_over_(new, network, None if network.last_input is None else network.trace().acts)
+    _take_over_(new, network, network.last_input, adaptive)
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(known[name].requires_grad)
     inherit(new, network)
+    _tell(new, network, network.last_input, warns=adaptive)
     return new
 
 
@@ -49,8 +74,8 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
     """
-    acts = _acts(network, parent, x)
-    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, acts, strict=False):
+    _check_match(network, parent)
+    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, parent.trace(x).acts, strict=False):
         layer.initialize_grid_from_parent(old, inputs)
 
 
@@ -68,11 +93,14 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
     """
-    _take_over_(network, parent, _acts(network, parent, x))
+    _check_match(network, parent)
+    x = parent.remembered_input() if x is None else x
+    _take_over_(network, parent, x)
+    _tell(network, parent, x, warns=True)
 
 
-def _acts(network: Network, parent: Network, x: Tensor | None) -> list[Tensor]:
-    """Node values of `parent`, once it is clear that `network` can take it over."""
+def _check_match(network: Network, parent: Network) -> None:
+    """Raise ``ValueError`` unless `network` can take `parent` over."""
     if network.structure != parent.structure:
         raise ValueError(
             f"a network can be initialised from one of the same width and arities; this one has width {network.width} and arities "
@@ -83,14 +111,17 @@ def _acts(network: Network, parent: Network, x: Tensor | None) -> list[Tensor]:
         raise ValueError(
             f"a network can be initialised from one with splines of the same degrees; k is {degrees[0]} here and {degrees[1]} there."
         )
-    return parent.trace(x).acts
 
 
-def _take_over_(network: Network, parent: Network, acts: Sequence[Tensor] | None) -> None:
+def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: bool = False) -> None:
     """Splines, scales, masks, symbolic edges and affines of `parent`, copied."""
+    acts = None if x is None else parent.trace(x).acts
+    reaching = None if x is None else reaching_knots(parent, [layer.num for layer in network.numeric_layers], x, adaptive)
     for l in range(parent.depth):
         old_layer, layer = parent.numeric_layers[l], network.numeric_layers[l]
         layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
+        if reaching is not None:
+            layer.take_over_(old_layer, reaching[l])
         for name in ("mask", "scale_base", "scale_sp"):
             getattr(layer, name).copy_(getattr(old_layer, name))
         subset = parent.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
@@ -99,3 +130,29 @@ def _take_over_(network: Network, parent: Network, acts: Sequence[Tensor] | None
     for name, parameter in network.named_parameters():
         if name.startswith(("node_", "subnode_")):
             parameter.copy_(known[name])
+
+
+def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> None:
+    """Measure how far `network` is from its `parent` at the samples `x`, and tell.
+
+    Warnings, at the call of a method of `KAN`, are of coarser grids and, if `warns`, of large changes.
+    """
+    sizes = [[layer.num for layer in one.numeric_layers] for one in (parent, network)]
+    coarser = any(new < old for old, new in zip(*sizes, strict=True))
+    network.refinement_change, change = None, ""
+    if x is not None:
+        before, after = parent.trace(x).output, network.trace(x).output
+        size = float((before - before.mean(0)).square().mean().sqrt()) or float(before.square().mean().sqrt()) or 1.0
+        network.refinement_change = float((after - before).square().mean().sqrt()) / size
+        change = f", at the last input by {network.refinement_change:.1e} of the outputs' standard deviation (root mean square)"
+    intervals = " to ".join(str(counts[0] if len(set(counts)) == 1 else counts) for counts in sizes)
+    if coarser:
+        warnings.warn(
+            f"from {intervals} grid intervals is no refinement: the splines lose detail, and the function changes{change}.", stacklevel=5
+        )
+    elif warns and network.refinement_change is not None and network.refinement_change > MAX_SILENT_CHANGE:
+        warnings.warn(
+            f"the splines on {intervals} grid intervals cannot be the same: the function changes{change}. A multiple of the present number "
+            f"of intervals keeps it; fit the refined model again.",
+            stacklevel=5,
+        )

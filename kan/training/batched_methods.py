@@ -169,6 +169,18 @@ class Stack:
         knots = [first.expand(self.count, -1, -1), *(values.unflatten(0, (self.count, -1)) for values in rest)]
         return [values.clone() for values in (*self.parameters, *knots)]
 
+    @torch.no_grad()
+    def undo_(self, saved: Sequence[Tensor], ids: Tensor) -> None:
+        """Bring the networks where `ids` ``(S,)`` is true back to what was `saved`, if the first grid, which all share, is as it was."""
+        numbers, knots = saved[: len(self.parameters)], saved[len(self.parameters) :]
+        if not bool(ids.any()) or not torch.equal(knots[0][0], self.knots[0]):
+            return
+        for values, before in zip(self.parameters, numbers, strict=True):
+            values[ids] = before[ids]
+        for values, before in zip(self.knots[1:], knots[1:], strict=True):
+            values.unflatten(0, (self.count, -1))[ids] = before[ids]
+        self.tabulate_()
+
     def bury_(self, ids: Sequence[int]) -> None:
         """Make the networks `ids` zero, so that what is not finite in them reaches nothing."""
         for values in self.parameters:

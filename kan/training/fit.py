@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kan.errors import check_finite, unknown_name
 from kan.modes import threads
+from kan.network.insertion import beyond_grids
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
@@ -31,7 +32,7 @@ from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
 from kan.training.processes import warn_of_other_processes
 from kan.training.remembered import TrainingLoss
-from kan.training.resume import load_state, state_of
+from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
 from kan.training.samples import Model
 from kan.training.stopping import Stopping
 
@@ -72,7 +73,7 @@ def fit(
     progress: bool = True,
     resume: Mapping[str, Any] | None = None,
     history: History | None = None,
-    refined: bool = False,
+    previous: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `network` in place.
 
@@ -108,7 +109,8 @@ def fit(
         progress: whether there is a progress bar.
         resume: state of another fit's optimiser to go on from.
         history: of another fit, which is continued.
-        refined: whether the network's grids have been refined since that one.
+        previous: state of the last fit of this network, or of the one that it is a refinement of: refined grids stay as they are, see
+            `kan.training.resume`, and what the optimiser knows is carried over where it still means the same.
 
     Returns:
         The history: ``train_loss``, ``test_loss``, ``reg``, with validation data ``val_loss``, and the metrics, one number per step, at the
@@ -136,17 +138,16 @@ def fit(
     steady = batches.whole or data.validation is not None or data.test is not None
     stopping.rescues_best = restore_best is None and lamb == 0 and steady
     measure = Measure(objective, data.validation, data.test, math.sqrt if squares else float, _named(metrics or ()))
-    before = history
-    history = History(measure.names) if before is None else before
+    history = History(measure.names) if history is None else history
     for key in _listed("display_metrics", "names of results", display_metrics or ()):
         if key not in history:
             raise unknown_name("metric in display_metrics", key, history)
     stepper = make_stepper(opt, rounded(objective), trainable_parameters(network), lr, clip)
     scheduler = make_scheduler(lr_scheduler, stepper)
     method = opt if isinstance(opt, str) else (opt if isinstance(opt, type) else type(opt)).__name__
-    if refined and before is not None and before.optimizer_state is not None:
+    if is_refined(previous):
         error = measure.training(data.first, None, None)[1] if squares and pred_fn is None and batches.whole else None
-        stepper.carry_(before.optimizer_state["method"], error)
+        stepper.carry_(previous["method"] if previous["opt"] == method else {}, error)
     if resume is not None:
         load_state(resume, method, stepper, scheduler, batches)
     told: list[Callback] = [ProgressBar(log, display_metrics)] if progress and log > 0 else []
@@ -166,7 +167,8 @@ def fit(
     if plain and not isinstance(opt, torch.optim.Optimizer):
         stepper.assume_deterministic()
     round_off = torch.finfo(network.dtype).eps ** 2 * float(data.first.y.square().mean()) if plain and lamb == 0 else -math.inf
-    schedule = grid_schedule if _has_splines(network) else None
+    keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
+    schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
     evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
     diagnose = partial(where_not_finite, network, **evaluation)
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
@@ -188,7 +190,7 @@ def fit(
                 x=fitted.x, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares, penalised=lamb > 0,
                 objective_of=objective_of,
             )  # fmt: skip
-    history.optimizer_state = state_of(method, stepper, scheduler, batches)
+    history.optimizer_state = state_of(method, stepper, scheduler, batches, keeps_knots)
     if message:
         warnings.warn(message, stacklevel=3)
     return history

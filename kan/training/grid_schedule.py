@@ -1,11 +1,15 @@
-"""When the grids follow the activations during a fit."""
+"""When the grids follow the activations during a fit, and when an update is kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
 
-__all__ = ["GridSchedule"]
+__all__ = ["LARGEST_RISE", "GridSchedule"]
+
+LARGEST_RISE = 0.1
+"""Relative rise of the objective up to which a grid update is kept. Beyond it the new knots cost more than a training that still moves
+makes good: where the splines themselves limit the error, every move of the knots projects away what they have learned."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.history import History
 from kan.training.restarts import check_restarts, fit_restarts
+from kan.training.resume import refined_state
 from kan.training.samples import Model
 
 __all__ = ["fit_levels"]
@@ -76,7 +77,8 @@ def fit_levels(
         if level == 0:
             history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=left, **options)
         else:
-            history = fit(network, dataset, time_limit=left, history=history, refined=True, **options)
+            options["previous"] = refined_state(history.optimizer_state)
+            history = fit(network, dataset, time_limit=left, history=history, **options)
         options.pop("resume", None)
         if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
             break

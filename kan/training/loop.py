@@ -2,7 +2,7 @@
 
 One step:
 
-1. draw the samples; update the grids if that is due;
+1. draw the samples; update the grids if that is due, and keep the update unless it raises the objective by too much;
 2. let the stepper move the parameters;
 3. evaluate. If the objective, a parameter or the gradient is not finite, go back: first to before the grid update, if there was one, then
    with smaller and smaller steps; if that does not help either the fit ends;
@@ -25,7 +25,7 @@ from kan.network.network import Network
 from kan.training.batches import Batches
 from kan.training.callbacks import Callback, FitState
 from kan.training.diagnosis import bad_gradient
-from kan.training.grid_schedule import GridSchedule
+from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History
 from kan.training.learning_rate import advance
 from kan.training.measure import Measure
@@ -121,6 +121,7 @@ class _Loop:
         self.pending: _Undo | None = None
         self.converged = self.idle = False
         self.trouble = ""
+        self.objective: float | None = None  # at the end of the last step, if every step has the same samples
 
     def steps(self, state: FitState) -> str:
         """Take steps; returns why they ended."""
@@ -170,11 +171,7 @@ class _Loop:
         moves_grid = stage.schedule is not None and stage.schedule.due(step)
         self.pending = undo = _Undo(stage, whole=moves_grid)
         if moves_grid:
-            assert isinstance(stage.network, Network)
-            stage.network.update_grid(samples.x)
-            stage.batches.forget()
-            stage.stepper.reset()
-            self.converged = self.idle = False
+            moves_grid = self._move_grids(samples, undo)
         for attempt in range(1 + TRIES + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:
@@ -190,6 +187,25 @@ class _Loop:
                 stage.stepper.shrink()
         self.pending = None
         return None
+
+    def _move_grids(self, samples: Samples, undo: _Undo) -> bool:
+        """Update the grids; returns whether the update is kept."""
+        stage = self.stage
+        assert isinstance(stage.network, Network) and isinstance(undo.saved, list)
+        before = self._evaluated(samples) if self.objective is None else self.objective
+        stage.network.update_grid(samples.x)
+        stage.batches.forget()
+        if self._evaluated(samples) > before + LARGEST_RISE * abs(before):  # never so if it was not finite
+            restore_(stage.network, undo.saved)
+            stage.batches.forget()
+            return False
+        stage.stepper.reset()
+        self.converged = self.idle = False
+        return True
+
+    def _evaluated(self, samples: Samples) -> float:
+        """The objective at the present parameters."""
+        return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
 
     def _diagnosed(self, samples: Samples) -> str:
         """What was wrong before the step already, if anything: the sums of a layer, or a gradient."""
@@ -216,6 +232,7 @@ class _Loop:
         after = stage.stepper.save()
         if not math.isfinite(total) or not math.isfinite(float(after.sum())):
             return None
+        self.objective = total if stage.batches.whole else None
         if not torch.equal(before, after):
             self.idle = False
         elif not self.idle:

@@ -28,6 +28,7 @@ from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
+from kan.training.grid_schedule import LARGEST_RISE
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
 from kan.training.processes import warn_of_other_processes
@@ -117,7 +118,8 @@ def fit_residuals(
         weights: how much each term counts; 1 each when not given.
         grids: numbers of grid intervals, one after another, by knot insertion (`kan.surgery.insertion`); as many as there are, when not
             given.
-        grid_updates: before how many of the first steps the knots are adapted to the points of all terms.
+        grid_updates: before how many of the first steps the knots are adapted to the points of all terms; an update that raises the
+            objective by too much is undone.
         tolerance: the fit ends when a step lowers the objective by less than this share.
         time_limit: in seconds, after which no further step begins.
         callback: called after every step with its number and the objective.
@@ -163,6 +165,8 @@ def fit_residuals(
                 before, saved = value, snapshot(exact)
                 if adapted:
                     exact.update_grid(everything)
+                    if not _Residuals(exact, terms, Columns(exact, parameters)).value() <= (1 + LARGEST_RISE) * value:
+                        restore_(exact, saved)
                 new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
                 if new is None and not adapted:
                     break

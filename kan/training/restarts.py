@@ -26,7 +26,7 @@ from kan.training.batched_methods import METHODS, BatchedMethod, Stack, workers
 from kan.training.callbacks import FitState, ProgressBar
 from kan.training.data import Data, check_dataset
 from kan.training.fit import fit, trainable_parameters
-from kan.training.grid_schedule import GridSchedule
+from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History, Restarts
 from kan.training.plain import PlainNetwork
 from kan.training.samples import Model, Samples
@@ -34,7 +34,7 @@ from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["check_restarts", "fit_restarts"]
 
-ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler", "clip", "lamb", "history", "refined")
+ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler", "clip", "lamb", "history")
 """Arguments of `fit` that make networks be trained one after another, unless they are None, zero or empty."""
 
 
@@ -78,6 +78,7 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
     if not isinstance(network, Network) or restarts == 1:
         return fit(network, dataset, **options)
     begun = time.monotonic()
+    options.pop("previous", None)  # the other networks begin anew
     # Everything is checked before the first parameter moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "history": None})
     seeds = [network.seed + offset for offset in range(restarts)]
@@ -237,8 +238,7 @@ class _Together:
         train = test = validation = None
         for step in range(self.steps):
             if self.schedule is not None and self.schedule.due(step):
-                stack.move_grids_(data.first.x, method.mapper)
-                method.reset()
+                self._move_grids(method)
                 converged.clear()
                 train = None
             if train is None:
@@ -264,6 +264,14 @@ class _Together:
             if self.limit is not None and time.monotonic() - self.begun >= self.limit:
                 return "time limit"
         return "steps"
+
+    def _move_grids(self, method: BatchedMethod) -> None:
+        """Update the grids of all networks. Where that raises the loss by too much the update is undone, but for one of the first layer."""
+        stack, samples = method.stack, self.data.first
+        before, saved = method.losses(stack.shared(samples)), stack.save()
+        stack.move_grids_(samples.x, method.mapper)
+        stack.undo_(saved, method.losses(stack.shared(samples)) > (1 + LARGEST_RISE) * before)
+        method.reset()
 
     def _row(self, method: BatchedMethod, train: Tensor, test: Shared | None, validation: Shared | None) -> dict[str, Tensor]:
         """As `Measure.row`, for all networks."""

@@ -2,20 +2,23 @@
 
 It is a dictionary of tensors and plain data, so that ``torch.load(..., weights_only=True)`` reads it. Nothing in it is copied; who goes
 on from it copies.
+
+The state also says whether the knots were chosen: those of a refined network are what its user asked for, and fits leave them where they
+are.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch.optim.lr_scheduler import LRScheduler
 
 from kan.training.batches import Batches
 from kan.training.steppers import Stepper, TorchStepper
 
-__all__ = ["load_state", "optimizer_state", "state_of"]
+__all__ = ["has_chosen_knots", "is_refined", "load_state", "optimizer_state", "refined_state", "state_of"]
 
 
 def optimizer_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -24,15 +27,31 @@ def optimizer_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any]:
     Raises:
         ValueError: if there is nothing.
     """
-    if kept is None:
+    if kept is None or is_refined(kept):
         raise ValueError("resume=True goes on from the last fit of this model, and there is none; models made by prune or refine are new.")
     return kept
 
 
-def state_of(name: str, stepper: Stepper, scheduler: LRScheduler | None, batches: Batches) -> dict[str, Any]:
+def refined_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What a refinement of a network keeps of the network's last fit, which left the state `kept`; None if there was none."""
+    return None if kept is None else {**kept, "refined": True, "chosen_knots": True}
+
+
+def is_refined(kept: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether the network has been refined since the fit that left this state."""
+    return kept is not None and bool(kept.get("refined"))
+
+
+def has_chosen_knots(kept: Mapping[str, Any] | None) -> bool:
+    """Whether the network has the knots of a refinement still."""
+    return kept is not None and bool(kept.get("chosen_knots"))
+
+
+def state_of(name: str, stepper: Stepper, scheduler: LRScheduler | None, batches: Batches, chosen_knots: bool = False) -> dict[str, Any]:
     """The state at the end of a fit with the method `name`."""
     state: dict[str, Any] = {
-        "opt": name, "shapes": [list(p.shape) for p in stepper.parameters], "method": stepper.state_dict(), "batches": batches.state_dict()
+        "opt": name, "shapes": [list(p.shape) for p in stepper.parameters], "method": stepper.state_dict(), "batches": batches.state_dict(),
+        "chosen_knots": chosen_knots,
     }  # fmt: skip
     if scheduler is not None and isinstance(stepper, TorchStepper):
         rates = [float(group["lr"]) for group in stepper.optimizer.param_groups]

@@ -56,7 +56,7 @@ class Stepper(ABC):
         """Take over what still fits of the state of a fit of the same network before its grids were refined.
 
         Args:
-            state: what `state_dict` was then.
+            state: what `state_dict` was then; empty if that was another method.
             error: the mean squared error before the first step; None if that is not the loss.
         """
 
@@ -146,7 +146,7 @@ class TorchStepper(Stepper):
 
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Moments of parameters that have their shape still. The curvature of L-BFGS is that of other coefficients, and is not taken."""
-        if self._learns_curvature:
+        if self._learns_curvature or not state:
             return
         own, before = self.optimizer.state_dict(), state["state"]
         fits = {

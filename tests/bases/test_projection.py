@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kan.bases.bspline import bspline_basis, tabulate
 from kan.bases.knots import core, core_sites, extend_knots, support_sites
-from kan.bases.projection import evaluate, interpolate, least_squares
+from kan.bases.projection import carried_over, evaluate, interpolate, least_squares
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -135,3 +135,41 @@ def test_float32_is_solved_in_float64() -> None:
     found = interpolate(sites, values.float(), tabulate(knots.float(), 3))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), coef, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 2), st.integers(0, 10**6))
+def test_splines_on_other_knots_are_the_closest_on_the_whole_interval(degree: int, old: int, new: int, inputs: int, seed: int) -> None:
+    table = tabulate(random_knots(inputs, old, degree, seed), degree)
+    other = tabulate(random_knots(inputs, new, degree, seed + 1), degree)
+    coef, grid = random_coef(inputs, 2, old + degree, seed), core(other.knots, degree)
+    found = carried_over(coef, table, other, grid[:, [0, -1]])
+    x = (grid[:, 0] + (grid[:, -1] - grid[:, 0]) * (torch.arange(4000)[:, None] + 0.5) / 4000).contiguous()
+    closest = least_squares(x, evaluate(x, coef, table), other)
+    errors = [(evaluate(x, each, other) - evaluate(x, coef, table)).square().mean() for each in (found, closest)]
+    assert float(errors[0]) <= 1.01 * float(errors[1]) + 1e-9
+
+
+@pytest.mark.parametrize("degree", [2, 3, 4, 5])
+def test_samples_that_say_little_do_not_decide_what_is_between_them(degree: int) -> None:
+    table = tabulate(random_knots(3, 10, degree, 0), degree)
+    grid = core(table.knots, degree)
+    other = tabulate(extend_knots(torch.lerp(grid[:, :1], grid[:, -1:], torch.linspace(0, 1, 26)), degree), degree)
+    coef, ends = random_coef(3, 2, 10 + degree, 1), grid[:, [0, -1]]
+    x = samples(table.knots, degree, 1000, 2)
+    best, fitted = (carried_over(coef, table, other, ends, seen) for seen in (None, samples(table.knots, degree, 24, 3)))
+    errors = [float((evaluate(x, each, other) - evaluate(x, coef, table)).abs().max()) for each in (best, fitted)]
+    assert errors[1] <= 30 * errors[0] and errors[0] < 1
+    many = samples(table.knots, degree, 400, 4)
+    expected = least_squares(many, evaluate(many, coef, table), other)
+    torch.testing.assert_close(carried_over(coef, table, other, ends, many), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    table, coef = tabulate(random_knots(1, 8, 3, 0), 3), random_coef(1, 2, 11, 1)
+    coef[0, 1, 0] = torch.nan
+    grid = core(table.knots, 3)
+    other = tabulate(extend_knots(torch.lerp(grid[:, 5:6], grid[:, -1:], torch.linspace(0, 1, 6)), 3), 3)
+    for knots in (other, table):
+        found = carried_over(coef, table, knots, core(knots.knots, 3)[:, [0, -1]])
+        assert bool(torch.isfinite(found[0, 0]).all()) and bool(torch.isnan(found[0, 1]).all())

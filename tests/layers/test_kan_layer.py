@@ -324,3 +324,13 @@ def test_initial_splines_are_the_least_squares_fit_of_their_noise_and_are_prepar
     KANLayer(5, 5, 7, 2, grid_range=(-0.5, 2.0))
     after = kan_layer._interpolation.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+
+
+@pytest.mark.parametrize("k", [3, 4, 5])
+def test_a_grid_update_with_few_samples_stays_near_the_function_between_them(k: int) -> None:
+    for seed in range(4):
+        layer, x = wild(2, 2, 20, k, seed), uniform(25, 2, -1, 1, seed)
+        between = uniform(1000, 2, -1, 1, seed + 50).clamp(x.amin(0), x.amax(0))
+        before = layer(between)[3].detach()
+        layer.update_grid_from_samples(x)
+        assert float((layer(between)[3] - before).detach().abs().max()) < 50 * float(before.abs().max())

@@ -940,3 +940,17 @@ def test_repr() -> None:
         "KANLinear(\n  in_features=3, out_features=2, basis=BSpline(intervals=5, degree=3, extrapolation='own')\n"
         "  (base_activation): SiLU()\n)"
     )
+
+
+@pytest.mark.parametrize("k", [3, 4, 5])
+@pytest.mark.parametrize("grid", [10, 20])
+def test_a_grid_update_with_few_samples_stays_near_the_function_between_them(grid: int, k: int) -> None:
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        layer = KANLinear(2, 2, grid_size=grid, spline_order=k, generator=generator, dtype=torch.float64)
+        torch.nn.init.normal_(layer.spline_weight, generator=generator)
+        x, between = (2 * torch.rand(count, 2, generator=generator, dtype=torch.float64) - 1 for count in (grid + 5, 1000))
+        between = between.clamp(x.amin(0), x.amax(0))
+        before = layer(between).detach()
+        layer.update_grid(x)
+        assert float((layer(between) - before).detach().abs().max()) < 6 * float(before.abs().max())

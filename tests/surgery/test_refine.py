@@ -172,7 +172,65 @@ def test_a_grid_that_is_not_nested_changes_little_and_less_the_finer_it_is(size:
 def test_a_coarser_grid_is_allowed() -> None:
     model, x = smooth_model(0.3), data()
     model(x)
-    assert relative_change(model, model.refine(3), x) < 0.3
+    message = "from 5 to 3 grid intervals is no refinement: .* at the last input by [0-9.e-]+ of the outputs'"
+    with pytest.warns(UserWarning, match=message) as told:
+        refined = model.refine(3)
+    assert relative_change(model, refined, x) < 0.3
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"from 5 to \[9, 4\] grid intervals is no refinement"):
+        model.refine([9, 4])
+
+
+def trained(k: int, width: list[int], grid: int = 5, seed: int = 0, samples: int = 300) -> tuple[KAN, Tensor]:
+    """A network after a fit, and other points than those of the fit."""
+    x, between = data(samples, seed=seed), data(500, seed=seed + 100) * 0.98
+    model = KAN(width, grid=grid, k=k, seed=seed, auto_save=False)
+    model.fit((x, torch.exp(torch.sin(torch.pi * x[:, [0]]) + x[:, [1]] ** 2)), opt="LM", steps=8, progress=False)
+    return model, between
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_a_trained_network_is_the_same_on_any_finer_grid(k: int) -> None:
+    model, between = trained(k, [2, 2, 1])
+    seen = model.remembered_input()
+    for grid in (5 + 2 * k + 2, 20, 33):
+        refined = model.refine(grid)
+        assert refined.refinement_change is not None and refined.refinement_change < PROMISED
+        assert relative_change(model, refined, seen) <= PROMISED and relative_change(model, refined, between) <= PROMISED
+        for old, new in zip(model.act_fun, refined.act_fun, strict=True):
+            assert all(bool((new.grid[i] - knot).abs().min() < 1e-12) for i, row in enumerate(old.grid) for knot in row)
+
+
+@pytest.mark.parametrize("k", [3, 4, 5])
+@pytest.mark.parametrize(("old", "new"), [(10, 25), (5, 12), (3, 10)])
+def test_between_few_samples_a_grid_that_is_not_nested_stays_near(k: int, old: int, new: int) -> None:
+    x, between = data(30, seed=1), data(500, seed=2)
+    for moved in (False, True):
+        model = wild(KAN([2, 1], grid=old, k=k, auto_save=False), size=1.0)
+        if moved:
+            model.update_grid(x)
+        model(x)
+        refined = model.refine(new)
+        inside = between[((between >= x.amin(0)) & (between <= x.amax(0))).all(1)]
+        assert relative_change(model, refined, inside) < 0.2
+
+
+def test_a_large_change_of_a_trained_network_is_told() -> None:
+    model, _ = trained(3, [2, 2, 1])
+    wild(model)(2 * data())  # leaves the grids on both sides, and six intervals are too few for the old ones and what is outside
+    message = "the splines on 5 to 6 grid intervals cannot be the same: the function changes, at the last input"
+    with pytest.warns(UserWarning, match=message) as told:
+        refined = model.refine(6)
+    assert told[0].filename == __file__ and refined.refinement_change is not None and refined.refinement_change > 0.01
+    fresh = KAN([2, 2, 1], auto_save=False)
+    assert fresh.refinement_change is None and fresh.refine(6).refinement_change is None  # there is nothing to measure it at
+
+
+def test_many_intervals_take_memory_for_each_only() -> None:
+    model = wild(KAN([1, 1], grid=3, auto_save=False))
+    x = data(20, 1)
+    model(x)
+    assert relative_change(model, model.refine(60_000), x) <= PROMISED  # a full matrix has 29 GB
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

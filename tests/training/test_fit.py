@@ -376,7 +376,7 @@ def test_grids_follow_when_they_are_due() -> None:
         moved.append(not torch.equal(now, grids[-1]))
         grids.append(now)
 
-    fit(network, data, steps=8, grid_schedule=GridSchedule(number=2, start=1, stop=6), on_step=look)
+    fit(network, data, "Adam", steps=8, lr=0.01, grid_schedule=GridSchedule(number=2, start=1, stop=6), on_step=look)
     assert [step for step, did in enumerate(moved) if did] == [3]
 
 
@@ -538,7 +538,7 @@ def test_the_last_step_stays_where_the_least_loss_does_not_say_what_is_best(opti
 def test_an_interrupted_model_is_saved() -> None:
     model = KAN([2, 2, 1], ckpt_path="kept")
     with pytest.warns(UserWarning, match="^fit: interrupted in step 2; the network is as step 1 left it"):
-        model.fit(dataset(), opt="Adam", lr=0.01, steps=20, log=0, loss_fn=Interrupting(8))
+        model.fit(dataset(), opt="Adam", lr=0.01, steps=20, log=0, loss_fn=Interrupting(10))
     assert model.state_id == 1 and all(
         torch.equal(value, model.state_dict()[name]) for name, value in KAN.loadckpt("kept/0.1").state_dict().items()
     )

@@ -21,7 +21,7 @@ Dataset = tuple[Tensor, Tensor, int, torch.dtype]
 
 @pytest.fixture(autouse=True)
 def _two_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    # `fit` changes their number, after which MKL can hang in a batched solve: see `kan.bases.projection.BATCHED`.
+    # `fit` changes their number, after which MKL can hang in a batched solve: see `kan.bases.banded.BLOCK`.
     before = torch.get_num_threads()
     if "grid 200" in request.node.name:
         torch.set_num_threads(2)
