@@ -31,7 +31,12 @@ class LastInput(nn.Module):
         """Type of the parameters."""
 
     def checked_input(self, x: Tensor) -> Tensor:
-        """`x` in the parameters' dtype.
+        """`x` in the parameters' dtype; errors as in `check_input`."""
+        self.check_input(x)
+        return x.to(self.dtype)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise an error for what is no input.
 
         Raises:
             TypeError: if `x` is no tensor of floating-point numbers.
@@ -47,7 +52,6 @@ class LastInput(nn.Module):
                 f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
                 f"got {tuple(x.shape)}."
             )
-        return x.to(self.dtype)
 
     def remember_input(self, x: Tensor | None) -> None:
         """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""

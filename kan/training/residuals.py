@@ -279,7 +279,7 @@ class _PerPoint:
             sums = sums.expand(self.count, network.width_out[l + 1])
             premult = self._parameter(network.subnode_scale[l]) * sums + self._parameter(network.subnode_bias[l])
             x = self._parameter(network.node_scale[l]) * network.multiplied(l + 1, premult) + self._parameter(network.node_bias[l])
-        return x
+        return network.in_user_units(x)
 
 
 @torch.no_grad()
