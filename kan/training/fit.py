@@ -138,7 +138,7 @@ def fit(
         )
         if isinstance(network, Network):
             name_columns_(network, dataset, labels_too=pred_fn is None)
-        adopt_units_(network, data, labels, follows=grid_schedule is not None, quiet=steps == 0)
+        adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=steps == 0)
         data = in_network_units(network, data, labels)
         objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, sample_weight is not None)
         batches = make_batches(network, data, batch)

@@ -216,7 +216,7 @@ class _Together:
         self.history = History(names)
         self.shown = History(names)  # the rows of the best so far
         self.unit = spreads_of_labels(self.network, SQUARES)[0]  # of the losses that are shown
-        self.round_off = self.unit**2 * relative_round_off(self.network, self.data.first.y, SQUARES)
+        self.round_off = relative_round_off(self.network, self.data.first.y, SQUARES)
 
     @torch.no_grad()
     def run(self) -> History:
@@ -257,7 +257,7 @@ class _Together:
             if len(self.dead) == stack.count:
                 return "not finite"
             watched = watched.index_fill(0, torch.tensor(sorted(self.dead), dtype=torch.long, device=watched.device), math.inf)
-            converged |= {int(s) for s in (row["train_loss"] ** 2 <= self.round_off).nonzero()[:, 0]}
+            converged |= {int(s) for s in ((row["train_loss"] / self.unit) ** 2 <= self.round_off).nonzero()[:, 0]}
             best.look(step, watched, stack, self.keeps_best)
             self.after = stack.save()
             self.rows.append(row)
