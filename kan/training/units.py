@@ -28,7 +28,15 @@ from kan.training.data import Data
 from kan.training.loaders import Loader
 from kan.training.samples import Model, Samples
 
-__all__ = ["Labels", "adopt_units_", "in_network_units", "labels_unchanged_on_error", "relative_round_off", "root_of_loss", "spreads_of_labels"]
+__all__ = [
+    "Labels",
+    "adopt_units_",
+    "in_network_units",
+    "labels_unchanged_on_error",
+    "relative_round_off",
+    "root_of_loss",
+    "spreads_of_labels",
+]
 
 
 
@@ -64,7 +72,7 @@ ROUND_OFF = 8.0
 NORMAL_QUARTILES = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""
 NEAR = 1e-3
-"""Relative distance of parameters from those that the constructor draws, up to which they are the same: other processors round otherwise."""
+"""Relative distance of parameters from those that the constructor draws, up to which they are the same; processors round differently."""
 
 REGRESSION = (
     nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss,
@@ -128,14 +136,14 @@ class _Column(NamedTuple):
 
 
 def _columns(values: Tensor, dtype: torch.dtype) -> list[_Column]:
-    """Statistics of the columns of `values` ``(N, n)``, computed so that no square leaves the range of numbers; `dtype` is who holds them."""
+    """Statistics of the columns of `values` ``(N, n)``, which numbers of `dtype` hold, computed so that no square overflows."""
     eps = torch.finfo(dtype).eps
     values = values.detach()[:: max(1, -(-len(values) // ROWS))].double().cpu()
     size = values.abs().amax(0)
     size = torch.where(size > 0, size, 1.0)
     shares = values / size
     statistics = (shares.mean(0), shares.std(0, correction=0), shares.amin(0), shares.amax(0))
-    return [_Column(*row, eps) for row in torch.stack([part * size for part in statistics], 1).tolist()]
+    return [_Column._make([*row, eps]) for row in torch.stack([part * size for part in statistics], 1).tolist()]
 
 
 class _Side(NamedTuple):
@@ -242,7 +250,8 @@ def adopt_units_(network: Model, data: Data, labels: Labels, *, follows: bool, s
             f"normalised, because {reason}. Normalise the columns before, or fit a new KAN.",
             stacklevel=6,
         )
-    lost = [_names(network, side.label)[i] for side, _ in [*refused, *((side, "") for side in adopted)] for i in side.out if side.raw[i].lost]
+    told = [*adopted, *(side for side, _ in refused)]
+    lost = [_names(network, side.label)[i] for side in told for i in side.out if side.raw[i].lost]
     if lost and not quiet:
         warnings.warn(
             f"fit: {', '.join(lost)} cannot be told apart in the numbers' own type: around the mean, neighbouring numbers are more than "
@@ -309,8 +318,8 @@ def _notice(network: Network, sides: Sequence[_Side], second_order: bool) -> str
     return (
         f"fit: {' and '.join(_listed(network, side) for side in sides)} out of proportion with a new network"
         f"{' that Levenberg-Marquardt trains' if second_order else ''}. The model normalises them "
-        f"inside, as {', '.join(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. The maps "
-        f"are its {' and '.join(side.label for side in sides)}."
+        f"inside, as {', '.join(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
+        f"The maps are its {' and '.join(side.label for side in sides)}."
     )
 
 
