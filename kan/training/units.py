@@ -4,8 +4,8 @@ A new network has its first grid on ``grid_range`` and gives outputs of order on
 
     ``u = (x - mean) / scale``      ``y = v scale + mean``
 
-with ``u`` and ``v`` the columns that the layers take and give. The scale is the deviation of an input in halves of the grid, and that of a
-label over `LABEL_DEVIATION`. The network keeps the maps as its `normalizer` and `output_normalizer` and applies them itself, see
+with ``u`` and ``v`` the columns that the layers take and give. The scale is the deviation of an input in halves of the grid, and that of
+a label over `LABEL_DEVIATION`. The network keeps the maps as its `normalizer` and `output_normalizer` and applies them itself, see
 `kan.network.labels`: it takes and gives the user's units. Columns in proportion keep mean 0 and scale 1, and without others there is no map.
 
 Only new networks get maps, since a map changes the function of one that has been trained. Where there can be none, a warning says so.
@@ -57,13 +57,12 @@ BAND = Band(1e-3, 1e3, 100.0)
 """Outside, trainings by L-BFGS are visibly worse than in units of order one: ``y = 1e-4 sin(3 t)`` by a factor of 60 after 20 steps."""
 SECOND_ORDER = {"normalizer": Band(0.2, 5.0, 6.0), "output_normalizer": Band(1e-3, 3.0, 5.0)}
 """The same for inputs and labels of Levenberg-Marquardt, whose damping is that of all parameters and takes units of order one for
-granted. Of ten fits of [1, 3, 1] and [2, 3, 1] to data of deviation 1 around 0, none misses the labels by a tenth of their deviation. With
-inputs of deviation 0.1 or 8 deviations off, or labels of deviation 5 or 15 deviations off, three to six do. The intervals [0, 1] and [1, 2],
-with deviation 0.29 and at most 5.2 of these from 0, are within, where one or two do."""
+granted. Of ten fits of [1, 3, 1] and [2, 3, 1] to data of deviation 1 around 0, none misses the labels by a tenth of their deviation.
+With inputs of deviation 0.1 or 8 deviations off, or labels of deviation 5 or 15 deviations off, three to six do. The intervals [0, 1] and
+[1, 2], with deviation 0.29 and at most 5.2 of these from 0, are within, where one or two do."""
 LABEL_DEVIATION = 0.3
-"""Deviation of mapped labels inside the network, about that of a new network's outputs. Of 44 fits by Levenberg-Marquardt to ``sin(3 x)`` and
-``exp(sin(pi x) + y^2)`` with inputs of deviation 1, none leaves more than 1e-3 of the variance of labels of deviation 0.3; with deviation 1,
-two of 28 do."""
+"""Deviation of mapped labels inside the network, for the sake of Levenberg-Marquardt: of 44 fits to ``sin(3 x)`` and ``exp(sin(pi x) +
+y^2)`` with inputs of deviation 1, none leaves more than 1e-3 of the variance of labels of deviation 0.3; with deviation 1, two of 28 do."""
 LARGEST_CONSTANT = 1e3
 """Value of a constant column in proportion, at most, in the same units."""
 RESOLUTION = 1e-3
