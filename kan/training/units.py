@@ -6,7 +6,7 @@ A new network has its first grid on ``grid_range`` and gives outputs of order on
 
 with ``u`` and ``v`` the columns that the layers take and give. The scale is the deviation of an input in halves of the grid, and that of
 a label over `LABEL_DEVIATION`. The network keeps the maps as its `normalizer` and `output_normalizer` and applies them itself, see
-`kan.network.labels`: it takes and gives the user's units. Columns in proportion keep mean 0 and scale 1, and without others there is no map.
+`kan.network.labels`: it takes and gives the user's units. Columns in proportion keep mean 0 and scale 1; without others there is no map.
 
 Only new networks get maps, since a map changes the function of one that has been trained. Where there can be none, a warning says so.
 """

@@ -321,6 +321,12 @@ def test_a_loader_is_looked_at_once_and_read_in_the_same_order(sort: bool) -> No
         model.fit(batches, opt="Adam", lr=0.01, steps=7, progress=False)
     assert model.normalizer is not None
     assert model.normalizer[1][0] == pytest.approx(float(x.std(correction=0)))
+    seen: list[float] = []
+    told = Every(1, lambda state: seen.append(error(model, *batches[state.step % len(batches)])))
+    model = new()
+    with pytest.warns(UserWarning, match=NOTICE):
+        history = model.fit(batches, opt="Adam", lr=0.01, steps=7, progress=False, callbacks=[told])
+    assert history["train_loss"] == pytest.approx(seen, rel=1e-6)
     known = new()
     known.apply_normalizers_(**{name: model.labels()[name] for name in ("normalizer", "output_normalizer")})
     known.fit(batches, opt="Adam", lr=0.01, steps=7, progress=False)
