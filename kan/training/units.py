@@ -197,10 +197,11 @@ def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool)
         if isinstance(network, Network) and network.applied(label) is not None:
             values = network.in_own_units(label, values, torch.float64)
             own = _columns(values, dtype)
-        out, far = (
+        near, far = (
             [i for i, column in enumerate(own) if not _within(column.over(middle, half), band, values[:, i], middle, half)]
-            for band in (SECOND_ORDER[label] if second_order else BAND, BAND)
+            for band in (SECOND_ORDER[label], BAND)
         )
+        out = near if second_order or far else []  # where there is a map anyway, it is for all columns that gain by it
         if out:
             sides.append(_Side(label, raw, out, far, middle, half))
     return sides

@@ -123,6 +123,13 @@ def test_only_the_columns_out_of_proportion_are_mapped() -> None:
     assert mean == pytest.approx(float(x[:, 1].mean())) and deviation == pytest.approx(float(x[:, 1].std(correction=0)))
 
 
+def test_beside_a_mapped_column_all_are_brought_to_order_one() -> None:
+    t = points(inputs=2)
+    assert fitted(t * torch.tensor([1.0, 50.0]), t[:, [0]], steps=1).normalizer is None
+    model = fitted(t * torch.tensor([1e5, 50.0]), t[:, [0]], steps=1)
+    assert model.normalizer is not None and model.normalizer[1] == pytest.approx((t.std(0, correction=0) * torch.tensor([1e5, 50.0])).tolist())
+
+
 def test_constant_columns_of_order_one_and_a_few_outliers_are_no_reason() -> None:
     x = points(inputs=2)
     x[:, 1] = 0.3
