@@ -127,7 +127,8 @@ def test_beside_a_mapped_column_all_are_brought_to_order_one() -> None:
     t = points(inputs=2)
     assert fitted(t * torch.tensor([1.0, 50.0]), t[:, [0]], steps=1).normalizer is None
     model = fitted(t * torch.tensor([1e5, 50.0]), t[:, [0]], steps=1)
-    assert model.normalizer is not None and model.normalizer[1] == pytest.approx((t.std(0, correction=0) * torch.tensor([1e5, 50.0])).tolist())
+    deviations = t.std(0, correction=0) * torch.tensor([1e5, 50.0])
+    assert model.normalizer is not None and model.normalizer[1] == pytest.approx(deviations.tolist())
 
 
 def test_constant_columns_of_order_one_and_a_few_outliers_are_no_reason() -> None:
