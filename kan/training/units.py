@@ -281,7 +281,7 @@ def _is_new(network: Network) -> bool:
     """Whether the network has the grids, splines and scales that its constructor gives it, and nothing symbolic; masks do not matter."""
     if any(layer.active() for layer in network.symbolic_layers) or any(network.applied(label) for label in NORMALIZERS):
         return False
-    fresh = network.replace().state_dict()
+    fresh = Network(**Network.settings(network)).to(network.dtype).state_dict()  # a subclass may want other arguments
     ours = network.state_dict()
     names = [name for name in ours if not name.endswith((".mask", ".affine"))]
     return ours.keys() == fresh.keys() and all(

@@ -240,6 +240,15 @@ def test_a_model_that_knows_the_units_already_is_trained_without_a_word() -> Non
     assert model.labels() == {}
 
 
+def test_a_class_of_ones_own_with_other_arguments_is_new_too() -> None:
+    class Mine(KAN):
+        def __init__(self) -> None:
+            super().__init__([1, 3, 1], grid=5, auto_save=False)
+
+    x, y = far()
+    assert fitted(x, y, Mine()).normalizer is not None
+
+
 def test_bad_arguments_leave_no_map_behind() -> None:
     x, y = far()
     for options in ({"opt": "Nonsense"}, {"display_metrics": ["nothing"]}):
