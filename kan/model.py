@@ -804,7 +804,8 @@ class KAN(Versioned):
     def _curve(self, l: int, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         l, i, j = edges.edge_index(self, l, i, j)
         layer = self._seen().layers[l]
-        return layer.inputs[:, i].cpu().numpy(), layer.edge(i, j).cpu().numpy()
+        x, y = self.curves_in_user_units(l, layer.inputs[:, [i]], layer.edge(i, j)[:, None, None], [i], [j])
+        return x[:, 0].cpu().numpy(), y[:, 0, 0].cpu().numpy()
 
     def _seen(self) -> Trace:
         with torch.no_grad():

@@ -66,7 +66,7 @@ def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[s
         dtype=str(network.dtype).removeprefix("torch."),
         input_id=network.input_id.tolist(),
         input_width=network.input_width,
-        labels=network.labels(),
+        labels=network.stated_labels(),
         **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )

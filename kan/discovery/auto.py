@@ -87,7 +87,7 @@ def auto_symbolic_in_context_(
         TypeError, ValueError: for bad data or an unknown function, before anything is changed.
     """
     resolve_library(lib)
-    samples = check_dataset(network, dataset, same_shape=True).first
+    samples = check_dataset(network, dataset, same_shape=True, exact=True).first
     begun = time.monotonic()
     best = in_context(network, samples.x, samples.y, Search(lib, stop=lambda: time.monotonic() - begun > time_limit))[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):

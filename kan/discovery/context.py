@@ -109,8 +109,9 @@ class _Samples:
     scale: float
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> _Samples:
-        x, y = x.double(), y.double()
+    def of(cls, network: Network, x: Tensor, y: Tensor) -> _Samples:
+        """With labels in the units of the network's last nodes."""
+        x, y = x.double(), network.in_own_units("output_normalizer", y, torch.float64)
         held = torch.arange(len(x), device=x.device) % 5 == 4
         if len(x) < 50:
             held = torch.ones_like(held)  # too few to do without
@@ -131,7 +132,7 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
         x, y: the samples that it was trained on, ``(N, inputs)`` and ``(N, outputs)``.
         search: how to look.
     """
-    search, samples = search or Search(), _Samples.of(x, y)
+    search, samples = search or Search(), _Samples.of(network, x, y)
     start = copy.deepcopy(network).double()
     sharpen_(start, x, y, search.steps, search.stop)
     start = _thinned(start, samples, search)
@@ -165,7 +166,7 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
 @torch.no_grad()
 def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Callable[[], bool] = _never) -> None:
     """Bring splines as near to the data as these allow, in place: which function a curve is shows in its last digits."""
-    samples = _Samples.of(x, y)
+    samples = _Samples.of(network, x, y)
     refit_(network, samples.x, samples.y, steps, stop)
     if min(network.per_layer("grid", network.grid)) >= GRID:
         return
@@ -175,7 +176,7 @@ def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Call
     if 3 * size > len(samples.x):
         return
     refit_(finer, samples.x, samples.y, 2 * steps, stop)
-    held = [float((one.trace(samples.held_x).output - samples.held_y).square().mean()) for one in (network, finer)]
+    held = [_error(one, samples) for one in (network, finer)]
     if held[1] < held[0]:
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
             ours.set_knots_(theirs.grid)
@@ -184,7 +185,7 @@ def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Call
 
 
 def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
-    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error."""
+    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units."""
     if EdgeProblem.fits(network, len(x)):
         problem = EdgeProblem(network, x, y)
         try:
@@ -259,7 +260,7 @@ def _numeric_nodes(network: Network, l: int) -> list[int]:
 
 def _error(network: Network, samples: _Samples) -> float:
     """Mean squared, on the samples that were held out."""
-    return float((network.trace(samples.held_x).output - samples.held_y).square().mean())
+    return float((network.trace(samples.held_x).last_nodes - samples.held_y).square().mean())
 
 
 def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:

@@ -25,7 +25,7 @@ from kan.network.network import Network
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Composition", "ex_round", "symbolic_formula"]
+__all__ = ["Composition", "ex_round", "stated_normalizers", "symbolic_formula"]
 
 READABLE = 100.0
 """Constants are not moved into a coefficient that then is beyond this or below its inverse, unless it was as far from one before."""
@@ -65,8 +65,8 @@ def symbolic_formula(
         network: every edge of which is symbolic or switched off.
         var: names or sympy expressions of the inputs; the network's `in_vars` when not given, and without these ``x_1, x_2, ...`` by the
             columns of the data.
-        normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; the network's own
-            when not given.
+        normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; what the
+            network's `normalizer` says when not given. A map that the network applies itself is a part of its formula in any case.
         output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``; likewise.
         numeric: ``"raise"`` refuses numeric edges, ``"function"`` lets them appear as functions ``phi_l_i_j``.
 
@@ -97,15 +97,15 @@ def symbolic_formula(
     }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
-    if normalizer is None and network.normalizer is not None:
-        normalizer = [network.used(part) for part in network.normalizer]
-    output_normalizer = network.output_normalizer if output_normalizer is None else output_normalizer
+    normalizer, output_normalizer = stated_normalizers(network, normalizer, output_normalizer)
     inputs = [sympy.Symbol(name) if isinstance(name, str) else as_expression(name) for name in var]
     _check_length("var", inputs, network.width_in[0])
     nodes = [list(inputs)]
-    if normalizer is not None:
-        mean, std = (_numbers(part, "normalizer", network.width_in[0]) for part in normalizer)
-        nodes[0] = [(x - m) / s for x, m, s in zip(inputs, mean, std, strict=True)]
+    own = network.applied("normalizer")
+    for pair in (normalizer, None if own is None else [network.used(part) for part in own]):
+        if pair is not None:
+            mean, std = (_numbers(part, "normalizer", network.width_in[0]) for part in pair)
+            nodes[0] = [(x - m) / s for x, m, s in zip(nodes[0], mean, std, strict=True)]
     subnodes: list[list[sympy.Expr]] = []
     for l in range(network.depth):
         sums = _layer_sums(network, l, nodes[-1], named, functions)
@@ -114,12 +114,21 @@ def symbolic_formula(
         scale, bias = network.node_scale[l].tolist(), network.node_bias[l].tolist()
         products = [sympy.Mul(*(subnodes[-1][s] for s in network.structure.subnodes(l + 1, i))) for i in range(network.width_in[l + 1])]
         nodes.append([_affine(p, a, b) for p, a, b in zip(products, scale, bias, strict=True)])
-    outputs = nodes[-1]
-    if output_normalizer is not None:
-        mean, std = (_numbers(part, "output_normalizer", len(outputs)) for part in output_normalizer)
-        outputs = [_affine(y, s, m) for y, m, s in zip(outputs, mean, std, strict=True)]
-        nodes[-1] = outputs
-    return Composition(outputs, inputs, nodes, subnodes, functions)
+    for pair in (network.applied("output_normalizer"), output_normalizer):
+        if pair is not None:
+            mean, std = (_numbers(part, "output_normalizer", len(nodes[-1])) for part in pair)
+            nodes[-1] = [_affine(y, s, m) for y, m, s in zip(nodes[-1], mean, std, strict=True)]
+    return Composition(nodes[-1], inputs, nodes, subnodes, functions)
+
+
+def stated_normalizers(
+    network: Network, normalizer: Sequence[Any] | None = None, output_normalizer: Sequence[Any] | None = None
+) -> tuple[Sequence[Any] | None, Sequence[Any] | None]:
+    """What inputs and outputs were normalised with outside of `network`: what is given, or else what its labels say."""
+    stated = network.stated_labels()
+    if normalizer is None and "normalizer" in stated:
+        normalizer = [network.used(part) for part in stated["normalizer"]]
+    return normalizer, stated.get("output_normalizer") if output_normalizer is None else output_normalizer
 
 
 def _layer_sums(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.agreement import TOLERANCE, Agreement, agreement
-from kan.discovery.formula import Composition, ex_round, symbolic_formula
+from kan.discovery.formula import Composition, ex_round, stated_normalizers, symbolic_formula
 from kan.discovery.program import Program
 from kan.discovery.python_code import python_source, to_numpy, to_torch
 from kan.discovery.simplification import simplified
@@ -157,9 +157,7 @@ def _comparison(
         data = network.last_input
         if data is None or data.dim() != 2 or data.shape[1] != network.input_width or len(data) == 0:
             return lambda candidate, notes: None
-    if normalizer is None and network.normalizer is not None:
-        normalizer = [network.used(part) for part in network.normalizer]
-    output_normalizer = network.output_normalizer if output_normalizer is None else output_normalizer
+    normalizer, output_normalizer = stated_normalizers(network, normalizer, output_normalizer)
     pairs = [
         None if pair is None else [torch.tensor([float(number) for number in part], dtype=torch.float64) for part in pair]
         for pair in (normalizer, output_normalizer)

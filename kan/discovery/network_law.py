@@ -50,10 +50,11 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
     column = int(output or 0)
     if labels.dim() == 2 and labels.shape[1] == outputs:
         labels = labels[:, [column]]
-    if network.normalizer is not None:
-        x = _original(x, network.normalizer)
-    if network.output_normalizer is not None:
-        labels = _original(labels, [[part[column]] for part in network.output_normalizer])
+    stated = network.stated_labels()  # a map that the network applies itself takes and gives these units already
+    if "normalizer" in stated:
+        x = _original(x, stated["normalizer"])
+    if "output_normalizer" in stated:
+        labels = _original(labels, [[part[column]] for part in stated["output_normalizer"]])
     names = network.in_vars if network.in_vars is not None else column_names(X)
     return discover(x, labels, **{"variables": names, **options})
 

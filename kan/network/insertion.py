@@ -147,7 +147,7 @@ def _looked_at(network: Network, x: Tensor) -> tuple[list[Tensor], list[Tensor]]
     with torch.enable_grad():
         trace = network.trace(x)
         sums = [record.sums for record in trace.layers]
-        each = [slopes_of(output, sums, retain=True) for output in trace.output.unbind(1) if output.requires_grad]
+        each = [slopes_of(output, sums, retain=True) for output in trace.last_nodes.unbind(1) if output.requires_grad]
     sensitivity = [torch.stack(parts).square().sum(0) for parts in zip(*each, strict=True)] or [torch.zeros_like(s) for s in sums]
     return [values.detach() for values in trace.acts], sensitivity
 

@@ -1,7 +1,11 @@
 """What a network's inputs and outputs are called, and in which units they came.
 
-A network is trained on ``(x - mean) / std``, the normalised columns of the user's data, and gives ``(y - mean) / std``. It computes with
-neither names nor these numbers. It carries them for those who read it, as defaults of plots and formulas.
+Normalised columns are ``(x - mean) / std``. Who normalises is one of two:
+
+- The user, who sets `normalizer` and `output_normalizer`. The network takes and gives normalised columns then. It computes with neither
+  names nor these numbers, and carries them for those who read it, as defaults of plots and formulas.
+- The network, where `fit` has found the map (`Labelled.apply_normalizers_`). It takes and gives the columns in the user's units then, and
+  normalises inside: the map is a part of the function, and of the state dictionary.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
 from kan.network.last_input import LastInput
 
-__all__ = ["Labelled", "Normalizer"]
+__all__ = ["NORMALIZERS", "Labelled", "Normalizer"]
 
 Normalizer = tuple[list[float], list[float]]
 """Means and standard deviations, one number per column each."""
@@ -31,9 +36,12 @@ T = TypeVar("T")
 LABELS = {"in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output"}
 """The labels by name, and what each has one entry for: columns of the input, or of the output."""
 
+NORMALIZERS = ("normalizer", "output_normalizer")
+"""The labels that are maps, of the columns of the input and of the output."""
+
 
 class Labelled(LastInput):
-    """A module with names and normalisation of its inputs and outputs, all None until someone sets them; none is a parameter or buffer.
+    """A module with names and normalisation of its inputs and outputs, all None until they are set; none is a parameter or buffer.
 
     Labels of inputs are those of the columns that the module is called with, `input_width` of them. After `prune_input` too, when it
     makes no use of some: plots and formulas pick the labels of the others, those in `input_id`.
@@ -41,6 +49,7 @@ class Labelled(LastInput):
 
     input_id: Tensor
     _labels: Mapping[str, Any] = MappingProxyType({})
+    _applied: frozenset[str] = frozenset()  # those of the normalizers that the module applies itself
 
     @property
     @abstractmethod
@@ -67,7 +76,10 @@ class Labelled(LastInput):
 
     @property
     def normalizer(self) -> Normalizer | None:
-        """``(mean, std)`` of the columns of the input before they were normalised, one number per column; `std` is positive."""
+        """``(mean, std)`` of the columns of the input before they were normalised, one number per column; `std` is positive.
+
+        A pair that is set here says what the user has normalised with; the network does not apply it, even if it did so before.
+        """
         return self._labels.get("normalizer")
 
     @normalizer.setter
@@ -98,6 +110,8 @@ class Labelled(LastInput):
     def set_labels(self, **labels: Any) -> None:
         """Set those that are given, to None as well, and leave the others; all or, if one is refused, none.
 
+        Normalizers that are set say what the user normalises with; see `apply_normalizers_` for those that the module applies.
+
         Raises:
             TypeError: if one is of another kind.
             ValueError: for other labels than the four, wrong numbers of entries, names that are empty or occur twice, or numbers that are
@@ -111,7 +125,44 @@ class Labelled(LastInput):
             if value is not None:
                 check = _names if label.endswith("vars") else _normalizer
                 new[label] = check(label, value, self._columns(label))
-        self._labels = new
+        self._labels, self._applied = new, self._applied - labels.keys()
+
+    def apply_normalizers_(self, **pairs: Any) -> None:
+        """Set ``normalizer=`` or ``output_normalizer=``, or both, as maps that the module applies itself; the others stay.
+
+        The module takes columns of the input, or gives outputs, in the units that they have before the map from then on.
+
+        Raises:
+            TypeError, ValueError: as `set_labels`.
+        """
+        self.set_labels(**pairs)
+        self._applied |= pairs.keys()
+
+    def applied(self, label: str) -> Normalizer | None:
+        """The normalizer of that name if the module applies it itself."""
+        return self._labels[label] if label in self._applied else None
+
+    def stated_labels(self) -> dict[str, Any]:
+        """As `labels`, without the normalizers that the module applies: what is said of the columns that it takes and gives."""
+        return {label: value for label, value in self.labels().items() if label not in self._applied}
+
+    def in_own_units(self, label: str, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """``(values - mean) / std`` in `dtype`, if the module applies the normalizer `label`; else `values` in `dtype`.
+
+        It is computed in the wider one of both types: 64-bit times since 1970 keep their seconds on the way to a 32-bit network.
+        """
+        if label not in self._applied:
+            return values.to(dtype)
+        values = values.to(torch.promote_types(values.dtype, dtype))
+        mean, std = (values.new_tensor(part) for part in self._labels[label])
+        return ((values - mean) / std).to(dtype)
+
+    def in_user_units(self, output: Tensor) -> Tensor:
+        """``output * std + mean``, if the module applies its `output_normalizer`; else `output`."""
+        if "output_normalizer" not in self._applied:
+            return output
+        mean, std = (output.new_tensor(part) for part in self._labels["output_normalizer"])
+        return torch.addcmul(mean, output, std)
 
     def inherit_labels(self, other: Labelled, inputs: Origins | None = None, outputs: Origins | None = None) -> None:
         """Take over the labels of `other`, which may be this module as it was.
@@ -127,7 +178,11 @@ class Labelled(LastInput):
             origins = inputs if LABELS[label] == "input" else outputs
             if origins is None:
                 origins = range(columns) if columns == before else None
-            self.set_labels(**{label: None if origins is None else _rearranged(label, value, origins)})
+            change = {label: None if origins is None else _rearranged(label, value, origins)}
+            if other.applied(label) is None or origins is None:
+                self.set_labels(**change)
+            else:
+                self.apply_normalizers_(**change)
 
     def used(self, columns: Sequence[T]) -> list[T]:
         """Of what there is for every column of the input the entries of those that are used, in the order of the input nodes."""

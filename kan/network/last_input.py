@@ -44,7 +44,17 @@ class LastInput(OrdinaryModule):
             raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
 
     def checked_input(self, x: Tensor) -> Tensor:
-        """`x` in the parameters' dtype.
+        """`x` in the parameters' dtype; errors as in `check_input`."""
+        return self.trainable_input(x).to(self.dtype)
+
+    def trainable_input(self, x: Tensor) -> Tensor:
+        """`x`, or a copy of it that gradients can be taken of if it was made in inference mode; errors as in `check_input`."""
+        self.check_input(x)
+        recorded = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()
+        return x if recorded else ordinary(x)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise an error for what is no input.
 
         Raises:
             TypeError: if `x` is no tensor of floating-point numbers.
@@ -62,8 +72,6 @@ class LastInput(OrdinaryModule):
             )
         check_dense(x, "the input")
         self.check_numbers()
-        recorded = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()
-        return (x if recorded else ordinary(x)).to(self.dtype)
 
     def remember_input(self, x: Tensor | None) -> None:
         """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""

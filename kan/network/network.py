@@ -246,6 +246,7 @@ class Network(Labelled):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})[state.ARCHITECTURE] = state.describe(self)
+        destination.update({prefix + label: tensor for label, tensor in state.maps_of(self).items()})
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Mapping[str, Any], strict: bool, missing_keys: list[str],
@@ -257,12 +258,19 @@ class Network(Labelled):
                 state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
             except ValueError as error:
                 error_msgs.append(str(error))
+        try:
+            known = state.restore_maps_(self, state_dict, prefix)
+        except (TypeError, ValueError) as error:
+            error_msgs.append(str(error))
+        else:
+            unexpected_keys[:] = [name for name in unexpected_keys if name not in known]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """``nn.Module.load_state_dict``, all or nothing.
 
         A state that comes from `state_dict`, or such a one through ``torch.save``, brings along which functions symbolic edges have, which
-        columns of the input are used and whether symbolic edges are enabled. An edge that has a function of the right name keeps it,
+        columns of the input are used and whether symbolic edges are enabled. Maps of units that the network applies itself are those of the
+        state, or none if that has its parameters without one. An edge that has a function of the right name keeps it,
         others are looked up in ``SYMBOLIC_LIB``. A plain dictionary of tensors changes nothing but parameters.
 
         Args:
@@ -314,8 +322,11 @@ class Network(Labelled):
         return per_layer(name, value, self.depth, least=1)
 
     def checked_input(self, x: Tensor) -> Tensor:
-        """`x` in the network's dtype with the unused columns dropped; errors as in `LastInput.checked_input`."""
-        x = super().checked_input(x)
+        """`x` as the first layer takes it: normalised, if the network does that, in its dtype, without the unused columns.
+
+        Errors are those of `check_input`.
+        """
+        x = self.in_own_units("normalizer", self.trainable_input(x), self.dtype)
         return x if len(self.input_id) == self.input_width else x[:, self.input_id]
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
@@ -354,7 +365,32 @@ class Network(Labelled):
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        return Trace(self.structure, layers)
+        return Trace(self.structure, layers, self.in_user_units(x))
+
+    def curves_in_user_units(
+        self, l: int, x: Tensor, y: Tensor, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Curves of edges of layer `l` as they are to be read, where the network maps units itself; as they are where it does not.
+
+        Inputs of the first layer are the user's columns then. Outputs of the last one are shares of an output, whose mean they lack.
+
+        Args:
+            l: the layer.
+            x: ``(B, I)`` inputs of the edges.
+            y: ``(B, O, I)`` their outputs.
+            inputs, outputs: indices of the ``I`` nodes and ``O`` sub-nodes; all of them when not given.
+        """
+        into, out = self.applied("normalizer"), self.applied("output_normalizer")
+        if l == 0 and into is not None:
+            mean, std = (torch.tensor(self.used(part), dtype=torch.float64, device=x.device) for part in into)
+            chosen = slice(None) if inputs is None else list(inputs)
+            x = x.double() * std[chosen] + mean[chosen]
+        if l == self.depth - 1 and out is not None:
+            scale = y.new_ones(self.width_out[-1], dtype=torch.float64)
+            sums = self.structure.n_sum[-1]  # a factor of a product has no part in the output's unit
+            scale[:sums] = torch.tensor(out[1][:sums], dtype=torch.float64)
+            y = y.double() * scale[slice(None) if outputs is None else list(outputs), None]
+        return x, y
 
     @torch.no_grad()
     def update_grid(self, x: Tensor) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.layers.symbolic_layer import NONE
+from kan.network.labels import NORMALIZERS
 from kan.network.structure import Structure, per_layer
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction, anonymous, lookup
 
@@ -30,7 +31,9 @@ __all__ = [
     "build",
     "check_settings",
     "describe",
+    "maps_of",
     "restore_",
+    "restore_maps_",
     "same_shapes",
     "sizes_of",
     "unchanged_on_error",
@@ -64,8 +67,30 @@ def describe(network: Network) -> dict[str, Any]:
         "input_id": network.input_id.tolist(),
         "input_width": network.input_width,
         "frozen": [name for name, parameter in network.named_parameters() if not parameter.requires_grad],
-        "labels": {name: _plain(value) for name, value in network.labels().items()},
+        "labels": {name: _plain(value) for name, value in network.stated_labels().items()},
     }
+
+
+def maps_of(network: Network) -> dict[str, Tensor]:
+    """The normalizers that a network applies itself, each a tensor ``(2, columns)`` of means and deviations, in double precision."""
+    pairs = {label: network.applied(label) for label in NORMALIZERS}
+    return {label: torch.tensor(pair, dtype=torch.float64) for label, pair in pairs.items() if pair is not None}
+
+
+def restore_maps_(network: Network, state: Mapping[str, Any], prefix: str) -> set[str]:
+    """Let `network` apply the normalizers of a state, and none of its own if the state has its parameters without one, in place.
+
+    Returns:
+        The names of the entries that were read.
+
+    Raises:
+        TypeError, ValueError: for entries that are no pairs of means and deviations of the network's columns.
+    """
+    found = {label: state[prefix + label] for label in NORMALIZERS if prefix + label in state}
+    if f"{prefix}act_fun.0.coef" in state:
+        network.set_labels(**{label: None for label in NORMALIZERS if network.applied(label) is not None})
+    network.apply_normalizers_(**{label: [part.tolist() for part in pair] for label, pair in found.items()})
+    return {prefix + label for label in found}
 
 
 def restore_(network: Network, architecture: Any, loaded: Callable[[str], bool]) -> None:
@@ -142,7 +167,9 @@ def unchanged_on_error(network: Network) -> Iterator[None]:
         if tensor is not None
     ]
     functions = [layer.functions for layer in network.symbolic_layers]
-    others = {name: getattr(network, name) for name in ("input_id", "input_width", "symbolic_enabled", "last_input")}
+    others = {
+        name: getattr(network, name) for name in ("input_id", "input_width", "symbolic_enabled", "last_input", "_labels", "_applied")
+    }
     try:
         yield
     except BaseException:

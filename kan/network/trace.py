@@ -143,20 +143,22 @@ class Trace:
     Attributes:
         structure: of the network.
         layers: one `LayerRecord` per KAN layer.
+        output: the network's output, ``(B, outputs)``: the last nodes, in the user's units where the network maps them to these.
     """
 
     structure: Structure
     layers: list[LayerRecord]
+    output: Tensor
 
     @property
-    def output(self) -> Tensor:
-        """The network's output, ``(B, outputs)``."""
+    def last_nodes(self) -> Tensor:
+        """Values of the last layer of nodes, ``(B, outputs)``: what the network is trained to give."""
         return self.layers[-1].outputs
 
     @property
     def acts(self) -> list[Tensor]:
-        """Node values per layer of nodes, ``(B, n_l)``, the inputs first."""
-        return [layer.inputs for layer in self.layers] + [self.output]
+        """Node values per layer of nodes, ``(B, n_l)``, the inputs first; normalised where the network normalises them."""
+        return [layer.inputs for layer in self.layers] + [self.last_nodes]
 
     def postacts(self, l: int) -> Tensor:
         """Outputs of all edges of layer `l`, ``(B, m_{l+1}, n_l)``."""

@@ -131,7 +131,7 @@ def diagram_of(
         numeric = _to_numpy(cast(Tensor, network.act_fun[level].mask)) > 0
         symbolic = _to_numpy(cast(Tensor, network.symbolic_fun[level].mask)).T > 0
         opacity = np.clip(np.tanh(beta * np.nan_to_num(_to_numpy(scores[level]).T)), 0.0, 1.0)
-        x, y = _to_numpy(trace.acts[level]), _to_numpy(trace.postacts(level))
+        x, y = map(_to_numpy, network.curves_in_user_units(level, trace.acts[level], trace.postacts(level)))
         order = np.argsort(x, axis=0)
         for i in range(diagram.widths_in[level]):
             sorted_x, sorted_y = x[order[:, i], i], y[order[:, i], :, i]

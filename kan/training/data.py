@@ -49,6 +49,7 @@ def check_dataset(
     floating: bool | None = None,
     validation: Any = None,
     sample_weight: Any = None,
+    exact: bool = False,
 ) -> Data:
     """What `dataset` holds, after checking it against `network`.
 
@@ -60,12 +61,13 @@ def check_dataset(
         validation: fraction of the training samples that is held out, drawn with the network's seed; or samples of their own, a pair of
             arrays or a loader.
         sample_weight: how much each training sample counts, ``(N,)``.
+        exact: keep the precision of the numbers, instead of rounding them to the network's dtype.
 
     Raises:
         TypeError: if something is of the wrong kind.
         ValueError: if something is missing, empty, of the wrong shape or device, or not finite; nothing has been changed then.
     """
-    wanted = Wanted(network, same_shape, same_shape if floating is None else floating)
+    wanted = Wanted(network, same_shape, same_shape if floating is None else floating, exact)
     train: Samples | Loader
     if isinstance(dataset, Mapping):
         train, test = _entries(dataset, wanted)

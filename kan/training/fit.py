@@ -35,6 +35,15 @@ from kan.training.remembered import TrainingLoss
 from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
 from kan.training.samples import Model
 from kan.training.stopping import Stopping
+from kan.training.units import (
+    Labels,
+    adopt_units_,
+    in_network_units,
+    labels_unchanged_on_error,
+    relative_round_off,
+    root_of_loss,
+    spreads_of_labels,
+)
 
 __all__ = ["fit", "trainable_parameters"]
 
@@ -74,12 +83,14 @@ def fit(
     resume: Mapping[str, Any] | None = None,
     history: History | None = None,
     previous: Mapping[str, Any] | None = None,
+    units_told: bool = False,
 ) -> History:
     """Train `network` in place.
 
     Args:
         network: to be trained. Where a KAN has no names for inputs or outputs, it takes those of the columns if the training data are
-            pandas frames with different strings as names.
+            pandas frames with different strings as names. A new KAN gets maps of columns that are out of proportion with it, see
+            `kan.training.units`.
         dataset: in one of the forms of `kan.training.data`.
         opt: how the parameters are moved, see `kan.training.optimizers.make_stepper`.
         steps: number of optimiser steps; a step of L-BFGS is up to 20 iterations.
@@ -111,10 +122,12 @@ def fit(
         history: of another fit, which is continued.
         previous: state of the last fit of this network, or of the one that it is a refinement of: refined grids stay as they are, see
             `kan.training.resume`, and what the optimiser knows is carried over where it still means the same.
+        units_told: whether the user has been warned already of columns that cannot be mapped.
 
     Returns:
         The history: ``train_loss``, ``test_loss``, ``reg``, with validation data ``val_loss``, and the metrics, one number per step, at the
-        parameters that the step ended with. Losses are roots of the mean squared error, or the values of `loss_fn` as they are. Its
+        parameters that the step ended with. Losses are roots of the mean squared error in the units of the labels, or the values of
+        `loss_fn` as they are. Its
         ``optimizer_state`` is what `resume` takes.
 
     Raises:
@@ -124,49 +137,59 @@ def fit(
     stopping = Stopping(patience, time_limit, keeps_best)
     _check_numbers(steps, batch, lamb, lr, clip, log, y_th)
     squares = loss_fn is None
-    data = check_dataset(
-        network, dataset, same_shape=squares and pred_fn is None, floating=squares, validation=validation, sample_weight=sample_weight
-    )
-    weighted = sample_weight is not None
-    objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, weighted)
-    objective_of = partial(
-        make_objective, loss_fn=loss_fn, lamb=0.0, penalty=None, singularity_avoiding=singularity_avoiding, y_th=y_th, pred_fn=pred_fn,
-        weighted=weighted,
-    )  # fmt: skip
-    batches = make_batches(network, data, batch)
-    # A single batch's loss says little, and with a penalty the least loss is that of the network before it got sparse.
-    steady = batches.whole or data.validation is not None or data.test is not None
-    stopping.rescues_best = restore_best is None and lamb == 0 and steady
-    measure = Measure(objective, data.validation, data.test, math.sqrt if squares else float, _named(metrics or ()))
-    history = History(measure.names) if history is None else history
-    for key in _listed("display_metrics", "names of results", display_metrics or ()):
-        if key not in history:
-            raise unknown_name("metric in display_metrics", key, history)
-    stepper = make_stepper(opt, rounded(objective), trainable_parameters(network), lr, clip)
-    scheduler = make_scheduler(lr_scheduler, stepper)
-    method = opt if isinstance(opt, str) else (opt if isinstance(opt, type) else type(opt)).__name__
-    if is_refined(previous):
-        error = measure.training(data.first, None, None)[1] if squares and pred_fn is None and batches.whole else None
-        stepper.carry_(previous["method"] if previous["opt"] == method else {}, error)
-    if resume is not None:
-        load_state(resume, method, stepper, scheduler, batches)
-    told: list[Callback] = [ProgressBar(log, display_metrics)] if progress and log > 0 else []
-    if on_step is not None:
-        told.append(Every(1, lambda state: on_step(state.step)))
-    told += _checked_callbacks(callbacks)
-    if isinstance(objective, PredictionObjective):
-        check_prediction(objective, data.first, same_shape=squares)
-    if not squares:
-        seen = network.last_input
-        for samples in (data.first, data.validation, data.test):
-            if samples is not None:
-                check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
-        network.remember_input(seen)
+    labels = Labels.of(loss_fn, pred_fn)
+    with labels_unchanged_on_error(network):
+        data = check_dataset(
+            network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True
+        )
+        if isinstance(network, Network):
+            name_columns_(network, dataset, labels_too=pred_fn is None)
+        adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
+        data = in_network_units(network, data, labels)
+        weighted = sample_weight is not None
+        objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, weighted)
+        objective_of = partial(
+            make_objective, loss_fn=loss_fn, lamb=0.0, penalty=None, singularity_avoiding=singularity_avoiding, y_th=y_th,
+            pred_fn=pred_fn, weighted=weighted,
+        )  # fmt: skip
+        batches = make_batches(network, data, batch)
+        # A single batch's loss says little, and with a penalty the least loss is that of the network before it got sparse.
+        steady = batches.whole or data.validation is not None or data.test is not None
+        stopping.rescues_best = restore_best is None and lamb == 0 and steady
+        units = spreads_of_labels(network, labels)
+        shown, spreads = root_of_loss(units) if squares else float, None
+        if shown is None:
+            shown, spreads = math.sqrt, data.first.y.new_tensor(units)
+        measure = Measure(objective, data.validation, data.test, shown, _named(metrics or ()), spreads)
+        history = History(measure.names) if history is None else history
+        for key in _listed("display_metrics", "names of results", display_metrics or ()):
+            if key not in history:
+                raise unknown_name("metric in display_metrics", key, history)
+        stepper = make_stepper(opt, rounded(objective), trainable_parameters(network), lr, clip)
+        scheduler = make_scheduler(lr_scheduler, stepper)
+        method = opt if isinstance(opt, str) else (opt if isinstance(opt, type) else type(opt)).__name__
+        if is_refined(previous):
+            error = measure.training(data.first, None, None)[1] if squares and pred_fn is None and batches.whole else None
+            stepper.carry_(previous["method"] if previous["opt"] == method else {}, error)
+        if resume is not None:
+            load_state(resume, method, stepper, scheduler, batches)
+        told: list[Callback] = [ProgressBar(log, display_metrics)] if progress and log > 0 else []
+        if on_step is not None:
+            told.append(Every(1, lambda state: on_step(state.step)))
+        told += _checked_callbacks(callbacks)
+        if isinstance(objective, PredictionObjective):
+            check_prediction(objective, data.first, same_shape=squares)
+        if not squares:
+            seen = network.last_input
+            for samples in (data.first, data.validation, data.test):
+                if samples is not None:
+                    check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
+            network.remember_input(seen)
 
     plain = squares and pred_fn is None and batches.whole  # a function of the user's may do as it likes
     if plain and not isinstance(opt, torch.optim.Optimizer):
         stepper.assume_deterministic()
-    round_off = torch.finfo(network.dtype).eps ** 2 * float(data.first.y.square().mean()) if plain and lamb == 0 else -math.inf
+    round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
     keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
     schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
     evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
@@ -174,8 +197,6 @@ def fit(
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
 
     warn_of_other_processes("fit", stacklevel=3)
-    if isinstance(network, Network):
-        name_columns_(network, dataset, labels_too=pred_fn is None)
     network.remember_input(batches.seen())
     _keep_freed_memory()
     try:
@@ -188,7 +209,7 @@ def fit(
         if isinstance(network, Network):
             network.fit_loss = TrainingLoss(
                 x=fitted.x, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares, penalised=lamb > 0,
-                objective_of=objective_of,
+                objective_of=objective_of, mapped=labels.mapped, unit=units[0] if squares and len(set(units)) == 1 else 1.0,
             )  # fmt: skip
     history.optimizer_state = state_of(method, stepper, scheduler, batches, keeps_knots)
     if message:

@@ -114,9 +114,9 @@ class ObjectiveProblem:
                     self.x[part], first=first, singularity_avoiding=self.objective.singularity_avoiding, y_th=self.objective.y_th
                 )
                 rows = torch.stack(
-                    [self.columns.rows(trace, out, last=o == outputs - 1) for o, out in enumerate(trace.output.unbind(1))], 2
+                    [self.columns.rows(trace, out, last=o == outputs - 1) for o, out in enumerate(trace.last_nodes.unbind(1))], 2
                 )
-            yield self._weighted(rows, trace.output.detach(), part)
+            yield self._weighted(rows, trace.last_nodes.detach(), part)
 
     def _weighted(self, rows: Tensor, output: Tensor, part: slice) -> Chunk:
         """Rows ``(P, B, K)`` of the outputs ``(B, K)`` made into those of the residuals."""
@@ -160,7 +160,7 @@ class ObjectiveProblem:
             )
             layers = [_Leaves.of(record) for record in trace.layers]
         with torch.enable_grad():
-            total = sparsity(METRICS[p.metric](Trace(trace.structure, list(layers))), p.lamb_l1, p.lamb_entropy)
+            total = sparsity(METRICS[p.metric](Trace(trace.structure, list(layers), trace.output)), p.lamb_l1, p.lamb_entropy)
         leaves = [leaf for record in layers for leaf in (record.numeric, record.total)]
         rates = torch.autograd.grad(total, leaves, allow_unused=True)
         matrix = self.x.new_zeros(columns.count + 1, columns.count + 1)  # the last is for what is not trained

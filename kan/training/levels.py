@@ -69,7 +69,8 @@ def fit_levels(
         raise ValueError("grids give the network new parameters, which an optimiser that exists does not hold: pass its class or its name.")
     begun = time.monotonic()
     # Everything is checked before the first knot moves.
-    fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None})
+    fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "grid_schedule": grid_schedule})
+    options["units_told"] = True
     for level, intervals in enumerate(grids):
         if network.grid != intervals:
             insert_knots_(network, intervals, network.remembered_input())

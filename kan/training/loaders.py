@@ -6,7 +6,7 @@ its own that begins with the network's seed: the order is the same every time, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,7 @@ class Loader:
         self._batches: Iterator[Any] | None = None
         self._number = 0
         self._peeked: Samples | None = None
+        self._prepare: Callable[[Samples], Samples] | None = None
         self._peeked = self.draw()
 
     @property
@@ -66,12 +67,33 @@ class Loader:
                 self._batches = None
         raise ValueError(f"the {self.name} yields no batches: its data are empty, or drop_last drops the only batch.")
 
+    def look(self, rows: int) -> Samples:
+        """The first `rows` samples or a few more, all of one pass if these are fewer; the batches come in the same order afterwards."""
+        begun = torch.Generator().manual_seed(int(self.wanted.network.seed)).get_state()
+        self.restart(begun)
+        self._number, parts = 0, list[Samples]()
+        with self._own_randomness():
+            for found in self.source:
+                parts.append(self._checked(found))
+                if sum(map(len, parts)) >= rows:
+                    break
+        self.restart(begun)
+        self._peeked = self.draw()
+        return _joined(parts)
+
+    def prepared_by(self, function: Callable[[Samples], Samples]) -> Loader:
+        """This loader, with `function` of every batch in its place from now on."""
+        self._prepare = function
+        if self._peeked is not None:
+            self._peeked = function(self._peeked)
+        return self
+
     def everything(self) -> Samples:
         """One pass, as one batch."""
         parts = [self.draw()]
         with self._own_randomness():
             parts += [self._checked(found) for found in self._batches or ()]
-        return Samples(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
+        return _joined(parts)
 
     def restart(self, random_state: Tensor) -> None:
         """Begin a new pass, with the generator as it was at another time."""
@@ -98,4 +120,9 @@ class Loader:
             if isinstance(value, Tensor):
                 check_dense(f"{which} in {name}", value)  # before it is moved, which one without numbers cannot be
         x, y = (value.to(device) if isinstance(value, Tensor) else value for value in batch)
-        return checked_samples(self.wanted, (f"x in {name}", f"y in {name}"), x, y)
+        samples = checked_samples(self.wanted, (f"x in {name}", f"y in {name}"), x, y)
+        return samples if self._prepare is None else self._prepare(samples)
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    return Samples(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))

@@ -175,7 +175,7 @@ class _Loop:
         for attempt in range(1 + TRIES + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:
-                row = stage.measure.row(*found)
+                row = stage.measure.row(*found, samples)
                 stage.history.append(row)
                 self.pending = None
                 self.converged = found[0] <= stage.round_off

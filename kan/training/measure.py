@@ -30,6 +30,8 @@ class Measure:
         validation, test: samples that are looked at only.
         shown: of a loss, what is reported.
         metrics: functions without arguments, by name.
+        spreads: units of the outputs in the user's, ``(outputs,)``, where these differ and the loss is the mean squared error. What is
+            reported is computed from the errors in the user's units then.
     """
 
     objective: AnyObjective
@@ -37,6 +39,7 @@ class Measure:
     test: Samples | None
     shown: Callable[[float], float]
     metrics: Mapping[str, Callable[[], Any]]
+    spreads: Tensor | None = None
 
     @property
     def names(self) -> list[str]:
@@ -52,14 +55,16 @@ class Measure:
         total, loss, penalty = self.objective(samples.x, samples.y, first, samples.weight)
         return float(total), float(loss), float(penalty)
 
-    def row(self, loss: float, penalty: float) -> dict[str, float]:
-        """All numbers, where those of the training samples are known.
+    def row(self, loss: float, penalty: float, samples: Samples) -> dict[str, float]:
+        """All numbers, where those of the training samples `samples` are known.
 
         Without test data ``test_loss`` is the loss of the validation data, and without these that of the training samples.
 
         Raises:
             TypeError: if a metric returns something else than a number.
         """
+        if self.spreads is not None:
+            loss = self._loss(samples)
         held_out = None if self.validation is None else self._loss(self.validation)
         test = self._loss(self.test) if self.test is not None else loss if held_out is None else held_out
         row = {"train_loss": self.shown(loss), "test_loss": self.shown(test), "reg": penalty}
@@ -73,7 +78,10 @@ class Measure:
 
     @torch.no_grad()
     def _loss(self, samples: Samples) -> float:
-        return float(self.objective.loss(self.predicted(samples.x), samples.y, samples.weight))
+        predicted, y = self.predicted(samples.x), samples.y
+        if self.spreads is not None:
+            predicted, y = predicted * self.spreads, y * self.spreads
+        return float(self.objective.loss(predicted, y, samples.weight))
 
     @torch.no_grad()
     def predicted(self, x: Tensor) -> Tensor:

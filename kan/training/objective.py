@@ -69,7 +69,7 @@ def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """``loss(network(x), y) + lamb R``.
+    """``loss(network(x), y) + lamb R``, with ``network(x)`` the last nodes: labels are in the network's units.
 
     Attributes:
         network: the network.
@@ -117,8 +117,8 @@ class Objective:
         return self.loss_fn is nn.functional.mse_loss
 
     def predict(self, x: Tensor) -> Tensor:
-        """The network's output."""
-        return self.network.trace(x, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th).output
+        """The network's last nodes."""
+        return self.network.trace(x, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th).last_nodes
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
@@ -143,7 +143,7 @@ class Objective:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same for any network and penalty, differentiable any number of times."""
         trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th, corner=self.corner)
-        loss = self.loss(trace.output, y, weight)
+        loss = self.loss(trace.last_nodes, y, weight)
         if self.lamb == 0:
             return loss, loss, loss.new_zeros(())
         penalty = regularization(self.network, trace, self.penalty)

@@ -44,6 +44,10 @@ def make_objective(
             raise TypeError(f"{name} must be a function; got {type(function).__name__}.")
     loss = nn.functional.mse_loss if loss_fn is None else weighted_loss(loss_fn) if weighted else loss_fn
     objective: Objective | PerceptronObjective
+    if loss_fn is not None and pred_fn is None and isinstance(network, Network) and network.applied("output_normalizer") is not None:
+        if weighted and loss_fn is nn.functional.mse_loss:
+            loss = weighted_loss(nn.MSELoss())
+        loss = _InUserUnits(network, loss)
     if isinstance(network, Network):
         assert not isinstance(penalty, PerceptronPenalty)
         objective = Objective(network, loss, lamb, penalty or Penalty(), singularity_avoiding, y_th)
@@ -51,6 +55,16 @@ def make_objective(
         assert not isinstance(penalty, Penalty)
         objective = PerceptronObjective(network, loss, lamb, penalty or PerceptronPenalty())
     return objective if pred_fn is None else PredictionObjective(objective, pred_fn)
+
+
+class _InUserUnits:
+    """A loss of outputs in the user's units, as one of a network's last nodes."""
+
+    def __init__(self, network: Network, loss_fn: Callable[..., Tensor]) -> None:
+        self.network, self.loss_fn = network, loss_fn
+
+    def __call__(self, output: Tensor, *rest: Tensor) -> Tensor:
+        return self.loss_fn(self.network.in_user_units(output), *rest)
 
 
 def rounded(objective: AnyObjective) -> AnyObjective:

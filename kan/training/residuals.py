@@ -26,13 +26,16 @@ from kan.datasets.real_numbers import is_array, real_numbers
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.training.data import Data
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
 from kan.training.grid_schedule import LARGEST_RISE
 from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
 from kan.training.processes import warn_of_other_processes
+from kan.training.samples import Samples
 from kan.training.snapshot import restore_, round_into_, snapshot
+from kan.training.units import Labels, adopt_units_, labels_unchanged_on_error
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -109,7 +112,8 @@ def fit_residuals(
     """Make residuals small, in place, by Levenberg-Marquardt in float64.
 
     Args:
-        network: is trained.
+        network: is trained. A new one gets maps of inputs that are out of proportion with it, see `kan.training.units`; `u` and its
+            derivatives are those of the points as they are.
         residual_fn: ``residual_fn(u, x)`` with the network as a function `u` and points `x` that require gradients returns residuals
             ``(B,)`` or ``(B, C)``; the residuals of a point depend on that point alone, and `u` is called with as many points as `x` has.
             Or several such functions.
@@ -143,12 +147,15 @@ def fit_residuals(
         True
     """
     terms = _terms(network, residual_fn, points, weights)
-    exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
-    terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
-    everything = torch.cat([term.points for term in terms])
-    value = _Residuals(exact, terms, Columns(exact, trainable_parameters(exact))).value()
-    if not math.isfinite(value):
-        raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
+    points = torch.cat([term.points for term in terms])
+    with labels_unchanged_on_error(network):
+        adopt_units_(network, Data(Samples(points, network.input_id[:0])), Labels.of(None, residual_fn), follows=grid_updates > 0)
+        exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
+        terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
+        value = _Residuals(exact, terms, Columns(exact, trainable_parameters(exact))).value()
+        if not math.isfinite(value):
+            raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
+    everything = points.double()
     warn_of_other_processes("fit_residuals", stacklevel=3)
     history, begun, number = [math.sqrt(value)], time.monotonic(), 0
     saved: list[Tensor] | None = None  # how the network was before a step that is not complete
@@ -187,9 +194,9 @@ def fit_residuals(
         if saved is not None:
             restore_(exact, saved)
         _rounded_into(network, exact)
-        everything = everything.to(network.dtype)
-        network.remember_input(everything)
-        network.fit_loss = ResidualLoss(x=everything, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
+        seen = points if network.applied("normalizer") else points.to(network.dtype)
+        network.remember_input(seen)
+        network.fit_loss = ResidualLoss(x=seen, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
     return history
 
 
@@ -320,7 +327,7 @@ class _PerPoint:
             sums = sums.expand(self.count, network.width_out[l + 1])
             premult = self._parameter(network.subnode_scale[l]) * sums + self._parameter(network.subnode_bias[l])
             x = self._parameter(network.node_scale[l]) * network.multiplied(l + 1, premult) + self._parameter(network.node_bias[l])
-        return x
+        return network.in_user_units(x)
 
 
 @torch.no_grad()

@@ -31,11 +31,14 @@ from kan.training.history import History, Restarts
 from kan.training.plain import PlainNetwork
 from kan.training.samples import Model, Samples
 from kan.training.snapshot import restore_, snapshot
+from kan.training.units import Labels, in_network_units, relative_round_off, spreads_of_labels
 
 __all__ = ["check_restarts", "fit_restarts"]
 
 ALONE = ("loss_fn", "pred_fn", "metrics", "on_step", "callbacks", "lr_scheduler", "clip", "lamb", "history")
 """Arguments of `fit` that make networks be trained one after another, unless they are None, zero or empty."""
+SQUARES = Labels(mapped=True)
+"""What may be done with labels where the loss is the mean squared error."""
 
 
 def check_restarts(network: Model, restarts: int, options: Mapping[str, Any]) -> None:
@@ -81,9 +84,11 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
     options.pop("previous", None)  # the other networks begin anew
     # Everything is checked before the first parameter moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "history": None})
+    options["units_told"] = True
     seeds = [network.seed + offset for offset in range(restarts)]
     data = _whole(network, dataset, options)
     together = data is not None and _is_plain(network) and not any(options.get(name) for name in ALONE)
+    together = together and len(set(spreads_of_labels(network, SQUARES))) == 1
     if together and options.get("opt") in METHODS and options.get("batch", -1) == -1 and _is_count(options.get("steps", 100)):
         assert data is not None
         history = _Together(network, data, seeds, options, begun).run()
@@ -102,8 +107,8 @@ def _whole(network: Network, dataset: Any, options: dict[str, Any]) -> Data | No
     if options.get("loss_fn") is not None or options.get("pred_fn") is not None:
         return None
     more = {name: options.get(name) for name in ("validation", "sample_weight")}
-    data = check_dataset(network, dataset, same_shape=True, floating=True, **more)
-    return data if isinstance(data.train, Samples) else None
+    data = check_dataset(network, dataset, same_shape=True, floating=True, exact=True, **more)
+    return in_network_units(network, data, SQUARES) if isinstance(data.train, Samples) else None
 
 
 def _is_plain(network: Network) -> bool:
@@ -212,8 +217,8 @@ class _Together:
         names = ["train_loss", "test_loss", "reg", *(["val_loss"] if self.data.validation is not None else [])]
         self.history = History(names)
         self.shown = History(names)  # the rows of the best so far
-        first = self.data.first
-        self.round_off = torch.finfo(self.network.dtype).eps ** 2 * float(first.y.square().mean())
+        self.unit = spreads_of_labels(self.network, SQUARES)[0]  # of the losses that are shown
+        self.round_off = relative_round_off(self.network, self.data.first.y, SQUARES)
 
     @torch.no_grad()
     def run(self) -> History:
@@ -253,7 +258,7 @@ class _Together:
             if len(self.dead) == stack.count:
                 return "not finite"
             watched = watched.index_fill(0, torch.tensor(sorted(self.dead), dtype=torch.long, device=watched.device), math.inf)
-            converged |= {int(s) for s in (row["train_loss"] ** 2 <= self.round_off).nonzero()[:, 0]}
+            converged |= {int(s) for s in ((row["train_loss"] / self.unit) ** 2 <= self.round_off).nonzero()[:, 0]}
             best.look(step, watched, stack, self.keeps_best)
             self.after = stack.save()
             self.rows.append(row)
@@ -277,8 +282,8 @@ class _Together:
         """As `Measure.row`, for all networks."""
         held_out = None if validation is None else method.losses(validation)
         seen = method.losses(test) if test is not None else train if held_out is None else held_out
-        row = {"train_loss": train.sqrt(), "test_loss": seen.sqrt(), "reg": torch.zeros_like(train)}
-        return row if held_out is None else {**row, "val_loss": held_out.sqrt()}
+        row = {"train_loss": train.sqrt() * self.unit, "test_loss": seen.sqrt() * self.unit, "reg": torch.zeros_like(train)}
+        return row if held_out is None else {**row, "val_loss": held_out.sqrt() * self.unit}
 
     @contextmanager
     def _bar(self) -> Iterator[FitState | None]:

@@ -46,15 +46,17 @@ class Wanted:
         network: that will be trained.
         same_shape: whether labels must have the shape of the network's outputs.
         floating: whether labels become floating-point numbers; the classes of a cross-entropy must not.
+        exact: whether numbers stay as precise as they are given, instead of in the network's dtype.
     """
 
     network: Model
     same_shape: bool
     floating: bool
+    exact: bool = False
 
 
 def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> Samples:
-    """`x` and `y` as tensors in the network's dtype, after checking them.
+    """`x` and `y` as tensors in the network's dtype (or, if that is wanted, as precise as they are), after checking them.
 
     Args:
         wanted: what the fit wants of them.
@@ -92,8 +94,8 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     dtype = network.dtype
     if not y.is_floating_point() and not wanted.floating and y.dtype != torch.bool:
         y = y.long()  # torch's losses take no other numbers of classes
-    x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
-    for which, values in ((name, x), (label, y)):
+    rounded = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
+    for which, values in zip((name, label), rounded, strict=True):
         bad = ~torch.isfinite(values).reshape(len(values), -1)
         if bool(bad.any()):
             columns = bad.any(dim=0).nonzero()[:, 0].tolist()
@@ -101,7 +103,16 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
                 f"{which} must be finite in {dtype}; it holds NaN or infinity in column(s) {columns} "
                 f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
             )
-    return Samples(x, y)
+    if wanted.exact:
+        return Samples(*(_precise(values) if known.is_floating_point() else known for values, known in zip((x, y), rounded, strict=True)))
+    return Samples(*rounded)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Floating-point numbers as they are, and integers as such; Apple's GPUs have none of double precision."""
+    if values.is_floating_point():
+        return values
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 def checked_weight(network: Model, weight: Any, count: int, whose: str = "training sample") -> Tensor:

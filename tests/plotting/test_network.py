@@ -61,7 +61,7 @@ def network_of(
         depth=len(layers), in_vars=None, out_vars=None, width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
         symbolic_fun=[SimpleNamespace(mask=mask) for mask in formulas],
-        trace=lambda: trace, scores=scores,
+        trace=lambda: trace, scores=scores, curves_in_user_units=lambda l, x, y: (x, y),
     )  # fmt: skip
 
 

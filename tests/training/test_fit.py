@@ -554,7 +554,7 @@ def test_labels_whose_squares_overflow_are_no_reason_for_warnings_of_numpy(opt: 
         data = {key: (value * size if "label" in key else value).float() for key, value in dataset().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", "fit: step")
+            warnings.filterwarnings("ignore", "fit: step|fit: the labels")
             fit(network, data, opt, steps=6, log=0, lamb=1e-3)
         assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
 
@@ -562,8 +562,9 @@ def test_labels_whose_squares_overflow_are_no_reason_for_warnings_of_numpy(opt: 
 @pytest.mark.parametrize("opt", ["LBFGS", "Adam", "LM"])
 def test_inputs_too_small_for_a_grid_are_told_and_trained_on(opt: str) -> None:
     network = Network([2, 3, 1]).float()
+    network.normalizer = [0.0, 0.0], [1.0, 1.0]  # the user's word that they are as they should be
     data = {key: (value * 1e-42 if "input" in key else value).float() for key, value in dataset().items()}
-    with pytest.warns(UserWarning, match="do not span an increasing grid"):
+    with pytest.warns(UserWarning, match="you have normalised them"), pytest.warns(UserWarning, match="do not span an increasing grid"):
         history = fit(network, data, opt, 3, 0, lr=0.1, grid_schedule=GridSchedule())
     assert history.steps == 3 and all(bool(torch.isfinite(p).all()) for p in network.parameters())
 

@@ -235,8 +235,9 @@ def test_networks_that_are_not_finite_drop_out(monkeypatch: pytest.MonkeyPatch) 
         assert found.restarts is not None and found.restarts.losses[1] == math.inf and math.isfinite(found.restarts.losses[2])
         assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
     huge = network()
+    huge.output_normalizer = [0.0], [1.0]  # the user says that they are as they should be: there is no map
     before = [p.clone() for p in huge.parameters()]
-    with pytest.warns(UserWarning, match="none of the 2 networks has an objective that is finite"):
+    with pytest.warns(UserWarning, match="you have normalised them"), pytest.warns(UserWarning, match="none of the 2 networks has"):
         found = fit_restarts(huge, (samples()[0], samples()[1] * 1e200), 2, opt="Adam", steps=2, progress=False)
     assert found.stopped == "not finite" and all(map(torch.equal, before, huge.parameters())) and found.steps == 0
 
