@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits docs clean
+.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -39,6 +39,7 @@ help:
 	@echo "make bench-pruning  what pruning costs, with and without thresholds (benchmarks/pruning.py)"
 	@echo "make bench-discovery  how often the law is found, beside other libraries (benchmarks/discovery.py)"
 	@echo "make bench-discovery-limits  whether the search for a law keeps its time and memory (benchmarks/discovery_limits.py)"
+	@echo "make bench-verdict-traps  whether kan.discover calls exact what is not (benchmarks/verdict_traps.py)"
 	@echo "make docs    build the documentation into build/docs"
 	@echo "make clean   remove build/, caches and .venv"
 	@echo "PYTHON=...   the interpreter to make .venv with (3.10 or newer)"
@@ -98,6 +99,9 @@ bench-discovery: $(BENCH_INSTALLED)
 
 bench-discovery-limits: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/discovery_limits.py $(BENCH_FLAGS)
+
+bench-verdict-traps: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/verdict_traps.py $(BENCH_FLAGS)
 
 docs: $(DOCS_INSTALLED)
 	$(VENV_PYTHON) -m mkdocs build --strict --quiet --site-dir build/docs
