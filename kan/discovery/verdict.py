@@ -200,12 +200,11 @@ def numbers_of(formula: sympy.Expr) -> int:
 class _Comparison:
     """Residuals of all candidates on the same rows, and the noise that they leave."""
 
-    def __init__(self, rows: Rows, noise: float | None, most: int) -> None:
+    def __init__(self, rows: Rows, most: int) -> None:
         chosen = rows.trusted.nonzero()[:, 0]
         if len(chosen) > most:
             order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))
             chosen = chosen[order[:most].sort().values]
-        self.noise = noise
         self.columns = {symbol: column[chosen] for symbol, column in rows.columns.items()}
         self.y = rows.y[chosen]
         self.unseen = ~rows.fitted[chosen].numpy()
@@ -248,7 +247,7 @@ def compared(
     Returns:
         A finding for each formula, and the noise floor.
     """
-    comparison = _Comparison(rows, noise, most)
+    comparison = _Comparison(rows, most)
     missed = [misses(formula, comparison.columns, comparison.y)[0].numpy() for formula, _ in formulas]
     residuals = [_finite(one, comparison.mean) for one in missed]
     above, floor = _above_noise(comparison, residuals)
@@ -256,7 +255,7 @@ def compared(
         sizes = comparison.y.abs().numpy()
         sizes = np.maximum(sizes, np.median(sizes[sizes > 0]) / DECADES)
         relative, _ = _above_noise(comparison, [one / sizes for one in residuals])
-        above = [max(pair) for pair in zip(above, relative, strict=True)]
+        above = [(max(one[0], other[0]), one[1] or other[1]) for one, other in zip(above, relative, strict=True)]
     if noise is not None:
         chance = 1 + 2 / math.sqrt(len(comparison.y))
         above = [(max(excess, rms(one) / (chance * noise)), seen) for (excess, seen), one in zip(above, residuals, strict=True)]
