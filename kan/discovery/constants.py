@@ -38,6 +38,8 @@ __all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants",
 
 FLOOR = 1e-13
 """Share of the root mean square of the labels below which residuals are round-off."""
+OFFSET = 1e-2
+"""Deviation of labels, as a share of their root mean square, below which they are far from zero."""
 REFUSED = 1e100
 """Residual of a point where the formula is not finite."""
 RUNAWAY = 1e9
@@ -65,7 +67,7 @@ class Fitted:
         widths: their standard errors if all others were known.
         rss: sum of the squared residuals.
         samples: how many there are.
-        scale: root mean square of the labels.
+        scale: size of the labels, see `_size`.
         exact_bits: of the numbers that took the place of constants.
     """
 
@@ -154,7 +156,7 @@ def fit_constants(
         )
     template, constants = _parted(formula) if start is None else (formula, dict(start))
     symbols = list(constants)
-    scale = float((y if weights is None else weights * y).square().mean().sqrt())
+    scale = _size(y if weights is None else weights * y)
     values = np.array([constants[symbol] for symbol in symbols], dtype=float)
     problem = _Problem(template, symbols, dict(zip(variables, x.unbind(1), strict=True)), y, weights)
     if symbols:
@@ -237,6 +239,12 @@ def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:
 
 
 # The fit
+
+
+def _size(y: Tensor) -> float:
+    """Root mean square of labels; their deviation, or their round-off over `FLOOR` if that is larger, where they are far from zero."""
+    size, deviation = float(y.square().mean().sqrt()), float(y.std(correction=0))
+    return size if deviation > OFFSET * size else max(deviation, torch.finfo(y.dtype).eps / FLOOR * size)
 
 
 class _Problem:

@@ -29,7 +29,7 @@ from kan.discovery.conclusion import concluded
 from kan.discovery.fill_values import rows_that_stand_alone
 from kan.discovery.hunt import Hunt
 from kan.discovery.invariance import Reduction
-from kan.discovery.judge import Constant, Judge, Law
+from kan.discovery.judge import ROUND_OFF, Constant, Judge, Law
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.outliers import outlying_rows
 from kan.discovery.round_off import spread
@@ -197,8 +197,8 @@ def discover(
 
 
 def _size(y: Tensor) -> float:
-    """Size of the labels, which the errors of fits are compared with: their spread, or their round-off if that is larger."""
-    return max(float(y.std(correction=0)), 1e-5 * float(y.abs().max()))
+    """Size of the labels, which errors are compared with: their deviation, or their round-off over `ROUND_OFF` if that is larger."""
+    return max(float(y.std(correction=0)), torch.finfo(y.dtype).eps / ROUND_OFF * float(y.abs().max()))
 
 
 def _offset(y: Tensor) -> float:

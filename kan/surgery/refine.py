@@ -151,8 +151,10 @@ def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> N
             f"from {intervals} grid intervals is no refinement: the splines lose detail, and the function changes{change}.", stacklevel=5
         )
     elif warns and network.refinement_change is not None and network.refinement_change > MAX_SILENT_CHANGE:
+        nested = all(new % old == 0 for old, new in zip(*sizes, strict=True))
+        advice = "Samples lie outside of the present grids" if nested else "A multiple of the present number of intervals keeps it"
         warnings.warn(
-            f"the splines on {intervals} grid intervals cannot be the same: the function changes{change}. A multiple of the present number "
-            f"of intervals keeps it; fit the refined model again.",
+            f"the splines on {intervals} grid intervals cannot be the same: the function changes{change}. {advice}; fit the refined model "
+            f"again.",
             stacklevel=5,
         )

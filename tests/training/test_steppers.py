@@ -91,7 +91,7 @@ def test_resuming_models() -> None:
     model.fit((X, Y), opt="Adam", lr=0.01, steps=1, log=0, resume=True)
     state = model.optimizer_state
     model = model.refine(6)
-    assert model.optimizer_state is None
+    assert model.optimizer_state["refined"]  # for the next fit, which does not resume it
     model.optimizer_state = state
     with pytest.raises(ValueError, match="resume needs parameters of the shapes that the optimiser's state has"):
         model.fit((X, Y), opt="Adam", lr=0.01, steps=1, log=0, resume=True)
