@@ -182,13 +182,14 @@ class Judge:
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         explained = None if self.rows is None else self.rows.explained(fitted.formula, constants)
         exact = explained is not None and explained.share >= EXPLAINED
+        final = exact and explained is not None and explained.determined
         formula = self.simplest(fitted.formula, held, exact or self.round_off(seen, held)) if self.exactly else fitted.formula
         return Law(
             formula, self.verdict(explained), seen, held, self.error(fitted.formula, *self.far), complexity(formula), constants,
             fitted.bits + dropped + 3 * _written(formula), tuple(self.names.values()), network,
             explained=math.nan if explained is None else explained.share,
             relative=explained.relative if explained is not None and self.rows is not None and self.rows.decades else None,
-            settled=exact or (self.rows is None and self.round_off(seen, held)) or self.within_given_noise(fitted, held),
+            settled=final or (self.rows is None and self.round_off(seen, held)) or self.within_given_noise(fitted, held),
         )  # fmt: skip
 
     def refitted(self, fitted: Fitted) -> tuple[Fitted, Tensor | None, float]:
@@ -212,7 +213,7 @@ class Judge:
             cost = count_ * (math.log2(len(labels)) + math.log2(self.scale / max(fitted.rmse, 1e-13 * self.scale)))
         if decades and fitted.rmse < RELATIVE * self.scale:
             # In units of the median label, so that lengths of descriptions stay comparable.
-            middle = float(labels.abs().median())
+            middle = float(labels[labels != 0].abs().median())
             weights = middle / labels.abs().clamp_min(1e-3 * middle)
             fitted = fit_constants(
                 fitted.template, root.symbols, root.x, root.y, start=fitted.constants, exact_bits=fitted.exact_bits, weights=weights

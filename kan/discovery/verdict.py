@@ -81,6 +81,7 @@ class Explained(NamedTuple):
         undefined: number of rows where the formula has no finite real value.
         relative: median of the errors as shares of the labels.
         doubts: sentences that say why the data cannot test the formula; none if they can.
+        determined: whether the data determine all of its constants; another formula may need fewer.
     """
 
     share: float
@@ -89,6 +90,7 @@ class Explained(NamedTuple):
     undefined: int
     relative: float
     doubts: tuple[str, ...]
+    determined: bool
 
 
 class Finding(NamedTuple):
@@ -141,8 +143,10 @@ class Rows:
         bad[groups[~good.numpy()]] = True
         share = min(float(good.double().mean()), 1 - float(bad.mean())) if formula.free_symbols else 0.0  # a constant explains nothing
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
-        doubts = tuple(self._doubts(formula, constants, groups, distinct))
-        return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, doubts)
+        loose = [constant for constant in constants if not constant.error <= DETERMINED * abs(constant.value)]
+        doubts = self._doubts(formula, len(constants), groups, distinct)
+        doubts = doubts or [f"the data do not determine the constant {constant.value:.5g}" for constant in loose[:1]]
+        return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, tuple(doubts), not loose)
 
     def share(self, formula: sympy.Expr) -> float:
         """Share of the rows that a formula explains to round-off."""
@@ -155,7 +159,7 @@ class Rows:
             return np.zeros(len(self.y), dtype=np.int64)
         return np.asarray(np.unique(self.x[:, columns].numpy(), axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
-    def _doubts(self, formula: sympy.Expr, constants: Sequence[Constant], groups: NDArray[np.int64], distinct: int) -> list[str]:
+    def _doubts(self, formula: sympy.Expr, free: int, groups: NDArray[np.int64], distinct: int) -> list[str]:
         numbers = numbers_of(formula)
         if not formula.free_symbols:
             return []
@@ -166,10 +170,7 @@ class Rows:
         fitted[groups[self.fitted.numpy()]] = True
         if fitted.all():
             return [f"all of the {distinct} different rows were fitted, none is left for a test"]
-        loose = [constant for constant in constants if not constant.error <= DETERMINED * abs(constant.value)]
-        if loose:
-            return [f"the data do not determine the constant {loose[0].value:.5g}"]
-        return self._narrow(formula, len(constants))
+        return self._narrow(formula, free)
 
     def _narrow(self, formula: sympy.Expr, free: int) -> list[str]:
         """Columns over whose range a Taylor polynomial with as many coefficients would miss no more than round-off."""

@@ -169,3 +169,27 @@ def test_numbers_that_meet_are_described_once() -> None:
     exact, free = (each.law(inside(one, "0.4*exp(-1.0*a**2)/b"), 1.0) for each in (one, loose))
     assert exact is not None and free is not None and len(free.constants) > 0 and exact.constants == ()
     assert exact.complexity > free.complexity and exact.bits < free.bits
+
+
+def test_a_law_with_a_constant_that_is_not_determined_does_not_end_the_search() -> None:
+    one = judge(lambda a, b: torch.relu(a - 1.5))
+    step = one.law(inside(one, "(a - 1.5)*(tanh(1e9*(a - 1.5)) + 1)/2"), 1e-6)
+    assert step is not None and step.verdict == "untested" and not step.settled
+    two = judge(wave)
+    law = two.law(inside(two, "0.5*a*sin(1.0*b) + 1.0"), 1e-6)
+    assert law is not None and law.verdict == "exact" and law.settled
+
+
+def test_an_outlier_has_no_part_in_the_fit() -> None:
+    one = judge(wave)
+    one.root.y[5] += 3.0
+    law = one.law(inside(one, "0.51*a*sin(0.99*b) + 1.01"), 1e-6)
+    assert law is not None and law.constants == () and sympy.simplify(law.formula - (a * sympy.sin(b) / 2 + 1)) == 0
+    assert law.rmse > 0.1 > law.held_out
+
+
+def test_over_decades_errors_are_relative() -> None:
+    one = judge(lambda a, b: torch.exp(40 * (a - 1)) + 5 * b**3)
+    law = one.law(inside(one, "1.0*exp(40.0*(a - 1.0)) + 4.9*b**3"), 1e-6)
+    assert law is not None and law.verdict == "exact" and law.relative is not None and law.relative < 1e-14
+    assert "median relative error" in str(law)
