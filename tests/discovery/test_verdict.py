@@ -14,8 +14,10 @@ from kan.discovery.verdict import VERDICTS, Finding, Rows, compared, numbers_of
 x, z = SYMBOLS = sympy.symbols("x z")
 
 
-def rows(f: Callable[[Tensor, Tensor], Tensor], noise: float = 0.0, count: int = 400, low: float = 1.0, width: float = 1.0) -> Rows:
-    random = torch.Generator().manual_seed(0)
+def rows(
+    f: Callable[[Tensor, Tensor], Tensor], noise: float = 0.0, count: int = 400, low: float = 1.0, width: float = 1.0, seed: int = 0
+) -> Rows:
+    random = torch.Generator().manual_seed(seed)
     data = low + width * torch.rand(count, 2, generator=random, dtype=torch.float64)
     y = f(*data.unbind(1)) + noise * torch.randn(count, generator=random, dtype=torch.float64)
     return Rows(data, y, SYMBOLS, ("x", "z"), torch.arange(count) % 4 > 0, torch.ones(count, dtype=torch.bool))
@@ -136,6 +138,26 @@ def test_nothing_is_seen_above_the_noise() -> None:
     found = said(data, "0.02", "0.05*sin(17*x)")
     assert [one.verdict for one in found] == ["none", "none"]
     assert said(rows(lambda a, b: 0.1 * wave(a, b), 1.0), "0.1*x*sin(3*z)", noise=1.0)[0].verdict == "none"
+
+
+def test_a_formula_that_noise_happens_to_follow_is_none() -> None:
+    data = rows(lambda a, b: 0 * a, 1.0, seed=2)
+    centred, y = data.x[:, 0] - data.x[:, 0].mean(), data.y - data.y.mean()
+    slope = float(centred @ y / (centred @ centred))
+    unseen = ~data.fitted
+    fit = float(data.y.mean()) + slope * centred
+    assert float((data.y - fit)[unseen].square().mean()) < float(y[unseen].square().mean())  # better than the mean by chance, there too
+    (finding,) = said(data, f"{float(data.y.mean())!r} + {slope!r}*(x - {float(data.x[:, 0].mean())!r})")
+    assert finding.verdict == "none"
+
+
+def test_a_term_that_is_small_beside_the_largest_labels_is_missed_in_relative_errors() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.exp(16 * torch.rand(400, 2, generator=random, dtype=torch.float64) - 8)
+    y = x[:, 0] ** 4 * x[:, 1] ** 3 + torch.sin(x[:, 0])
+    data = Rows(x, y, SYMBOLS, ("x", "z"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
+    (finding,) = said(data, "x**4*z**3")
+    assert finding.verdict == "approximate"
 
 
 def test_noise_that_is_given_is_a_bound() -> None:
