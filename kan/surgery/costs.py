@@ -7,8 +7,8 @@ their means, since the means are added to the biases. A loss ``L`` of the output
 
 Terms between different edges are neglected. Costs decide only in which order units are tried; the cost of a set of units is measured by
 switching the set off. On 16 networks of 20 to 710 edges, at 5 % of the loss, this order removed 1 to 1.9 times as many edges as the order
-of the attribution scores. On 13 of the 15 networks with fewer than 200 edges it removed as many as the order of exact costs, for which every
-edge needs an evaluation of its own.
+of the attribution scores. On 13 of the 15 networks with fewer than 200 edges it removed as many as the order of exact costs, for which
+every edge needs an evaluation of its own.
 """
 
 from __future__ import annotations

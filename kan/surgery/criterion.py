@@ -30,8 +30,8 @@ growth that constant outputs would cause, and corresponds to an additional error
 accuracy for fewer edges. When the networks [2, 5, 1] of the hello story, with the seeds 0 to 9 and 42, are pruned to [2, 1, 1], they lose
 shares of 5e-5 to 9e-5, which is 19 to 43 % of their root mean squared error. Prunings that spoiled other laws lost 1e-3 or more."""
 EXACT_SHARE = 1e-12
-"""Growth of any loss that always counts as none, as a share of the growth that constant outputs would cause. It corresponds to an error of a
-millionth of the labels' spread, and matters if the loss itself is near round-off."""
+"""Growth of any loss that always counts as none, as a share of the growth that constant outputs would cause. It corresponds to an error of
+a millionth of the labels' spread, and matters if the loss itself is near round-off."""
 
 
 class Criterion:
