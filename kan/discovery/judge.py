@@ -2,7 +2,7 @@ r"""Candidates for a law, judged on the data that the search began with.
 
 The constants of a formula are fitted to these data and made exact where the data allow it (`kan.discovery.constants`). Single outliers are
 left out of the fit, and where labels differ by orders of magnitude the last fit minimises relative errors. The rows that a candidate
-explains to round-off are determined at once (`kan.discovery.verdict`). Its residuals are compared with the noise once all candidates are
+explains to round-off are determined at once (`kan.discovery.verdict`). Residuals are compared with the noise once all candidates are
 known.
 """
 

@@ -99,7 +99,7 @@ class Explained(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The verdict on one candidate, from its comparison with all others, its excess, and the remarks on it."""
+    """The verdict on one candidate after its comparison with all others, with its excess and remarks; see `kan.discovery.judge.Law`."""
 
     verdict: str
     excess: float
@@ -128,7 +128,7 @@ class Rows:
 
     @property
     def columns(self) -> dict[sympy.Symbol, Tensor]:
-        """Values of the symbols."""
+        """The values of every symbol at all rows."""
         return dict(zip(self.symbols, self.x.unbind(1), strict=True))
 
     @property

@@ -22,8 +22,8 @@ from kan.network.network import Network
 __all__ = ["TOLERANCE", "Criterion", "LossCriterion", "criterion_of"]
 
 TOLERANCE = 0.05
-"""Growth of the loss, relative to the loss, that pruning does not exceed by default, and above which it warns otherwise. For networks
-without labels it is the change of the outputs, as a share of their spread."""
+"""Largest growth of the loss by pruning without thresholds, relative to the loss. If thresholds are given, pruning warns of a larger
+growth. For networks without labels it is the change of the outputs, as a share of their spread."""
 SPARSE_SHARE = 1e-4
 """Growth of the mean squared error up to which everything with a low score is removed after a fit with a penalty. It is a share of the
 growth that constant outputs would cause, and corresponds to an additional error of 1 % of the labels' spread. Such a fit has already traded
