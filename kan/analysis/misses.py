@@ -1,24 +1,24 @@
-r"""By how much a function of several variables misses having a structure, measured at recombined samples.
+r"""How far a function of several variables is from having a given structure, measured at recombined samples.
 
-Let ``x`` be a sample and ``x^A`` the same sample with the variables of the group ``A`` taken from another one. With ``f`` the function,
-``g`` its gradient and ``R`` all variables outside of ``A``, each of these equations holds for all pairs of samples if, and on a box only if
-(the last two where the gradient does not vanish), ``f`` has the structure:
+Let ``x`` be a sample and ``x^A`` the same sample with the variables of the group ``A`` taken from another one. Let ``f`` be the function,
+``g`` its gradient and ``R`` all variables outside of ``A``. If ``f`` has one of the following structures, the equation beside it holds for
+all pairs of samples. On a box the converse is true as well, for the last two where the gradient does not vanish:
 
 * ``f`` does not depend on ``x_k``: ``f(x^k) = f(x)``;
 * a sum, ``f = h(x_A) + k(x_R)``: ``f(x) - f(x^A) = f(x^R) - f(x^{AR})``;
 * a product, ``f = h(x_A) k(x_R)``: ``f(x) f(x^{AR}) = f(x^A) f(x^R)``;
 * a symmetry, ``f = F(h(x_A), x_R)``: ``g_i(x) g_j(x^k) = g_j(x) g_i(x^k)`` for ``i, j`` in ``A`` and ``k`` outside of it;
 * a function of a sum, ``f = F(h(x_A) + k(x_B), rest)``: the ratio ``r = g_p / g_q`` is a product of a function of ``x_A`` and one of
-  ``x_B``, ``r(x) r(x^{AB}) = r(x^A) r(x^B)`` for ``p`` in ``A`` and ``q`` in ``B``. A function of a product, ``F(h k)``, is one of a sum of
-  logarithms, and fulfils the equation wherever its factors change their sign.
+  ``x_B``, ``r(x) r(x^{AB}) = r(x^A) r(x^B)`` for ``p`` in ``A`` and ``q`` in ``B``. A function of a product, ``F(h k)``, is a function of a
+  sum of logarithms, and satisfies the equation even where its factors change their sign.
 
-No equation divides, so that zeros of ``f`` or of its slopes do no harm, and none needs a second derivative, which a trained model has with
-far less accuracy than its values.
+No equation has a division, so that zeros of ``f`` or of its slopes do no harm. None needs a second derivative, since those of a trained
+model are far less accurate than its values.
 
-The miss of an equation ``L = R`` is the weighted root mean square of ``L - R`` over that of ``|L| + |R|``: 0 where it holds, about 0.5
-where both sides have nothing to do with each other, never more than 1. A pair of samples has the weight ``1 / (s + median s)`` with ``s =
-|L| + |R|``, so that neither poles decide alone nor zeros count as much as the rest. The same is had for the rounding errors of both sides;
-an equation that misses by no more than a multiple of them holds as far as anybody can tell.
+The miss of an equation ``L = R`` is the weighted root mean square of ``L - R`` divided by that of ``|L| + |R|``. It is 0 if the equation
+holds, about 0.5 if the two sides are unrelated, and at most 1. A pair of samples has the weight ``1 / (s + median s)`` with ``s = |L| +
+|R|``, so that poles do not dominate and zeros count less than the rest. The rounding errors of both sides are averaged in the same way. If
+the miss is at most a multiple of their average, the equation holds as far as the numbers can show.
 
 References
     W. M. Gorman, "The structure of utility functions", Review of Economic Studies 35 (1968) 367.
@@ -38,49 +38,51 @@ from kan.analysis.probe import Group, Model, Probe
 __all__ = ["MAX_ROUNDING", "Miss", "Misses", "worst"]
 
 SAMPLES = 500
-"""Number of points that are recombined, each with two samples: samples at equal distances of more, and of less also recombinations."""
+"""Number of points that are recombined, each with two samples. Of more samples, evenly spaced ones are the points; if there are fewer,
+recombinations of them are points, too."""
 PARTNERS = 2
-"""Number of samples with which each point is recombined."""
+"""Number of randomly drawn samples with which each point is recombined."""
 LARGEST_TABLE = 1e6
-"""Largest number of entries of a table over points and pairs of variables; with more than 40 variables there are fewer points."""
+"""Largest number of entries of a table over points and pairs of variables. With more than 40 variables it reduces the number of points."""
 ROUNDING_OF_VALUES, ROUNDING_OF_SLOPES = 20.0, 500.0
-"""Multiples of the rounding errors that values and slopes have at least, below which an equation holds. No equation that holds for one of
-40 functions, in two precisions, was missed by more than 0.01 times that; the rest is for numbers that cancel within a model."""
+"""Factors by which the smallest possible rounding errors, of values and of slopes, are multiplied; an equation that misses by less holds.
+Among the equations that hold for 40 functions, in two precisions, none missed by more than 0.01 times this. The remaining margin is for
+numbers that cancel within a model."""
 MAX_ROUNDING = 1e-2
-"""Largest share of the rounding errors in an equation with which it still says something."""
+"""Rounding error of an equation, relative to its two sides, from which on the equation is taken not to hold, whatever its miss."""
 
 LEAST_SHARE = 0.05
-"""Share of the pairs of samples in which both sides must not be zero for an equation to be judged: zeros on both sides, as beyond a kink,
-fulfil it and say little."""
+"""Smallest share of the pairs of samples in which the two sides must not both be zero, for an equation to be judged. Zeros on both sides,
+as beyond a kink, satisfy every equation and are hardly evidence."""
 
 
 @dataclass(frozen=True)
 class Miss:
-    """By how much an equation is missed, and by how much it would be if it held but for rounding errors.
+    """How far an equation is from holding, and the miss that rounding errors alone may cause.
 
     Attributes:
-        size: between 0 and 1; NaN if hardly any pair of samples says anything about the equation.
-        rounding: the least miss that can be told from 0.
+        size: the miss, between 0 and 1; NaN if both sides are zero in nearly all pairs of samples.
+        rounding: the smallest miss that can be distinguished from 0.
     """
 
     size: float
     rounding: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether the equation holds. It does not if there is nothing to tell that from."""
+        """Whether the equation holds within `tolerance` or rounding errors. It does not if it could not be judged."""
         return self.size <= max(tolerance, self.rounding) and self.rounding < MAX_ROUNDING
 
 
 def worst(misses: Iterable[Miss]) -> Miss:
-    """The one with the largest size; NaN is the largest."""
+    """The miss with the largest size, where NaN counts as larger than any number."""
     return max(misses, key=lambda miss: (miss.size != miss.size, miss.size))
 
 
 class Misses:
     """The misses of a model at samples, from values and gradients that are computed once.
 
-    Samples where the model is not a number are left out, and so are recombinations where it is not. A network remembers the last input that
-    it was called with; at the end of a ``with`` block it is called with `x` again.
+    Samples and recombinations where the model is not a number are left out. A network remembers the last input that it was called with;
+    therefore it is called with `x` again at the end of a ``with`` block.
 
     Args:
         model, x: see `kan.analysis.hypothesis`.
@@ -101,7 +103,7 @@ class Misses:
         y = self._called(x)
         known = y.isfinite() & x.isfinite().all(dim=1)
         x, y = x[known], y[known]
-        # Neighbours in a table are often alike, which drawn partners are not; the generator is of this place alone.
+        # Partners are drawn, since neighbours in a table are often alike. The generator is local, so the global random state is untouched.
         generator = torch.Generator().manual_seed(0)
         count = min(SAMPLES, max(int(LARGEST_TABLE / (PARTNERS * self.size**2 / 2)), 2)) if len(x) else 0
         if len(x) > count:
@@ -126,7 +128,7 @@ class Misses:
         self._called(self._probe.x)
 
     def effect(self, k: int) -> Miss:
-        """Of no dependence on a variable."""
+        """The miss of the claim that the function does not depend on variable `k`."""
         f, changed = self._f([]), self._f([k])
         if self.unused(k):
             return Miss(0.0, 0.0)
@@ -134,24 +136,24 @@ class Misses:
         return self._miss(changed - f, (f - middle).abs() + (changed - middle).abs(), self._rounding(f, changed))
 
     def unused(self, k: int) -> bool:
-        """Whether the values do not depend on a variable at all."""
+        """Whether the values are exactly the same when variable `k` is changed."""
         return self._enough and torch.equal(*(torch.where(f.isfinite(), f, 0.0) for f in (self._f([]), self._f([k]))))
 
     def sum(self, group: Group) -> Miss:
-        """Of a sum of a function of `group` and one of all other variables."""
+        """The miss of a sum of a function of `group` and one of all other variables."""
         f, a, r, both = self._corners(group)
         return self._of_values(f - a, r - both, self._rounding(f, a, r, both))
 
     def product(self, group: Group) -> Miss:
-        """Of a product of a function of `group` and one of all other variables."""
+        """The miss of a product of a function of `group` and one of all other variables."""
         f, a, r, both = self._corners(group)
         mixed = f - a - r + both
-        # The equation with f(x^A) f(x^R) taken from both sides by f's differences, since a constant would hide in the products.
+        # The equation written in differences of f: a large constant part of f would hide the miss of the products themselves.
         left, right = f * mixed, (f - a) * (f - r)
         return self._of_values(left, right, self._rounding(f, a, r, both) * (f.abs() + (f - a).abs() + (f - r).abs()))
 
     def symmetries(self, k: int) -> tuple[Tensor, Tensor]:
-        """Sizes and roundings of the misses of a symmetry of ``x_i`` and ``x_j`` against ``x_k``, ``(n, n)`` each."""
+        """Sizes and rounding errors of the misses of a symmetry of ``x_i`` and ``x_j`` against ``x_k``, ``(n, n)`` each."""
         if k not in self._symmetries:
             i, j = torch.triu_indices(self.size, self.size, offset=1, device=self._x.device)
             g, h = self._g([]).T, self._g([k]).T
@@ -159,7 +161,7 @@ class Misses:
             left, right = torch.where(changed, g[i] * h[j], torch.nan), g[j] * h[i]
             size = left.abs() + right.abs()
             found, rounding = self._misses(left - right, size, ROUNDING_OF_SLOPES * 2 * self._eps * size)
-            # A variable without effect has no slope to compare, and may belong to any group.
+            # A variable without effect has no slope and is compatible with every group.
             unused = torch.tensor([self.unused(v) for v in range(self.size)], device=found.device)
             table = torch.zeros(2, self.size, self.size, dtype=found.dtype, device=found.device)
             table[:, i, j] = torch.stack([found, rounding]).masked_fill(unused[i] | unused[j], 0.0)
@@ -168,7 +170,7 @@ class Misses:
         return self._symmetries[k]
 
     def symmetry(self, group: Group, rest: Group) -> Miss:
-        """Of a function of a function of `group`, as far as the variables in `rest` are concerned."""
+        """The miss of the claim that `group` acts through one function; the worst over the variables in `rest`."""
         found = [Miss(0.0, 0.0)]
         for k in rest:
             size, rounding = (both[list(group)][:, list(group)] for both in self.symmetries(k))
@@ -177,10 +179,10 @@ class Misses:
         return worst(found)
 
     def general(self, first: Group, second: Group, one: Group | None = None, other: Group | None = None) -> Miss:
-        """Of a function of a sum of a function of `first` and one of `second`, for any values of the rest; the worst of all ratios.
+        """The miss of a function of a sum of a function of `first` and one of `second`, for any values of the rest.
 
-        The ratios are those of slopes in `first` to slopes in `second`, a product of a function of `one` and one of `other`. These are the
-        same two groups when not given.
+        The ratio of a slope in `first` to a slope in `second` must be a product of a function of `one` and a function of `other`. These
+        are `first` and `second` when not given. The result is the worst miss over all such ratios.
         """
         one, other = list(first if one is None else one), list(second if other is None else other)
         changed = (self._x[:, one] != self._other[:, one]).any(dim=1) & (self._x[:, other] != self._other[:, other]).any(dim=1)
@@ -213,7 +215,7 @@ class Misses:
         return self._values[key]
 
     def _g(self, taken: Sequence[int]) -> Tensor:
-        """Slopes times the standard deviations of the variables."""
+        """Gradients with the variables in `taken` recombined, each slope multiplied by the standard deviation of its variable."""
         key = frozenset(taken)
         if key not in self._gradients:
             self._gradients[key] = batch_jacobian(self._probe.values, self._at(taken)).detach() * self._scale
@@ -226,7 +228,7 @@ class Misses:
         return self._miss(left - right, left.abs() + right.abs(), rounding)
 
     def _of_values(self, left: Tensor, right: Tensor, rounding: Tensor) -> Miss:
-        """Likewise; of values, other than of slopes, nothing on both sides fulfils the equation."""
+        """The miss of an equation between values. Unlike one between slopes, it holds if both sides are zero everywhere."""
         known = (left - right).isfinite()
         nothing = self._enough and bool(known.any()) and not bool((left[known].abs() + right[known].abs()).any())
         return Miss(0.0, 0.0) if nothing else self._equation(left, right, rounding)
@@ -236,7 +238,7 @@ class Misses:
         return Miss(float(found), float(rounded))
 
     def _misses(self, difference: Tensor, size: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-        """Along the last dimension, from those pairs of samples where all is a number."""
+        """Sizes and rounding errors of misses along the last dimension, from the pairs of samples where all numbers are finite."""
         known = difference.isfinite() & size.isfinite() & rounding.isfinite()
         nan = torch.full_like(size, torch.nan)
         usual = torch.where(known & (size > 0), size, nan).nanmedian(dim=-1).values if size.shape[-1] else size.sum(dim=-1) * torch.nan
@@ -248,7 +250,7 @@ class Misses:
 
 
 def _shortened(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both columns divided by one number per row, so that no pair is longer than 1 and short ones stay shorter."""
+    """Both columns divided by one number per row, so that no row is longer than 1 and the order of lengths is kept."""
     length = pairs.norm(dim=1)
     usual = torch.where(length > 0, length, torch.nan).nanmedian() if len(pairs) else torch.ones_like(length.sum())
     short = pairs / (length + torch.where(usual > 0, usual, 1.0))[:, None]

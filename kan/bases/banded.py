@@ -1,9 +1,10 @@
-r"""Linear systems whose matrices are zero but for a band around the diagonal, in memory that grows with the band.
+r"""Solution of linear systems with banded matrices, in memory that grows with the size of the band.
 
-A matrix ``M`` ``(n, n)`` of bandwidth ``k``, ``M_rc = 0`` for ``|r - c| > k``, is kept as its diagonals, ``band[r, c - r + k] = M_rc``
-``(n, 2k + 1)``. It is cut into blocks of ``s >= k`` rows, of which neighbours alone have entries in common, and these are eliminated one
-after another (block LU). Rows are exchanged inside of the blocks only, which is enough for the matrices here: those of B-splines at sites
-that satisfy the Schoenberg-Whitney conditions are totally positive, and Gram matrices are positive definite.
+A matrix ``M`` of shape ``(n, n)`` has bandwidth ``k`` if ``M_rc = 0`` for ``|r - c| > k``. It is stored by its diagonals, as
+``band[r, c - r + k] = M_rc`` of shape ``(n, 2k + 1)``. The rows are divided into blocks of ``s >= k`` rows, so that only neighbouring
+blocks are coupled, and the blocks are eliminated one after another (block LU). Rows are exchanged only within blocks. This is sufficient
+for the matrices here: those of B-splines at sites that satisfy the Schoenberg-Whitney conditions are totally positive, and Gram matrices
+are positive definite.
 
 References
     C. de Boor, A. Pinkus, "Backward error analysis for totally positive linear systems", 1977, doi:10.1007/BF01398697.
@@ -17,20 +18,20 @@ from torch import Tensor
 __all__ = ["solve_banded"]
 
 BLOCK = 64
-"""Largest blocks that are eliminated in one batch. With torch 2.13 and MKL, batches of larger ones can hang for good once the number of
-threads has been changed, as `fit` does: two systems of size 203 after ``set_num_threads(1)`` and ``(2)`` did, two of 103 did not, nor did
-one alone."""
+"""Largest size of a system that is solved as one block; the blocks of larger systems have half as many rows, or as many as the bandwidth if
+that is more. With torch 2.13 and MKL, a batch of larger blocks can hang forever once the number of threads has been changed, as `fit` does.
+After ``set_num_threads(1)`` and ``(2)``, two systems of size 203 hung; two of size 103 and a single one did not."""
 
 
 def solve_banded(band: Tensor, target: Tensor) -> Tensor:
-    """Solutions of ``M x = target``, one system per input.
+    """Solutions ``x`` of ``M x = target``, with one matrix per input.
 
     Args:
-        band: ``(I, n, 2k + 1)``, see the module; entries outside of the matrix are not looked at.
-        target: ``(I, n, O)``.
+        band: the matrices by their diagonals, ``(I, n, 2k + 1)``; entries outside of a matrix are ignored.
+        target: the right-hand sides, ``(I, n, O)``.
 
     Returns:
-        ``(I, n, O)``.
+        The solutions, ``(I, n, O)``.
 
     >>> band = torch.tensor([[[0.0, 2.0, 1.0], [1.0, 2.0, 1.0], [1.0, 2.0, 0.0]]])
     >>> solve_banded(band, torch.tensor([[[3.0], [4.0], [3.0]]])).flatten()
@@ -56,7 +57,7 @@ def solve_banded(band: Tensor, target: Tensor) -> Tensor:
         eliminated.append((after, found))
     solutions = [eliminated[-1][1]]
     for after, found in reversed(eliminated[:-1]):
-        # The next block may have fewer rows than the band is wide.
+        # The next block may have fewer than k rows.
         following = solutions[-1][:, :k]
         solutions.append(found - after[..., : following.shape[1]] @ following)
     return torch.cat(solutions[::-1], 1)

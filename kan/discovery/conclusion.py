@@ -1,4 +1,4 @@
-"""The end of a search: candidates that there always are, verdicts, and the order of all candidates."""
+"""The end of a search: simple candidates are added, and all candidates get their verdicts and are sorted."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ __all__ = ["concluded"]
 
 REST = "the rows that the search did not work on are not explained"
 GRIDS = (3, 10)
-"""Intervals of the curves of an additive network."""
+"""Numbers of grid intervals of the additive networks that are tried."""
 ROWS_PER_COEFFICIENT = 3
-"""Least number of fitted rows for every coefficient of such a network."""
+"""Number of fitted rows that an additive network needs for each of its coefficients; with fewer it is not tried."""
 
 
 def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
     """The candidates with their verdicts, the best first, and the noise floor.
 
-    The mean is always among them. Where no law settled the search, so are a linear law and an additive network of splines.
+    The mean is always added as a candidate. If no law settled the search, a linear law is added, and so is an additive network of splines
+    unless the search found a network.
 
     Args:
-        found: what the search found.
-        judge: of the search, with the rows that it works on.
-        every: all rows, which an exact law has to explain.
-        most: largest number of rows that the noise is estimated from.
+        found: the candidates of the search.
+        judge: the judge of the search, with the rows that the search works on.
+        every: all rows; an exact law must explain these, too.
+        most: largest number of rows from which the noise is estimated.
     """
     laws = [*found, *_always(judge, any(law.settled for law in found), any(law.formula is None for law in found))]
     laws = distinct(laws)
@@ -57,7 +58,10 @@ def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_
 
 
 def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
-    """The mean and, if no law settled the search, a linear law, and a network if there is none."""
+    """The candidates that are added to those of the search.
+
+    These are the mean and, unless a law `settled` the search, a linear law and, unless there are `splines` already, an additive network.
+    """
     root = judge.root
     mean = sympy.Float(float(root.y.mean()), 17)
     candidates: list[Law | None] = [judge.law(mean, math.inf)]
@@ -68,7 +72,7 @@ def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
 
 
 def _additive(judge: Judge) -> Law | None:
-    """The better of two additive networks, as the rows say that no fit sees; None where there are too few rows."""
+    """The additive network with the smallest held-out error, among those with `GRIDS` intervals; None if there are too few rows."""
     root = judge.root
     best: Law | None = None
     for grid in GRIDS:

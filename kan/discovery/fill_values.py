@@ -1,4 +1,4 @@
-"""Values that stand alone by orders of magnitude, such as -999 or 9.97e36 where nothing was measured."""
+"""Fill values: numbers such as -999 or 9.97e36, far from all others, that stand where nothing was measured."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import Tensor
 __all__ = ["rows_that_stand_alone", "stands_alone"]
 
 GAP = 100.0
-"""Ratio of distances from the median, from the farthest ordinary value to the next, from which on a value that is repeated stands alone."""
+"""Ratio of the distance of a value from the median to that of the farthest ordinary value. Above it, a value that occurs more than once is
+a fill value."""
 GAP_OF_ONE = 1000.0
-"""As much for a value that occurs once: the largest of 1/x, x uniform, is beyond this gap in one of a thousand data sets."""
+"""The ratio of `GAP` for a value that occurs once. For labels ``1/x`` with uniform ``x``, the largest one is beyond this gap in one of a
+thousand data sets."""
 MOST_VALUES = 3
-"""Largest number of different fill values in a column."""
+"""Largest number of different distances from the median that the fill values of a column may have."""
 MOST_ROWS = 0.3
-"""Largest share of the rows that fill values are looked for in."""
+"""Largest share of the rows of a column that may have fill values."""
 
 
 def stands_alone(values: Tensor) -> Tensor:
-    """Which of ``(N,)`` values stand alone, as a boolean tensor.
+    """Which of ``(N,)`` values are fill values, as a boolean tensor.
 
     >>> stands_alone(torch.tensor([1.0, 2.0, -999.0, 3.0, 1.5, -999.0, 2.5, 1.2])).nonzero().flatten().tolist()
     [2, 5]
@@ -38,15 +40,15 @@ def stands_alone(values: Tensor) -> Tensor:
 
 
 def rows_that_stand_alone(x: Tensor, y: Tensor, names: Sequence[str]) -> Tensor:
-    """Rows ``(N,)``, boolean, in which a column or the label stands alone; a warning names the values.
+    """Which rows have a fill value in a column or as their label, ``(N,)``, boolean; a warning names the values.
 
     Args:
-        x: ``(N, n)``.
-        y: ``(N,)``.
-        names: of the columns.
+        x: the variables, ``(N, n)``.
+        y: the labels, ``(N,)``.
+        names: names of the columns.
 
     Warns:
-        UserWarning: with the values, where they are, and how many rows have them.
+        UserWarning: if there are fill values; it gives their columns and the number of rows that have them.
     """
     alone = torch.zeros(len(y), dtype=torch.bool)
     told = []

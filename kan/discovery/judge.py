@@ -1,8 +1,9 @@
 r"""Candidates for a law, judged on the data that the search began with.
 
-The constants of a formula are fitted to these and made exact where they allow it (`kan.discovery.constants`). Single outliers have no part
-in the fit, and where labels differ by orders of magnitude the last fit is to relative errors. What a candidate explains to round-off is
-known at once (`kan.discovery.verdict`); what it misses is compared with the noise when all candidates are there.
+The constants of a formula are fitted to these data and made exact where the data allow it (`kan.discovery.constants`). Single outliers are
+left out of the fit, and where labels differ by orders of magnitude the last fit minimises relative errors. The rows that a candidate
+explains to round-off are determined at once (`kan.discovery.verdict`). Residuals are compared with the noise once all candidates are
+known.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ __all__ = ["ROUND_OFF", "Constant", "Judge", "Law", "complexity", "distinct", "r
 ROUND_OFF = 1e-10
 """Share of the labels' size (`Judge.scale`) below which an error may be round-off, and a candidate is worth sympy's slower methods."""
 MOST_OUTLIERS = 0.05
-"""Largest share of the rows that a fit may leave out as outliers."""
+"""Largest share of the fitted rows that a fit may leave out as outliers."""
 OUTLYING = 0.2
-"""Ratio of the robust to the plain standard deviation of residuals below which single rows are what a candidate misses."""
+"""Ratio of the robust to the plain standard deviation of the residuals below which the error of a candidate is due to outliers."""
 RELATIVE = 1e-6
-"""Share of the labels' size below which a fit to labels of several orders of magnitude is repeated with relative errors."""
+"""Error, as a share of the labels' size (`Judge.scale`), below which a fit to labels that differ by orders of magnitude is repeated with
+relative errors."""
 
 UNSURE = 120
 """Trials to make constants exact of a formula that misses the labels by more than round-off."""
@@ -76,9 +78,9 @@ class Law:
         bits: length of the description of formula and labels.
         variables: of the formula.
         trained: the network that edges stayed splines in, or that the formula was read from; its inputs may be functions of the variables.
-        excess: error as a multiple of the noise floor that was estimated from the data, 1 or more; NaN where it was not compared.
-        explained: share of all rows, or of all different rows if that is less, that it misses by no more than round-off.
-        relative: median error as a share of the label where labels differ by orders of magnitude; None elsewhere.
+        excess: error as a multiple of the noise floor that is estimated from the data, 1 or more; NaN if it was not compared.
+        explained: share of all rows, or of all different rows if that is less, that it explains to round-off.
+        relative: median relative error if labels differ by orders of magnitude, None otherwise.
         remarks: why the verdict is no better, in words.
         settled: whether the search for a law of these data may end with it.
     """
@@ -165,7 +167,15 @@ class Judge:
         return self.known[key]
 
     def judged(self, fitted: Fitted, worth: bool, network: Network | None, weights: Tensor | None, dropped: float) -> Law | None:
-        """What becomes of a formula that has been fitted; numbers are made exact if it is `worth` that. See `refitted` for the rest."""
+        """The candidate that a fitted formula leads to; None if it has no finite error.
+
+        Args:
+            fitted: the fit.
+            worth: whether the error is small enough to drop terms and to make numbers exact.
+            network: the network that the formula was read from, if any.
+            weights: weights of the fitted rows, see `refitted`.
+            dropped: cost of the outliers in bits, see `refitted`.
+        """
         root = self.root
         if worth:
             trials = count() if fitted.rmse > ROUND_OFF * self.scale else repeat(0)
@@ -193,7 +203,15 @@ class Judge:
         )  # fmt: skip
 
     def refitted(self, fitted: Fitted) -> tuple[Fitted, Tensor | None, float]:
-        """The fit without single outliers, or to relative errors, where the data want that; its weights, and what outliers cost in bits."""
+        """The fit, repeated without single outliers or with relative errors where that is called for.
+
+        If labels differ by orders of magnitude, the fit is repeated with relative errors, provided that its error is below `RELATIVE`. For
+        all other labels it is repeated without outliers, up to three times, as long as at most `MOST_OUTLIERS` of the rows cause most of
+        the error.
+
+        Returns:
+            The fit, the weights of the rows in it, ``(N,)`` or None, and the cost of the outliers in bits.
+        """
         root, labels = self.root, self.root.y.flatten()
         weights: Tensor | None = None
         cost = 0.0

@@ -1,4 +1,4 @@
-"""Rows whose labels are far from what smooth functions predict from all other rows."""
+"""Outliers: rows whose labels are far from the prediction of smooth functions that are fitted to all other rows."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from kan.discovery.ridge import Array, Mask
 __all__ = ["outlying_rows"]
 
 GROUP = 400
-"""Largest number of rows that are compared with each other; more rows are split into random groups."""
+"""Largest number of rows in a group, whose labels are predicted from each other; more rows are split into random groups."""
 WIDTH = (0.5,)
-"""Width of the smoothers, see `kan.discovery.residual_test.WIDTHS`."""
+"""Width of the smoothers, in standard deviations of a column, see `kan.discovery.residual_test.WIDTHS`."""
 FAR = 8.0
-"""Distance of an outlier from its prediction, in robust standard deviations of all distances."""
+"""Smallest distance of an outlier from its prediction, in robust standard deviations of all such distances."""
 LARGE = 0.05
-"""Least distance of an outlier from its prediction, as a share of the labels' robust standard deviation."""
+"""Smallest distance of an outlier from its prediction, as a share of the robust standard deviation of the labels."""
 MOST = 0.05
-"""Largest share of the rows that may be outliers: what is more frequent belongs to the law."""
+"""Largest share of the rows that may be outliers; deviations that are more frequent belong to the law."""
 GAP = 2.5
-"""Ratio of the least distance of an outlier to the largest one of all other rows. Where a law is steep, distances grow without a gap."""
+"""Smallest ratio of the distance of an outlier to the largest distance of the other rows. Where a law is steep, distances are large, too,
+but they grow without a gap."""
 SWEEPS = 3
-"""Number of times that smoothers are fitted; outliers are replaced by their predictions in between."""
+"""Number of times that smoothers are fitted; between fits, the labels of outliers are replaced by their predictions."""
 
 
 def outlying_rows(x: Array, y: Array) -> Mask:
     """Which of the rows are outliers, ``(N,)``.
 
     Args:
-        x: ``(N, n)``.
+        x: the variables, ``(N, n)``.
         y: labels, ``(N,)``.
 
     Returns:
-        None of them if the first group of rows has none, or where more than `MOST` of a group are far.
+        True for outliers. If the first group of rows has none, the other groups are not searched. A group has no outliers if more than
+        `MOST` of its rows are far from their predictions.
 
     >>> x = np.linspace(0, 1, 60)[:, None]
     >>> y = np.sin(6 * x[:, 0])
@@ -64,7 +66,7 @@ def _of_group(x: Array, y: Array) -> Mask:
 
 
 def _beyond_a_gap(distances: Array, least: float) -> Mask:
-    """The few distances that are larger than all others by a gap, and than `least`."""
+    """Which distances are outliers: the few that exceed `least` and are separated from all smaller ones by a gap, see `GAP`."""
     order = np.sort(distances)[::-1][: int(MOST * len(distances)) + 1]
     ratios = order[:-1] / np.maximum(order[1:], least / GAP)
     return distances > order[np.argmax(ratios) + 1] if len(ratios) and ratios.max() > GAP else np.zeros(len(distances), dtype=bool)

@@ -1,8 +1,8 @@
-r"""What smooth functions of the variables still explain of residuals: the noise floor of data, estimated from the data.
+r"""Whether smooth functions of the variables predict residuals; what they leave estimates the noise floor of the data.
 
 Residuals ``e`` of a candidate are noise if no function of the variables predicts them. Kernel ridge regression with a kernel ``K`` and a
-ridge ``lambda`` predicts every row from all others in closed form: with ``A = (K + lambda I)^{-1}``, the error at row ``n`` of the fit to
-the other rows is
+ridge ``lambda`` predicts every row from all other rows in closed form. With ``A = (K + lambda I)^{-1}``, the error at row ``n`` of the fit
+to the other rows is
 
     ``r_n = (A e)_n / A_nn``.
 
@@ -11,8 +11,8 @@ prediction ``p_n = e_n - r_n`` does not depend on ``e_n``, so that
 
     ``t = sum_n e_n p_n / sqrt(sum_n e_n^2 p_n^2)``
 
-has about the standard normal distribution. Where ``t`` is larger than chance allows, ``r``, and not ``e``, estimates the noise. Residuals
-are clipped (`CLIP`), so that single outliers decide nothing.
+has approximately the standard normal distribution. If ``t`` is larger than chance allows, the noise is estimated from ``r`` instead of
+``e``. Residuals are clipped at `CLIP` robust standard deviations, so that single outliers do not decide the test.
 
 References
     G. Wahba, "Spline Models for Observational Data", 1990, section 4.2, doi:10.1137/1.9781611970128: leave-one-out errors of smoothers.
@@ -31,22 +31,23 @@ from kan.discovery.ridge import Array
 __all__ = ["CLIP", "Smoothers", "agreement", "clipped_rms", "robust_scale"]
 
 WIDTHS = (0.2, 0.5, 1.5)
-"""Widths of the Gaussians, in standard deviations of a column; those of all variables are wider by the square root of their number."""
+"""Widths of the Gaussians of one variable, in standard deviations of a column. Gaussians of all variables are wider by the square root of
+the number of variables."""
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-"""Ridges, as shares of the kernel's diagonal: the variance of the noise in units of that of the function."""
+"""Ridges, as shares of the diagonal of the kernel. A ridge is the assumed ratio of the variance of the noise to that of the function."""
 WIDE_RATIO = 20.0
-"""Ratio of the largest to the smallest value of a positive column from which on its logarithm is taken."""
+"""Ratio of the largest to the smallest value of a positive column above which smoothers use its logarithm."""
 CLIP = 6.0
-"""Residuals count for at most this many robust standard deviations."""
+"""Size at which residuals are clipped, in robust standard deviations."""
 
 
 class Smoothers:
-    """Leave-one-out errors by several kernels.
+    """Leave-one-out predictions of residuals by several kernels.
 
     Args:
-        x: ``(N, n)``, the rows that residuals will be given for. The work grows as ``N^3``, the memory as ``N^2``: about 0.3 s and
-            60 MB for 500 rows.
-        widths: of the Gaussians; `WIDTHS` when not given.
+        x: ``(N, n)``, the rows to which residuals belong. The work grows as ``N^3`` and the memory as ``N^2``; 500 rows take about 0.3 s
+            and 60 MB.
+        widths: widths of the Gaussians; `WIDTHS` when not given.
     """
 
     def __init__(self, x: Array, widths: Sequence[float] | None = None) -> None:
@@ -67,12 +68,12 @@ class Smoothers:
                 kernels.append(np.mean([np.exp(-one / (2 * width**2)) for one in squares], axis=0))
             if len(squares):
                 kernels.append(np.exp(-squares.sum(0) / (2 * width**2 * len(squares))))
-        # A constant is free.
+        # The added constant leaves the mean of the residuals nearly unpenalised.
         return [scipy.linalg.eigh(kernel + 10.0, check_finite=False) for kernel in kernels]
 
     @cached_property
     def _inverses(self) -> list[tuple[Array, Array, Array]]:
-        """Eigenvectors, inverse eigenvalues, and the inverse's diagonal, for every kernel and ridge."""
+        """Eigenvectors of ``K``, eigenvalues of ``A`` and the diagonal of ``A``, for every kernel and ridge."""
         found = []
         for values, vectors in self._spectra:
             for ridge in RIDGES:
@@ -83,7 +84,7 @@ class Smoothers:
     def predicted(self, residuals: Array) -> tuple[Array, float]:
         """The leave-one-out errors ``(N,)`` of the smoother that predicts residuals best, and the largest ``t`` of all smoothers.
 
-        If no smoother's errors are smaller than the residuals, these are returned.
+        If no smoother has errors smaller than the residuals, the residuals themselves are returned.
         """
         scale = robust_scale(residuals)
         clipped = np.clip(residuals, -CLIP * scale, CLIP * scale)
@@ -101,7 +102,7 @@ class Smoothers:
 
 
 def agreement(residuals: Array, predictions: Array) -> float:
-    """``t = sum_n e_n p_n / sqrt(sum_n e_n^2 p_n^2)`` of residuals ``e`` and predictions ``p`` that were made without them.
+    """``t = sum_n e_n p_n / sqrt(sum_n e_n^2 p_n^2)`` for residuals ``e`` and predictions ``p``, where ``p_n`` does not depend on ``e_n``.
 
     It is 0 where all predictions are 0.
     """
@@ -112,7 +113,7 @@ def agreement(residuals: Array, predictions: Array) -> float:
 
 
 def robust_scale(residuals: Array) -> float:
-    """Standard deviation of residuals about zero, from the median of their sizes; from their squares where that is zero."""
+    """Standard deviation of residuals about zero, from the median of their sizes, or from their squares if that median is zero."""
     scale = 1.4826 * float(np.median(np.abs(residuals)))
     return scale if scale > 0 else float(np.sqrt(np.mean(np.square(residuals))))
 

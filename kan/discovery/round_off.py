@@ -1,13 +1,14 @@
-r"""How far values of a formula may be from labels by round-off alone, row by row.
+r"""A bound on the difference between label and formula that round-off alone can cause, for every row.
 
 Every operation of floating-point arithmetic has a relative error of at most half a unit ``eps``, and so has every label. To first order,
-an error ``delta_k`` of the value ``v_k`` of subexpression ``k`` changes the value of the formula by ``delta_k df/dv_k``, so that
+an error ``delta_k`` of the value ``v_k`` of subexpression ``k`` changes the value of the formula by ``delta_k df/dv_k``. Therefore
 
     ``u_n = eps (|y_n| + sum_k |v_k df/dv_k|)``
 
-bounds what round-off leaves between label and formula at row ``n``: a running error analysis. Subexpressions are sums, products, functions,
-constants and variables. The sum counts for no more than `MAX_AMPLIFICATION` of the label or of the labels' spread, whichever is larger: a
-formula whose large terms cancel would explain anything otherwise.
+bounds the difference between label and formula at row ``n`` that is due to round-off. This is a running error analysis; subexpressions are
+sums, products, functions, constants and variables. The part of the formula, ``eps`` times the sum over ``k``, is capped at
+`MAX_AMPLIFICATION` times the label or the spread of the labels, whichever is larger. Without the cap, a formula whose large terms cancel
+would explain any label.
 
 References
     N. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, 2002, section 3.3, doi:10.1137/1.9780898718027.
@@ -26,13 +27,13 @@ from kan.symbolic.evaluation import evaluator
 __all__ = ["misses", "spread"]
 
 MAX_AMPLIFICATION = 1e-11
-"""Largest round-off of a formula that is believed, as a share of the label or of the labels' spread."""
+"""Largest round-off of a formula that is allowed for, as a share of the label or of the spread of the labels, whichever is larger."""
 CHUNK = 16384
-"""Number of rows that are evaluated at once: every subexpression keeps a value for each of them."""
+"""Number of rows that are evaluated at once. It bounds the memory, since every subexpression keeps a value for each of these rows."""
 
 
 def spread(y: Tensor) -> float:
-    """Robust standard deviation of labels ``(N,)``: from the 10th to the 90th percentile, or the plain one where these are equal.
+    """Robust standard deviation of labels ``(N,)``, from their 10th and 90th percentiles, or the plain one if these are equal.
 
     >>> round(spread(torch.cat([torch.randn(2000, generator=torch.Generator().manual_seed(0)), torch.tensor([1e30])])), 1)
     1.0
@@ -43,15 +44,15 @@ def spread(y: Tensor) -> float:
 
 
 def misses(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
-    """What a formula misses at every row, and the unit of round-off there.
+    """The residual of a formula at every row, and the unit of round-off there.
 
     Args:
-        formula: of the symbols of `columns`.
-        columns: the variables' values, ``(N,)`` each.
+        formula: a formula in the symbols of `columns`.
+        columns: values of the variables, ``(N,)`` each.
         y: labels, ``(N,)``.
 
     Returns:
-        ``y - f(x)`` and ``u``, both ``(N,)``, see above. What is missed is not finite where the formula has no real value.
+        The residuals ``y - f(x)`` and the units ``u``, both ``(N,)``. A residual is not finite where the formula has no real value.
 
     >>> x = sympy.Symbol("x")
     >>> points = torch.linspace(1, 2, 5, dtype=torch.float64)
@@ -71,7 +72,10 @@ def misses(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tenso
 
 
 def _chunk(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
-    """``y - f(x)`` and ``sum_k |v_k df/dv_k|``: factors of one, a tensor for every subexpression, receive the gradient ``v_k df/dv_k``."""
+    """``y - f(x)`` and ``sum_k |v_k df/dv_k|``.
+
+    Every subexpression is multiplied by a tensor of ones; the gradient of the formula by this tensor is ``v_k df/dv_k``.
+    """
     factors: list[Tensor] = []
 
     def observe(value: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-r"""Which rows a search for a law works on.
+r"""The rows that a search for a law works on, and their division into fitted, held-out and outermost rows.
 
-All of them up to `MOST_ROWS`, and as many by chance of more: what a few thousand samples do not tell about the form of a law, a million do
-not tell either, and every step of the search costs time and memory for each row.
+A search works on all rows if there are at most `MOST_ROWS`, and otherwise on `MOST_ROWS` of them, drawn at random. Every step of the search
+costs time and memory for each row, and a million samples say hardly more about the form of a law than a few thousand.
 
-These are parted in three: rows that formulas are fitted to, rows that are held out, by which they are chosen, and the outermost ones, which
-no fit sees.
+These rows are divided into three parts. Formulas are fitted to the first part and chosen by their errors on the second, which is held out.
+The third part are the outermost rows, which no fit uses.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor
 __all__ = ["MOST_ROWS", "Parting", "parted", "searched_rows"]
 
 MOST_ROWS = 4000
-"""Largest number of rows that a search works on; of more, so many are drawn."""
+"""Largest number of rows that a search works on; if there are more, this many are drawn at random."""
 FOLDS = 5
-"""One row in so many is held out."""
+"""Number of folds into which different rows are divided; one fold is held out, which is one row in five."""
 OUTERMOST = 0.95
-"""Quantile of the distance from the middle above which rows count as outermost."""
+"""Quantile of the distance from the middle of the box that the rows fill; rows beyond it are the outermost ones."""
 LEAST_FITTED = 3
-"""Number of rows that are fitted, at least, where there is one more."""
+"""Smallest number of rows that are fitted, or one less than the number of all rows if that is smaller."""
 
 
 class Parting(NamedTuple):
-    """Masks ``(N,)`` of the rows that are fitted, that are held out, and that lie outermost; a row is in one of them at most."""
+    """Masks ``(N,)`` of the fitted, the held-out and the outermost rows; each row is in at most one of them."""
 
     fitted: Tensor
     held: Tensor
@@ -37,14 +37,14 @@ class Parting(NamedTuple):
 
 
 def searched_rows(x: Tensor, y: Tensor, seed: int) -> Tensor | slice:
-    """The rows that a search works on, in their order; the same for the same seed.
+    """The rows that a search works on, in their original order; the same for the same seed.
 
-    Those with the largest and the smallest value of a column, or of the labels, are among them, so that the ranges are those of all rows.
+    Rows with the largest and the smallest value of a column, or of the labels, are included, so that the ranges are those of all rows.
 
     Args:
-        x: ``(N, n)``.
-        y: ``(N, 1)``.
-        seed: of the choice.
+        x: the variables, ``(N, n)``.
+        y: the labels, ``(N, 1)``.
+        seed: seed of the random choice.
 
     >>> x = torch.arange(10.0**5)[:, None]
     >>> rows = searched_rows(x, x, seed=0)
@@ -60,14 +60,16 @@ def searched_rows(x: Tensor, y: Tensor, seed: int) -> Tensor | slice:
 
 
 def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
-    """The rows in three parts. Rows with the same `x` are in the same part, so that those that are held out differ from all fitted ones.
+    """The division of the rows into three parts.
 
-    Where so few rows are left to be fitted, or such ones, that their labels are all the same, none is outermost, or others are held out.
+    Rows with the same `x` are in the same part, so that the held-out rows differ from all fitted ones. Rows of which too few differ are
+    divided by their places instead. If too few rows would be fitted, or only rows with equal labels, then no row counts as outermost, or
+    another fold is held out.
 
     Args:
-        x: ``(N, n)`` with three rows at least.
-        y: ``(N, 1)``, not all the same.
-        apart: rows ``(N,)``, boolean, that are in none of the parts.
+        x: the variables, ``(N, n)``, with at least three rows.
+        y: the labels, ``(N, 1)``, not all the same.
+        apart: rows that belong to none of the parts, ``(N,)``, boolean.
 
     >>> x = torch.arange(20.0)[:, None]
     >>> parted(x, x).held.nonzero().flatten().tolist()
@@ -82,7 +84,7 @@ def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
     outermost = _outermost(x)
     numbers = torch.from_numpy(_numbers_of_different(x.numpy()))
     several: list[Parting] = []
-    for every in (numbers % FOLDS, torch.arange(len(x)) % FOLDS):  # rows of which too few differ are parted by their places
+    for every in (numbers % FOLDS, torch.arange(len(x)) % FOLDS):  # by different rows, or else by place
         ways = [(outermost, 2), *((torch.zeros_like(outermost), fold) for fold in (2, 0, 1, 3, 4))]
         several += [Parting((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
     several = [parts for parts in several if bool(parts.held.any()) and int(parts.fitted.sum()) >= min(LEAST_FITTED, len(x) - 1)]
@@ -91,7 +93,7 @@ def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
 
 
 def _numbers_of_different(x: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each row the number of different rows before the first one that is equal to it."""
+    """For each row, the number of different rows that occur before its first copy."""
     _, first, group = np.unique(x, axis=0, return_index=True, return_inverse=True)
     numbers = np.empty(len(first), dtype=np.int64)
     numbers[np.argsort(first)] = np.arange(len(first))
@@ -99,7 +101,7 @@ def _numbers_of_different(x: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _outermost(x: Tensor) -> Tensor:
-    """The rows at the border of the box that they fill, one in twenty."""
+    """The rows nearest to the border of the box that all rows fill, one in twenty, as a mask ``(N,)``."""
     low, high = x.amin(0), x.amax(0)
     far = ((2 * x - low - high).abs() / (high - low).clamp_min(1e-300)).amax(1)
     return far > torch.quantile(far, OUTERMOST)

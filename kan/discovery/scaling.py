@@ -1,7 +1,7 @@
-r"""Data of extreme size, in other units: their squares are beyond what floating-point numbers hold.
+r"""Changes of unit for data of extreme size, whose squares would overflow or vanish.
 
-Columns and labels are divided by powers of ten, ``x'_j = x_j / u_j`` and ``y' = y / v``, where their size asks for it; other data stay as
-they are. A law ``y' = f(x')`` is ``y = v f(x_1 / u_1, ..., x_n / u_n)``.
+Columns and labels of extreme size are divided by powers of ten, ``x'_j = x_j / u_j`` and ``y' = y / v``; other data stay as they are. A law
+``y' = f(x')`` then reads ``y = v f(x_1 / u_1, ..., x_n / u_n)``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from kan.discovery.observations import Observations
 __all__ = ["Scales", "scaled"]
 
 EXTREME = 1e50
-"""Largest size of a column, and inverse of the smallest, that is left as it is: sixth powers, which a law may have, stay finite."""
+"""Size of the largest value of a column above which the column is scaled; columns whose largest value is below the inverse are scaled, too.
+Within these bounds sixth powers, which a law may have, stay finite."""
 FARTHEST = 300
-"""Largest exponent of a unit: its inverse must be a floating-point number, too."""
+"""Largest exponent of ten of a unit, chosen so that the inverse of the unit is a floating-point number, too."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Units.
+    """Units by which columns and labels are divided.
 
     Attributes:
-        x: of columns, by their symbols, but for those that stay as they are.
-        y: of the labels; 1 if they stay as they are.
+        x: the units of the columns that are scaled, by their symbols.
+        y: the unit of the labels; 1 if they are not scaled.
     """
 
     x: dict[sympy.Symbol, float]
@@ -42,7 +43,7 @@ class Scales:
         return not self.x and self.y == 1.0
 
     def undone(self, law: Law) -> Law:
-        """A law with a formula for data in these units, in the units that they came in."""
+        """The `law` in the original units, given one for data in these units; networks without a formula are returned as they are."""
         if law.formula is None or self.plain:
             return law
         units = {symbol: symbol * sympy.Float(1 / unit, 17) for symbol, unit in self.x.items()}
@@ -63,7 +64,7 @@ class Scales:
 
 
 def scaled(given: Observations) -> tuple[Observations, Scales]:
-    """Data in units in which they are not extreme, and these units.
+    """Data in units in which no column is of extreme size, and these units.
 
     >>> from kan.discovery.observations import observations
     >>> given, scales = scaled(observations([[1.0], [2.0], [3.0]], [1e170, 2e170, 3e170]))
@@ -81,7 +82,7 @@ def scaled(given: Observations) -> tuple[Observations, Scales]:
 
 
 def _unit(values: Tensor) -> float:
-    """A power of ten near the size of most values, if the largest is extreme, or else 1."""
+    """A power of ten near the median size of the values if the largest is extreme, and 1 otherwise."""
     largest = max(float(values.max()), -float(values.min()))
     if largest == 0 or 1 / EXTREME < largest < EXTREME:
         return 1.0

@@ -1,19 +1,22 @@
-r"""What may be said of a candidate: verdicts, and the evidence that each of them needs.
+r"""The verdicts on candidates, and the evidence that each verdict requires.
+
+A row is explained if the residual there is at most `UNITS` units of round-off, each row having its own unit (`kan.discovery.round_off`).
 
 ``"exact"``
-    At least `EXPLAINED` of all rows, the outermost too, and of the different rows among them, are missed by no more than `UNITS` units of
-    their own round-off (`kan.discovery.round_off`). There are several times more different rows than numbers in the formula, some of
-    which no fit has seen, and the variables' ranges are wide enough to tell the formula from a Taylor polynomial.
+    At least `EXPLAINED` of all rows, the outermost included, and of the different rows among them are explained. There are several times
+    more different rows than numbers in the formula, some of them are used in no fit, and the ranges of the variables are wide enough to
+    distinguish the formula from a Taylor polynomial.
 ``"within noise"``
-    On rows that no fit has seen, it misses no more than `WITHIN` times the noise floor, no smooth function of the variables explains what
-    it misses (`kan.discovery.residual_test`), no other candidate misses clearly less, and it is clearly better than the mean. The same
-    number of different rows is needed.
+    On rows that no fit has seen, the error is at most `WITHIN` times the noise floor. No smooth function of the variables predicts the
+    residuals (`kan.discovery.residual_test`), no other candidate is clearly better, and the formula is clearly better than the mean. The
+    same number of different rows is needed.
 ``"untested"``
-    One of the two, but for the number of different rows or the width of the ranges: the data cannot say whether it is the law.
+    All conditions of one of the two hold, except those on the number of different rows or on the width of the ranges. The data cannot
+    decide whether it is the law.
 ``"approximate"``
-    It misses more than the noise: `excess` times the noise floor.
+    The error is larger than the noise: `excess` times the noise floor.
 ``"none"``
-    The mean, or a formula that is not clearly better: nothing is seen above the noise.
+    The mean, or a formula that is not clearly better. No structure is visible above the noise.
 ``"spline"``
     A network without a formula.
 """
@@ -40,48 +43,52 @@ from kan.discovery.round_off import misses
 __all__ = ["VERDICTS", "Explained", "Finding", "Rows", "compared", "numbers_of"]
 
 VERDICTS = ("exact", "within noise", "untested", "approximate", "none", "spline")
-"""The best first."""
+"""All verdicts, the best first."""
 EXPLAINED = 0.99
-"""Least share of the rows, and of the different rows, that an exact law explains."""
+"""Smallest share of the rows, and of the different rows, that an exact law must explain to round-off."""
 UNITS = 4.0
-"""Largest error of an explained row, in units of its round-off. On the 163 laws of the benchmarks' three sets that are found without
-noise, 99 % of the rows are missed by less than 0.3 units."""
+"""Largest residual of a row that counts as explained, in units of that row's round-off. In the three problem sets of the benchmarks, 163
+laws are found in data without noise, and 99 % of their rows have residuals below 0.3 units."""
 ROWS_PER_NUMBER = 3
-"""Least number of different rows for every number in a formula."""
+"""Number of different rows that a formula needs for each of its numbers; with fewer it is untested."""
 LEAST_ROWS = 6
-"""Least number of different rows that test a formula, however few numbers it has."""
+"""Number of different rows that every formula needs, however few numbers it has."""
 TAYLOR = 1e-9
-"""Largest remainder of a Taylor polynomial, relative to the function, that may pass for round-off: with ``P`` free constants and a column
-``centre (1 +- w)`` it is ``w^P``, as if the function varied on the scale of the column's own values."""
+"""Relative remainder of a Taylor polynomial below which the polynomial is indistinguishable from the law, so that the law is untested. With
+``P`` fitted constants and a column that ranges over ``centre (1 +- w)``, the remainder is estimated as ``w^P``. This assumes that the
+function varies on the scale of the column's own values."""
 DETERMINED = 0.1
-"""Largest standard error of a constant of an exact law, as a share of its value: a steep step has a slope that no data determine."""
+"""Largest relative standard error of a constant of an exact law. Above it the data do not determine the constant, for example the slope of
+a steep step, and the law is untested."""
 WITHIN = 1.1
-"""Largest error, in units of the noise floor, that counts as noise."""
+"""Largest error of a law within noise, as a multiple of the noise floor."""
 CLEAR = 4.0
-"""Value of the statistic `kan.discovery.residual_test.agreement` above which residuals are not noise. Of 1100 sets of pure noise (8 to 700
-rows, 1 to 4 columns), none exceeded 3.93."""
+"""Value of the statistic `kan.discovery.residual_test.agreement` above which residuals are not noise. In 1100 data sets of pure noise (8 to
+700 rows, 1 to 4 columns) the statistic never exceeded 3.93."""
 EVIDENCE = 30.0
-"""Bits by which a formula must shorten the description of the labels by the mean, beside its numbers: it was chosen among many."""
+"""Number of bits by which a formula must shorten the description of the labels to be clearly better than the mean, after its numbers are
+paid for. The margin is there because the formula was chosen among many."""
 MOSTLY = 0.5
-"""Share of rows that are explained to round-off, above which the labels have no noise."""
+"""Share of the rows that are explained to round-off above which the labels are taken to have no noise. A law that explains more, without
+being exact, is not within noise."""
 MOST_ROWS = 700
-"""Largest number of rows that the noise floor is estimated from; a fixed random choice if there are more."""
+"""Largest number of rows from which the noise floor is estimated; if there are more, a fixed random choice of them is used."""
 DECADES = 1e3
-"""Ratio of the largest label to the median one, zeros aside, from which on errors are looked at as shares of the labels, too. Labels that
-are smaller than the median by as much are not divided by."""
+"""Ratio of the largest to the median size of the labels, zeros excluded, above which relative errors are judged, too. An error is divided
+by the size of its label, or by the median divided by this ratio if that is larger."""
 
 
 class Explained(NamedTuple):
     """What a formula explains to round-off.
 
     Attributes:
-        share: of the rows, or of the different rows, whichever is less.
+        share: share of the rows that are explained, or of the different rows if that is less.
         rows: number of explained rows.
         of: number of all rows.
         undefined: number of rows where the formula has no finite real value.
-        relative: median of the errors as shares of the labels.
-        doubts: sentences that say why the data cannot test the formula; none if they can.
-        determined: whether the data determine all of its constants; another formula may need fewer.
+        relative: median relative error.
+        doubts: sentences that say why the data cannot test the formula; empty if they can.
+        determined: whether the data determine all of its constants; if not, another formula may need fewer.
     """
 
     share: float
@@ -94,7 +101,7 @@ class Explained(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What the comparison of all candidates says about one of them."""
+    """The verdict on one candidate after its comparison with all others, with its excess and remarks; see `kan.discovery.judge.Law`."""
 
     verdict: str
     excess: float
@@ -103,15 +110,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows that verdicts are about.
+    """All rows on which verdicts are based.
 
     Attributes:
-        x: ``(N, n)``.
-        y: ``(N,)``.
-        symbols: of the columns, in the formulas that are judged.
-        names: of the columns, in messages.
-        fitted: rows that fits see, ``(N,)``, boolean.
-        trusted: rows that do not stand alone by orders of magnitude, likewise: the noise is estimated from these.
+        x: the variables, ``(N, n)``.
+        y: the labels, ``(N,)``.
+        symbols: symbols of the columns in the formulas that are judged.
+        names: names of the columns in messages.
+        fitted: which rows fits use, ``(N,)``, boolean.
+        trusted: which rows have no fill values, ``(N,)``, boolean. The noise is estimated from these.
     """
 
     x: Tensor
@@ -123,17 +130,17 @@ class Rows:
 
     @property
     def columns(self) -> dict[sympy.Symbol, Tensor]:
-        """Values of the symbols."""
+        """The values of every symbol at all rows."""
         return dict(zip(self.symbols, self.x.unbind(1), strict=True))
 
     @property
     def decades(self) -> bool:
-        """Whether labels differ by orders of magnitude, so that relative errors say more."""
+        """Whether labels differ by orders of magnitude, so that relative errors are judged, too; see `DECADES`."""
         sizes = self.y[self.trusted & (self.y != 0)].abs()
         return bool(sizes.max() > DECADES * sizes.median()) if len(sizes) else False
 
     def explained(self, formula: sympy.Expr, constants: Sequence[Constant]) -> Explained:
-        """What `formula`, with some fitted `constants`, explains to round-off, and whether the rows test it."""
+        """What `formula` explains to round-off, and whether the rows test it. `constants` are those of its numbers that were fitted."""
         missed, unit = misses(formula, self.columns, self.y)
         finite = missed.isfinite()
         good = finite & (missed.abs() <= UNITS * unit)
@@ -154,7 +161,7 @@ class Rows:
         return float((missed.abs() <= UNITS * unit).double().mean())
 
     def _groups(self, columns: Sequence[int]) -> NDArray[np.int64]:
-        """For every row the number of its values in some columns; rows with the same values have the same number."""
+        """A number for every row, the same for rows that agree in all of the given columns."""
         if not columns:
             return np.zeros(len(self.y), dtype=np.int64)
         return np.asarray(np.unique(self.x[:, columns].numpy(), axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
@@ -173,7 +180,7 @@ class Rows:
         return self._narrow(formula, free)
 
     def _narrow(self, formula: sympy.Expr, free: int) -> list[str]:
-        """Columns over whose range a Taylor polynomial with as many coefficients would miss no more than round-off."""
+        """Sentences that name the columns whose range is so narrow that a Taylor polynomial with `free` coefficients fits to round-off."""
         found = []
         for i, (symbol, name) in enumerate(zip(self.symbols, self.names, strict=True)):
             low, high = float(self.x[self.trusted, i].min()), float(self.x[self.trusted, i].max())
@@ -183,7 +190,7 @@ class Rows:
 
 
 def numbers_of(formula: sympy.Expr) -> int:
-    """How many numbers were chosen for a formula: numeric subexpressions, but for 1 and -1.
+    """How many numbers a formula has: its numeric subexpressions other than 1 and -1.
 
     >>> x = sympy.Symbol("x")
     >>> [numbers_of(sympy.sympify(text)) for text in ("-x", "2*pi*x/3", "x**2/2", "1/(x + 1)", "sqrt(x) + 0.5*sin(3*x)")]
@@ -199,7 +206,7 @@ def numbers_of(formula: sympy.Expr) -> int:
 
 
 class _Comparison:
-    """Residuals of all candidates on the same rows, and the noise that they leave."""
+    """The rows on which the residuals of all candidates are compared, and the tests that are applied to them."""
 
     def __init__(self, rows: Rows, most: int) -> None:
         chosen = rows.trusted.nonzero()[:, 0]
@@ -219,13 +226,13 @@ class _Comparison:
         return np.asarray((self.y - self.y.mean()).numpy())
 
     def ratio(self, one: Array, other: Array) -> float:
-        """Of the sizes of two residuals; the second is not taken to be less than round-off."""
+        """Ratio of the sizes of two residual vectors, at least 1; the size of the second counts as round-off if it is smaller."""
         scale = max(robust_scale(one), robust_scale(other))
         least = float(np.finfo(float).eps * self.y.square().mean().sqrt())
         return max(clipped_rms(one, scale) / max(clipped_rms(other, scale), least), 1.0)
 
     def better(self, formula: sympy.Expr, residuals: Array) -> bool:
-        """Whether a formula is clearly better than the mean, on all rows, and better on those that no fit has seen."""
+        """Whether a formula is clearly better than the mean on all rows, and better on those that no fit has seen; see `EVIDENCE`."""
         scale, unseen, count = robust_scale(self.mean), self.unseen, len(self.y)
         bits = count * math.log2(max(clipped_rms(self.mean, scale), 1e-300) / max(clipped_rms(residuals, scale), 1e-300))
         enough = bits > EVIDENCE + 0.5 * numbers_of(formula) * math.log2(count)
@@ -235,15 +242,15 @@ class _Comparison:
 def compared(
     rows: Rows, formulas: Sequence[tuple[sympy.Expr, Explained]], noise: float | None = None, most: int = MOST_ROWS
 ) -> tuple[list[Finding], float]:
-    """Verdicts on formulas, by comparison with each other, with the mean, and with what smooth functions explain.
+    """Verdicts on formulas, by comparison with each other, with the mean, and with what smooth functions predict.
 
-    Where labels differ by orders of magnitude, errors must be noise in both ways, as they are and as shares of the labels.
+    Where labels differ by orders of magnitude, both the absolute and the relative errors must be noise.
 
     Args:
         rows: the data.
-        formulas: of the symbols of the rows, and what they explain to round-off.
-        noise: standard deviation of the errors of the labels, if it is known: an upper bound of the noise floor.
-        most: largest number of rows that the noise floor is estimated from; a fixed random choice if there are more.
+        formulas: formulas in the symbols of the rows, each with what it explains to round-off.
+        noise: standard deviation of the errors of the labels, if it is known; it is an upper bound of the noise floor.
+        most: largest number of rows from which the noise floor is estimated; if there are more, a fixed random choice of them is used.
 
     Returns:
         A finding for each formula, and the noise floor.
@@ -266,9 +273,9 @@ def compared(
 
 
 def _above_noise(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[list[tuple[float, bool]], float]:
-    """How many times the noise floor residuals are, and whether they are clearly more than noise; and that floor."""
+    """For each residual vector its size in units of the noise floor and whether it is clearly more than noise; then the noise floor."""
     unseen = comparison.unseen
-    # What is left once a smooth function has taken what it surely sees, the least of which is the noise.
+    # Residuals after a smooth function is subtracted, if it clearly predicts them. The smallest of these are the noise.
     references = []
     for one in residuals:
         left, sure = comparison.smoothers.predicted(one)
@@ -277,7 +284,7 @@ def _above_noise(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[l
     found = []
     for one, reference in zip(residuals, references, strict=True):
         excess, seen = comparison.ratio(one, reference), reference is not one
-        # Whether other candidates, none of which saw these rows, predict what this one misses there.
+        # Whether another candidate predicts the residuals of this one on rows that neither was fitted to.
         if any(agreement(one[unseen], (one - other)[unseen]) > CLEAR for other in residuals):
             excess, seen = max(excess, comparison.ratio(one[unseen], least[unseen])), True
         found.append((excess, seen))
@@ -288,7 +295,7 @@ def _finding(comparison: _Comparison, formula: sympy.Expr, explained: Explained,
     remarks = (f"no real value at {explained.undefined} row(s)",) if explained.undefined else ()
     if explained.share >= EXPLAINED:
         return Finding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
-    # Where most rows are explained to round-off there is no noise, and the others are missed by something else.
+    # If most rows are explained to round-off, the labels have no noise, and the other residuals have another cause.
     within = excess <= WITHIN and not seen and explained.rows <= MOSTLY * explained.of
     if not formula.free_symbols or not comparison.better(formula, residuals):
         return Finding("none" if within else "approximate", excess, remarks)
@@ -299,11 +306,11 @@ def _finding(comparison: _Comparison, formula: sympy.Expr, explained: Explained,
 
 
 def rms(residuals: Array) -> float:
-    """Root mean square."""
+    """Root mean square of residuals."""
     return float(np.sqrt(np.mean(np.square(residuals))))
 
 
 def _finite(residuals: Array, instead: Array) -> Array:
-    """Residuals, with the mean's where the formula has no value or one that is far from all labels."""
+    """Residuals, clipped where they are far larger than those of the mean, and replaced by those of the mean where they are not finite."""
     bound = 1e3 * max(float(np.abs(instead).max()), 1e-300)
     return np.where(np.isfinite(residuals), np.clip(residuals, -bound, bound), instead)

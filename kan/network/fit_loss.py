@@ -1,4 +1,4 @@
-"""The loss of a network's last fit, by which later changes of the network are judged."""
+"""The loss of the last fit of a network, by which later changes of the network are judged."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ __all__ = ["FitLoss"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FitLoss(ABC):
-    """The loss that a network was fitted with, on the samples that it was fitted to, as a function of any network of such samples.
+    """The loss of a fit on the samples of that fit, as a function of any network with the same inputs and outputs.
 
-    It refers to the samples and never changes. Copies of a network share it; pickles, state dictionaries and checkpoints do not have it.
+    It holds references to the samples and is immutable. Copies of a network share it. Pickles, state dictionaries and checkpoints do not
+    contain it.
 
     Attributes:
-        x: inputs, ``(N, n)``.
-        outputs: number of outputs of the networks that it is for.
+        x: inputs of the samples, ``(N, n)``.
+        outputs: number of outputs of the networks to which it applies.
         squares: whether it is a mean of squares, of which the fit reports the root.
-        penalised: whether the fit had a penalty besides, which makes networks sparse at the cost of their loss.
-        reference: the loss before the first of the changes since the fit that had to keep it, None if there was none.
+        penalised: whether the fit also had a penalty, which makes networks sparse at the cost of their loss.
+        reference: the loss before the first of those changes since the fit that keep the loss; None if there was none.
     """
 
     x: Tensor
@@ -41,14 +42,14 @@ class FitLoss(ABC):
 
     @abstractmethod
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:
-        """The loss where `network` has the values `output` for the samples `rows`, 0-dim; None if it is no function of these."""
+        """The loss if `network` has the outputs `output` for the samples `rows`, 0-dim; None if it is not a function of these."""
 
     def shown(self, loss: float) -> float:
-        """What the fit reports of a loss."""
+        """The loss in the form in which the fit reports it."""
         return math.sqrt(loss) if self.squares else loss
 
     def suits(self, network: Network) -> bool:
-        """Whether `network` has such inputs and outputs."""
+        """Whether `network` has as many inputs and outputs as the fitted one."""
         return network.input_width == self.x.shape[1] and network.width_in[-1] == self.outputs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitLoss:

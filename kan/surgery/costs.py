@@ -1,14 +1,14 @@
-r"""What parts of a network would cost if they were switched off, one by one, to second order.
+r"""The cost of each unit of a network, which is the growth of the loss if the unit is switched off, to second order.
 
-Without a unit the sub-node sums ``s_bj`` change by ``-phi~_bj``, the values of its edges less their means, which biases hold. A loss ``L``
-of the outputs ``y_bk`` changes by
+If a unit is switched off, the sub-node sums ``s_bj`` change by ``-phi~_bj``. Here ``phi~_bj`` are the values of the edges of the unit minus
+their means, since the means are added to the biases. A loss ``L`` of the outputs ``y_bk`` changes by
 
     ``cost = sum_bj [-(dL/ds_bj) phi~_bj + sum_k h_bk (dy_bk/ds_bj)^2 phi~_bj^2 / 2]``,   ``h_bk = d^2 L / d y_bk^2``.
 
-Terms between different edges are left out. Costs only tell in which order units are tried; what a set of them costs is found by switching
-it off. On 16 networks of 20 to 710 edges this order let as many edges go for 5 % of the loss as the order of the attribution scores, or up
-to 1.9 times as many. On 13 of the 15 with fewer than 200 edges it let go as many as the order of exact costs, each from an evaluation of
-its own.
+Terms between different edges are neglected. Costs decide only in which order units are tried; the cost of a set of units is measured by
+switching the set off. On 16 networks of 20 to 710 edges, at 5 % of the loss, this order removed 1 to 1.9 times as many edges as the order
+of the attribution scores. On 13 of the 15 networks with fewer than 200 edges it removed as many as the order of exact costs, for which
+every edge needs an evaluation of its own.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from kan.surgery.units import Units
 __all__ = ["costs"]
 
 ROWS = 2**11
-"""Largest number of samples that costs are estimated on; more are thinned out evenly."""
+"""Largest number of samples on which costs are estimated; of more, evenly spaced ones are used."""
 STEP = 1e-3
-"""Step of the differences that the curvature of the loss is taken from, in standard deviations of the outputs."""
+"""Step of the finite differences that give the curvature of the loss, in standard deviations of the outputs."""
 PROBES = 2
-"""Number of random sign vectors that the sum over outputs is estimated with. Every sample has signs of its own, so that few are enough."""
+"""Number of random sign vectors with which the sum over outputs is estimated. Few are enough, since every sample has its own signs."""
 
 
 def costs(network: Network, units: Units, criterion: Criterion) -> Tensor:
-    """What every unit would cost by itself, ``(count,)``, to second order."""
+    """The growth of the criterion if each unit alone is switched off, ``(count,)``, to second order."""
     rows = slice(None, None, max(1, math.ceil(len(criterion.x) / ROWS)))
     with torch.enable_grad():
         trace = network.trace(criterion.x[rows].detach().clone().requires_grad_())
@@ -59,7 +59,10 @@ def costs(network: Network, units: Units, criterion: Criterion) -> Tensor:
 
 
 def _curvature(network: Network, criterion: Criterion, output: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-    """First derivatives of the criterion by the outputs ``(B, K)``, and second ones, by differences; none of these is negative."""
+    """First and second derivatives of the criterion by the outputs, ``(B, K)`` each.
+
+    The second derivatives are finite differences, with negative ones replaced by 0.
+    """
 
     def slope(values: Tensor) -> Tensor:
         values = values.clone().requires_grad_()

@@ -1,11 +1,11 @@
-r"""How much worse a changed network is: by the loss of its last fit, or by how far its outputs have moved.
+r"""Measures of how much worse a changed network is: the loss of its last fit, or the change of its outputs.
 
-With labels, the loss of the last fit on its samples decides. Networks that have not been fitted are compared, on their last input, with
-what they computed there before:
+If the network has been fitted, the loss of the last fit on the samples of that fit decides. Otherwise the outputs ``y'`` of the changed
+network on the last input are compared with the outputs ``y`` of the original one,
 
-    ``D^2 = mean_k [mean_b (y'_bk - y_bk)^2 / var_b y_bk]``,
+    ``D^2 = mean_k [mean_b (y'_bk - y_bk)^2 / var_b y_bk]``.
 
-the change of the outputs ``y`` relative to their spread, which is 0 to begin with.
+This is the change of the outputs relative to their spread, and 0 for the original network.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from kan.network.network import Network
 __all__ = ["TOLERANCE", "Criterion", "LossCriterion", "criterion_of"]
 
 TOLERANCE = 0.05
-"""Growth of the loss, as a share of it, that nothing goes beyond by default and nothing without a warning; for networks without labels, how
-far their outputs may move, as a share of their spread."""
+"""Largest growth of the loss by pruning without thresholds, relative to the loss. If thresholds are given, pruning warns of a larger
+growth. For networks without labels it is the change of the outputs, as a share of their spread."""
 SPARSE_SHARE = 1e-4
-"""Growth of the mean squared error up to which all that has low scores goes after a fit with a penalty, as a share of what constant outputs
-would lose: another error of 1 % of the labels' spread. Such a fit has given accuracy for few edges already. The networks [2, 5, 1]
-of the hello story, with the seeds 0 to 9 and 42, lose shares of 5e-5 to 9e-5 as they become [2, 1, 1], which is 19 to 43 % of their root
-mean squared error; pruning that spoiled other laws lost 1e-3 or more."""
+"""Growth of the mean squared error up to which everything with a low score is removed after a fit with a penalty. It is a share of the
+growth that constant outputs would cause, and corresponds to an additional error of 1 % of the labels' spread. Such a fit has already traded
+accuracy for fewer edges. When the networks [2, 5, 1] of the hello story, with the seeds 0 to 9 and 42, are pruned to [2, 1, 1], they lose
+shares of 5e-5 to 9e-5, which is 19 to 43 % of their root mean squared error. Prunings that spoiled other laws lost 1e-3 or more."""
 EXACT_SHARE = 1e-12
-"""The same for all losses, an error of a millionth of the labels' spread. It matters where the loss itself is near round-off."""
+"""Growth of any loss that always counts as none, as a share of the growth that constant outputs would cause. It corresponds to an error of
+a millionth of the labels' spread, and matters if the loss itself is near round-off."""
 
 
 class Criterion:
-    """Judges networks that are made from one network, by how far their outputs have moved.
+    """The change of the outputs, by which networks that are made from one original network are judged.
 
     Args:
-        network: the one; it has seen data.
+        network: the original network, which has seen data.
 
     Attributes:
-        labelled: whether this is a loss.
-        x: ``(N, n)``, the inputs on which networks are compared.
-        before: value of the network itself.
+        labelled: whether the value is a loss.
+        x: the inputs on which networks are compared, ``(N, n)``.
+        before: value of the original network.
     """
 
     labelled = False
@@ -61,34 +62,34 @@ class Criterion:
 
     @torch.no_grad()
     def __call__(self, network: Network) -> float:
-        """The value of `network`; less is better."""
+        """The value of `network`; smaller is better."""
         return float(self._moved(network.trace(self.x).output, slice(None)))
 
     def limit(self, tolerance: float | None = None) -> float:
-        """The largest value that counts as no growth, by a share of the loss or of the spread of the outputs, or by default."""
+        """The largest value that counts as no growth, for a tolerance relative to the loss or to the spread of the outputs."""
         return (TOLERANCE if tolerance is None else tolerance) ** 2
 
     def mark_(self, network: Network, kept: bool) -> None:
-        """Let `network`, made from the one, know whether the limit was kept."""
+        """Record in `network`, made from the original one, whether the limit was `kept`; without labels nothing is recorded."""
 
     def limit_of_all(self) -> float:
-        """The largest value for which all that has low scores goes."""
+        """The largest value for which everything with a low score is removed."""
         return self.limit()
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor:
-        """A smooth measure of the `output` of `network` for the inputs ``x[rows]``, 0-dim, by which changes are ranked."""
+        """A differentiable measure of the `output` of `network` for the inputs ``x[rows]``, 0-dim, by which removals are ranked."""
         return self._moved(output, rows)
 
     def shown(self, value: float) -> float:
-        """What is reported of a value."""
+        """The value in the form in which it is reported to the user."""
         return math.sqrt(value)
 
     def growth(self, after: float) -> str:
-        """A clause that says what becomes of the value."""
+        """A clause for messages that says how large the value has become."""
         return f"the outputs on the last input move by {self.shown(after):.3g} of their spread"
 
     def spared(self, would: float, after: float) -> str:
-        """A clause that says what would become of the value without what is kept, and what becomes of it."""
+        """A clause for messages that gives the value if everything with a low score were removed, and the value `after` pruning."""
         if would == math.inf:
             return "no path would lead from the inputs to the outputs"
         without, now = (f"{self.shown(value):.3g}" for value in (would, after))
@@ -99,11 +100,11 @@ class Criterion:
 
 
 class LossCriterion(Criterion):
-    """By the loss of the last fit.
+    """The loss of the last fit, by which networks that are made from one original network are judged.
 
     Args:
-        network: the network.
-        loss: of its last fit.
+        network: the original network.
+        loss: the loss of its last fit.
     """
 
     labelled = True
@@ -119,42 +120,45 @@ class LossCriterion(Criterion):
         return self.loss.x.to(network.device, network.dtype)
 
     def __call__(self, network: Network) -> float:
-        """The loss."""
+        """The loss of `network`; smaller is better."""
         return self.loss(network)
 
     def limit(self, tolerance: float | None = None) -> float:
-        """The largest loss that counts as no growth, by a share of it; by default all such changes since the last fit share one."""
+        """The largest loss that counts as no growth, for a relative tolerance.
+
+        By default the tolerance is `TOLERANCE`, for all changes since the last fit together.
+        """
         start, share = (self._start, TOLERANCE) if tolerance is None else (self.before, tolerance)
         return max(self.before + EXACT_SHARE * self._gained, start + share * abs(start))
 
     def limit_of_all(self) -> float:
-        """The largest loss for which all that has low scores goes."""
+        """The largest loss for which everything with a low score is removed; see `SPARSE_SHARE`."""
         return max(self.limit(), self._start + SPARSE_SHARE * self._gained) if self.loss.squares and self.loss.penalised else self.limit()
 
     def mark_(self, network: Network, kept: bool) -> None:
-        """Let `network` refer to where such changes started, or start with it."""
+        """Record in `network` the loss before the first change if the limit was `kept`; otherwise growth is measured from `network` on."""
         network.fit_loss = replace(self.loss, reference=self._start if kept else None)
 
     @property
     def _start(self) -> float:
-        """The loss that growth is measured from."""
+        """The loss from which growth is measured."""
         return self.before if self.loss.reference is None else min(self.before, self.loss.reference)
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor:
-        """The loss, or how far outputs move where that is no function of them."""
+        """The loss of the outputs, or their change if the loss is not a function of the outputs."""
         loss = self.loss.of_output(network, output, rows)
         return self._moved(output, rows) if loss is None else loss
 
     def shown(self, value: float) -> float:
-        """The loss as the fit reports it."""
+        """The loss in the form in which `fit` reports it."""
         return self.loss.shown(value)
 
     def growth(self, after: float) -> str:
-        """A clause that says from what to what the loss grows."""
+        """A clause for messages that gives the loss before and after."""
         return f"the loss on the samples of the last fit grows from {self.shown(self.before):.4g} to {self.shown(after):.4g}"
 
     def spared(self, would: float, after: float) -> str:
-        """A clause that says what the loss would be without what is kept, and what it is."""
+        """A clause for messages that gives the loss if everything with a low score were removed, and the loss `after` pruning."""
         if would == math.inf:
             return super().spared(would, after)
         before, without, now = (f"{self.shown(value):.4g}" for value in (self.before, would, after))
@@ -162,7 +166,9 @@ class LossCriterion(Criterion):
 
 
 def criterion_of(network: Network) -> Criterion:
-    """By the loss of the last fit if `network` had one on such samples, by its outputs for the last input otherwise.
+    """The criterion by which changes of `network` are judged.
+
+    It is the loss of the last fit if `network` had one with its present inputs and outputs, and otherwise the change of its outputs.
 
     Raises:
         ValueError: if it has neither been fitted nor seen data.

@@ -1,11 +1,11 @@
-"""Pruning: dropping what contributes little, judged by attribution scores and by what the network loses.
+"""Pruning: edges and nodes that contribute little are removed, judged by attribution scores and by the growth of the loss.
 
-Scores measure how much an edge varies. What it adds on average is no reason to keep it, but dropping that too would shift the function;
-it is held by the biases of the sub-nodes instead.
+A score measures how much the values of an edge or node vary. The mean of a removed edge is kept, since without it the function would
+shift: it is added to the biases of the sub-nodes.
 
-Scores are shares of the outputs' variation, and among many weak edges each one's share is small though together they are the network. So
-thresholds that the user gives are obeyed, with a warning where the loss grows; without them, scores propose what goes, and of that as much
-goes as the loss allows.
+Scores are shares of the variation of the outputs. Among many weak edges each has a small share, although together they may be the whole
+network. Thresholds given by the user are therefore obeyed, but with a warning if the loss grows. Without such thresholds, the scores only
+propose edges and nodes, and as many of these are removed as the loss allows.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ __all__ = ["EDGE_THRESHOLD", "NODE_THRESHOLD", "Pruning", "active_nodes", "prune
 N = TypeVar("N", bound=Network)
 
 NODE_THRESHOLD = 1e-2
-"""pykan's threshold of the scores of nodes and inputs: what is not above it is to go."""
+"""Attribution score above which nodes and inputs are kept; pykan's default."""
 EDGE_THRESHOLD = 3e-2
-"""pykan's threshold of the scores of edges."""
+"""Attribution score above which edges are kept; pykan's default."""
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a pruning did, and what became of the loss.
+    """The result of a pruning: the loss before and after, and the nodes that are left.
 
     Attributes:
-        loss_before, loss_after: the loss of the last fit on the samples of that fit, as `fit` reports it. For a network that has not been
-            fitted, or to other inputs and outputs, 0 and how far the outputs moved on the last input, as a share of their spread.
-        labelled: whether the first of these is the case.
-        nodes: for every layer of nodes, inputs first, those of the former network that are left.
-        kept: number of edges, nodes or inputs that are kept for the sake of the loss, though their scores are low.
+        loss_before, loss_after: the loss of the last fit on the samples of that fit, as `fit` reports it. If the network has no such fit,
+            or one with other inputs and outputs, these are 0 and the change of the outputs on the last input, as a share of their spread.
+        labelled: whether the two numbers are losses.
+        nodes: for every layer of nodes, inputs first, the indices of the nodes of the original network that are left.
+        kept: number of edges, nodes or inputs with low scores that are kept because the loss would grow too much without them.
     """
 
     loss_before: float
@@ -63,23 +63,25 @@ class NothingLeftError(ValueError):
 def prune(
     network: N, node_th: float | None = None, edge_th: float | None = None, tolerance: float | None = None
 ) -> tuple[N, Pruning]:
-    """A new network without the hidden nodes and edges that contribute little, and what became of the loss.
+    """A new network without the hidden nodes and edges that contribute little, and the loss before and after.
 
-    Without thresholds, nodes that are left without edges on one side go as well; what they add is a constant, which biases hold.
+    Without thresholds, nodes that are left without edges on one side are removed as well. Their contribution is a constant, which is added
+    to the biases.
 
     Args:
-        network: left alone; it must have been fitted or have seen data. Scores are those on the last input.
-        node_th, edge_th: thresholds of the scores of nodes, and of those of edges, computed anew after the nodes are gone. They are obeyed.
-            If one of the two is given, the other is `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If none is, both are these, but edges without
-            which the loss would grow by more than `TOLERANCE` are kept.
-        tolerance: in place of thresholds, by what share of it the loss may grow: as many edges go as are found, whatever their scores.
+        network: the network, which is not changed. It must have been fitted or have seen data. Scores are those on the last input.
+        node_th, edge_th: thresholds of the scores of nodes and of edges. They are obeyed whatever the loss. Scores of edges are computed
+            anew after the nodes are removed. If only one threshold is given, the other is `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If
+            neither is given, both are these, but edges without which the loss would grow by more than `TOLERANCE` are kept.
+        tolerance: largest growth of the loss, as a share of it, instead of thresholds. As many edges as can be found are removed, whatever
+            their scores.
 
     Raises:
-        ValueError: if the thresholds given would leave nothing between inputs and outputs; the message names one that leaves something.
-            For a tolerance that is negative or beside thresholds.
+        ValueError: if the given thresholds would leave no path between inputs and outputs; the message names a threshold that leaves one.
+            Also if the tolerance is negative or given together with thresholds.
 
     Warns:
-        UserWarning: if the loss grows by more than `TOLERANCE` with the thresholds given, or if edges of low scores are kept.
+        UserWarning: if the loss grows by more than `TOLERANCE` with the given thresholds, or if edges with low scores are kept.
     """
     given = node_th is not None or edge_th is not None
     if tolerance is not None and (given or not 0 <= tolerance < math.inf):
@@ -107,20 +109,20 @@ def prune(
 
 
 def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Sequence[int]] | None = None) -> tuple[N, Pruning | None]:
-    """A new network with the hidden nodes whose score is above `threshold`, or with those that are named, and what became of the loss.
+    """A new network with the hidden nodes whose score is above `threshold`, or with those in `active`, and the loss before and after.
 
     Args:
-        network: left alone.
-        threshold: of the node scores. When not given it is `NODE_THRESHOLD`, but nodes are kept without which the loss would grow by more
-            than `TOLERANCE`.
-        active: instead, for every hidden layer the indices of the nodes to keep. A network that has seen no data will do then, for which
-            there is no loss to tell.
+        network: the network, which is not changed.
+        threshold: threshold of the node scores. When not given, it is `NODE_THRESHOLD`, but nodes are kept without which the loss would
+            grow by more than `TOLERANCE`.
+        active: for every hidden layer, the indices of the nodes to keep, instead of a threshold. The network need not have seen data; if it
+            has not, no losses are returned.
 
     Raises:
-        ValueError: if a hidden layer would lose all its nodes by the threshold given, or `active` does not fit.
+        ValueError: if a hidden layer would lose all its nodes by the given threshold, or if `active` does not match the network.
 
     Warns:
-        UserWarning: as for `prune`; nothing is said of nodes that are named.
+        UserWarning: as for `prune`; never if `active` is given.
     """
     if active is not None:
         return _named(network, _all_but_hidden(network, _checked(network, active)))
@@ -134,21 +136,21 @@ def prune_nodes(network: N, threshold: float | None = None, active: Sequence[Seq
 
 
 def prune_inputs(network: N, threshold: float | None = None, active: Sequence[int] | None = None) -> tuple[N, Pruning | None]:
-    """A new network with the inputs whose score is above `threshold`, or with those that are named, and what became of the loss.
+    """A new network with the inputs whose score is above `threshold`, or with those in `active`, and the loss before and after.
 
-    It is called with the same data as before and picks its columns itself.
+    The new network is called with the same columns as before and selects those that it uses.
 
     Args:
-        network: left alone.
-        threshold: of the scores of the inputs. When not given it is `NODE_THRESHOLD`, but inputs are kept without which the loss would grow
-            by more than `TOLERANCE`.
-        active: instead, the indices of the inputs to keep; see `prune_nodes`.
+        network: the network, which is not changed.
+        threshold: threshold of the scores of the inputs. When not given, it is `NODE_THRESHOLD`, but inputs are kept without which the loss
+            would grow by more than `TOLERANCE`.
+        active: the indices of the inputs to keep, instead of a threshold; see `prune_nodes`.
 
     Raises:
-        ValueError: if no input would be left by the threshold given, or `active` does not fit.
+        ValueError: if no input would be left by the given threshold, or if `active` does not match the network.
 
     Warns:
-        UserWarning: as for `prune`; nothing is said of inputs that are named.
+        UserWarning: as for `prune`; never if `active` is given.
     """
     others = [[*range(n)] for n in network.width_in[1:]]
     if active is not None:
@@ -163,17 +165,17 @@ def prune_inputs(network: N, threshold: float | None = None, active: Sequence[in
 
 
 def prune_edges_(network: Network, threshold: float | None = None, symbolic: bool = False) -> Pruning:
-    """Mask the edges whose attribution score is not above `threshold`, in place, and tell what became of the loss.
+    """Mask the edges whose attribution score is not above `threshold`, in place, and return the loss before and after.
 
     Args:
-        network: changed in place.
-        threshold: of the edge scores. When not given it is `EDGE_THRESHOLD`, but edges are kept without which the loss would grow by more
-            than `TOLERANCE`.
-        symbolic: whether symbolic edges are masked, too; they are kept otherwise.
+        network: the network, which is changed in place.
+        threshold: threshold of the edge scores. When not given, it is `EDGE_THRESHOLD`, but edges are kept without which the loss would
+            grow by more than `TOLERANCE`.
+        symbolic: whether symbolic edges are masked, too; otherwise they are kept.
 
     Raises:
-        ValueError: if a layer would lose all its edges by the threshold given, or no path would lead from an input to an output; the
-            network is left alone then.
+        ValueError: if by the given threshold a layer would lose all its edges, or no path would lead from an input to an output; the
+            network is not changed then.
 
     Warns:
         UserWarning: as for `prune`.
@@ -193,7 +195,14 @@ def prune_edges_(network: Network, threshold: float | None = None, symbolic: boo
 
 
 class _Kept(NamedTuple):
-    """What is kept though its scores are low: how many of how many, of what, and the value without it."""
+    """Edges, nodes or inputs that are kept although their scores are low.
+
+    Attributes:
+        number: how many are kept.
+        weak: how many have low scores.
+        what: "edges", "nodes" or "inputs".
+        would: value of the criterion if all of them were removed.
+    """
 
     number: int
     weak: int
@@ -204,7 +213,7 @@ class _Kept(NamedTuple):
 def _report(
     method: str, criterion: Criterion, new: Network, nodes: list[list[int]], kept: _Kept | None = None, *, given: bool = False
 ) -> Pruning:
-    """What `method` did; a warning if something is kept, or if the value has grown with thresholds that were `given`."""
+    """The result of `method`. It warns if something is kept, or if the value has grown with thresholds that were `given`."""
     after, message = criterion(new), ""
     criterion.mark_(new, kept=not given)
     if kept is not None and kept.number:
@@ -221,7 +230,7 @@ def _report(
 
 
 def _named(network: N, nodes: list[list[int]]) -> tuple[N, Pruning | None]:
-    """With the nodes that are named, and what becomes of the loss; None if the network has neither been fitted nor seen data."""
+    """A network with `nodes` only, and the losses before and after, or None if `network` has neither been fitted nor seen data."""
     criterion = criterion_of(network) if network.last_input is not None else None
     new = _selected(network, nodes)
     if criterion is None:
@@ -231,7 +240,7 @@ def _named(network: N, nodes: list[list[int]]) -> tuple[N, Pruning | None]:
 
 
 def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list[int]]]:
-    """Without what has scores that are not above the thresholds, whatever that costs; and the nodes that are left."""
+    """A network without all nodes and edges whose scores are not above the thresholds, whatever the loss; and the nodes that are left."""
     with torch.no_grad():
         trace = network.trace()
     keep = _all_but_hidden(network, active_nodes(network, node_th, trace))
@@ -243,7 +252,7 @@ def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list
 def _by_loss(
     network: N, criterion: Criterion, numeric: list[Tensor], symbolic: list[Tensor], limit: float
 ) -> tuple[N, list[list[int]], _Kept]:
-    """Without as many of the marked edges as the loss allows, the nodes that are left, and how many of the marked edges are."""
+    """A network without as many of the marked edges as the loss allows, the nodes that are left, and the marked edges that are kept."""
     units = Units.of_edges(numeric, symbolic)
     trial = Trial(network, units, criterion)
     dropped, would = trial.drop_affordable_(limit, limit)
@@ -256,7 +265,7 @@ def _by_loss(
 
 @torch.no_grad()
 def _without_weak_nodes(network: N, criterion: Criterion, layers: range) -> tuple[N, list[list[int]], _Kept]:
-    """Without as many of the nodes of low scores in some layers of nodes as the loss allows, the nodes left, and how many are kept."""
+    """A network without as many nodes of low scores in `layers` as the loss allows, the nodes left, and the weak nodes that are kept."""
     scores = attribute(network.trace()).node_scores
     weak = [(l, i) for l in layers for i, score in enumerate(scores[l].tolist()) if not score > NODE_THRESHOLD]
     trial = Trial(network, Units.of_nodes(network, weak), criterion)
@@ -268,23 +277,23 @@ def _without_weak_nodes(network: N, criterion: Criterion, layers: range) -> tupl
 
 
 def _without_idle_nodes(network: N) -> tuple[N, list[list[int]]]:
-    """Without hidden nodes that are on no path from an input to an output; the function is the same. And the nodes that are left."""
+    """A network of the same function without hidden nodes on no path from an input to an output, and the nodes that are left."""
     connected = connected_nodes(network)
     keep = _all_but_hidden(network, connected[1:-1] if connected[0] else [range(n) for n in network.width_in[1:-1]])
     return network if list(map(len, keep)) == network.width_in else _selected(network, keep), keep
 
 
 def _numeric_edges(network: Network) -> tuple[list[Tensor], list[Tensor]]:
-    """Marks, ``(m_{l+1}, n_l)`` per layer, on the numeric edges, and on no symbolic ones."""
+    """Marks of numeric and of symbolic edges, ``(m_{l+1}, n_l)`` per layer each: all numeric edges, and no symbolic ones."""
     numeric = [layer.mask.t() != 0 for layer in network.numeric_layers]
     return numeric, [torch.zeros_like(on) for on in numeric]
 
 
 @torch.no_grad()
 def _weak_edges(network: Network, node_th: float, edge_th: float, symbolic_too: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """Marks on the numeric edges with low scores, and on the symbolic ones that lead away from hidden nodes with low scores.
+    """Marks of numeric edges with low scores, and of symbolic edges that lead away from hidden nodes with low scores.
 
-    With `symbolic_too` also on the symbolic ones that have low scores themselves.
+    With `symbolic_too`, symbolic edges that have low scores themselves are marked as well.
     """
     scores = attribute(network.trace())
     numeric, symbolic = _numeric_edges(network)
@@ -296,13 +305,13 @@ def _weak_edges(network: Network, node_th: float, edge_th: float, symbolic_too: 
 
 
 def _all_but_hidden(network: Network, hidden: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The nodes `hidden` of the hidden layers with all inputs and outputs."""
+    """For every layer of nodes, the indices to keep: those in `hidden`, and all inputs and outputs."""
     return [[*range(network.width_in[0])], *map(list, hidden), [*range(network.width_in[-1])]]
 
 
 @torch.no_grad()
 def _selected(network: N, keep: Sequence[Sequence[int]], trace: Trace | None = None) -> N:
-    """`select_nodes`, with what the dropped nodes contributed on average held by the biases; `trace` if there is one already."""
+    """`select_nodes`, with the mean contribution of the dropped nodes added to the biases; `trace` is computed if it is not given."""
     new = select_nodes(network, keep)
     if network.last_input is not None:
         for l, layer in enumerate((trace or network.trace()).layers):
@@ -316,7 +325,7 @@ def _selected(network: N, keep: Sequence[Sequence[int]], trace: Trace | None = N
 
 @torch.no_grad()
 def active_nodes(network: Network, threshold: float = NODE_THRESHOLD, trace: Trace | None = None) -> list[list[int]]:
-    """For every hidden layer the indices of the nodes whose attribution score, by `trace` if there is one already, is above `threshold`.
+    """For every hidden layer, the indices of the nodes whose attribution score is above `threshold`; `trace` is computed if not given.
 
     Raises:
         ValueError: if a layer has none.
@@ -352,7 +361,7 @@ def _active_inputs(network: Network, threshold: float) -> list[int]:
 
 @torch.no_grad()
 def _drop_edges_(network: Network, threshold: float, symbolic: bool = False) -> None:
-    """Mask the edges whose attribution score is not above `threshold`, in place, whatever that costs."""
+    """Mask the edges whose attribution score is not above `threshold`, in place, whatever the loss."""
     trace = network.trace()
     scores = attribute(trace).edge_scores
     weak = [~(score > threshold) for score in scores]
@@ -375,9 +384,10 @@ def _drop_edges_(network: Network, threshold: float, symbolic: bool = False) -> 
 
 
 def _widest_path(network: Network, scores: Sequence[Tensor], symbolic: bool) -> float | None:
-    """The least score on that path from an input to an output where it is largest; None if there is no path.
+    """The smallest score on the best path from an input to an output; None if there is no path.
 
-    Masked edges are none, symbolic ones count by their scores only if `symbolic` is True. A multiplication node is reached by any factor.
+    The best path is the one on which this score is largest. Masked edges belong to no path, and symbolic edges count by their scores only
+    if `symbolic` is True. A multiplication node is reached through any of its factors.
     """
     reached = scores[0].new_full((network.width_in[0],), math.inf)
     for l, score in enumerate(scores):
@@ -392,7 +402,7 @@ def _widest_path(network: Network, scores: Sequence[Tensor], symbolic: bool) -> 
 
 
 def _checked(network: Network, active: Sequence[Sequence[int]]) -> list[list[int]]:
-    """`active` with negative indices resolved."""
+    """`active` with negative indices resolved; an error if it does not match the hidden layers."""
     sizes = network.width_in[1:-1]
     if len(active) != len(sizes):
         raise ValueError(
@@ -402,7 +412,7 @@ def _checked(network: Network, active: Sequence[Sequence[int]]) -> list[list[int
 
 
 def _resolved(what: str, ids: Sequence[int], size: int) -> list[int]:
-    """Sorted indices, none negative."""
+    """The indices sorted, without repetitions, and with negative ones resolved; an error if one is out of range or none is given."""
     if not len(ids) or any(not -size <= i < size for i in ids):
         raise ValueError(f"at least one of the {what} must be kept, and they are numbered 0 to {size - 1}; got {list(ids)}.")
     return sorted({int(i) % size for i in ids})

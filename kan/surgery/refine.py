@@ -1,7 +1,7 @@
 """Refinement: the same function on more grid intervals.
 
-Where the new knots contain the old ones nothing changes. Elsewhere the change is measured, kept as `Network.refinement_change`, and told if
-it matters.
+If the new knots contain the old ones, the function does not change. Otherwise it changes. The change is measured and kept as
+`Network.refinement_change`, and a warning tells the user if it is large.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ __all__ = ["initialize_from_", "initialize_grids_from_", "refine"]
 N = TypeVar("N", bound=Network)
 
 MAX_SILENT_CHANGE = 0.01
-"""Root mean square by which the outputs change at the last input, as a share of their standard deviation, from which on `refine` warns."""
+"""Largest change of the outputs without a warning by `refine`: their root mean square change at the last input, as a share of their
+standard deviation."""
 
 
 @torch.no_grad()
 def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) -> N:
     """A new network with `new_grid` intervals per spline (one number, or one per layer), computing what `network` computes.
 
-    New grid points are the old ones read at fractional indices. If the number of intervals is a multiple of the old one, the new splines
-    contain the old ones and the function is the same to round-off. Otherwise they are the closest to the old ones, in the whole interval
-    and at the last input, see `kan.bases.projection.carried_over`.
+    The new grid points are the old ones read at fractional indices. If the new number of intervals is a multiple of the old one, the new
+    knots contain the old ones and the function is the same to round-off. Otherwise the new splines are the closest to the old ones, both on
+    the whole interval and at the last input; see `kan.bases.projection.carried_over`.
 
-    Where samples of the last input lie outside of a grid, or on a part of it only, knots are inserted instead: the new ones contain all the
-    old ones, whatever their number, reach as far as the samples, and lie where the error of the splines is largest. The function is the
-    same on the whole line then, if there are intervals enough. Symbolic edges, masks, scales and node affines are copies.
+    If samples of the last input lie outside of a grid, or only on a part of it, knots are inserted instead. The new knots then contain all
+    old ones, whatever their number, and reach as far as the samples; the added ones lie where the error of the splines is largest. If there
+    are enough intervals, the function is the same on the whole line. Symbolic edges, masks, scales and node affines are copied.
 
     Args:
-        network: is left alone.
+        network: the network, which is not changed.
         new_grid: number of intervals, or one per layer.
-        adaptive: whether knots are inserted for all inputs, as between the levels of ``fit(grids=...)``. That is for networks that have
-            been trained; the curves of others do not say where knots are of use.
+        adaptive: whether knots are inserted for all inputs, as between the levels of ``fit(grids=...)``. This is meant for trained
+            networks; the curves of other networks do not show where knots are useful.
 
     Returns:
-        The new network. Its `refinement_change` says by how much the outputs at the last input have changed.
+        The new network. Its `refinement_change` is the measured change of the outputs at the last input.
 
     Raises:
-        ValueError: if `new_grid` is no positive integer or list of them.
+        ValueError: if `new_grid` is neither a positive integer nor a list of positive integers.
 
     Warns:
         UserWarning: if some grid is coarser than it was, or if the outputs of a trained network change by more than `MAX_SILENT_CHANGE`.
@@ -64,12 +65,12 @@ def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) ->
 
 @torch.no_grad()
 def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None = None) -> None:
-    """Give `network` the grids of `parent`, read at its own numbers of intervals, and its splines on them, in place.
+    """Give `network` the grids of `parent`, read at its own numbers of intervals, and the splines of `parent` on them, in place.
 
     Args:
-        network: changed in place; scales, masks, affines and symbolic edges stay as they are.
-        parent: of the same width and degree; left alone.
-        x: ``(B, inputs)`` samples for `parent`; its last input when not given.
+        network: the network, which is changed in place; its scales, masks, affines and symbolic edges stay as they are.
+        parent: a network of the same width and degree, which is not changed.
+        x: samples for `parent`, ``(B, inputs)``; its last input when not given.
 
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
@@ -81,14 +82,14 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
 
 @torch.no_grad()
 def initialize_from_(network: Network, parent: Network, x: Tensor | None = None) -> None:
-    """Let `network` compute what `parent` does, on its own numbers of grid intervals, in place; see `refine`.
+    """Give `network` the function of `parent`, on its own numbers of grid intervals, in place; see `refine`.
 
-    All that is taken over is copied: the two share nothing.
+    Everything is copied, so that the two networks share nothing.
 
     Args:
-        network: changed in place.
-        parent: of the same width and degree; left alone.
-        x: ``(B, inputs)`` samples for `parent`; its last input when not given.
+        network: the network, which is changed in place.
+        parent: a network of the same width and degree, which is not changed.
+        x: samples for `parent`, ``(B, inputs)``; its last input when not given.
 
     Raises:
         ValueError: if the widths or degrees differ, or there are no samples.
@@ -100,7 +101,7 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
 
 
 def _check_match(network: Network, parent: Network) -> None:
-    """Raise ``ValueError`` unless `network` can take `parent` over."""
+    """Raise ``ValueError`` if `network` and `parent` differ in structure or degrees."""
     if network.structure != parent.structure:
         raise ValueError(
             f"a network can be initialised from one of the same width and arities; this one has width {network.width} and arities "
@@ -114,7 +115,7 @@ def _check_match(network: Network, parent: Network) -> None:
 
 
 def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: bool = False) -> None:
-    """Splines, scales, masks, symbolic edges and affines of `parent`, copied."""
+    """Copy the splines, scales, masks, symbolic edges and affines of `parent` into `network`, in place."""
     acts = None if x is None else parent.trace(x).acts
     reaching = None if x is None else reaching_knots(parent, [layer.num for layer in network.numeric_layers], x, adaptive)
     for l in range(parent.depth):
@@ -133,9 +134,10 @@ def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: b
 
 
 def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> None:
-    """Measure how far `network` is from its `parent` at the samples `x`, and tell.
+    """Measure the change of the outputs from `parent` to `network` at the samples `x`, record it, and warn.
 
-    Warnings, at the call of a method of `KAN`, are of coarser grids and, if `warns`, of large changes.
+    A warning is given if a grid is coarser than before and, if `warns`, also if the change is large. It points at the call of a method of
+    `KAN`.
     """
     sizes = [[layer.num for layer in one.numeric_layers] for one in (parent, network)]
     coarser = any(new < old for old, new in zip(*sizes, strict=True))

@@ -1,4 +1,4 @@
-"""Trying out what a network can do without."""
+"""Removal of as many units of a network as a criterion allows, tried on a copy."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ __all__ = ["Trial"]
 N = TypeVar("N", bound=Network)
 
 ROUNDS = 8
-"""How often the units that are left are ordered anew by what they would cost now. On 16 networks of 20 to 710 edges, five times as many
-rounds, with five times as many evaluations, let one unit more go on one network and none on the others."""
+"""Largest number of rounds; each orders the remaining units by their present costs and removes the cheapest. On 16 networks of 20 to 710
+edges, five times as many rounds, with five times as many evaluations, removed one more unit from one network and none from the others."""
 
 
 class Trial(Generic[N]):
     """A copy of a network in which units are switched off.
 
     Args:
-        network: left alone.
-        units: of its edges.
-        criterion: what the copy is judged by. Biases hold the means of what is switched off over its samples.
+        network: the network, which is not changed.
+        units: the units of its edges.
+        criterion: the criterion by which the copy is judged. The means of units that are switched off, over the samples of the criterion,
+            are added to the biases.
 
     Attributes:
         network: the copy.
-        value: its value.
+        value: value of the criterion for the copy.
     """
 
     def __init__(self, network: N, units: Units, criterion: Criterion) -> None:
@@ -45,13 +46,13 @@ class Trial(Generic[N]):
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Start from the present state from now on."""
+        """Make the present state of the copy the one from which units are switched off."""
         self._trace = self.network.trace(self.criterion.x)
         self._start = [tensor.detach().clone() for tensor in self._switches]
 
     @torch.no_grad()
     def drop_(self, dropped: Tensor) -> float:
-        """The value without the units `dropped`, ``(count,)``, all others being as at the start; infinite if no path is left."""
+        """The value without the units `dropped`, ``(count,)``, with all others in their settled state; infinite if no path is left."""
         for tensor, start in zip(self._switches, self._start, strict=True):
             tensor.copy_(start)
         drop_(self.network, self._trace, *self.units.gone(dropped))
@@ -59,13 +60,14 @@ class Trial(Generic[N]):
         return self.value
 
     def drop_affordable_(self, limit: float, limit_of_all: float) -> tuple[Tensor, float]:
-        """Switch off all units for a value of at most `limit_of_all`, or as many of the cheapest as are found for one of at most `limit`.
+        """Switch off all units if the value stays within `limit_of_all`, or else as many as can be found for a value within `limit`.
 
-        Each round orders the units by what they would cost, finds by bisection how many of the cheapest can go together, and leaves the
-        next one, which was too much, alone from then on. That takes as many evaluations as the number of units has binary digits.
+        Each round orders the remaining units by their estimated costs and finds by bisection how many of the cheapest can be switched off
+        together. The next unit in this order exceeded the limit, and later rounds keep it. A round takes as many evaluations as the
+        number of units has binary digits.
 
         Returns:
-            Which units are off, ``(count,)``, and the value without any of them.
+            Which units are switched off, ``(count,)``, and the value without any of the units.
         """
         dropped = torch.zeros(self.units.count, dtype=torch.bool, device=self.network.device)
         limit, limit_of_all = (min(value, sys.float_info.max) for value in (limit, limit_of_all))  # nothing goes beyond infinity

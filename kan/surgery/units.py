@@ -16,10 +16,11 @@ __all__ = ["Units", "connected_nodes", "drop_", "switches"]
 
 @dataclass(frozen=True)
 class Units:
-    """Which branches of which edges belong to which unit.
+    """A division of branches of edges into units; an edge has a numeric and a symbolic branch.
 
     Attributes:
-        numeric, symbolic: for every layer the number of the unit that the branch of each edge belongs to, ``(m_{l+1}, n_l)``; -1 for none.
+        numeric, symbolic: for every layer, the number of the unit to which this branch of each edge belongs, ``(m_{l+1}, n_l)``; -1 for
+            none.
         count: number of units.
     """
 
@@ -29,7 +30,7 @@ class Units:
 
     @classmethod
     def of_edges(cls, numeric: Sequence[Tensor], symbolic: Sequence[Tensor]) -> Units:
-        """A unit of every edge of which one branch or the other is marked, ``(m_{l+1}, n_l)`` per layer."""
+        """One unit for every edge with a marked branch, which has its marked branches; marks are ``(m_{l+1}, n_l)`` per layer."""
         marked = [left | right for left, right in zip(numeric, symbolic, strict=True)]
         flat = torch.cat([layer.flatten() for layer in marked])
         numbers = (flat.cumsum(0) - 1).split([layer.numel() for layer in marked])
@@ -40,27 +41,27 @@ class Units:
 
     @classmethod
     def of_nodes(cls, network: Network, nodes: Sequence[tuple[int, int]]) -> Units:
-        """A unit of every node ``(l, i)``: the edges that lead away from it."""
+        """One unit for every node ``(l, i)``: all edges that lead away from it."""
         labels = [torch.full_like(layer.mask, -1, dtype=torch.long) for layer in network.symbolic_layers]
         for number, (l, i) in enumerate(nodes):
             labels[l][:, i] = number
         return cls(labels, labels, len(nodes))
 
     def gone(self, dropped: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The branches of the units that are `dropped`, ``(count,)``."""
-        known = torch.cat([dropped, dropped.new_zeros(1)])  # -1 is the last
+        """Marks of the numeric and the symbolic branches of the units that are `dropped`, ``(count,)``."""
+        known = torch.cat([dropped, dropped.new_zeros(1)])  # the label -1 refers to this last entry
         return [known[labels] for labels in self.numeric], [known[labels] for labels in self.symbolic]
 
 
 def switches(network: Network) -> list[Tensor]:
-    """What `drop_` changes: masks and biases."""
+    """The tensors that `drop_` changes: masks and biases of all layers."""
     layers = zip(network.numeric_layers, network.symbolic_layers, network.subnode_bias, strict=True)
     return [tensor for numeric, symbolic, bias in layers for tensor in (numeric.mask, symbolic.mask, bias)]
 
 
 @torch.no_grad()
 def drop_(network: Network, trace: Trace, numeric: Sequence[Tensor], symbolic: Sequence[Tensor]) -> None:
-    """Switch off the marked branches, ``(m_{l+1}, n_l)`` per layer, in place; biases hold their means over `trace`."""
+    """Switch off the marked branches, ``(m_{l+1}, n_l)`` per layer, in place, and add their means over `trace` to the biases."""
     for l, record in enumerate(trace.layers):
         mean = (record.numeric_mean() * numeric[l]).sum(dim=1)
         if record.symbolic is not None:
@@ -72,7 +73,7 @@ def drop_(network: Network, trace: Trace, numeric: Sequence[Tensor], symbolic: S
 
 
 def connected_nodes(network: Network) -> list[list[int]]:
-    """Per layer of nodes those on a path from an input to an output; there are none at all where no path is left."""
+    """For every layer of nodes, the nodes on a path from an input to an output; all lists are empty if there is no path."""
     on = [(left.mask.t() != 0) | (right.mask != 0) for left, right in zip(network.numeric_layers, network.symbolic_layers, strict=True)]
     structure = network.structure
     groups = [[list(structure.subnodes(l, i)) for i in range(network.width_in[l])] for l in range(1, network.depth + 1)]

@@ -1,10 +1,9 @@
-"""What a fit leaves for another one to go on from: moments or curvature, schedule, and where random numbers stand.
+"""The state from which a later fit can resume: moments or curvature, the schedule, and the state of the random numbers.
 
-It is a dictionary of tensors and plain data, so that ``torch.load(..., weights_only=True)`` reads it. Nothing in it is copied; who goes
-on from it copies.
+The state is a dictionary of tensors and plain data, so that ``torch.load(..., weights_only=True)`` can read it. Saving the state copies
+nothing; a fit that resumes from it makes the copies.
 
-The state also says whether the knots were chosen: those of a refined network are what its user asked for, and fits leave them where they
-are.
+The state also says whether the knots were chosen by a refinement. The user asked for these knots, so that later fits do not move them.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ __all__ = ["has_chosen_knots", "is_refined", "load_state", "optimizer_state", "r
 
 
 def optimizer_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a model has kept of its last fit.
+    """The state that a model has kept of its last fit.
 
     Raises:
-        ValueError: if there is nothing.
+        ValueError: if there is none, or if the model was refined since.
     """
     if kept is None or is_refined(kept):
         raise ValueError("resume=True goes on from the last fit of this model, and there is none; models made by prune or refine are new.")
@@ -33,7 +32,7 @@ def optimizer_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def refined_state(kept: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What a refinement of a network keeps of the network's last fit, which left the state `kept`; None if there was none."""
+    """The state of a refined network, from the state `kept` by the network before; None if there was none."""
     return None if kept is None else {**kept, "refined": True, "chosen_knots": True}
 
 
@@ -43,7 +42,7 @@ def is_refined(kept: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
 
 
 def has_chosen_knots(kept: Mapping[str, Any] | None) -> bool:
-    """Whether the network has the knots of a refinement still."""
+    """Whether the network still has the knots of a refinement."""
     return kept is not None and bool(kept.get("chosen_knots"))
 
 
@@ -60,12 +59,12 @@ def state_of(name: str, stepper: Stepper, scheduler: LRScheduler | None, batches
 
 
 def load_state(state: Mapping[str, Any], name: str, stepper: Stepper, scheduler: LRScheduler | None, batches: Batches) -> None:
-    """Go on from `state`.
+    """Resume from `state`: the stepper, the batches and the scheduler take it over.
 
-    Learning rates are those of the new fit, unless both fits have a schedule: that goes on then.
+    Learning rates are those of the new fit. If both fits have a schedule, the old schedule continues with its learning rates.
 
     Raises:
-        ValueError: if it is the state of another method, or of parameters of other shapes.
+        ValueError: if the state is that of another method, or of parameters of other shapes.
     """
     if state["opt"] != name:
         raise ValueError(f"resume goes on with the same optimiser: the state is that of {state['opt']!r}, and opt is {name!r}.")

@@ -1,14 +1,16 @@
-r"""Data in small, large or shifted units: maps of inputs and labels that a fit finds for a new network, and what it says of them.
+r"""Normalisation of data in small, large or shifted units: the maps of inputs and labels that a fit gives to a new network.
 
-A new network has its first grid on ``grid_range`` and gives outputs of order one. Columns that are far from both are mapped by
+A new network has its first grid on ``grid_range`` and gives outputs of order one. Columns of inputs that are far from the grid, and columns
+of labels that are far from order one, are out of proportion. They are mapped by
 
     ``u = (x - mean) / scale``      ``y = v scale + mean``
 
-with ``u`` and ``v`` the columns that the layers take and give. The scale is the deviation of an input in halves of the grid, and that of
-a label over `LABEL_DEVIATION`. The network keeps the maps as its `normalizer` and `output_normalizer` and applies them itself, see
-`kan.network.labels`: it takes and gives the user's units. Columns in proportion keep mean 0 and scale 1; without others there is no map.
+where ``u`` are the inputs and ``v`` the outputs of the layers. The scale of an input is its standard deviation in units of half the grid,
+and that of a label is its standard deviation divided by `LABEL_DEVIATION`. The network keeps the maps as its `normalizer` and
+`output_normalizer` and applies them itself (see `kan.network.labels`), so that its inputs and outputs are in the user's units. Columns in
+proportion keep mean 0 and scale 1. If all columns are in proportion, there is no map.
 
-Only new networks get maps, since a map changes the function of one that has been trained. Where there can be none, a warning says so.
+Only new networks get maps, since a map would change the function of a trained network. A warning says so if a map is needed but impossible.
 """
 
 from __future__ import annotations
@@ -41,11 +43,11 @@ __all__ = [
 
 
 class Band(NamedTuple):
-    """Which columns are in proportion.
+    """Bounds within which a column is in proportion.
 
     Attributes:
-        least, largest: standard deviations, in units of half the first grid for inputs, of 1 for labels.
-        offset: largest mean, in standard deviations; for inputs from the middle of the grid.
+        least, largest: smallest and largest standard deviation; for inputs in units of half the first grid.
+        offset: largest size of the mean, in standard deviations; for inputs it is measured from the middle of the grid.
     """
 
     least: float
@@ -54,43 +56,48 @@ class Band(NamedTuple):
 
 
 BAND = Band(1e-3, 1e3, 100.0)
-"""Outside, trainings by L-BFGS are visibly worse than in units of order one: ``y = 1e-4 sin(3 t)`` by a factor of 60 after 20 steps."""
+"""Bounds for all methods of training. Beyond them, training by L-BFGS is visibly worse than in units of order one: by a factor of 60 after
+20 steps for ``y = 1e-4 sin(3 t)``."""
 SECOND_ORDER = {"normalizer": Band(0.2, 5.0, 6.0), "output_normalizer": Band(1e-3, 3.0, 5.0)}
-"""The same for inputs and labels of Levenberg-Marquardt, whose damping is that of all parameters and takes units of order one for
-granted. Of ten fits of [1, 3, 1] and [2, 3, 1] to data of deviation 1 around 0, none misses the labels by a tenth of their deviation.
-With inputs of deviation 0.1 or 8 deviations off, or labels of deviation 5 or 15 deviations off, three to six do. The intervals [0, 1] and
-[1, 2], with deviation 0.29 and at most 5.2 of these from 0, are within, where one or two do."""
+"""Bounds for inputs and labels if Levenberg-Marquardt trains. They are narrower, since its damping is the same for all parameters and
+assumes units of order one. A fit fails here if its error is at least a tenth of the labels' deviation. Of ten fits of [1, 3, 1] and [2, 3,
+1] to data of deviation 1 around 0, none fails. With inputs of deviation 0.1 or 8 deviations off, or labels of deviation 5 or 15 deviations
+off, three to six fail. Inputs in [0, 1] and [1, 2], of deviation 0.29 and at most 5.2 deviations from 0, are within the bounds; of these
+one or two fail."""
 LABEL_DEVIATION = 0.3
-"""Deviation of mapped labels inside the network, for the sake of Levenberg-Marquardt: of 44 fits to ``sin(3 x)`` and ``exp(sin(pi x) +
-y^2)`` with inputs of deviation 1, none leaves more than 1e-3 of the variance of labels of deviation 0.3; with deviation 1, two of 28 do."""
+"""Standard deviation of mapped labels inside the network, chosen for Levenberg-Marquardt. With 0.3, none of 44 fits to ``sin(3 x)`` and
+``exp(sin(pi x) + y^2)``, with inputs of deviation 1, leaves more than 1e-3 of the variance unexplained; with 1, two of 28 do."""
 LARGEST_CONSTANT = 1e3
-"""Value of a constant column in proportion, at most, in the same units."""
+"""Largest size of a constant column that is in proportion, in the units of `Band`: half the grid from its middle for inputs, 1 for
+labels."""
 RESOLUTION = 1e-3
-"""Distance of neighbouring floating-point numbers around the mean of a column, in its standard deviations, above which a warning says that
-its type cannot hold it: the numbers have lost their third digit."""
+"""Distance of neighbouring floating-point numbers around the mean of a column, in standard deviations of the column. Above it, the numbers
+have lost their third digit, and a warning says that their type is too coarse."""
 ROWS = 2**17
-"""Rows that the means and deviations are taken of, at most; of more, evenly spaced ones."""
+"""Largest number of rows from which means and deviations are computed; of more, evenly spaced ones are used."""
 ROUND_OFF = 8.0
-"""Deviation of a column, in round-off of its mean, up to which it counts as constant."""
+"""Largest standard deviation of a column that counts as constant, in units of the round-off of its mean."""
 NORMAL_QUARTILES = 1.349
-"""Distance of the quartiles of a normal distribution, in standard deviations."""
+"""Distance between the quartiles of a normal distribution, in standard deviations."""
 NEAR = 1e-3
-"""Relative distance of parameters from those that the constructor draws, up to which they are the same; processors round differently."""
+"""Largest relative distance of parameters from those that the constructor draws for which a network is new; processors round
+differently."""
 
 REGRESSION = (
     nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss,
     nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss,
 )  # fmt: skip
-"""Losses that compare outputs with labels in the same units; others may compare anything."""
+"""Losses that compare outputs with labels in the same units; of other losses nothing is assumed."""
 
 
 class Labels(NamedTuple):
-    """What may be done with labels.
+    """Whether the labels of a fit can be mapped.
 
     Attributes:
-        mapped: whether the loss is the mean squared error of the network's own output, which can be taken in any units.
+        mapped: whether they can. This is so if the loss is the mean squared error of the network's own output, which has a meaning in any
+            units.
         compared: whether labels and outputs have the same units.
-        reason: why they are not mapped.
+        reason: why labels that are compared with outputs cannot be mapped.
     """
 
     mapped: bool
@@ -99,7 +106,7 @@ class Labels(NamedTuple):
 
     @classmethod
     def of(cls, loss_fn: Any, pred_fn: Any) -> Labels:
-        """Those of a fit with these arguments; residuals are predictions of their own."""
+        """The labels of a fit with these arguments of `fit`. Fits of residuals count as fits with a `pred_fn`."""
         if pred_fn is not None:
             return cls(False, False)
         if loss_fn is None:
@@ -109,7 +116,7 @@ class Labels(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """Statistics of a column; `eps` is the relative distance of neighbouring numbers of its type."""
+    """Statistics of a column: mean, standard deviation, smallest and largest value, and the relative round-off `eps` of its type."""
 
     mean: float
     spread: float
@@ -122,24 +129,24 @@ class _Column(NamedTuple):
         return self.spread <= ROUND_OFF * self.eps * abs(self.mean)
 
     def within(self, band: Band) -> bool:
-        """Whether the column is in proportion."""
+        """Whether the column is in proportion, within the bounds of `band`."""
         if self.constant:
             return abs(self.mean) <= LARGEST_CONSTANT
         return band.least <= self.spread <= band.largest and abs(self.mean) <= band.offset * self.spread
 
     @property
     def lost(self) -> bool:
-        """Whether round-off of the numbers themselves is a visible share of the spread."""
+        """Whether the round-off of the numbers is too large a share of their spread, see `RESOLUTION`."""
         return self.eps * abs(self.mean) > RESOLUTION * (1 / RESOLUTION if self.constant else self.spread)
 
     def over(self, middle: float, half: float) -> _Column:
-        """In units of `half`, from `middle` on."""
+        """The statistics of ``(values - middle) / half``."""
         mean, low, high = ((value - middle) / half for value in (self.mean, self.low, self.high))
         return _Column(mean, self.spread / half, low, high, self.eps)
 
 
 def _columns(values: Tensor, dtype: torch.dtype) -> list[_Column]:
-    """Statistics of the columns of `values` ``(N, n)``, which numbers of `dtype` hold, computed so that no square overflows."""
+    """Statistics of the columns of `values` ``(N, n)``, stored as `dtype`; they are computed so that no square overflows."""
     eps = torch.finfo(dtype).eps
     values = values.detach()[:: max(1, -(-len(values) // ROWS))].double().cpu()
     size = values.abs().amax(0)
@@ -150,14 +157,14 @@ def _columns(values: Tensor, dtype: torch.dtype) -> list[_Column]:
 
 
 class _Side(NamedTuple):
-    """The columns of inputs or of labels.
+    """The columns of inputs, or those of labels, with the indices of the ones that are out of proportion.
 
     Attributes:
-        label: the name of their map.
-        raw: statistics, in the user's units.
-        out: indices of the columns that are out of proportion, in the units that the layers have now.
-        far: those of them that are so for every method.
-        middle, half: of the interval that the network starts on.
+        label: name of their map, ``"normalizer"`` or ``"output_normalizer"``.
+        raw: statistics in the user's units.
+        out: indices of the columns that are out of proportion, in the units that the layers have at present.
+        far: indices of the columns that are out of proportion for every method of training.
+        middle, half: middle and half length of the interval on which the network starts.
     """
 
     label: str
@@ -168,10 +175,10 @@ class _Side(NamedTuple):
     half: float
 
     def map(self, by_range: bool) -> tuple[list[float], list[float]]:
-        """What to take off the columns out of proportion and to divide them by, to bring them onto the interval or to `LABEL_DEVIATION`.
+        """Means and scales of the map that brings columns out of proportion onto the interval, or labels to `LABEL_DEVIATION`.
 
         Args:
-            by_range: put the whole range of the samples on it, instead of one standard deviation on its half.
+            by_range: whether the range of the samples is mapped to the interval. Otherwise one standard deviation is mapped to half of it.
         """
         means, spreads = [0.0] * len(self.raw), [1.0] * len(self.raw)
         for i in self.out:
@@ -183,7 +190,7 @@ class _Side(NamedTuple):
 
 
 def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool) -> list[_Side]:
-    """Inputs, and labels where they matter, if there are columns out of proportion among them."""
+    """The inputs and the labels, each only if there are columns out of proportion, and labels only if outputs have their units."""
     x, y = samples.x, samples.y
     if samples.weight is not None:
         x, y = (values[samples.weight > 0] for values in (x, y))
@@ -201,14 +208,14 @@ def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool)
             [i for i, column in enumerate(own) if not _within(column.over(middle, half), band, values[:, i], middle, half)]
             for band in (SECOND_ORDER[label], BAND)
         )
-        out = near if second_order or far else []  # where there is a map anyway, it is for all columns that gain by it
+        out = near if second_order or far else []  # a map that is needed anyway is for all columns that gain by it
         if out:
             sides.append(_Side(label, raw, out, far, middle, half))
     return sides
 
 
 def _within(column: _Column, band: Band, values: Tensor, middle: float, half: float) -> bool:
-    """Whether a column is in proportion, or would be but for a few outliers."""
+    """Whether a column is in proportion, or would be without a few outliers."""
     if column.within(band) or column.constant:
         return column.within(band)
     few = values.detach()[:: max(1, -(-len(values) // ROWS))].double().cpu()
@@ -218,15 +225,15 @@ def _within(column: _Column, band: Band, values: Tensor, middle: float, half: fl
 
 
 def adopt_units_(network: Model, data: Data, labels: Labels, *, follows: bool, second_order: bool = False, quiet: bool = False) -> None:
-    """Let a new `network` map columns out of proportion, in place, and say so; say so, too, where it cannot.
+    """Give a new `network` maps for its columns out of proportion, in place, and warn of these and of columns that cannot be mapped.
 
     Args:
-        network: that is about to be trained on `data`.
-        data: with the numbers as they were given.
-        labels: what may be done with labels.
-        follows: whether the grids will follow the data. Else the map puts the range of every column on the grid as it is.
+        network: the network, which is about to be trained on `data`.
+        data: the data, with the numbers as the user gave them.
+        labels: whether labels can be mapped.
+        follows: whether the grids will follow the data. If not, the range of every mapped column is put on the present grid.
         second_order: whether Levenberg-Marquardt trains.
-        quiet: do not warn of what cannot be mapped.
+        quiet: whether to omit the warnings of columns that cannot be mapped.
     """
     samples = data.first
     sides = _sides(network, samples, labels, second_order)
@@ -266,7 +273,7 @@ def adopt_units_(network: Model, data: Data, labels: Labels, *, follows: bool, s
 
 
 def _reason(network: Model, label: str, labels: Labels, new: bool) -> str:
-    """Why a side cannot be mapped; nothing if it can."""
+    """Why the inputs or the labels cannot be mapped; an empty text if they can."""
     if not isinstance(network, Network):
         return f"{type(network).__name__} has no maps of units"
     if label == "output_normalizer" and not labels.mapped:
@@ -278,7 +285,7 @@ def _reason(network: Model, label: str, labels: Labels, new: bool) -> str:
 
 @torch.no_grad()
 def _is_new(network: Network) -> bool:
-    """Whether the network has the grids, splines and scales that its constructor gives it, and nothing symbolic; masks do not matter."""
+    """Whether the network has the grids, splines and scales of its constructor and no symbolic edge; masks may differ."""
     if any(layer.active() for layer in network.symbolic_layers) or any(network.applied(label) for label in NORMALIZERS):
         return False
     fresh = Network(**Network.settings(network)).to(network.dtype).state_dict()  # a subclass may want other arguments
@@ -292,7 +299,7 @@ def _is_new(network: Network) -> bool:
 
 @torch.no_grad()
 def _fits_already(network: Network, samples: Samples) -> bool:
-    """Whether the network explains some of every label: it has been made for these units then."""
+    """Whether the network explains some variance of every label, which shows that it was made for these units."""
     if tuple(samples.y.shape[1:]) != (network.width_in[-1],) or not samples.y.is_floating_point():
         return False
     missed = (network.trace(samples.x).output.double() - samples.y.double()).square().mean(0)
@@ -300,7 +307,7 @@ def _fits_already(network: Network, samples: Samples) -> bool:
 
 
 def _names(network: Model, label: str) -> list[str]:
-    """What messages call the columns."""
+    """The names of the columns in messages."""
     inputs = label == "normalizer"
     given = (network.in_vars if inputs else network.out_vars) if isinstance(network, Network) else None
     count = network.input_width if inputs else network.width_in[-1]
@@ -308,7 +315,7 @@ def _names(network: Model, label: str) -> list[str]:
 
 
 def _listed(network: Model, side: _Side) -> str:
-    """The columns out of proportion with their statistics, as the subject of a sentence."""
+    """The columns out of proportion and their statistics, as the subject of a sentence."""
     names = _names(network, side.label)
     each = ", ".join(f"{names[i]} ({side.raw[i].mean:.3g} +- {side.raw[i].spread:.3g})" for i in side.out)
     return f"the {'inputs' if side.label == 'normalizer' else 'labels'} {each}"
@@ -329,7 +336,7 @@ def _notice(network: Network, sides: Sequence[_Side], second_order: bool) -> str
 
 @contextmanager
 def labels_unchanged_on_error(network: Model) -> Iterator[None]:
-    """Put names and normalizers of the network back as they were if what follows fails."""
+    """Restore the names and normalizers of the network if the body of the ``with`` block fails."""
     if not isinstance(network, Network):
         yield
         return
@@ -342,10 +349,10 @@ def labels_unchanged_on_error(network: Model) -> Iterator[None]:
 
 
 def in_network_units(network: Model, data: Data, labels: Labels) -> Data:
-    """`data` as a network is trained on them.
+    """The `data` in the form in which the network is trained on them.
 
-    Inputs that the network maps stay as they are: it maps them in their own precision. All else is in its dtype, and labels that it maps
-    are normalised.
+    Inputs that the network maps are left as they are, since it maps them in their own precision. All other numbers are converted to its
+    dtype, and labels that it maps are normalised.
     """
 
     def ready(samples: Samples) -> Samples:
@@ -361,13 +368,13 @@ def in_network_units(network: Model, data: Data, labels: Labels) -> Data:
 
 
 def spreads_of_labels(network: Model, labels: Labels) -> list[float]:
-    """What an error of every output has to be multiplied by to be one in the user's units."""
+    """For every output, the factor that converts an error in the network's units to one in the user's units."""
     pair = network.applied("output_normalizer") if isinstance(network, Network) and labels.mapped else None
     return [1.0] * network.width_in[-1] if pair is None else pair[1]
 
 
 def relative_round_off(network: Model, y: Tensor, labels: Labels) -> float:
-    """Mean square of the round-off that labels in the network's units have from being stored in the user's."""
+    """Mean square of the round-off that labels in the network's units have because they were stored in the user's units."""
     pair = network.applied("output_normalizer") if isinstance(network, Network) and labels.mapped else None
     if pair is not None:
         mean, std = (y.new_tensor(part) for part in pair)
@@ -376,7 +383,7 @@ def relative_round_off(network: Model, y: Tensor, labels: Labels) -> float:
 
 
 def root_of_loss(spreads: Sequence[float]) -> Callable[[float], float] | None:
-    """From a mean squared error in the network's units to its root in the user's; None where outputs have different units."""
+    """The function from a mean squared error in the network's units to its root in the user's; None if the outputs have different units."""
     if len(set(spreads)) > 1:
         return None
     return lambda loss: spreads[0] * math.sqrt(loss)
