@@ -12,20 +12,20 @@ import torch
 
 from kan.discovery.judge import Judge, Law, distinct
 from kan.discovery.stages import linear
-from kan.discovery.verdict import EXPLAINED, MOST_ROWS, VERDICTS, Rows, compared
+from kan.discovery.verdict import MIN_EXPLAINED, MOST_ROWS, VERDICTS, Rows, compare
 from kan.network.network import Network
 from kan.training.fit import fit
 
-__all__ = ["concluded"]
+__all__ = ["conclude"]
 
-REST = "the rows that the search did not work on are not explained"
+UNEXPLAINED_REST = "the rows that the search did not work on are not explained"
 GRIDS = (3, 10)
 """Numbers of grid intervals of the additive networks that are tried."""
 ROWS_PER_COEFFICIENT = 3
 """Number of fitted rows that an additive network needs for each of its coefficients; with fewer it is not tried."""
 
 
-def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
+def conclude(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_ROWS) -> tuple[list[Law], float]:
     """The candidates with their verdicts, the best first, and the noise floor.
 
     The mean is always added as a candidate. If no law settled the search, a linear law is added, and so is an additive network of splines
@@ -37,13 +37,13 @@ def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_
         every: all rows; an exact law must explain these, too.
         most: largest number of rows from which the noise is estimated.
     """
-    laws = [*found, *_always(judge, any(law.settled for law in found), any(law.formula is None for law in found))]
+    laws = [*found, *_default_candidates(judge, any(law.settled for law in found), any(law.formula is None for law in found))]
     laws = distinct(laws)
     rows = judge.rows
     assert rows is not None, "verdicts are about the rows that a law is looked for in"
     inside = {symbol: inner for inner, symbol in judge.names.items()}
     formulas = [(law.formula.xreplace(inside), law.constants) for law in laws if law.formula is not None]
-    findings, floor = compared(rows, [(formula, rows.explained(formula, constants)) for formula, constants in formulas], judge.noise, most)
+    findings, floor = compare(rows, [(formula, rows.explained(formula, constants)) for formula, constants in formulas], judge.noise, most)
     known = iter(findings)
     judged = []
     for law in laws:
@@ -51,13 +51,13 @@ def concluded(found: Sequence[Law], judge: Judge, every: Rows, most: int = MOST_
             judged.append(replace(law, excess=max(1.0, law.held_out / floor) if floor > 0 else math.nan))
         else:
             finding = next(known)
-            if every is not rows and finding.verdict in ("exact", "untested") and every.share(law.formula.xreplace(inside)) < EXPLAINED:
-                finding = finding._replace(verdict="approximate", remarks=(REST,))
+            if every is not rows and finding.verdict in ("exact", "untested") and every.share(law.formula.xreplace(inside)) < MIN_EXPLAINED:
+                finding = finding._replace(verdict="approximate", remarks=(UNEXPLAINED_REST,))
             judged.append(replace(law, verdict=finding.verdict, excess=finding.excess, remarks=finding.remarks))
     return sorted(judged, key=lambda law: (VERDICTS.index(law.verdict), law.bits)), floor
 
 
-def _always(judge: Judge, settled: bool, splines: bool) -> list[Law]:
+def _default_candidates(judge: Judge, settled: bool, splines: bool) -> list[Law]:
     """The candidates that are added to those of the search.
 
     These are the mean and, unless a law `settled` the search, a linear law and, unless there are `splines` already, an additive network.

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from kan.discovery.conclusion import concluded
+from kan.discovery.conclusion import conclude
 from kan.discovery.fill_values import rows_that_stand_alone
 from kan.discovery.hunt import Hunt
 from kan.discovery.invariance import Reduction
@@ -33,7 +33,7 @@ from kan.discovery.judge import ROUND_OFF, Constant, Judge, Law
 from kan.discovery.observations import Observations, check_options, observations
 from kan.discovery.outliers import outlying_rows
 from kan.discovery.round_off import spread
-from kan.discovery.rows import parted, searched_rows
+from kan.discovery.rows import searched_rows, split_rows
 from kan.discovery.scaling import scaled
 from kan.discovery.stages import Stage, symbols_of
 from kan.discovery.units import Units, known_units, unit_reduction
@@ -158,7 +158,7 @@ def discover(
     alone = rows_that_stand_alone(x, labels[:, 0], [str(symbols[i]) for i in given.kept])
     apart = alone.clone()  # outliers take no part in the search either, but in verdicts they are rows like any other
     apart[~alone] = torch.from_numpy(outlying_rows(x[~alone].numpy(), labels[~alone, 0].numpy()))
-    inner, held, outer = parted(x, labels, apart)
+    inner, held, outer = split_rows(x, labels, apart)
     given = given.varying(searched[inner])
     x = searched[:, given.kept]
     inside = symbols_of("x", x[~alone])
@@ -186,7 +186,7 @@ def discover(
         except KeyboardInterrupt:
             interrupted = True
         every = rows if isinstance(chosen, slice) else replace(rows, x=given.x[:, given.kept], y=given.y[:, 0])
-        laws, floor = concluded(hunt.laws, judge, every, MOST_ROWS if time_limit >= LONG else FEWER_ROWS)
+        laws, floor = conclude(hunt.laws, judge, every, MOST_ROWS if time_limit >= LONG else FEWER_ROWS)
     settled = hunt.settled and laws[0].verdict in VERDICTS[:3]
     stopped = "interrupted" if interrupted else laws[0].verdict if settled else "time limit" if late() else "all shapes"
     laws = [scales.undone(law) for law in laws if law.formula is not None or scales.plain]
@@ -197,7 +197,7 @@ def discover(
 
 
 def _size(y: Tensor) -> float:
-    """Size of the labels, which errors are compared with: their deviation, or their round-off over `ROUND_OFF` if that is larger."""
+    """Size of the labels, which errors are compare with: their deviation, or their round-off over `ROUND_OFF` if that is larger."""
     return max(float(y.std(correction=0)), torch.finfo(y.dtype).eps / ROUND_OFF * float(y.abs().max()))
 
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 __all__ = ["rows_that_stand_alone", "stands_alone"]
 
-GAP = 100.0
+MIN_GAP_OF_REPEATED = 100.0
 """Ratio of the distance of a value from the median to that of the farthest ordinary value. Above it, a value that occurs more than once is
 a fill value."""
-GAP_OF_ONE = 1000.0
-"""The ratio of `GAP` for a value that occurs once. For labels ``1/x`` with uniform ``x``, the largest one is beyond this gap in one of a
-thousand data sets."""
-MOST_VALUES = 3
+MIN_GAP_OF_SINGLE = 1000.0
+"""The ratio of `MIN_GAP_OF_REPEATED` for a value that occurs once. For labels ``1/x`` with uniform ``x``, the largest one is beyond this
+gap in one of a thousand data sets."""
+MAX_FILL_VALUES = 3
 """Largest number of different distances from the median that the fill values of a column may have."""
-MOST_ROWS = 0.3
+MAX_SHARE_OF_ROWS = 0.3
 """Largest share of the rows of a column that may have fill values."""
 
 
@@ -31,10 +31,10 @@ def stands_alone(values: Tensor) -> Tensor:
     distances = (values.double() - values.double().median()).abs()
     levels, counts = distances.unique(return_counts=True)
     above = counts.flip(0).cumsum(0).flip(0)
-    first = max(1, len(levels) - MOST_VALUES)
+    first = max(1, len(levels) - MAX_FILL_VALUES)
     for i in range(first, len(levels)):
-        gap = GAP if bool((counts[i:] > 1).all()) else GAP_OF_ONE
-        if float(levels[i - 1]) > 0 and int(above[i]) <= MOST_ROWS * len(values) and float(levels[i] / levels[i - 1]) > gap:
+        gap = MIN_GAP_OF_REPEATED if bool((counts[i:] > 1).all()) else MIN_GAP_OF_SINGLE
+        if float(levels[i - 1]) > 0 and int(above[i]) <= MAX_SHARE_OF_ROWS * len(values) and float(levels[i] / levels[i - 1]) > gap:
             return torch.ge(distances, levels[i])
     return torch.zeros(len(values), dtype=torch.bool)
 

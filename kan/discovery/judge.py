@@ -2,7 +2,7 @@ r"""Candidates for a law, judged on the data that the search began with.
 
 The constants of a formula are fitted to these data and made exact where the data allow it (`kan.discovery.constants`). Single outliers are
 left out of the fit, and where labels differ by orders of magnitude the last fit minimises relative errors. The rows that a candidate
-explains to round-off are determined at once (`kan.discovery.verdict`). Residuals are compared with the noise once all candidates are
+explains to round-off are determined at once (`kan.discovery.verdict`). Residuals are compare with the noise once all candidates are
 known.
 """
 
@@ -25,7 +25,7 @@ from kan.discovery.residual_test import CLIP, robust_scale
 from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
-from kan.discovery.verdict import EXPLAINED, Explained, Rows
+from kan.discovery.verdict import MIN_EXPLAINED, Explained, Rows
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
 
@@ -33,11 +33,11 @@ __all__ = ["ROUND_OFF", "Constant", "Judge", "Law", "complexity", "distinct", "r
 
 ROUND_OFF = 1e-10
 """Share of the labels' size (`Judge.scale`) below which an error may be round-off, and a candidate is worth sympy's slower methods."""
-MOST_OUTLIERS = 0.05
+MAX_OUTLIERS = 0.05
 """Largest share of the fitted rows that a fit may leave out as outliers."""
-OUTLYING = 0.2
+MAX_SCALE_RATIO = 0.2
 """Ratio of the robust to the plain standard deviation of the residuals below which the error of a candidate is due to outliers."""
-RELATIVE = 1e-6
+MAX_ERROR_BEFORE_RELATIVE_FIT = 1e-6
 """Error, as a share of the labels' size (`Judge.scale`), below which a fit to labels that differ by orders of magnitude is repeated with
 relative errors."""
 
@@ -48,7 +48,7 @@ SIMPLIFIED = 5.0
 LARGEST = 80
 """Nodes of formulas that are worth the time to look for a shorter form."""
 FUNCTION = 3
-"""Nodes that a function counts more when forms of a formula are compared."""
+"""Nodes that a function counts more when forms of a formula are compare."""
 FORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     sympy.expand, sympy.factor_terms, sympy.powsimp, sympy.together, sympy.expand_trig,
     lambda e: sympy.expand_log(sympy.expand(e), force=True),
@@ -78,7 +78,7 @@ class Law:
         bits: length of the description of formula and labels.
         variables: of the formula.
         trained: the network that edges stayed splines in, or that the formula was read from; its inputs may be functions of the variables.
-        excess: error as a multiple of the noise floor that is estimated from the data, 1 or more; NaN if it was not compared.
+        excess: error as a multiple of the noise floor that is estimated from the data, 1 or more; NaN if it was not compare.
         explained: share of all rows, or of all different rows if that is less, that it explains to round-off.
         relative: median relative error if labels differ by orders of magnitude, None otherwise.
         remarks: why the verdict is no better, in words.
@@ -131,7 +131,7 @@ class Judge:
         root: the data, but for the outermost.
         far: the outermost samples, which no fit sees.
         names: the user's symbols.
-        scale: size of the labels, which errors of the fit are compared with.
+        scale: size of the labels, which errors of the fit are compare with.
         noise: standard deviation of the labels' errors, if known.
         late: whether the time is up.
         rows: all rows, which the verdict is about; None for a part of a law.
@@ -191,23 +191,23 @@ class Judge:
             return None
         constants = tuple(Constant(value, fitted.errors[symbol]) for symbol, value in fitted.constants.items())
         explained = None if self.rows is None else self.rows.explained(fitted.formula, constants)
-        exact = explained is not None and explained.share >= EXPLAINED
+        exact = explained is not None and explained.share >= MIN_EXPLAINED
         final = exact and explained is not None and explained.determined
         formula = self.simplest(fitted.formula, held, exact or self.round_off(seen, held)) if self.exactly else fitted.formula
         return Law(
             formula, self.verdict(explained), seen, held, self.error(fitted.formula, *self.far), complexity(formula), constants,
             fitted.bits + dropped + 3 * _written(formula), tuple(self.names.values()), network,
             explained=math.nan if explained is None else explained.share,
-            relative=explained.relative if explained is not None and self.rows is not None and self.rows.decades else None,
+            relative=explained.relative if explained is not None and self.rows is not None and self.rows.labels_span_decades else None,
             settled=final or (self.rows is None and self.round_off(seen, held)) or self.within_given_noise(fitted, held),
         )  # fmt: skip
 
     def refitted(self, fitted: Fitted) -> tuple[Fitted, Tensor | None, float]:
         """The fit, repeated without single outliers or with relative errors where that is called for.
 
-        If labels differ by orders of magnitude, the fit is repeated with relative errors, provided that its error is below `RELATIVE`. For
-        all other labels it is repeated without outliers, up to three times, as long as at most `MOST_OUTLIERS` of the rows cause most of
-        the error.
+        If labels differ by orders of magnitude, the fit is repeated with relative errors, provided that its error is below
+        `MAX_ERROR_BEFORE_RELATIVE_FIT`. For all other labels it is repeated without outliers, up to three times, as long as at
+        most `MAX_OUTLIERS` of the rows cause most of the error.
 
         Returns:
             The fit, the weights of the rows in it, ``(N,)`` or None, and the cost of the outliers in bits.
@@ -215,13 +215,13 @@ class Judge:
         root, labels = self.root, self.root.y.flatten()
         weights: Tensor | None = None
         cost = 0.0
-        decades = self.rows is not None and self.rows.decades
+        decades = self.rows is not None and self.rows.labels_span_decades
         for _ in range(0 if decades else 3):
             residuals = labels - self.values(fitted.formula, root.x, root.y)
             scale = robust_scale(residuals.numpy())
             outliers = ~(residuals.abs() <= CLIP * scale)
             count_, error = int(outliers.sum()), float(residuals.square().mean().sqrt())
-            if error <= ROUND_OFF * self.scale or not 0 < count_ <= MOST_OUTLIERS * len(labels) or not scale < OUTLYING * error:
+            if error <= ROUND_OFF * self.scale or not 0 < count_ <= MAX_OUTLIERS * len(labels) or not scale < MAX_SCALE_RATIO * error:
                 break
             weights = (~outliers).double()
             fitted = fit_constants(
@@ -229,7 +229,7 @@ class Judge:
                 weights=weights,
             )  # fmt: skip
             cost = count_ * (math.log2(len(labels)) + math.log2(self.scale / max(fitted.rmse, 1e-13 * self.scale)))
-        if decades and fitted.rmse < RELATIVE * self.scale:
+        if decades and fitted.rmse < MAX_ERROR_BEFORE_RELATIVE_FIT * self.scale:
             # In units of the median label, so that lengths of descriptions stay comparable.
             middle = float(labels[labels != 0].abs().median())
             weights = middle / labels.abs().clamp_min(1e-3 * middle)
@@ -256,8 +256,8 @@ class Judge:
         return float((self.values(formula, x, y) - y.flatten()).square().mean().sqrt())
 
     def verdict(self, explained: Explained | None) -> str:
-        """What can be said before candidates are compared."""
-        if explained is None or explained.share < EXPLAINED:
+        """What can be said before candidates are compare."""
+        if explained is None or explained.share < MIN_EXPLAINED:
             return "approximate"
         return "untested" if explained.doubts else "exact"
 

@@ -9,17 +9,17 @@ from kan.discovery.ridge import Array, Mask
 
 __all__ = ["outlying_rows"]
 
-GROUP = 400
+GROUP_SIZE = 400
 """Largest number of rows in a group, whose labels are predicted from each other; more rows are split into random groups."""
-WIDTH = (0.5,)
+SMOOTHER_WIDTHS = (0.5,)
 """Width of the smoothers, in standard deviations of a column, see `kan.discovery.residual_test.WIDTHS`."""
-FAR = 8.0
+MIN_DISTANCE = 8.0
 """Smallest distance of an outlier from its prediction, in robust standard deviations of all such distances."""
-LARGE = 0.05
+MIN_SHARE_OF_SPREAD = 0.05
 """Smallest distance of an outlier from its prediction, as a share of the robust standard deviation of the labels."""
-MOST = 0.05
+MAX_SHARE = 0.05
 """Largest share of the rows that may be outliers; deviations that are more frequent belong to the law."""
-GAP = 2.5
+MIN_GAP = 2.5
 """Smallest ratio of the distance of an outlier to the largest distance of the other rows. Where a law is steep, distances are large, too,
 but they grow without a gap."""
 SWEEPS = 3
@@ -35,7 +35,7 @@ def outlying_rows(x: Array, y: Array) -> Mask:
 
     Returns:
         True for outliers. If the first group of rows has none, the other groups are not searched. A group has no outliers if more than
-        `MOST` of its rows are far from their predictions.
+        `MAX_SHARE` of its rows are far from their predictions.
 
     >>> x = np.linspace(0, 1, 60)[:, None]
     >>> y = np.sin(6 * x[:, 0])
@@ -45,7 +45,7 @@ def outlying_rows(x: Array, y: Array) -> Mask:
     """
     found = np.zeros(len(y), dtype=bool)
     order = np.random.default_rng(0).permutation(len(y))
-    for group in np.array_split(order, -(-len(y) // GROUP)):
+    for group in np.array_split(order, -(-len(y) // GROUP_SIZE)):
         found[group] = _of_group(x[group], y[group])
         if not found.any():
             break
@@ -53,20 +53,20 @@ def outlying_rows(x: Array, y: Array) -> Mask:
 
 
 def _of_group(x: Array, y: Array) -> Mask:
-    smoothers = Smoothers(x, WIDTH)
+    smoothers = Smoothers(x, SMOOTHER_WIDTHS)
     centre = float(np.median(y))
     size = robust_scale(y - centre)
     cleaned = y - centre
     for _ in range(SWEEPS):
         predictions = cleaned - smoothers.predicted(cleaned)[0]
         distances = np.abs(y - centre - predictions)
-        least = max(FAR * robust_scale(distances), LARGE * size)
+        least = max(MIN_DISTANCE * robust_scale(distances), MIN_SHARE_OF_SPREAD * size)
         cleaned = np.where(distances > least, predictions, y - centre)
     return _beyond_a_gap(distances, least)
 
 
 def _beyond_a_gap(distances: Array, least: float) -> Mask:
-    """Which distances are outliers: the few that exceed `least` and are separated from all smaller ones by a gap, see `GAP`."""
-    order = np.sort(distances)[::-1][: int(MOST * len(distances)) + 1]
-    ratios = order[:-1] / np.maximum(order[1:], least / GAP)
-    return distances > order[np.argmax(ratios) + 1] if len(ratios) and ratios.max() > GAP else np.zeros(len(distances), dtype=bool)
+    """Which distances are outliers: the few that exceed `least` and are separated from all smaller ones by a gap, see `MIN_GAP`."""
+    order = np.sort(distances)[::-1][: int(MAX_SHARE * len(distances)) + 1]
+    ratios = order[:-1] / np.maximum(order[1:], least / MIN_GAP)
+    return distances > order[np.argmax(ratios) + 1] if len(ratios) and ratios.max() > MIN_GAP else np.zeros(len(distances), dtype=bool)

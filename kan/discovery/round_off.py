@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kan.symbolic.evaluation import evaluator
 
-__all__ = ["misses", "spread"]
+__all__ = ["residuals_and_round_off", "spread"]
 
 MAX_AMPLIFICATION = 1e-11
 """Largest round-off of a formula that is allowed for, as a share of the label or of the spread of the labels, whichever is larger."""
@@ -43,7 +43,7 @@ def spread(y: Tensor) -> float:
     return (high - low) / 2.563 if high > low else float(y.std(correction=0))
 
 
-def misses(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
+def residuals_and_round_off(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
     """The residual of a formula at every row, and the unit of round-off there.
 
     Args:
@@ -56,7 +56,7 @@ def misses(formula: sympy.Expr, columns: Mapping[sympy.Symbol, Tensor], y: Tenso
 
     >>> x = sympy.Symbol("x")
     >>> points = torch.linspace(1, 2, 5, dtype=torch.float64)
-    >>> missed, unit = misses(sympy.exp(x) - 1, {x: points}, torch.exp(points) - 1)
+    >>> missed, unit = residuals_and_round_off(sympy.exp(x) - 1, {x: points}, torch.exp(points) - 1)
     >>> bool((missed.abs() <= unit).all()), 1e-16 < float(unit.max()) < 1e-14
     (True, True)
     """

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["MOST_ROWS", "Parting", "parted", "searched_rows"]
+__all__ = ["MOST_ROWS", "RowSplit", "split_rows", "searched_rows"]
 
 MOST_ROWS = 4000
 """Largest number of rows that a search works on; if there are more, this many are drawn at random."""
@@ -28,7 +28,7 @@ LEAST_FITTED = 3
 """Smallest number of rows that are fitted, or one less than the number of all rows if that is smaller."""
 
 
-class Parting(NamedTuple):
+class RowSplit(NamedTuple):
     """Masks ``(N,)`` of the fitted, the held-out and the outermost rows; each row is in at most one of them."""
 
     fitted: Tensor
@@ -59,7 +59,7 @@ def searched_rows(x: Tensor, y: Tensor, seed: int) -> Tensor | slice:
     return torch.cat([ends, others[: MOST_ROWS - len(ends)]]).sort().values
 
 
-def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
+def split_rows(x: Tensor, y: Tensor, apart: Tensor | None = None) -> RowSplit:
     """The division of the rows into three parts.
 
     Rows with the same `x` are in the same part, so that the held-out rows differ from all fitted ones. Rows of which too few differ are
@@ -72,21 +72,21 @@ def parted(x: Tensor, y: Tensor, apart: Tensor | None = None) -> Parting:
         apart: rows that belong to none of the parts, ``(N,)``, boolean.
 
     >>> x = torch.arange(20.0)[:, None]
-    >>> parted(x, x).held.nonzero().flatten().tolist()
+    >>> split_rows(x, x).held.nonzero().flatten().tolist()
     [2, 7, 12, 17]
     """
     if apart is not None and bool(apart.any()):
         use = ~apart
         masks = [torch.zeros(len(x), dtype=torch.bool) for _ in range(3)]
-        for mask, part in zip(masks, parted(x[use], y[use]), strict=True):
+        for mask, part in zip(masks, split_rows(x[use], y[use]), strict=True):
             mask[use] = part
-        return Parting(*masks)
+        return RowSplit(*masks)
     outermost = _outermost(x)
     numbers = torch.from_numpy(_numbers_of_different(x.numpy()))
-    several: list[Parting] = []
+    several: list[RowSplit] = []
     for every in (numbers % FOLDS, torch.arange(len(x)) % FOLDS):  # by different rows, or else by place
         ways = [(outermost, 2), *((torch.zeros_like(outermost), fold) for fold in (2, 0, 1, 3, 4))]
-        several += [Parting((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
+        several += [RowSplit((every != fold) & ~out, (every == fold) & ~out, out) for out, fold in ways]
     several = [parts for parts in several if bool(parts.held.any()) and int(parts.fitted.sum()) >= min(LEAST_FITTED, len(x) - 1)]
     telling = [parts for parts in several if bool((y[parts.fitted] != y[parts.fitted][0]).any())]
     return next((parts for parts in telling if bool((x[parts.fitted] != x[parts.fitted][0]).any())), (telling or several)[0])

@@ -1,15 +1,16 @@
 r"""The verdicts on candidates, and the evidence that each verdict requires.
 
-A row is explained if the residual there is at most `UNITS` units of round-off, each row having its own unit (`kan.discovery.round_off`).
+A row is explained if the residual there is at most `MAX_UNITS` units of round-off, each row having its own unit
+(`kan.discovery.round_off`).
 
 ``"exact"``
-    At least `EXPLAINED` of all rows, the outermost included, and of the different rows among them are explained. There are several times
-    more different rows than numbers in the formula, some of them are used in no fit, and the ranges of the variables are wide enough to
-    distinguish the formula from a Taylor polynomial.
+    At least `MIN_EXPLAINED` of all rows, the outermost included, and of the different rows among them are explained. There are several
+    times more different rows than numbers in the formula, some of them are used in no fit, and the ranges of the variables are wide
+    enough to distinguish the formula from a Taylor polynomial.
 ``"within noise"``
-    The error is at most `WITHIN` times the noise floor, on rows that no fit has seen, too, where there are enough. No smooth function of
-    the variables predicts the residuals (`kan.discovery.residual_test`), no other candidate is clearly better, and the formula is clearly
-    better than the mean. The same number of different rows is needed.
+    The error is at most `MAX_EXCESS` times the noise floor, on rows that no fit has seen, too, where there are enough. No smooth function
+    of the variables predicts the residuals (`kan.discovery.residual_test`), no other candidate is clearly better, and the formula is
+    clearly better than the mean. The same number of different rows is needed.
 ``"untested"``
     All conditions of ``"exact"`` hold, except those on different rows, ranges or constants, or all of ``"within noise"``, except that on
     different rows. The data cannot decide whether it is the law.
@@ -38,45 +39,45 @@ from torch import Tensor
 from kan.discovery.constants import Constant
 from kan.discovery.residual_test import Smoothers, agreement, clipped_rms, robust_scale
 from kan.discovery.ridge import Array
-from kan.discovery.round_off import misses
+from kan.discovery.round_off import residuals_and_round_off
 
-__all__ = ["VERDICTS", "Explained", "Finding", "Rows", "compared", "numbers_of"]
+__all__ = ["VERDICTS", "Explained", "Finding", "Rows", "compare", "numbers_of"]
 
 VERDICTS = ("exact", "within noise", "untested", "approximate", "none", "spline")
 """All verdicts, the best first."""
-EXPLAINED = 0.99
+MIN_EXPLAINED = 0.99
 """Smallest share of the rows, and of the different rows, that an exact law must explain to round-off."""
-UNITS = 4.0
+MAX_UNITS = 4.0
 """Largest residual of a row that counts as explained, in units of that row's round-off. In the three problem sets of the benchmarks, 163
 laws are found in data without noise, and 99 % of their rows have residuals below 0.3 units."""
-ROWS_PER_NUMBER = 3
+MIN_ROWS_PER_NUMBER = 3
 """Number of different rows that a formula needs for each of its numbers; with fewer it is untested."""
-LEAST_ROWS = 6
+MIN_DIFFERENT_ROWS = 6
 """Number of different rows that every formula needs, however few numbers it has."""
-TAYLOR = 1e-9
+MIN_TAYLOR_REMAINDER = 1e-9
 """Relative remainder of a Taylor polynomial below which the polynomial is indistinguishable from the law, so that the law is untested. With
 ``P`` fitted constants and a column that ranges over ``centre (1 +- w)``, the remainder is estimated as ``w^P``. This assumes that the
 function varies on the scale of the column's own values."""
-DETERMINED = 0.1
+MAX_RELATIVE_ERROR = 0.1
 """Largest relative standard error of a constant of an exact law. Above it the data do not determine the constant, for example the slope of
 a steep step, and the law is untested."""
-WITHIN = 1.1
+MAX_EXCESS = 1.1
 """Largest error of a law within noise, as a multiple of the noise floor."""
-ENOUGH_UNSEEN = 50
+MIN_UNSEEN = 50
 """Least number of rows that no fit has seen from which on their error alone says that a candidate is above the noise. It is known to a
 tenth then."""
-CLEAR = 4.0
+MAX_NOISE_STATISTIC = 4.0
 """Value of the statistic `kan.discovery.residual_test.agreement` above which residuals are not noise. In 1100 data sets of pure noise (8 to
 700 rows, 1 to 4 columns) the statistic never exceeded 3.93."""
-EVIDENCE = 30.0
+MIN_BITS = 30.0
 """Number of bits by which a formula must shorten the description of the labels to be clearly better than the mean, after its numbers are
 paid for. The margin is there because the formula was chosen among many."""
-MOSTLY = 0.5
+MAX_EXPLAINED_IN_NOISE = 0.5
 """Share of the rows that are explained to round-off above which the labels are taken to have no noise. A law that explains more, without
 being exact, is not within noise."""
 MOST_ROWS = 700
 """Largest number of rows from which the noise floor is estimated; if there are more, a fixed random choice of them is used."""
-DECADES = 1e3
+MIN_LABEL_RATIO = 1e3
 """Ratio of the largest to the median size of the labels, zeros excluded, above which relative errors are judged, too. An error is divided
 by the size of its label, or by the median divided by this ratio if that is larger."""
 
@@ -137,31 +138,31 @@ class Rows:
         return dict(zip(self.symbols, self.x.unbind(1), strict=True))
 
     @property
-    def decades(self) -> bool:
-        """Whether labels differ by orders of magnitude, so that relative errors are judged, too; see `DECADES`."""
+    def labels_span_decades(self) -> bool:
+        """Whether labels differ by orders of magnitude, so that relative errors are judged, too; see `MIN_LABEL_RATIO`."""
         sizes = self.y[self.trusted & (self.y != 0)].abs()
-        return bool(sizes.max() > DECADES * sizes.median()) if len(sizes) else False
+        return bool(sizes.max() > MIN_LABEL_RATIO * sizes.median()) if len(sizes) else False
 
     def explained(self, formula: sympy.Expr, constants: Sequence[Constant]) -> Explained:
         """What `formula` explains to round-off, and whether the rows test it. `constants` are those of its numbers that were fitted."""
-        missed, unit = misses(formula, self.columns, self.y)
+        missed, unit = residuals_and_round_off(formula, self.columns, self.y)
         finite = missed.isfinite()
-        good = finite & (missed.abs() <= UNITS * unit)
+        good = finite & (missed.abs() <= MAX_UNITS * unit)
         groups = self._groups([i for i, symbol in enumerate(self.symbols) if formula.has(symbol)])
         distinct = int(groups.max()) + 1
         bad = np.zeros(distinct, dtype=bool)
         bad[groups[~good.numpy()]] = True
         share = min(float(good.double().mean()), 1 - float(bad.mean())) if formula.free_symbols else 0.0  # a constant explains nothing
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
-        loose = [constant for constant in constants if not constant.error <= DETERMINED * abs(constant.value)]
+        loose = [constant for constant in constants if not constant.error <= MAX_RELATIVE_ERROR * abs(constant.value)]
         doubts = self._doubts(formula, len(constants), groups, distinct)
         doubts = doubts or [f"the data do not determine the constant {constant.value:.5g}" for constant in loose[:1]]
         return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, tuple(doubts), not loose)
 
     def share(self, formula: sympy.Expr) -> float:
         """Share of the rows that a formula explains to round-off."""
-        missed, unit = misses(formula, self.columns, self.y)
-        return float((missed.abs() <= UNITS * unit).double().mean())
+        missed, unit = residuals_and_round_off(formula, self.columns, self.y)
+        return float((missed.abs() <= MAX_UNITS * unit).double().mean())
 
     def _groups(self, columns: Sequence[int]) -> NDArray[np.int64]:
         """A number for every row, the same for rows that agree in all of the given columns."""
@@ -173,7 +174,7 @@ class Rows:
         numbers = numbers_of(formula)
         if not formula.free_symbols:
             return []
-        needed = max(LEAST_ROWS, ROWS_PER_NUMBER * numbers)
+        needed = max(MIN_DIFFERENT_ROWS, MIN_ROWS_PER_NUMBER * numbers)
         if distinct < needed:
             return [f"{distinct} different rows for {numbers} number(s), {needed} are needed"]
         fitted = np.zeros(distinct, dtype=bool)
@@ -187,7 +188,7 @@ class Rows:
         found = []
         for i, (symbol, name) in enumerate(zip(self.symbols, self.names, strict=True)):
             low, high = float(self.x[self.trusted, i].min()), float(self.x[self.trusted, i].max())
-            if free and formula.has(symbol) and low * high > 0 and (abs((high - low) / (high + low))) ** free < TAYLOR:
+            if free and formula.has(symbol) and low * high > 0 and (abs((high - low) / (high + low))) ** free < MIN_TAYLOR_REMAINDER:
                 found.append(f"{name} spans only {low:.7g} to {high:.7g}, where {free} fitted constants follow any smooth function")
         return found
 
@@ -209,7 +210,7 @@ def numbers_of(formula: sympy.Expr) -> int:
 
 
 class _Comparison:
-    """The rows on which the residuals of all candidates are compared, and the tests that are applied to them."""
+    """The rows on which the residuals of all candidates are compare, and the tests that are applied to them."""
 
     def __init__(self, rows: Rows, most: int) -> None:
         chosen = rows.trusted.nonzero()[:, 0]
@@ -235,14 +236,14 @@ class _Comparison:
         return max(clipped_rms(one, scale) / max(clipped_rms(other, scale), least), 1.0)
 
     def better(self, formula: sympy.Expr, residuals: Array) -> bool:
-        """Whether a formula is clearly better than the mean on all rows, and better on those that no fit has seen; see `EVIDENCE`."""
+        """Whether a formula is clearly better than the mean on all rows, and better on those that no fit has seen; see `MIN_BITS`."""
         scale, unseen, count = robust_scale(self.mean), self.unseen, len(self.y)
         bits = count * math.log2(max(clipped_rms(self.mean, scale), 1e-300) / max(clipped_rms(residuals, scale), 1e-300))
-        enough = bits > EVIDENCE + 0.5 * numbers_of(formula) * math.log2(count)
+        enough = bits > MIN_BITS + 0.5 * numbers_of(formula) * math.log2(count)
         return enough and clipped_rms(residuals[unseen], scale) < clipped_rms(self.mean[unseen], scale)
 
 
-def compared(
+def compare(
     rows: Rows, formulas: Sequence[tuple[sympy.Expr, Explained]], noise: float | None = None, most: int = MOST_ROWS
 ) -> tuple[list[Finding], float]:
     """Verdicts on formulas, by comparison with each other, with the mean, and with what smooth functions predict.
@@ -259,13 +260,13 @@ def compared(
         A finding for each formula, and the noise floor.
     """
     comparison = _Comparison(rows, most)
-    missed = [misses(formula, comparison.columns, comparison.y)[0].numpy() for formula, _ in formulas]
+    missed = [residuals_and_round_off(formula, comparison.columns, comparison.y)[0].numpy() for formula, _ in formulas]
     residuals = [_finite(one, comparison.mean) for one in missed]
-    above, floor = _above_noise(comparison, residuals)
-    if rows.decades:
+    above, floor = _excesses(comparison, residuals)
+    if rows.labels_span_decades:
         sizes = comparison.y.abs().numpy()
-        sizes = np.maximum(sizes, np.median(sizes[sizes > 0]) / DECADES)
-        relative, _ = _above_noise(comparison, [one / sizes for one in residuals])
+        sizes = np.maximum(sizes, np.median(sizes[sizes > 0]) / MIN_LABEL_RATIO)
+        relative, _ = _excesses(comparison, [one / sizes for one in residuals])
         above = [(max(one[0], other[0]), one[1] or other[1]) for one, other in zip(above, relative, strict=True)]
     if noise is not None:
         chance = 1 + 2 / math.sqrt(len(comparison.y))
@@ -275,22 +276,22 @@ def compared(
     return [_finding(comparison, *formula, one, *excess) for formula, one, excess in together], floor
 
 
-def _above_noise(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[list[tuple[float, bool]], float]:
+def _excesses(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[list[tuple[float, bool]], float]:
     """For each residual vector its size in units of the noise floor and whether it is clearly more than noise; then the noise floor."""
     unseen = comparison.unseen
     # Residuals after a smooth function is subtracted, if it clearly predicts them. The smallest of these are the noise.
     references = []
     for one in residuals:
         left, sure = comparison.smoothers.predicted(one)
-        references.append(left if sure > CLEAR else one)
+        references.append(left if sure > MAX_NOISE_STATISTIC else one)
     least = min(references, key=lambda one: clipped_rms(one[unseen], robust_scale(one[unseen])))
     found = []
     for one, reference in zip(residuals, references, strict=True):
         excess, seen = comparison.ratio(one, reference), reference is not one
         # Whether another candidate predicts the residuals of this one on rows that neither was fitted to.
-        if any(agreement(one[unseen], (one - other)[unseen]) > CLEAR for other in residuals):
+        if any(agreement(one[unseen], (one - other)[unseen]) > MAX_NOISE_STATISTIC for other in residuals):
             seen = True
-        if seen or unseen.sum() >= ENOUGH_UNSEEN:
+        if seen or unseen.sum() >= MIN_UNSEEN:
             excess = max(excess, comparison.ratio(one[unseen], least[unseen]))
         found.append((excess, seen))
     return found, min(rms(one) for one in references)
@@ -298,10 +299,10 @@ def _above_noise(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[l
 
 def _finding(comparison: _Comparison, formula: sympy.Expr, explained: Explained, residuals: Array, excess: float, seen: bool) -> Finding:
     remarks = (f"no real value at {explained.undefined} row(s)",) if explained.undefined else ()
-    if explained.share >= EXPLAINED:
+    if explained.share >= MIN_EXPLAINED:
         return Finding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
     # If most rows are explained to round-off, the labels have no noise, and the other residuals have another cause.
-    within = excess <= WITHIN and not seen and explained.rows <= MOSTLY * explained.of
+    within = excess <= MAX_EXCESS and not seen and explained.rows <= MAX_EXPLAINED_IN_NOISE * explained.of
     if not formula.free_symbols or not comparison.better(formula, residuals):
         return Finding("none" if within else "approximate", excess, remarks)
     if not within or explained.undefined:

@@ -77,7 +77,7 @@ def test_noise_that_is_given_settles_a_search() -> None:
     known, unknown, too_small = (judge(wave, 0.01, noise) for noise in (0.01, None, 0.005))
     laws = [one.law(inside(one, start), 0.01) for one in (known, unknown, too_small)]
     assert [law.settled for law in laws if law is not None] == [True, False, False]
-    assert {law.verdict for law in laws if law is not None} == {"approximate"}  # until it is compared with the noise
+    assert {law.verdict for law in laws if law is not None} == {"approximate"}  # until it is compare with the noise
     assert laws[0] is not None and 0.008 < laws[0].held_out < 0.0115 and laws[0].constants == ()
     assert sympy.simplify(laws[0].formula - (a * sympy.sin(b) / 2 + 1)) == 0
 

@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 
-from kan.discovery.round_off import CHUNK, misses, spread
+from kan.discovery.round_off import CHUNK, residuals_and_round_off, spread
 
 x, z = SYMBOLS = sympy.symbols("x z")
 FORMULAS = ["x*sin(3*z) + 1", "exp(x) - exp(z)", "sqrt(x**2 + z**2)/(x - 5/2)", "log(x)**3/7", "x**12 - z", "tanh(x)*cos(40*z)", "x + 1e7"]
@@ -25,11 +25,11 @@ def test_labels_of_the_formula_are_missed_by_less_than_a_unit_and_others_by_many
         exactly = sympy.lambdify(SYMBOLS, formula, "mpmath")
         pairs = zip(data[x].tolist(), data[z].tolist(), strict=True)
         labels = torch.tensor([float(exactly(mpmath.mpf(a), mpmath.mpf(b))) for a, b in pairs], dtype=torch.float64)
-    missed, unit = misses(formula, data, labels)
+    missed, unit = residuals_and_round_off(formula, data, labels)
     assert bool((missed.abs() <= unit).all())
     # The unit is no larger than a few hundred roundings of the label, but near a pole.
     assert float((unit / labels.abs().clamp_min(labels.abs().median())).median()) < 300 * torch.finfo(torch.float64).eps
-    other, unit = misses(formula, data, labels * (1 + 1e-9))
+    other, unit = residuals_and_round_off(formula, data, labels * (1 + 1e-9))
     assert float((other.abs() > 10 * unit).double().mean()) > 0.95
 
 
@@ -37,20 +37,20 @@ def test_terms_that_cancel_do_not_explain_everything() -> None:
     data = columns()
     labels = torch.sin(data[x])
     huge = sympy.sympify("1e15*x - 1e15*x*(1 + 1e-16*z)", evaluate=False)
-    _, unit = misses(sympy.Add(huge, 1e20 * z, -1e20 * z, evaluate=False), data, labels)
+    _, unit = residuals_and_round_off(sympy.Add(huge, 1e20 * z, -1e20 * z, evaluate=False), data, labels)
     assert float(unit.max()) < 2e-11
 
 
 def test_where_a_formula_has_no_value_it_misses_everything() -> None:
     data = columns(4)
     data[x] = torch.tensor([1.0, 1.1, 1.5, 2.0], dtype=torch.float64)
-    missed, unit = misses(sympy.log(x - 1.2), data, torch.zeros(4))
+    missed, unit = residuals_and_round_off(sympy.log(x - 1.2), data, torch.zeros(4))
     assert missed.isfinite().tolist() == [False, False, True, True] and bool(unit.isfinite().all())
 
 
 def test_a_constant_and_many_rows() -> None:
     y = torch.linspace(0, 1, 2 * CHUNK + 7, dtype=torch.float64)
-    missed, unit = misses(sympy.Float(0.5), {x: y}, y)
+    missed, unit = residuals_and_round_off(sympy.Float(0.5), {x: y}, y)
     torch.testing.assert_close(missed, y - 0.5)
     assert len(unit) == len(y) and bool((unit > 0).all())
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kan.discovery.rows import FOLDS, MOST_ROWS, parted, searched_rows
+from kan.discovery.rows import FOLDS, MOST_ROWS, searched_rows, split_rows
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_with_thousands_of_columns_no_more_rows_are_searched() -> None:
 
 def test_rows_are_parted_by_place_and_distance() -> None:
     x = uniform(200, 3)
-    fitted, held, outermost = parted(x, x[:, :1])
+    fitted, held, outermost = split_rows(x, x[:, :1])
     far = (2 * x - x.amin(0) - x.amax(0)).abs().div(x.amax(0) - x.amin(0)).amax(1)
     assert int(outermost.sum()) == 10 and float(far[outermost].min()) > float(far[~outermost].max())
     assert torch.equal(held, (torch.arange(200) % FOLDS == 2) & ~outermost) and torch.equal(fitted, ~held & ~outermost)
@@ -46,7 +46,7 @@ def test_however_few_rows_there_are_some_are_fitted_and_some_are_held_out(count:
     x, y = uniform(count, columns, seed=seed), uniform(count, 1, seed=seed + 1)
     one = (torch.arange(count) == seed % count).double()[:, None]
     x, y = {"any": (x, y), "integers": ((3 * x).floor(), y), "one": (x, one), "two": (one.expand_as(x), (y > y.median()).double())}[kind]
-    fitted, held, outermost = parted(x, y)
+    fitted, held, outermost = split_rows(x, y)
     assert torch.equal(fitted.int() + held.int() + outermost.int(), torch.ones(count, dtype=torch.int32))
     assert int(fitted.sum()) >= min(3, count - 1) and bool(held.any())
     assert len(y[fitted].unique()) > 1

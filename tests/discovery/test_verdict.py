@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.constants import Constant
-from kan.discovery.verdict import VERDICTS, Finding, Rows, compared, numbers_of
+from kan.discovery.verdict import VERDICTS, Finding, Rows, compare, numbers_of
 
 x, z = SYMBOLS = sympy.symbols("x z")
 
@@ -29,7 +29,7 @@ def wave(x: Tensor, z: Tensor) -> Tensor:
 
 def said(data: Rows, *formulas: str, noise: float | None = None, constants: Sequence[Constant] = ()) -> list[Finding]:
     several = [sympy.sympify(text) for text in formulas]
-    return compared(data, [(formula, data.explained(formula, constants)) for formula in several], noise)[0]
+    return compare(data, [(formula, data.explained(formula, constants)) for formula in several], noise)[0]
 
 
 def test_the_law_is_exact_and_others_are_approximate() -> None:
@@ -47,7 +47,7 @@ def test_labels_far_from_zero_are_judged_by_their_own_round_off(offset: float) -
 
 def test_over_decades_every_row_counts() -> None:
     data = rows(lambda a, b: torch.exp(60 * (a - 1)) + 5 * b**3)
-    assert data.decades and not rows(wave).decades
+    assert data.labels_span_decades and not rows(wave).labels_span_decades
     found = said(data, "exp(60*x - 60) + 5*z**3", "exp(60*x - 60)", "exp(60*x - 60) + 5*z**2")
     assert [one.verdict for one in found] == ["exact", "approximate", "approximate"]
     assert data.explained(sympy.sympify("exp(60*x - 60) + 5*z**2"), ()).relative > 1e-13
