@@ -61,6 +61,10 @@ function varies on the scale of the column's own values."""
 MAX_RELATIVE_ERROR = 0.1
 """Largest relative standard error of a constant of an exact law. Above it the data do not determine the constant, for example the slope of
 a steep step, and the law is untested."""
+DEPENDENCE_DEGREE = 14
+"""Degree of the polynomials of one column that another column may be."""
+MAX_DEPENDENT_RESIDUAL = 1e-6
+"""Root mean squared residual, as a share of its deviation, up to which a column follows from others."""
 MAX_EXCESS = 1.1
 """Largest error of a law within noise, as a multiple of the noise floor."""
 MIN_UNSEEN = 50
@@ -156,6 +160,8 @@ class Rows:
         relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
         loose = [constant for constant in constants if not constant.error <= MAX_RELATIVE_ERROR * abs(constant.value)]
         doubts = self._doubts(formula, len(constants), groups, distinct)
+        if share >= MIN_EXPLAINED:
+            doubts = doubts or self._dependent([i for i, symbol in enumerate(self.symbols) if formula.has(symbol)])
         doubts = doubts or [f"the data do not determine the constant {constant.value:.5g}" for constant in loose[:1]]
         return Explained(share, int(good.sum()), len(good), int((~finite).sum()), relative, tuple(doubts), not loose)
 
@@ -182,6 +188,25 @@ class Rows:
         if fitted.all():
             return [f"all of the {distinct} different rows were fitted, none is left for a test"]
         return self._narrow(formula, free)
+
+    def _dependent(self, used: Sequence[int]) -> list[str]:
+        """A sentence that names a column that follows from other columns of the formula, if there is one.
+
+        It is a polynomial of one of them, or a sum of multiples of all of them.
+        """
+        x = np.unique(self.x[self.trusted].numpy(), axis=0)
+        low, high = x.min(0), x.max(0)
+        t = 2 * (x - low) / np.maximum(high - low, 1e-300) - 1
+        for j in used:
+            others = [i for i in used if i != j]
+            bases = [np.polynomial.chebyshev.chebvander(t[:, i], DEPENDENCE_DEGREE) for i in others]
+            bases += [np.concatenate([np.ones((len(t), 1)), t[:, others]], 1)] if len(others) > 1 else []
+            for i, basis in enumerate(bases):
+                missed = rms(t[:, j] - basis @ np.linalg.lstsq(basis, t[:, j], rcond=None)[0])
+                if len(t) > 2 * basis.shape[1] and missed < MAX_DEPENDENT_RESIDUAL * float(np.std(t[:, j])):
+                    from_ = self.names[others[i]] if i < len(others) else "the other columns"
+                    return [f"{self.names[j]} follows from {from_}, so that other formulas have the same values at all rows"]
+        return []
 
     def _narrow(self, formula: sympy.Expr, free: int) -> list[str]:
         """Sentences that name the columns whose range is so narrow that a Taylor polynomial with `free` coefficients fits to round-off."""

@@ -110,6 +110,35 @@ def test_narrow_ranges_are_untested_but_for_simple_numbers() -> None:
     assert said(data, "1/(exp(1000/x) - 1)")[0].verdict == "exact"
 
 
+@pytest.mark.parametrize(
+    ("second", "doubt"),
+    [
+        (lambda a: a**2, "x follows from z"),
+        (lambda a: torch.exp(-a), "x follows from z"),
+        (lambda a: 3 - a, "x follows from z"),
+        (lambda a: a + 1e-3 * torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64), None),
+    ],
+)
+def test_columns_that_follow_from_each_other_are_told(second: Callable[[Tensor], Tensor], doubt: str | None) -> None:
+    data = rows(lambda a, b: a)
+    data.x[:, 1] = second(data.x[:, 0])
+    both = Rows(data.x, data.x.prod(1), SYMBOLS, ("x", "z"), data.fitted, data.trusted)
+    (finding,) = said(both, "x*z")
+    assert finding.verdict == ("exact" if doubt is None else "untested")
+    assert doubt is None or finding.remarks[0].startswith(doubt)
+    assert said(Rows(data.x, data.x[:, 0], SYMBOLS, ("x", "z"), data.fitted, data.trusted), "x")[0].verdict == "exact"
+
+
+def test_a_column_that_is_the_sum_of_others_is_told() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(400, 3, generator=random, dtype=torch.float64)
+    x[:, 2] = x[:, 0] + 2 * x[:, 1]
+    symbols = sympy.symbols("x z w")
+    data = Rows(x, x.prod(1), symbols, ("x", "z", "w"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
+    (finding,) = said(data, "x*z*w")
+    assert finding.verdict == "untested" and "x follows from the other columns" in finding.remarks[0]
+
+
 def test_a_constant_that_is_not_determined_is_told() -> None:
     data = rows(lambda a, b: torch.relu(a - 1.5))
     (finding,) = said(data, "(x - 3/2)*(tanh(1e9*(x - 3/2)) + 1)/2", constants=[Constant(1e9, 1e9)])
