@@ -70,7 +70,7 @@ MAX_EXCESS = 1.1
 MIN_UNSEEN = 50
 """Least number of rows that no fit has seen from which on their error alone says that a candidate is above the noise. It is known to a
 tenth then."""
-MAX_NOISE_STATISTIC = 4.0
+MAX_NOISE_STATISTIC = 4.5
 """Value of the statistic `kan.discovery.residual_test.agreement` above which residuals are not noise. In 1100 data sets of pure noise (8 to
 700 rows, 1 to 4 columns) the statistic never exceeded 3.93."""
 MIN_BITS = 30.0
