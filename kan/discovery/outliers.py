@@ -19,6 +19,9 @@ MIN_SHARE_OF_SPREAD = 0.05
 """Smallest distance of an outlier from its prediction, as a share of the robust standard deviation of the labels."""
 MAX_SHARE = 0.05
 """Largest share of the rows that may be outliers; deviations that are more frequent belong to the law."""
+MIN_NUMBER, MIN_SHARE = 3, 0.005
+"""Smallest number, and smallest share, of rows that count as outliers. Fewer are more often the peak of a steep law, and the fits of
+candidates leave them out by themselves (`kan.discovery.judge`)."""
 MIN_GAP = 2.5
 """Smallest ratio of the distance of an outlier to the largest distance of the other rows. Where a law is steep, distances are large, too,
 but they grow without a gap."""
@@ -34,14 +37,14 @@ def outlying_rows(x: Array, y: Array) -> Mask:
         y: labels, ``(N,)``.
 
     Returns:
-        True for outliers. If the first group of rows has none, the other groups are not searched. A group has no outliers if more than
+        True for outliers, of which there are none or at least `MIN_NUMBER`. If the first group of rows has none, the other groups are not searched. A group has no outliers if more than
         `MAX_SHARE` of its rows are far from their predictions.
 
     >>> x = np.linspace(0, 1, 60)[:, None]
     >>> y = np.sin(6 * x[:, 0])
-    >>> y[[10, 40]] += 2
+    >>> y[[10, 25, 40]] += 2
     >>> outlying_rows(x, y).nonzero()[0].tolist()
-    [10, 40]
+    [10, 25, 40]
     """
     found = np.zeros(len(y), dtype=bool)
     order = np.random.default_rng(0).permutation(len(y))
@@ -49,7 +52,7 @@ def outlying_rows(x: Array, y: Array) -> Mask:
         found[group] = _of_group(x[group], y[group])
         if not found.any():
             break
-    return found
+    return found if found.sum() >= max(MIN_NUMBER, MIN_SHARE * len(y)) else np.zeros(len(y), dtype=bool)
 
 
 def _of_group(x: Array, y: Array) -> Mask:
