@@ -37,8 +37,8 @@ def outlying_rows(x: Array, y: Array) -> Mask:
         y: labels, ``(N,)``.
 
     Returns:
-        True for outliers, of which there are none or at least `MIN_NUMBER`. If the first group of rows has none, the other groups are not searched. A group has no outliers if more than
-        `MAX_SHARE` of its rows are far from their predictions.
+        True for outliers, of which there are none or at least `MIN_NUMBER`. If the first group of rows has none, the other groups are not
+        searched. A group has no outliers if more than `MAX_SHARE` of its rows are far from their predictions.
 
     >>> x = np.linspace(0, 1, 60)[:, None]
     >>> y = np.sin(6 * x[:, 0])
