@@ -28,11 +28,11 @@ def cases() -> dict[str, tuple[np.ndarray, np.ndarray, float, list[str] | None]]
     random = np.random.default_rng(0)
     t = random.uniform(0, 3, 120)
     decay = np.exp(-t) * np.sin(4 * t)
-    levels = np.repeat([1.0, 2.0], 60)
+    levels = np.repeat([1.0, 1.5, 2.5], 40)
     return {
         "exact": (t, decay, 30.0, None),
         "within noise": (t, decay + 0.03 * random.normal(size=120), 30.0, None),
-        "untested": (levels, np.repeat([0.1, 0.5], 60), 10.0, None),
+        "untested": (levels, 0.4 * levels - 0.3, 10.0, None),
         "approximate": (t, decay + 0.03 * random.normal(size=120), 10.0, ["x", "x^2"]),
         "none": (t, 0.3 * random.normal(size=120), 10.0, None),
         "spline": (t, decay, 1e-9, ["x"]),
