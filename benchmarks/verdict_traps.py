@@ -49,7 +49,7 @@ class Trap(NamedTuple):
 
 
 def box(rows: int, ranges: list[tuple[float, float]], seed: int) -> Array:
-    """Uniform rows."""
+    """Rows ``(rows, columns)`` that are uniform in the ranges of the columns."""
     low, high = np.array(ranges).T
     return np.random.default_rng(seed).uniform(low, high, (rows, len(ranges)))
 
@@ -111,7 +111,7 @@ def collatz(n: int) -> int:
 
 
 def all_traps() -> list[Trap]:
-    """The gallery."""
+    """All data sets of the gallery."""
     random = np.random.default_rng(0)
     one, two, unit, square = [(1.0, 2.0)], [(1.0, 2.0)] * 2, [(0.0, 1.0)], [(0.0, 1.0)] * 2
     primes = list(sympy.primerange(2, 200))
