@@ -169,6 +169,14 @@ def test_nothing_is_seen_above_the_noise() -> None:
     assert said(rows(lambda a, b: 0.1 * wave(a, b), 1.0), "0.1*x*sin(3*z)", noise=1.0)[0].verdict == "none"
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_formula_is_compared_with_the_best_constant_where_outliers_move_the_mean(seed: int) -> None:
+    data = rows(wave)
+    data.y[:] = torch.tensor(np.random.default_rng(seed).standard_cauchy(len(data.y)))
+    median, mean = float(data.y.median()), float(data.y.mean())
+    assert all(one.verdict in ("none", "approximate") for one in said(data, f"{median!r} + 1e-9*x", f"{mean!r}", f"1/(x - {1 / mean!r})"))
+
+
 def test_a_formula_that_noise_happens_to_follow_is_none() -> None:
     data = rows(lambda a, b: 0 * a, 1.0, seed=2)
     centred, y = data.x[:, 0] - data.x[:, 0].mean(), data.y - data.y.mean()
