@@ -76,6 +76,9 @@ MAX_NOISE_STATISTIC = 4.5
 MIN_BITS = 30.0
 """Number of bits by which a formula must shorten the description of the labels to be clearly better than a constant, after its numbers are
 paid for. The margin is there because the formula was chosen among many."""
+MAX_SHARE_OF_GAIN = 0.02
+"""Share of the rows on which the gain of a formula over a constant may rest. A function with poles follows a few large errors of the labels
+exactly and is a constant at all other rows."""
 MAX_EXPLAINED_IN_NOISE = 0.5
 """Share of the rows that are explained to round-off above which the labels are taken to have no noise. A law that explains more, without
 being exact, is not within noise."""
@@ -271,10 +274,15 @@ class _Comparison:
         return min(constants, key=lambda one: clipped_rms(one, scale))
 
     def better(self, formula: sympy.Expr, residuals: Array) -> bool:
-        """Whether a formula is clearly better than a constant on all rows, and better on those that no fit has seen; see `MIN_BITS`."""
+        """Whether a formula is clearly better than a constant on all rows, and better on those that no fit has seen.
+
+        Clearly means by `MIN_BITS`, and by as much without the rows where the formula gains most; see `MAX_SHARE_OF_GAIN`.
+        """
         scale, unseen, count = robust_scale(self.constant), self.unseen, len(self.y)
-        bits = count * math.log2(max(clipped_rms(self.constant, scale), 1e-300) / max(clipped_rms(residuals, scale), 1e-300))
-        enough = bits > MIN_BITS + 0.5 * numbers_of(formula) * math.log2(count)
+        gains = np.square(np.minimum(np.abs(self.constant), CLIP * scale)) - np.square(np.minimum(np.abs(residuals), CLIP * scale))
+        rest = np.argsort(gains)[: count - math.ceil(MAX_SHARE_OF_GAIN * count)]
+        ratio = max(clipped_rms(self.constant[rest], scale), 1e-300) / max(clipped_rms(residuals[rest], scale), 1e-300)
+        enough = len(rest) * math.log2(ratio) > MIN_BITS + 0.5 * numbers_of(formula) * math.log2(count)
         return enough and clipped_rms(residuals[unseen], scale) < clipped_rms(self.constant[unseen], scale)
 
 
