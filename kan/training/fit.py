@@ -18,7 +18,7 @@ from kan.network.insertion import beyond_grids
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
-from kan.training.data import check_dataset, name_columns_
+from kan.training.data import check_dataset, name_classes_, name_columns_
 from kan.training.diagnosis import where_not_finite
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -140,10 +140,14 @@ def fit(
     labels = Labels.of(loss_fn, pred_fn)
     with labels_unchanged_on_error(network):
         data = check_dataset(
-            network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True
-        )
+            network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True,
+            loss_fn=loss_fn, pred_fn=pred_fn,
+        )  # fmt: skip
         if isinstance(network, Network):
             name_columns_(network, dataset, labels_too=pred_fn is None)
+            name_classes_(network, data)
+        if data.classes is not None and data.classes.remark and not units_told:
+            warnings.warn(data.classes.remark, stacklevel=5)
         adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
         data = in_network_units(network, data, labels)
         weighted = sample_weight is not None
