@@ -19,7 +19,7 @@ import copy
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -39,8 +39,11 @@ Origins = Sequence[int | None]
 
 T = TypeVar("T")
 
-LABELS = {"in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output", "classes": "output"}
-"""The labels by name, and what they are about: columns of the input, or of the output. The first four have one entry for each of these."""
+LABELS = {
+    "in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output", "frame_columns": "input",
+    "classes": "output",
+}  # fmt: skip
+"""The labels by name, and what they are about: columns of the input, or of the output. All but the last have one entry for each of these."""
 
 LINKS = ("softmax", "sigmoid")
 """The ways from outputs to probabilities of classes."""
@@ -82,6 +85,11 @@ class Labelled(LastInput):
     @out_vars.setter
     def out_vars(self, names: Iterable[str] | None) -> None:
         self.set_labels(out_vars=names)
+
+    @property
+    def frame_columns(self) -> list[str] | None:
+        """The columns that frames must have, which are taken in this order: those of the frame that the module was trained on, or `in_vars`."""
+        return self._labels.get("frame_columns", self.in_vars)
 
     @property
     def normalizer(self) -> Normalizer | None:
@@ -272,7 +280,10 @@ def _classes(label: str, value: Any, count: int) -> tuple[str, ClassNames]:
     return link, names
 
 
-CHECKS = {"in_vars": _names, "out_vars": _names, "normalizer": _normalizer, "output_normalizer": _normalizer, "classes": _classes}
+CHECKS: dict[str, Callable[[str, Any, int], Any]] = {
+    "in_vars": _names, "out_vars": _names, "normalizer": _normalizer, "output_normalizer": _normalizer, "frame_columns": _names,
+    "classes": _classes,
+}  # fmt: skip
 """What makes a label of a value, or raises an error."""
 
 
@@ -283,7 +294,7 @@ def _rearranged(label: str, value: Any, origins: Origins) -> Any:
         if link == "sigmoid":
             return value
         return None if None in origins else (link, [names[i] for i in origins if i is not None])
-    if not label.endswith("vars"):
+    if label in NORMALIZERS:
         return tuple([new if i is None else part[i] for i in origins] for part, new in zip(value, (0.0, 1.0), strict=True))
     letter = "x" if LABELS[label] == "input" else "y"
     free = (name for name in (f"{letter}_{number}" for number in itertools.count(1)) if name not in value)

@@ -329,14 +329,16 @@ class Network(Labelled):
         x = self.in_own_units("normalizer", self.trainable_input(x), self.dtype)
         return x if len(self.input_id) == self.input_width else x[:, self.input_id]
 
-    def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
+    def forward(self, x: Any, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
         """The network's output, ``(B, outputs)``.
 
         Args:
-            x: ``(B, inputs)``.
+            x: ``(B, inputs)``: a tensor, or what `as_input` makes one of.
             singularity_avoiding: evaluate symbolic functions in the version that stays finite at singular points.
             y_th: bound of ``|f|`` in that version.
         """
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
+            x = self.as_input(x)
         output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
         return output
@@ -393,13 +395,14 @@ class Network(Labelled):
         return x, y
 
     @torch.no_grad()
-    def update_grid(self, x: Tensor) -> None:
+    def update_grid(self, x: Any) -> None:
         """Let every layer's grid follow its inputs, from the first layer on; see `KANLayer.update_grid_from_samples`.
 
         Raises:
             ValueError: if `x` is not finite.
         """
-        inputs, x = x, self.checked_input(x)
+        inputs = self.as_input(x)
+        x = self.checked_input(inputs)
         self.remember_input(inputs)
         for l, layer in enumerate(self.numeric_layers):
             # Hidden nodes may be dead, which is no news; a constant column of the data is.

@@ -191,11 +191,11 @@ class ClassLabels:
         chosen = self.names or names
         if not self.found:
             count, binary = len(chosen), len(chosen) == 2
-            if not {Target.INDEX: count == self.outputs, Target.INDICATOR: binary}.get(self.target, True):
+            if not {Target.INDEX: count == self.outputs and count > 1, Target.INDICATOR: binary}.get(self.target, True):
                 single = ", or torch.nn.BCEWithLogitsLoss() and one output" if binary else ""
                 raise ValueError(
                     f"{label} holds the {count} classes {shown(chosen)}, and the network has {self.outputs} output(s). Take "
-                    f"torch.nn.CrossEntropyLoss() and one output per class, as in KAN([..., {count}]){single}."
+                    f"torch.nn.CrossEntropyLoss() and one output per class, as in KAN([..., {max(count, 2)}]){single}."
                 )
         self.names, self.found = chosen, True
 

@@ -23,7 +23,7 @@ from kan.training.classes import ClassLabels
 from kan.training.loaders import Loader
 from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight
 
-__all__ = ["Data", "check_dataset", "name_classes_", "name_columns_"]
+__all__ = ["Data", "check_dataset", "check_test_data", "name_classes_", "name_columns_"]
 
 ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
@@ -94,14 +94,32 @@ def check_dataset(
     return Data(train, _all_of(_part(validation, "validation", wanted)), test, classes)
 
 
+def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samples:
+    """The samples ``test_input`` and ``test_label`` of a dictionary, or those of a pair ``(X, y)`` or a loader, checked as `check_dataset` does.
+
+    Numbers are as precise as they are given.
+    """
+    classes = ClassLabels.of(network, loss_fn, names=getattr(dataset, "class_names", None))
+    arrays = (dataset.get(ENTRIES[2]), dataset.get(ENTRIES[3])) if isinstance(dataset, Mapping) else dataset
+    columns = network.frame_columns, _columns(network, arrays)[1]
+    wanted = Wanted(network, loss_fn is None, loss_fn is None, True, classes, columns)
+    if not isinstance(dataset, Mapping):
+        return _all_of(_part(dataset, "test", wanted))
+    missing = [name for name in ENTRIES[2:] if name not in dataset]
+    if missing:
+        raise ValueError(f"the dataset must have the entries {list(ENTRIES[2:])}; missing: {missing}, present: {sorted(map(str, dataset))}.")
+    name, label = (f"dataset[{entry!r}]" for entry in ENTRIES[2:])
+    return checked_samples(wanted, (name, label), *arrays)
+
+
 def _columns(network: Model, dataset: Any) -> tuple[list[str] | None, list[str] | None]:
     """The columns of inputs and labels in the order in which `network` is to take those of frames; None where nothing says so.
 
-    They are those that the network has names for, in its order, if the training data have a column of one of these names; else those of
-    the training data.
+    They are those that the network knows, in its order, if the training data have a column of one of these names; else those of the
+    training data.
     """
     found: list[list[str] | None] = []
-    for array, label in zip(_training_arrays(dataset) or (None, None), ("in_vars", "out_vars"), strict=True):
+    for array, label in zip(_training_arrays(dataset) or (None, None), ("frame_columns", "out_vars"), strict=True):
         names, own = columns_of(array), getattr(network, label, None)
         if label == "out_vars" and len(names or ()) == 1:
             names = None  # there is no order in one column, whatever it is called
@@ -131,7 +149,11 @@ def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> No
     """
     for label, array in zip(("in_vars", "out_vars") if labels_too else ("in_vars",), _training_arrays(dataset) or (), strict=False):
         names = getattr(dataset, label, None) or (labels_of(array) if is_frame(array) else None)
-        if getattr(network, label) is None and names is not None:
+        if label == "in_vars" and names is not None and not {*names} & {*(network.frame_columns or names)}:
+            label = "frame_columns"  # the user has other names for the inputs
+        elif getattr(network, label) is not None:
+            continue
+        if names is not None:
             with suppress(TypeError, ValueError):  # of names that make no labels, as the numbers of a frame without names
                 network.set_labels(**{label: names})
 

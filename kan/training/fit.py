@@ -25,6 +25,7 @@ from kan.training.history import History
 from kan.training.learning_rate import make_scheduler
 from kan.training.loop import Stage, run
 from kan.training.measure import Measure
+from kan.training.metrics import named_metrics
 from kan.training.mlp import PerceptronPenalty
 from kan.training.objective import Penalty
 from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
@@ -64,7 +65,7 @@ def fit(
     loss_fn: Callable[..., Tensor] | None = None,
     lr: float = 1.0,
     batch: int = -1,
-    metrics: Sequence[Callable[[], Any]] | None = None,
+    metrics: Sequence[Callable[..., Any] | str] | None = None,
     singularity_avoiding: bool = False,
     y_th: float = 1000.0,
     display_metrics: Sequence[str] | None = None,
@@ -101,7 +102,8 @@ def fit(
         loss_fn: of prediction and label (and weights); the mean squared error when not given.
         lr: learning rate.
         batch: number of samples per step, drawn without replacement; -1 for all.
-        metrics: functions without arguments, evaluated after every step; their names become keys of the result.
+        metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.metrics`; their
+            names become keys of the result.
         singularity_avoiding, y_th: how symbolic edges are evaluated, see `Network.forward`.
         display_metrics: keys of the result that the progress bar shows instead of the losses.
         on_step: called after every step with its number.
@@ -164,7 +166,8 @@ def fit(
         shown, spreads = root_of_loss(units) if squares else float, None
         if shown is None:
             shown, spreads = math.sqrt, data.first.y.new_tensor(units)
-        measure = Measure(objective, data.validation, data.test, shown, _named(metrics or ()), spreads)
+        named = named_metrics(() if metrics is None else metrics)
+        measure = Measure(objective, data.validation, data.test, shown, named, spreads, labels.mapped)
         history = History(measure.names) if history is None else history
         for key in _listed("display_metrics", "names of results", display_metrics or ()):
             if key not in history:
@@ -258,19 +261,6 @@ def _listed(name: str, what: str, values: Any) -> Any:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of {what}; got {type(values).__name__}.")
     return values
-
-
-def _named(metrics: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-    """Metrics by their names."""
-    named: dict[str, Callable[[], Any]] = {}
-    for metric in _listed("metrics", "functions without arguments", metrics):
-        name = str(getattr(metric, "__name__", type(metric).__name__))
-        if not callable(metric):
-            raise TypeError(f"metrics must be functions without arguments; got {type(metric).__name__}.")
-        if name in named or name in ("train_loss", "test_loss", "reg", "val_loss"):
-            raise ValueError(f"metrics must have names of their own, which become keys of the result; {name!r} is taken.")
-        named[name] = metric
-    return named
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
