@@ -568,6 +568,7 @@ class KAN(Versioned):
         *,
         data: Any = None,
         time_limit: float = math.inf,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         """Make every numeric edge symbolic; see `kan.discovery.auto`.
 
@@ -581,11 +582,13 @@ class KAN(Versioned):
             verbose: 1 prints a line per edge.
             data: that the model was trained on.
             time_limit: in seconds, with `data`.
+            loss_fn: of output and label, by which networks are judged on `data`; the mean squared error when not given, or the
+                cross-entropy of a classifier.
         """
         if data is None:
             auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
         else:
-            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit)
+            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit, loss_fn)
         self.log_history("auto_symbolic")
 
     def symbolic_formula(

@@ -136,12 +136,16 @@ def _entries(labels: Any) -> np.ndarray:
 
 def _declared(labels: Any) -> ClassNames | None:
     """The categories of a series of pandas or polars, in the order that its type has; None for other labels."""
-    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
-    kind = getattr(labels, "dtype", None)
-    if pandas is not None and isinstance(kind, getattr(pandas, "CategoricalDtype", ())):
+    kind: Any = getattr(labels, "dtype", None)
+    if _is_of(kind, "pandas", "CategoricalDtype"):
         return list(kind.categories.tolist())
-    if polars is not None and isinstance(kind, getattr(polars, "Enum", ())):
+    if _is_of(kind, "polars", "Enum"):
         return list(kind.categories.to_list())
-    if polars is not None and isinstance(kind, getattr(polars, "Categorical", ())):
+    if _is_of(kind, "polars", "Categorical"):
         return sorted(set(labels.drop_nulls().to_list()))
     return None
+
+
+def _is_of(value: object, module: str, name: str) -> bool:
+    """Whether `value` is of the class `name` of a module that the caller has imported."""
+    return isinstance(value, getattr(sys.modules.get(module), name, ()))

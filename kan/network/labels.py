@@ -43,7 +43,7 @@ LABELS = {
     "in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output", "frame_columns": "input",
     "classes": "output",
 }  # fmt: skip
-"""The labels by name, and what they are about: columns of the input, or of the output. All but the last have one entry for each of these."""
+"""The labels by name, and what they are about: columns of the input, or of the output. All but the last have one entry for each."""
 
 LINKS = ("softmax", "sigmoid")
 """The ways from outputs to probabilities of classes."""
@@ -88,8 +88,9 @@ class Labelled(LastInput):
 
     @property
     def frame_columns(self) -> list[str] | None:
-        """The columns that frames must have, which are taken in this order: those of the frame that the module was trained on, or `in_vars`."""
-        return self._labels.get("frame_columns", self.in_vars)
+        """The columns that frames must have, taken in this order: those of the frame that the module was trained on, or `in_vars`."""
+        columns: list[str] | None = self._labels.get("frame_columns", self.in_vars)
+        return columns
 
     @property
     def normalizer(self) -> Normalizer | None:

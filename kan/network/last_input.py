@@ -62,10 +62,10 @@ class LastInput(OrdinaryModule):
             x = real_numbers("the input", x, "must hold numbers; got {}").to(self.device)
             bad = ~torch.isfinite(x.to(self.dtype))
             if bad.dim() > 0 and bool(bad.any()):
-                raise ValueError(f"the input must be finite; it holds NaN or infinity {whereabouts(bad, names)}. Remove or fill these values.")
-        if not (x.is_floating_point() or x.is_complex()):
-            x = x.to(self.dtype)
-        return x[:, None] if x.dim() == 1 and self.input_width == 1 else x
+                where = whereabouts(bad, names)
+                raise ValueError(f"the input must be finite; it holds NaN or infinity {where}. Remove or fill these values.")
+        found: Tensor = x if x.is_floating_point() or x.is_complex() else x.to(self.dtype)
+        return found[:, None] if found.dim() == 1 and self.input_width == 1 else found
 
     def check_numbers(self) -> None:
         """Raise ``ValueError`` for a model on the meta device."""

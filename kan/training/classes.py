@@ -112,7 +112,7 @@ class ClassLabels:
             )
         options = loss_fn.keywords if isinstance(loss_fn, partial) else {}
         ignored = options.get("ignore_index", getattr(loss_fn, "ignore_index", -100))
-        return cls(target, network.width_in[-1], known or names, ignored, indices=names is not None)
+        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None)
 
     @property
     def link(self) -> str | None:
@@ -164,7 +164,7 @@ class ClassLabels:
         values = values.long()
         counts = values != self.ignored
         different = values[counts].unique().tolist()
-        indices = list(range(self.outputs))
+        indices: ClassNames = list(range(self.outputs))
         by_index = self.indices or {*different} <= {*indices}
         if not different:
             return values
@@ -234,9 +234,10 @@ class ClassLabels:
         different = values.unique().tolist()
         dense = different[0] in (-1, 0, 1) and different[-1] < MOST_CLASSES and 2 * len(different) <= len(values)
         if (dense or choices) and len(different) > 1:
+            kind = "truth values" if choices else "integers"
             loss = "BCEWithLogitsLoss()" if len(different) == 2 else "CrossEntropyLoss() and take one output per class"
             self.remark = (
-                f"fit: {label} holds {len(different)} different {'truth values' if choices else 'integers'}, {shown(different)}, and without a loss_fn the mean squared error "
+                f"fit: {label} holds {len(different)} different {kind}, {shown(different)}, and without a loss_fn the mean squared error "
                 f"takes them for numbers. If they are classes, pass loss_fn=torch.nn.{loss}; labels of a floating-point type say that they "
                 f"are numbers."
             )

@@ -95,9 +95,9 @@ def check_dataset(
 
 
 def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samples:
-    """The samples ``test_input`` and ``test_label`` of a dictionary, or those of a pair ``(X, y)`` or a loader, checked as `check_dataset` does.
+    """The samples ``test_input`` and ``test_label`` of a dictionary, or those of a pair ``(X, y)`` or a loader.
 
-    Numbers are as precise as they are given.
+    They are checked as by `check_dataset`, and numbers are as precise as they are given.
     """
     classes = ClassLabels.of(network, loss_fn, names=getattr(dataset, "class_names", None))
     arrays = (dataset.get(ENTRIES[2]), dataset.get(ENTRIES[3])) if isinstance(dataset, Mapping) else dataset
@@ -107,7 +107,9 @@ def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samp
         return _all_of(_part(dataset, "test", wanted))
     missing = [name for name in ENTRIES[2:] if name not in dataset]
     if missing:
-        raise ValueError(f"the dataset must have the entries {list(ENTRIES[2:])}; missing: {missing}, present: {sorted(map(str, dataset))}.")
+        raise ValueError(
+            f"the dataset must have the entries {list(ENTRIES[2:])}; missing: {missing}, present: {sorted(map(str, dataset))}."
+        )
     name, label = (f"dataset[{entry!r}]" for entry in ENTRIES[2:])
     return checked_samples(wanted, (name, label), *arrays)
 

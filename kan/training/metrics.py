@@ -96,7 +96,8 @@ def named_metrics(metrics: Sequence[Any]) -> Metrics:
         pairs = _takes_pair(name, function)
         if name in found.plain or name in found.paired or (not pairs and name in TAKEN) or (pairs and name == "loss"):
             raise ValueError(f"metrics must have names of their own, which become keys of the result; {name!r} is taken.")
-        (found.paired if pairs else found.plain)[name] = function
+        table: dict[str, Callable[..., Any]] = found.paired if pairs else found.plain
+        table[name] = function
     return found
 
 
