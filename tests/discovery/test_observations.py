@@ -154,7 +154,7 @@ def test_pandas() -> None:
         (torch.rand(50, 0), torch.rand(50), ValueError, r"got \(50, 0\) and \(50,\)"),
         (torch.rand(50, 1), torch.rand(50, 2), ValueError, r"got \(50, 1\) and \(50, 2\)"),
         (torch.rand(50, 1), torch.tensor(1.0), ValueError, r"got \(50, 1\) and \(\)"),
-        (torch.rand(50, 1), [1.0, np.inf] * 25, ValueError, r"y must be finite; the column\(s\) \[0\]"),
+        (torch.rand(50, 1), [1.0, np.inf] * 25, ValueError, r"y must be finite; it holds NaN or infinity in column\(s\) \[0\]"),
         (torch.rand(50, 1), [1j] * 50, TypeError, "y must hold real numbers; got complex ones"),
         (np.ones((50, 1), complex), torch.rand(50), TypeError, "X must hold real numbers; got complex ones"),
         ([["a"]] * 50, torch.rand(50), TypeError, "X must hold real numbers; got <U1"),
