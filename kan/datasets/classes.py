@@ -92,7 +92,7 @@ def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
         return (labels.flatten().tolist(), None) if flat else None
     if not is_table(labels):
         return None
-    if is_frame(labels) and hasattr(labels, "columns"):
+    if is_frame(labels) and hasattr(labels, "columns") and hasattr(labels, "__getitem__"):
         if len(labels_of(labels)) != 1:
             return None
         labels = labels[labels_of(labels)[0]]

@@ -73,7 +73,8 @@ class Network(Labelled):
         act_fun: the numeric layers; ``act_fun[l]`` leads from ``n_l`` nodes to ``m_{l+1}`` sub-nodes.
         symbolic_fun: the symbolic layers beside them.
         input_id: indices of the input columns that are used.
-        in_vars, out_vars, normalizer, output_normalizer: names and normalisation of inputs and outputs, see `Labelled`.
+        in_vars, out_vars, normalizer, output_normalizer, class_names, class_link, frame_columns: names and normalisation of inputs and
+            outputs, see `Labelled`.
         fit_loss: the loss of the last fit on its samples, by which pruning is judged; None of networks that have not been fitted.
         refinement_change: of a network that `refine` has made, the root mean square by which the outputs at the last input changed, as a
             share of their standard deviation; else None.
