@@ -35,7 +35,7 @@ def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None
         labels: ``(N,)`` or ``(N, 1)``: text, categories of pandas or polars, or truth values.
 
     Raises:
-        ValueError: if some are missing, or there is more than one column of text.
+        ValueError: if some are missing.
         TypeError: if text and something else are mixed, or for text of numbers that are no integers.
 
     >>> named_classes("y", ["dog", "cat", "dog"])
@@ -100,6 +100,8 @@ def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
     if declared is not None:
         entries = labels.tolist() if hasattr(labels, "tolist") else labels.to_list()
         return entries, declared
+    if _is_numeric(labels):
+        return None
     array = labels if isinstance(labels, np.ndarray) else _entries(labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -110,6 +112,12 @@ def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
     if array.dtype.kind == "O" and any(isinstance(entry, (str, bool, np.bool_)) for entry in array):
         return [entry.item() if isinstance(entry, np.generic) else entry for entry in array], None
     return None
+
+
+def _is_numeric(labels: Any) -> bool:
+    """Whether the type of an array or a series says that it holds numbers."""
+    kind: Any = getattr(labels, "dtype", None)
+    return getattr(kind, "kind", "") in ("i", "u", "f", "c") or (hasattr(kind, "is_numeric") and bool(kind.is_numeric()))
 
 
 def _is_missing(entry: Any) -> bool:

@@ -197,13 +197,16 @@ def _is_pandas_array(value: object) -> bool:
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in value):
         value = np.ma.array(value)
-    if isinstance(value, np.ma.MaskedArray):
-        _refuse_masked(name, np.ma.getmaskarray(value))
-        value = value.data
     try:
-        return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        if _converts(value):
+            value = value.to_numpy() if hasattr(value, "to_numpy") else value
+        array = np.asanyarray(value)  # which keeps masks, of variables in files, too
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
+    if isinstance(array, np.ma.MaskedArray):
+        _refuse_masked(name, np.ma.getmaskarray(array))
+        return np.asarray(array.data)
+    return np.asarray(array)
 
 
 def _refuse_masked(name: str, mask: np.ndarray) -> None:
@@ -269,19 +272,20 @@ def _from_polars(name: str, frame: Any, refusal: str) -> np.ndarray:
 
 def _from_frame(name: str, frame: Any, refusal: str) -> np.ndarray:
     """The numbers of a frame or series of another library."""
-    if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
+    keys = columns_of(frame)
+    if keys is None or not hasattr(frame, "__getitem__"):
         return _array(name, frame)
     others: dict[str, tuple[str, str]] = {}
     parts: list[np.ndarray] = []
-    for key in frame.columns:
+    for key in keys:
         part = _array(name, frame[key])
         try:
             parts.append(_from_objects(name, part, refusal) if part.dtype.kind == "O" else part)
         except TypeError:
-            others[str(key)] = "object", _first_text(part)
+            others[key] = "object", _first_text(part)
         else:
             if part.dtype.kind not in "biufO":
-                others[str(key)] = str(part.dtype), _first_text(part)
+                others[key] = str(part.dtype), _first_text(part)
     _refuse_columns(name, others, refusal)
     return np.column_stack(parts)
 
