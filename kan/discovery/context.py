@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,6 +133,7 @@ class _Samples:
         """Whether a mean squared `error` is round-off."""
         return self.loss_fn is None and error <= (1e3 * FLOOR * self.scale) ** 2
 
+    @torch.no_grad()
     def error(self, network: Network) -> float:
         """Mean squared, or the loss, on the samples that were held out."""
         trace = network.trace(self.held_x)
@@ -185,7 +187,7 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
     found = []
     for n, state in enumerate(states):
         if n == 0 or not search.stop():
-            refit_(state.network, samples.x, samples.y, search.last_steps, search.stop, search.loss_fn)
+            _fit_(state.network, samples, search.last_steps, search.stop)
         found.append(_judged(state.network, samples, state.found, state.kept))
     return sorted(found, key=lambda state: state.bits)
 
@@ -196,7 +198,7 @@ def sharpen_(
 ) -> None:
     """Bring splines as near to the data as these allow, in place: which function a curve is shows in its last digits."""
     samples = _Samples.of(network, x, y, loss_fn)
-    refit_(network, samples.x, samples.y, steps, stop, loss_fn)
+    _fit_(network, samples, steps, stop)
     if min(network.per_layer("grid", network.grid)) >= GRID:
         return
     finer = copy.deepcopy(network)
@@ -204,7 +206,7 @@ def sharpen_(
     size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
     if 3 * size > len(samples.x):
         return
-    refit_(finer, samples.x, samples.y, 2 * steps, stop, loss_fn)
+    _fit_(finer, samples, 2 * steps, stop)
     held = [samples.error(one) for one in (network, finer)]
     if held[1] < held[0]:
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
@@ -213,21 +215,38 @@ def sharpen_(
         network.load_state_dict(finer.state_dict())
 
 
-def refit_(
-    network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never, loss_fn: Loss | None = None
-) -> float:
-    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units.
-
-    With a `loss_fn`, of output and label, it returns the loss.
-    """
-    if loss_fn is None and EdgeProblem.fits(network, len(x)):
+def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
+    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units."""
+    if EdgeProblem.fits(network, len(x)):
         problem = EdgeProblem(network, x, y)
         try:
             with threads(1 if problem.size <= LITTLE else torch.get_num_threads()):
                 return _descended(problem, steps, stop)
         finally:
             problem.write_()
-    objective = plain_objective(network, loss_fn)
+    with _all_trained(network), torch.enable_grad():
+        columns = Columns(network, trainable_parameters(network))
+        return _descended(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, stop)
+
+
+def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
+    """`refit_` by the loss of the samples, in place.
+
+    Classes that the network can tell apart have the loss zero at infinite parameters only: on the way there, the loss of other samples
+    grows. A loss other than the mean squared error therefore goes on as long as it falls on the samples that were held out.
+    """
+    if samples.loss_fn is None:
+        refit_(network, samples.x, samples.y, steps, stop)
+        return
+    with _all_trained(network), torch.enable_grad():
+        columns = Columns(network, trainable_parameters(network))
+        problem = ObjectiveProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
+        _descended(problem, steps, stop, lambda: samples.error(network))
+
+
+@contextmanager
+def _all_trained(network: Network) -> Iterator[None]:
+    """Let all parameters that matter be trained; they are frozen again afterwards, if they were."""
     before = [p.requires_grad for p in network.parameters()]
     for layer in network.symbolic_layers:
         layer.affine.requires_grad_(True)
@@ -236,23 +255,29 @@ def refit_(
             parameter.requires_grad_(True)
         numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
     try:
-        with torch.enable_grad():
-            columns = Columns(network, trainable_parameters(network))
-            return _descended(ObjectiveProblem(objective, columns, x, y), steps, stop)
+        yield
     finally:
         for parameter, wanted in zip(network.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
 
 
-def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
-    """The objective after at most so many steps, or when they gain next to nothing."""
+def _descended(problem: Problem, steps: int, stop: Callable[[], bool], held_out: Callable[[], float] | None = None) -> float:
+    """The objective after at most so many steps, when they gain next to nothing, or before the first that raises the error `held_out`."""
     value, damping = problem.value(), Damping()
+    error = math.inf if held_out is None else held_out()
     for _ in range(steps):
         if stop():
             break
+        before = problem.save()
         new = improve_(problem, damping, value)
         if new is None:
             break
+        if held_out is not None:
+            now = held_out()
+            if not now <= error:
+                problem.restore_(before)
+                break
+            error = now
         last, value = value, new
         if new > last * (1 - 1e-4):
             break
@@ -277,7 +302,7 @@ def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
                     return network
                 fewer = _copied(network)
                 remove_node_(fewer, l, i)
-                refit_(fewer, samples.x, samples.y, 2 * search.steps, search.stop, search.loss_fn)
+                _fit_(fewer, samples, 2 * search.steps, search.stop)
                 value = _value(fewer, samples)
                 if value <= most:
                     most, best = value, fewer
@@ -339,7 +364,7 @@ def _try(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Sampl
         network, found = _copied(state.network), {**state.found, edge: candidate}
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
-        refit_(network, samples.x, samples.y, search.steps, search.stop, search.loss_fn)
+        _fit_(network, samples, search.steps, search.stop)
         following.append(_judged(network, samples, found, list(state.kept)))
         if samples.exact(following[-1].error):
             break

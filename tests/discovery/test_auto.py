@@ -176,6 +176,18 @@ def test_the_logit_of_a_class_is_found_by_the_loss_of_the_classes(loss: Any) -> 
     assert model.evaluate((x, y))["test_loss"] < truth + 0.01
 
 
+def test_classes_that_can_be_told_apart_do_not_drive_the_parameters_away() -> None:
+    x = torch.tensor(np.random.default_rng(2).uniform(-1, 1, (260, 3)))
+    y = (x[:, 0] + x[:, 1] ** 2 > 0.3).long()
+    model = KAN([3, 2], grid=3, auto_save=False, seed=0)
+    model.fit((x[:100], y[:100]), loss_fn=nn.CrossEntropyLoss(), opt="Adam", lr=0.05, steps=60, progress=False)
+    before = model.evaluate((x[100:], y[100:]))
+    model.auto_symbolic(data=(x[:100], y[:100]), lib=["x", "x^2"], verbose=0)
+    after = model.evaluate((x[100:], y[100:]))
+    assert after["test_loss"] < before["test_loss"] + 0.05 and after["test_accuracy"] > before["test_accuracy"] - 0.03
+    assert model.n_edge == 0
+
+
 def test_classes_without_a_loss_and_losses_that_fail() -> None:
     x, y = drawn(60)
     model = KAN([2, 2], auto_save=False, seed=0)
