@@ -20,7 +20,10 @@ SORTED = ["cat", "dog", "emu"]
 
 @pytest.mark.parametrize(
     "labels",
-    [PETS, np.array(PETS), np.array(PETS, object), np.array(PETS)[:, None], Series(PETS), Series(np.array(PETS, object)), Frame({"y": PETS})],
+    [
+        PETS, np.array(PETS), np.array(PETS, object), np.array(PETS)[:, None], Series(PETS), Series(np.array(PETS, object)),
+        Frame({"y": PETS}),
+    ],
     ids=["list", "array", "objects", "column", "series", "series of objects", "frame"],
 )
 def test_text(labels: Any) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+
 from kan import KAN
 from kan.MLP import MLP
 from tests.tables import Frame, Series
@@ -70,7 +71,7 @@ def test_columns_are_taken_by_their_names() -> None:
     model.fit(((other, X[:, [0]]), (FRAME, X[:, [0]])), validation=(other, X[:, [0]]), steps=0, progress=False)
     assert torch.equal(model.last_input, TENSOR) if model.last_input is not None else False
     for columns in ({"mass": X[:, 0]}, {"mass": X[:, 0], "Height": X[:, 1]}):
-        with pytest.raises(ValueError, match=re.escape("the input must have the columns ['mass', 'height'], by which it was trained; missing: ")):
+        with pytest.raises(ValueError, match=re.escape("the input must have the columns ['mass', 'height'], by which it was trained;")):
             model(Frame(columns))
         with pytest.raises(ValueError, match=re.escape("the test input X must have the columns ['mass', 'height']")):
             model.fit(((FRAME, X[:, [0]]), (Frame(columns), X[:, [0]])), steps=1, progress=False)
@@ -99,10 +100,10 @@ def holed(hole: float) -> np.ndarray:
 
 
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
-    "missing": (Frame({"mass": X[:, 0], "height": holed(np.nan)[:, 1]}), ValueError, "in column(s) ['height'] (1 of 20 rows, first in row 7)"),
-    "infinite": (holed(np.inf), ValueError, "the input must be finite; it holds NaN or infinity in column(s) [1] (1 of 20 rows, first in row 7)"),
-    "text": (Frame({"mass": X[:, 0], "height": ["1.5", "tall"] * 10}), TypeError, "the columns {'height': '<U4'} do not (height has 'tall' in row 1)"),
-    "sparse": (scipy.sparse.csr_matrix(X), TypeError, "the input must be a dense array; got a sparse csr_matrix. Convert it with .toarray()."),
+    "missing": (Frame({"mass": X[:, 0], "height": holed(np.nan)[:, 1]}), ValueError, "['height'] (1 of 20 rows, first in row 7"),
+    "infinite": (holed(np.inf), ValueError, "the input must be finite; it holds NaN or infinity in column(s) [1] (1 of 20 rows"),
+    "text": (Frame({"mass": X[:, 0], "height": ["1.5", "tall"] * 10}), TypeError, "'<U4'} do not (height has 'tall' in row 1)"),
+    "sparse": (scipy.sparse.csr_matrix(X), TypeError, "the input must be a dense array; got a sparse csr_matrix. Convert it with .toarray"),
     "complex": (X * 1j, TypeError, "the input must hold numbers; got complex ones."),
     "complex tensor": (TENSOR * 1j, TypeError, "the input must be a tensor of floating-point numbers; got torch.complex128."),
     "a string": ("data.csv", TypeError, "the input must be a tensor, an array, a list of numbers or a frame; got str."),

@@ -58,7 +58,8 @@ def network_of(
     scores = [torch.rand(m[l + 1], n[l], generator=generator) for l in layers]
     trace = SimpleNamespace(acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores])
     return SimpleNamespace(
-        depth=len(layers), in_vars=None, out_vars=None, class_link=None, width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
+        depth=len(layers), in_vars=None, out_vars=None, class_link=None, width_in=n, width_out=m,
+        structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
         symbolic_fun=[SimpleNamespace(mask=mask) for mask in formulas],
         trace=lambda: trace, scores=scores, curves_in_user_units=lambda l, x, y: (x, y),

@@ -61,7 +61,7 @@ def test_the_model_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"train_input": X, "train_label": PET}, "the dataset must have the entries ['test_input', 'test_label']; missing: ['test_input', 't"),
+        ({"train_input": X, "train_label": PET}, "the dataset must have the entries ['test_input', 'test_label']; missing: ['test_input',"),
         ((X, ["cow"] * 40), "the test label y must hold the classes ['cat', 'dog']; row 0 has 'cow'."),
         ((X[:, :1], PET), "the test input X must have the shape (number of samples, 2)"),
     ],

@@ -83,7 +83,8 @@ def test_functions_of_numpy_take_them() -> None:
     def share(prediction: Any, label: Any) -> np.floating[Any]:
         return np.mean(np.asarray(prediction).argmax(1) == np.asarray(label))
 
-    history = KAN([2, 2], auto_save=False).fit((X, CLASS), steps=2, loss_fn=nn.CrossEntropyLoss(), metrics=[share, "accuracy"], progress=False)
+    loss_fn = nn.CrossEntropyLoss()
+    history = KAN([2, 2], auto_save=False).fit((X, CLASS), steps=2, loss_fn=loss_fn, metrics=[share, "accuracy"], progress=False)
     assert history["train_share"] == history["train_accuracy"]
     with pytest.raises(TypeError, match="the metric 'pair' must return a number; it returned tuple"):
         KAN([2, 1], auto_save=False).fit((X, Y), steps=1, metrics=[pair], progress=False)
