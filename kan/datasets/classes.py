@@ -42,7 +42,7 @@ def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None
     (['dog', 'cat', 'dog'], ['cat', 'dog'])
     """
     column = _column(labels)
-    if column is None:
+    if column is None or not column[0]:
         return None
     entries, declared = column
     missing = [row for row, entry in enumerate(entries) if _is_missing(entry)]

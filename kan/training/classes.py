@@ -176,8 +176,8 @@ class ClassLabels:
         if values.dim() == 1 and self.outputs == 1:
             values = values[:, None]
         if values.is_floating_point():
-            self.found = self.found or bool(((values >= 0) & (values <= 1)).all())
-            self.names = self.names or [0, 1]
+            if bool(((values >= 0) & (values <= 1)).all()):
+                self._decide(label, [0, 1])
             return values
         different = values.unique().tolist()
         if isinstance(different[0], bool):

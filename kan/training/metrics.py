@@ -22,6 +22,7 @@ TAKEN = ("train_loss", "test_loss", "reg", "val_loss")
 WANTED = "functions without arguments, or of prediction and label"
 
 
+@torch.no_grad()
 def accuracy(prediction: Tensor, label: Tensor) -> float:
     """Share of the labels that are predicted right.
 
@@ -38,6 +39,7 @@ def accuracy(prediction: Tensor, label: Tensor) -> float:
     return float(((prediction > 0) == (label > 0.5)).double().mean())
 
 
+@torch.no_grad()
 def r2(prediction: Tensor, label: Tensor) -> float:
     """Share of the variance of labels that is explained, the mean over the outputs.
 

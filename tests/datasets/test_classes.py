@@ -23,7 +23,7 @@ SORTED = ["cat", "dog", "emu"]
     [
         PETS, np.array(PETS), np.array(PETS, object), np.array(PETS)[:, None], Series(PETS), Series(np.array(PETS, object)),
         Frame({"y": PETS}),
-    ],
+    ],  # fmt: skip
     ids=["list", "array", "objects", "column", "series", "series of objects", "frame"],
 )
 def test_text(labels: Any) -> None:
@@ -38,8 +38,12 @@ def test_truth_values(labels: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [[1, 2], np.array([1, 2]), np.ones((3, 2), bool), torch.ones(3), [1.5, None], Frame({"a": ["x"], "b": ["y"]}), 3, None]
-)
+    "numbers",
+    [
+        [1, 2], np.array([1, 2]), np.ones((3, 2), bool), torch.ones(3), [1.5, None], Frame({"a": ["x"], "b": ["y"]}), np.array([], str),
+        3, None,
+    ],
+)  # fmt: skip
 def test_what_is_left_to_others(numbers: Any) -> None:
     assert named_classes("y", numbers) is None
 
