@@ -50,7 +50,7 @@ class MLP(Perceptron):
         loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         lr: float = 1.0,
         batch: int = -1,
-        metrics: Sequence[Callable[[], Any]] | None = None,
+        metrics: Sequence[Callable[..., Any] | str] | None = None,
         in_vars: Iterable[Any] | None = None,
         out_vars: Iterable[Any] | None = None,
         beta: float = 3,
@@ -83,7 +83,7 @@ class MLP(Perceptron):
             loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
             batch: samples per step, -1 for all.
-            metrics: functions without arguments, evaluated after every step.
+            metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.metrics`.
             in_vars, out_vars, beta, device: not used, as in pykan.
             reg_metric: what the penalty is taken of, see `kan.training.mlp.PERCEPTRON_METRICS`.
             display_metrics: keys of the result that the progress bar shows.

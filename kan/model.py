@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kan.analysis import attribution
+from kan.analysis import attribution, predictions
 from kan.analysis.attribution import Attribution
 from kan.analysis.connection import connection_cost
 from kan.analysis.indices import layer_index, node_index
@@ -27,6 +27,7 @@ from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.surgery.prune import Pruning
+from kan.training import evaluation
 from kan.training.callbacks import Callback
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -131,7 +132,7 @@ class KAN(Versioned):
         start_grid_update_step: int = -1,
         stop_grid_update_step: int = 50,
         batch: int = -1,
-        metrics: Sequence[Callable[[], Any]] | None = None,
+        metrics: Sequence[Callable[..., Any] | str] | None = None,
         save_fig: bool = False,
         in_vars: Iterable[Any] | None = None,
         out_vars: Iterable[Any] | None = None,
@@ -163,8 +164,9 @@ class KAN(Versioned):
 
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
-                ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
-                Columns of frames give their names to the model, as its `in_vars` and `out_vars`, unless it has some.
+                ``DataLoader``; or a pair of training and test data. Tensors, arrays, lists or frames, see `kan.training.data`.
+                Columns of frames give their names to the model, as its `in_vars` and `out_vars`, unless it has some. Labels may be
+                classes, see `kan.training.classes`, which the model keeps as `class_names`.
             opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of
                 ``torch.optim``, or an optimiser of this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
@@ -176,7 +178,9 @@ class KAN(Versioned):
             loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
             batch: samples per step, -1 for all.
-            metrics: functions without arguments, evaluated after every step.
+            metrics: functions without arguments; functions of prediction and label, as in ``metric(model(x), label)``, whose values on
+                training, test and validation data are ``train_<name>``, ``test_<name>`` and ``val_<name>``; or ``"accuracy"`` and
+                ``"r2"``. See `kan.training.metrics`.
             save_fig: save a picture of the network every `save_fig_freq` steps as ``img_folder/<step>.jpg``, drawn with `in_vars`,
                 `out_vars`, `beta`.
             in_vars, out_vars, beta, save_fig_freq, img_folder: see `save_fig`.
@@ -283,21 +287,21 @@ class KAN(Versioned):
         """As `reg`."""
         return self.reg(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff)
 
-    def update_grid(self, x: Tensor) -> None:
+    def update_grid(self, x: Any) -> None:
         """`update_grid_from_samples`; `fit` calls this one."""
         self.update_grid_from_samples(x)
 
-    def update_grid_from_samples(self, x: Tensor) -> None:
+    def update_grid_from_samples(self, x: Any) -> None:
         """Let every layer's grid follow its inputs for the samples `x` ``(B, inputs)``, from the first layer on."""
         super().update_grid(x)
 
     def initialize_grid_from_another_model(self, model: Network, x: Tensor | None = None) -> None:
         """Take over the grids and splines of `model` at its activations for `x`; see `kan.surgery.refine.initialize_grids_from_`."""
-        refine.initialize_grids_from_(self, model, x)
+        refine.initialize_grids_from_(self, model, None if x is None else self.as_input(x))
 
     def initialize_from_another_model(self, another_model: Network, x: Tensor | None = None) -> KAN:
         """Compute what `another_model` does, on this model's grids; see `kan.surgery.refine.initialize_from_`. Returns this model."""
-        refine.initialize_from_(self, another_model, x)
+        refine.initialize_from_(self, another_model, None if x is None else self.as_input(x))
         return self
 
     def disable_symbolic_in_fit(self, lamb: float) -> tuple[bool, bool]:
@@ -324,11 +328,29 @@ class KAN(Versioned):
     def _any_symbolic(self) -> bool:
         return any(bool(layer.mask.any()) for layer in self.symbolic_layers)
 
-    def evaluate(self, dataset: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Root mean squared test error, number of numeric edges and grid."""
-        with torch.no_grad():
-            error = self.trace(dataset["test_input"]).output - dataset["test_label"]
-        return {"test_loss": float(error.square().mean().sqrt()), "n_edge": self.n_edge, "n_grid": self.grid}
+    def evaluate(
+        self, dataset: Any, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, metrics: Sequence[Any] | None = None
+    ) -> dict[str, Any]:
+        """Test loss and metrics, number of numeric edges and grid; see `kan.training.evaluation`.
+
+        Args:
+            dataset: a dictionary with ``test_input`` and ``test_label``, or these two as a pair ``(X, y)``, as `fit` takes them.
+            loss_fn: when not given, the root of the mean squared error, or of a classifier the cross-entropy.
+            metrics: as those of `fit` of prediction and label; the accuracy of a classifier when not given.
+        """
+        return {**evaluation.evaluate(self, dataset, loss_fn, metrics), "n_edge": self.n_edge, "n_grid": self.grid}
+
+    def predict(self, X: Any) -> Tensor | np.ndarray:
+        """The outputs for new samples, or, of a classifier, the names of their classes; see `kan.analysis.predictions`.
+
+        Args:
+            X: ``(N, inputs)``: a tensor, which gives a tensor; or an array, a list or a frame, which gives an array.
+        """
+        return predictions.predict(self, X)
+
+    def predict_proba(self, X: Any) -> Tensor | np.ndarray:
+        """The probabilities of the classes ``(N, classes)``, in the order of `class_names`, for new samples `X` as of `predict`."""
+        return predictions.probabilities(self, X)
 
     # Structure
 
@@ -546,6 +568,7 @@ class KAN(Versioned):
         *,
         data: Any = None,
         time_limit: float = math.inf,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         """Make every numeric edge symbolic; see `kan.discovery.auto`.
 
@@ -559,11 +582,13 @@ class KAN(Versioned):
             verbose: 1 prints a line per edge.
             data: that the model was trained on.
             time_limit: in seconds, with `data`.
+            loss_fn: of output and label, by which networks are judged on `data`; the mean squared error when not given, or the
+                cross-entropy of a classifier.
         """
         if data is None:
             auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
         else:
-            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit)
+            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit, loss_fn)
         self.log_history("auto_symbolic")
 
     def symbolic_formula(
@@ -676,7 +701,7 @@ class KAN(Versioned):
 
     def tree(
         self,
-        x: Tensor | None = None,
+        x: Any = None,
         in_var: Sequence[Any] | None = None,
         style: str = "tree",
         sym_th: float | None = None,
@@ -688,7 +713,7 @@ class KAN(Versioned):
         """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
         from kan.plotting.tree import plot_tree
 
-        x = self.remembered_input() if x is None else x
+        x = self.remembered_input() if x is None else self.as_input(x)
         return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)
 
     def _scores(self) -> Attribution:
@@ -766,7 +791,7 @@ class KAN(Versioned):
         """Number of numeric edges that are on."""
         return sum(int((layer.mask > 0).sum()) for layer in self.numeric_layers)
 
-    def get_act(self, x: Tensor | Mapping[str, Tensor] | None = None) -> None:
+    def get_act(self, x: Any = None) -> None:
         """Take `x`, or the training inputs of a dataset, as the input that activations are read on.
 
         Raises:
@@ -777,6 +802,7 @@ class KAN(Versioned):
                 raise ValueError(f"the dataset must have the key 'train_input', as create_dataset gives it; it has {sorted(map(str, x))}.")
             x = x["train_input"]
         if x is not None:
+            x = self.as_input(x)
             self.checked_input(x)
             self.remember_input(x)
         self.remembered_input()

@@ -133,7 +133,7 @@ def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
     assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
 
 
-@pytest.mark.parametrize("name", ["training", "checkpoints", "formulas", "structure", "discover"])
+@pytest.mark.parametrize("name", ["data", "training", "checkpoints", "formulas", "structure", "discover"])
 def test_the_code_of_the_page_runs(name: str) -> None:
     page = ROOT / "docs" / f"{name}.md"
     dtype = torch.get_default_dtype()

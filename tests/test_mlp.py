@@ -324,8 +324,8 @@ def test_other_errors() -> None:
             use()
     with pytest.raises(ValueError, match=re.escape("the input must have the shape (number of samples, 2)")):
         model(torch.zeros(3))
-    with pytest.raises(TypeError, match=re.escape("the input must be a tensor of floating-point numbers; got torch.int64.")):
-        model(torch.zeros(3, 2, dtype=torch.int64))
+    with pytest.raises(TypeError, match=re.escape("the input must be a tensor of floating-point numbers; got torch.complex64.")):
+        model(torch.zeros(3, 2, dtype=torch.complex64))
     assert model.cache_data is None
     with pytest.raises(ValueError, match="unknown metric 'weights'"):
         model.plot(metric="weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,27 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from kan.datasets.real_numbers import check_pairing, real_numbers
+from kan.datasets.classes import ClassNames, codes_of, named_classes
+from kan.datasets.real_numbers import check_pairing, columns_of, is_frame, labels_of, real_numbers
 
-__all__ = ["create_dataset_from_data"]
+__all__ = ["Dataset", "create_dataset_from_data"]
+
+
+class Dataset(dict[str, Tensor]):
+    """A dictionary of tensors that knows what its columns and classes are called; `fit` gives these names to the model.
+
+    Attributes:
+        in_vars, out_vars: names of the columns of inputs and labels, or None.
+        class_names: the classes, where labels are indices of these, or None.
+    """
+
+    in_vars: list[str] | None = None
+    out_vars: list[str] | None = None
+    class_names: ClassNames | None = None
+
+    def copy(self) -> Dataset:
+        """A dictionary of the same tensors with the same names."""
+        return copy.copy(self)
 
 
 def create_dataset_from_data(
@@ -24,8 +43,9 @@ def create_dataset_from_data(
     """A random part of the samples for training, the rest for testing.
 
     Args:
-        inputs: ``(N, n)``, a tensor, an array or a frame.
-        labels: ``(N, ...)``, likewise.
+        inputs: ``(N, n)``, a tensor, an array, a list or a frame.
+        labels: ``(N, ...)``, likewise. Text, categories and truth values of arrays and frames are classes, ``(N,)``: they become indices
+            of their names, which are in the order of the categories, or else ascending.
         train_ratio: ``int(N train_ratio)`` samples are for training.
         device: where the tensors go.
         seed: seed of a private generator, with which the split is the one that ``numpy.random.seed(seed)`` makes without this argument.
@@ -33,7 +53,7 @@ def create_dataset_from_data(
 
     Returns:
         ``train_input``, ``test_input``, ``train_label``, ``test_label``, detached. Tensors keep their dtype; floating-point numbers of
-        arrays get torch's default one.
+        arrays get torch's default one. Where columns or classes have names it is a `Dataset`, which knows them.
 
     Raises:
         TypeError: for what does not hold real numbers.
@@ -44,7 +64,9 @@ def create_dataset_from_data(
     (8, 2)
     """
     check_pairing("inputs", inputs, "labels", labels)
-    x, y = _tensor("inputs", inputs, device), _tensor("labels", labels, device)
+    named = None if isinstance(labels, Tensor) else named_classes("labels", labels)
+    x = _tensor("inputs", inputs, device)
+    y = _tensor("labels", labels, device) if named is None else codes_of("labels", *named).to(device)
     if x.dim() == 0 or y.dim() == 0 or len(x) != len(y):
         raise ValueError(f"inputs and labels must have one row per sample each; got the shapes {tuple(x.shape)} and {tuple(y.shape)}.")
     count = len(x)
@@ -59,7 +81,20 @@ def create_dataset_from_data(
     # The order of a set, which is pykan's: who compares test predictions row by row finds the same rows.
     test = np.array(list(set(range(count)) - set(train.tolist())))
     parts = {"train": torch.from_numpy(train).to(x.device), "test": torch.from_numpy(test).to(x.device)}
-    return {f"{part}_{kind}": values[ids] for kind, values in (("input", x), ("label", y)) for part, ids in parts.items()}
+    data = {f"{part}_{kind}": values[ids] for kind, values in (("input", x), ("label", y)) for part, ids in parts.items()}
+    names: dict[str, Any] = {"in_vars": columns_of(inputs), "class_names": None if named is None else named[1]}
+    names["out_vars"] = _label_names(labels) if named is None else None
+    if not any(names.values()):
+        return data
+    dataset = Dataset(data)
+    dataset.__dict__.update(names)
+    return dataset
+
+
+def _label_names(labels: Any) -> list[str] | None:
+    """The names of the columns of numbers in labels, of a series, too."""
+    names = columns_of(labels) or (labels_of(labels) if is_frame(labels) else [])
+    return names if names and all(isinstance(name, str) and name.strip() for name in names) else None
 
 
 def _tensor(name: str, values: Any, device: torch.device | str) -> Tensor:

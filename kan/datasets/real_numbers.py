@@ -1,7 +1,8 @@
 """The numbers in what users have: tensors, arrays, sequences, frames and series.
 
 Every entrance for data takes them from here, so that none loses a mask, reads categories by their codes, or makes numbers of text. pandas,
-polars and scipy are looked at only where the caller has imported them.
+polars and scipy are looked at only where the caller has imported them. Frames and arrays of other libraries are known by what they can do:
+a frame has ``columns`` and gives a column as ``frame[name]``; a series or an array has ``to_numpy()`` or ``__array__()``.
 """
 
 from __future__ import annotations
@@ -9,32 +10,90 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_dense", "check_pairing", "is_array", "is_frame", "labels_of", "real_numbers"]
+__all__ = [
+    "check_dense", "check_pairing", "columns_of", "is_array", "is_frame", "is_table", "labels_of", "real_numbers", "select", "whereabouts",
+]  # fmt: skip
 
 ADVICE = "Encode or drop them; .astype(float) makes numbers of those that are stored as categories or text"
 DATES = "dates become numbers as the time since one of them, (t - t.min()) / pandas.Timedelta(seconds=1)"
 
 
 def is_array(value: object) -> bool:
-    """Whether `value` is a tensor, a numpy array, a frame or series of pandas or polars, or a sparse matrix, which will be refused."""
-    return isinstance(value, (Tensor, np.ndarray)) or is_frame(value) or _is_sparse(value)
+    """Whether `value` is a tensor, an array, a frame or a series of any library, or a sparse matrix, which will be refused."""
+    return isinstance(value, (Tensor, np.ndarray)) or is_frame(value) or _is_sparse(value) or _converts(value)
+
+
+def is_table(value: object) -> bool:
+    """Whether `value` is an array in the sense of `is_array`, or a list of entries or of rows of entries, which are numbers or text."""
+    if is_array(value) or isinstance(value, range):
+        return True
+    return isinstance(value, list) and bool(value) and (_are_entries(value) or all(isinstance(r, list) and _are_entries(r) for r in value))
 
 
 def is_frame(value: object) -> bool:
-    """Whether `value` is a frame or a series of pandas or polars."""
-    return isinstance(value, (*_frames("pandas"), *_frames("polars")))
+    """Whether `value` is a frame or a series: of pandas, of polars, or of a library whose frames have columns as theirs do."""
+    if isinstance(value, (*_frames("pandas"), *_frames("polars"))):
+        return True
+    return not isinstance(value, (Tensor, np.ndarray)) and _converts(value) and (hasattr(value, "columns") or hasattr(value, "name"))
 
 
 def labels_of(frame: Any) -> list[Any]:
     """What the columns of a frame, or a series, are called."""
-    series: tuple[Any, ...] = (*_frames("pandas")[1:], *_frames("polars")[1:])
-    return [frame.name] if isinstance(frame, series) else list(frame.columns)
+    return list(frame.columns) if hasattr(frame, "columns") else [frame.name]
+
+
+def columns_of(value: Any) -> list[str] | None:
+    """The names of a frame's columns, if they are different strings; None for all else, series included."""
+    if not is_frame(value) or not hasattr(value, "columns"):
+        return None
+    names = labels_of(value)
+    usable = names and all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names)
+    return [str(name) for name in names] if usable else None
+
+
+def select(name: str, frame: Any, wanted: Sequence[str]) -> Any:
+    """The columns `wanted` of a frame, in that order; `frame` itself if these are all its columns in this order, or it has no names.
+
+    Args:
+        name: what messages call the frame.
+        frame: frame, or something else, which is returned as it is.
+        wanted: names, all different.
+
+    Raises:
+        ValueError: if it has none of that name, naming those that are missing.
+    """
+    columns = columns_of(frame)
+    if columns is None or columns == list(wanted):
+        return frame
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        raise ValueError(
+            f"{name} must have the columns {list(wanted)}, by which it was trained; missing: {missing}, present: {columns}. "
+            f"Rename them, or give the numbers alone, as in frame.to_numpy(), to go by the order of the columns."
+        )
+    return frame[list(wanted)]
+
+
+def whereabouts(bad: Tensor, names: Sequence[str] | None = None) -> str:
+    """Where the entries `bad` ``(N, ...)`` of some values are, for messages: the columns, by name if there are `names`, and the rows.
+
+    >>> whereabouts(torch.tensor([[False, False], [False, True]]), ["mass", "height"])
+    "in column(s) ['height'] (1 of 2 rows, first in row 1)"
+    """
+    bad = bad.reshape(len(bad), -1)
+    columns: list[Any] = bad.any(dim=0).nonzero()[:, 0].tolist()
+    if names is not None and len(names) == bad.shape[1]:
+        columns = [names[i] for i in columns]
+    rows = bad.any(dim=1).nonzero()[:, 0]
+    return f"in column(s) {columns} ({len(rows)} of {len(bad)} rows, first in row {int(rows[0])})"
 
 
 def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; got {}") -> Tensor:
@@ -70,6 +129,8 @@ def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; 
         value = _from_pandas(name, value, refusal)
     elif isinstance(value, _frames("polars")):
         value = _from_polars(name, value, refusal)
+    elif is_frame(value):
+        value = _from_frame(name, value, refusal)
     array = _array(name, value)
     if array.dtype.kind == "O":
         array = _from_objects(name, array, refusal)
@@ -119,6 +180,15 @@ def _is_sparse(value: object) -> bool:
     return scipy is not None and bool(scipy.issparse(value))
 
 
+def _converts(value: object) -> bool:
+    """Whether a value of another library, no number and no class, offers its entries as a numpy array."""
+    return not isinstance(value, (np.generic, type, Number)) and (hasattr(value, "to_numpy") or hasattr(value, "__array__"))
+
+
+def _are_entries(values: Sequence[Any]) -> bool:
+    return all(entry is None or isinstance(entry, (Number, str, np.generic)) for entry in values)
+
+
 def _is_pandas_array(value: object) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, (pandas.Index, pandas.api.extensions.ExtensionArray))
@@ -127,13 +197,16 @@ def _is_pandas_array(value: object) -> bool:
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in value):
         value = np.ma.array(value)
-    if isinstance(value, np.ma.MaskedArray):
-        _refuse_masked(name, np.ma.getmaskarray(value))
-        value = value.data
     try:
-        return np.asarray(value)
+        if _converts(value):
+            value = value.to_numpy() if hasattr(value, "to_numpy") else value
+        array = np.asanyarray(value)  # which keeps masks, of variables in files, too
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
+    if isinstance(array, np.ma.MaskedArray):
+        _refuse_masked(name, np.ma.getmaskarray(array))
+        return np.asarray(array.data)
+    return np.asarray(array)
 
 
 def _refuse_masked(name: str, mask: np.ndarray) -> None:
@@ -169,7 +242,7 @@ def _from_pandas(name: str, frame: Any, refusal: str) -> np.ndarray:
     """The numbers of a frame or series of pandas; missing ones are NaN."""
     types = sys.modules["pandas"].api.types
     columns = [(str(frame.name), frame)] if frame.ndim == 1 else [(str(key), frame.iloc[:, i]) for i, key in enumerate(frame.columns)]
-    others: dict[str, str] = {}
+    others: dict[str, tuple[str, str]] = {}
     parts: list[np.ndarray] = []
     for key, column in columns:
         kind = column.dtype
@@ -177,9 +250,9 @@ def _from_pandas(name: str, frame: Any, refusal: str) -> np.ndarray:
             try:
                 parts.append(_from_objects(name, column.to_numpy(), refusal))
             except TypeError:
-                others[key] = str(kind)
+                others[key] = str(kind), _first_text(column.to_numpy())
         elif not types.is_numeric_dtype(kind) or types.is_complex_dtype(kind):
-            others[key] = str(kind)
+            others[key] = str(kind), _first_text(column.to_numpy(dtype=object))
         elif types.is_integer_dtype(kind) and not bool(column.isna().any()):
             parts.append(column.to_numpy(dtype=np.int64))
         else:
@@ -191,12 +264,51 @@ def _from_pandas(name: str, frame: Any, refusal: str) -> np.ndarray:
 def _from_polars(name: str, frame: Any, refusal: str) -> np.ndarray:
     """The numbers of a frame or series of polars; missing ones are NaN."""
     polars = sys.modules["polars"]
-    columns = {frame.name: frame.dtype} if isinstance(frame, polars.Series) else dict(frame.schema)
-    _refuse_columns(name, {k: str(kind) for k, kind in columns.items() if not (kind.is_numeric() or kind == polars.Boolean)}, refusal)
+    columns = [frame] if isinstance(frame, polars.Series) else frame.get_columns()
+    others = [column for column in columns if not (column.dtype.is_numeric() or column.dtype == polars.Boolean)]
+    _refuse_columns(name, {column.name: (str(column.dtype), _first_text(column.to_list())) for column in others}, refusal)
     return np.asarray(frame.to_numpy())
 
 
-def _refuse_columns(name: str, others: dict[str, str], refusal: str) -> None:
+def _from_frame(name: str, frame: Any, refusal: str) -> np.ndarray:
+    """The numbers of a frame or series of another library."""
+    keys = columns_of(frame)
+    if keys is None or not hasattr(frame, "__getitem__"):
+        return _array(name, frame)
+    others: dict[str, tuple[str, str]] = {}
+    parts: list[np.ndarray] = []
+    for key in keys:
+        part = _array(name, frame[key])
+        try:
+            parts.append(_from_objects(name, part, refusal) if part.dtype.kind == "O" else part)
+        except TypeError:
+            others[key] = "object", _first_text(part)
+        else:
+            if part.dtype.kind not in "biufO":
+                others[key] = str(part.dtype), _first_text(part)
+    _refuse_columns(name, others, refusal)
+    return np.column_stack(parts)
+
+
+def _first_text(column: Any) -> str:
+    """The first entry of a column that stands for no number, and its row, for messages; empty if there is no text."""
+    texts = [(row, entry) for row, entry in enumerate(column) if isinstance(entry, str)]
+    for row, entry in (*((row, entry) for row, entry in texts if not _is_numeral(entry)), *texts[:1]):
+        return f"{str(entry)[:40]!r} in row {row}"
+    return ""
+
+
+def _is_numeral(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _refuse_columns(name: str, others: dict[str, tuple[str, str]], refusal: str) -> None:
+    """Raise ``TypeError`` if there are `others`: of the columns that hold no numbers, their kind and their first text."""
     if others:
-        advice = f"{ADVICE}; {DATES}" if any(kind.lower().startswith(("date", "time", "period")) for kind in others.values()) else ADVICE
-        raise TypeError(f"{name} {refusal.split(';')[0]}; the columns {others} do not. {advice}.")
+        kinds = {key: kind for key, (kind, _) in others.items()}
+        texts = ", ".join(f"{key} has {text}" for key, (_, text) in others.items() if text)
+        advice = f"{ADVICE}; {DATES}" if any(kind.lower().startswith(("date", "time", "period")) for kind in kinds.values()) else ADVICE
+        raise TypeError(f"{name} {refusal.split(';')[0]}; the columns {kinds} do not{f' ({texts})' if texts else ''}. {advice}.")

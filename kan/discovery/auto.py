@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from kan.discovery.context import Search, in_context
 from kan.discovery.suggest import Scoring, candidates
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
 from kan.symbolic.library import resolve_library
+from kan.training.classes import loss_of_link
 from kan.training.data import check_dataset
+from kan.training.losses import in_dtype
+from kan.training.objectives import check_loss, plain_objective
 from kan.training.snapshot import round_into_
 
 __all__ = ["auto_symbolic_", "auto_symbolic_in_context_"]
@@ -69,7 +76,12 @@ def auto_symbolic_(
 
 
 def auto_symbolic_in_context_(
-    network: Network, dataset: Any, lib: Sequence[str] | Mapping[str, Any] | None = None, verbose: int = 1, time_limit: float = math.inf
+    network: Network,
+    dataset: Any,
+    lib: Sequence[str] | Mapping[str, Any] | None = None,
+    verbose: int = 1,
+    time_limit: float = math.inf,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
     """Replace every numeric edge by a function, in place, judged by what the whole network makes of it; see `kan.discovery.context`.
 
@@ -82,14 +94,24 @@ def auto_symbolic_in_context_(
         lib: names of the functions to choose from; the whole library when not given.
         verbose: 1 prints a line per edge, 0 none.
         time_limit: in seconds; edges that are left then stay splines.
+        loss_fn: of output and label, a negative log-likelihood. When not given, the mean squared error, or of a classifier, a network with
+            `class_names`, the cross-entropy.
 
     Raises:
         TypeError, ValueError: for bad data or an unknown function, before anything is changed.
     """
     resolve_library(lib)
-    samples = check_dataset(network, dataset, same_shape=True, exact=True).first
+    loss_fn = loss_of_link(network.class_link) if loss_fn is None else loss_fn
+    samples = check_dataset(network, dataset, same_shape=loss_fn is None, exact=True, loss_fn=loss_fn).first
+    if loss_fn is not None:
+        loss_fn = in_dtype(loss_fn, torch.float64)
+        twin = copy.deepcopy(network).double()
+        with torch.no_grad():
+            output = twin.trace(samples.x.double()).last_nodes
+        check_loss(plain_objective(twin, loss_fn), output, samples, trained_on=True)
     begun = time.monotonic()
-    best = in_context(network, samples.x, samples.y, Search(lib, stop=lambda: time.monotonic() - begun > time_limit))[0]
+    search = Search(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
+    best = in_context(network, samples.x, samples.y, search)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
         if ours.grid.shape != theirs.grid.shape:
             ours.set_knots_(theirs.grid.to(ours.grid))

@@ -6,7 +6,8 @@ the network's description is compared, in bits,
 
     ``n/2 log2(MSE + floor^2) + sum over edges of their bits``,
 
-with the mean squared error on samples that were held out, and no more than 64 of them as evidence. A spline costs ``log2(N)/2`` for each of
+with the mean squared error on samples that were held out, and no more than 64 of them as evidence. Other losses, such as the cross-entropy
+of classes, count as the bits that the labels take, ``n loss / log 2``, with all samples. A spline costs ``log2(N)/2`` for each of
 its numbers, a function as much for each of ``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as
 the beam is wide, or only those that are exact once there is one; an edge stays a spline where no function makes the description shorter.
 """
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kan.discovery.suggest import Candidate, Scoring, candidates, free_parameters
 from kan.modes import threads
@@ -32,11 +34,12 @@ from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import ObjectiveProblem
 from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, Problem, improve_
-from kan.training.objective import Objective, Penalty
+from kan.training.objectives import plain_objective
 
 __all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
 
 Edge = tuple[int, int, int]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 FLOOR = 1e-13
 """Share of the labels' root mean square below which errors are round-off."""
@@ -71,6 +74,7 @@ class Search:
         steps: of Levenberg-Marquardt after each change.
         last_steps: at the end.
         stop: asked between trials; edges that are left then stay splines.
+        loss_fn: of output and label; the mean squared error when not given.
     """
 
     lib: Sequence[str] | Mapping[str, Any] | None = None
@@ -79,6 +83,7 @@ class Search:
     steps: int = 12
     last_steps: int = 60
     stop: Callable[[], bool] = _never
+    loss_fn: Loss | None = None
 
 
 @dataclass
@@ -88,7 +93,7 @@ class Choice:
     Attributes:
         network: in float64.
         bits: of its description.
-        error: mean squared, on the samples that were held out.
+        error: mean squared, or the loss, on the samples that were held out.
         found: the functions that were put on edges.
         kept: edges that stay splines.
     """
@@ -107,20 +112,43 @@ class _Samples:
     held_x: Tensor
     held_y: Tensor
     scale: float
+    loss_fn: Loss | None
 
     @classmethod
-    def of(cls, network: Network, x: Tensor, y: Tensor) -> _Samples:
-        """With labels in the units of the network's last nodes."""
-        x, y = x.double(), network.in_own_units("output_normalizer", y, torch.float64)
+    def of(cls, network: Network, x: Tensor, y: Tensor, loss_fn: Loss | None = None) -> _Samples:
+        """With labels in the units of the network's last nodes, or as `loss_fn` takes them."""
+        x = x.double()
+        if loss_fn is None:
+            y = network.in_own_units("output_normalizer", y, torch.float64)
+        elif y.is_floating_point():
+            y = y.double()
+        scale = float(y.double().square().mean().sqrt())
         held = torch.arange(len(x), device=x.device) % 5 == 4
         if len(x) < 50:
             held = torch.ones_like(held)  # too few to do without
-            return cls(x, y, x, y, float(y.square().mean().sqrt()))
-        return cls(x[~held], y[~held], x[held], y[held], float(y.square().mean().sqrt()))
+            return cls(x, y, x, y, scale, loss_fn)
+        return cls(x[~held], y[~held], x[held], y[held], scale, loss_fn)
 
     def exact(self, error: float) -> bool:
         """Whether a mean squared `error` is round-off."""
-        return error <= (1e3 * FLOOR * self.scale) ** 2
+        return self.loss_fn is None and error <= (1e3 * FLOOR * self.scale) ** 2
+
+    @torch.no_grad()
+    def error(self, network: Network) -> float:
+        """Mean squared, or the loss, on the samples that were held out."""
+        trace = network.trace(self.held_x)
+        if self.loss_fn is None:
+            return float((trace.last_nodes - self.held_y).square().mean())
+        return float(self.loss_fn(trace.output, self.held_y))
+
+    def bits(self, error: float) -> float:
+        """Length of the description of the labels, where the error is `error`."""
+        if not math.isfinite(error):
+            return math.inf
+        if self.loss_fn is not None:
+            return (len(self.x) + len(self.held_x)) * error / math.log(2)
+        # Splines, and functions in the place of others, miss the data by what they are and not by chance: a little less is no evidence.
+        return 0.5 * min(EVIDENCE, len(self.x)) * math.log2(error + (FLOOR * self.scale) ** 2 + 1e-300)
 
 
 @torch.no_grad()
@@ -132,9 +160,10 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
         x, y: the samples that it was trained on, ``(N, inputs)`` and ``(N, outputs)``.
         search: how to look.
     """
-    search, samples = search or Search(), _Samples.of(network, x, y)
+    search = search or Search()
+    samples = _Samples.of(network, x, y, search.loss_fn)
     start = copy.deepcopy(network).double()
-    sharpen_(start, x, y, search.steps, search.stop)
+    sharpen_(start, x, y, search.steps, search.stop, search.loss_fn)
     start = _thinned(start, samples, search)
     edges = [
         (l, i, j)
@@ -158,16 +187,18 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
     found = []
     for n, state in enumerate(states):
         if n == 0 or not search.stop():
-            refit_(state.network, samples.x, samples.y, search.last_steps, search.stop)
+            _fit_(state.network, samples, search.last_steps, search.stop)
         found.append(_judged(state.network, samples, state.found, state.kept))
     return sorted(found, key=lambda state: state.bits)
 
 
 @torch.no_grad()
-def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Callable[[], bool] = _never) -> None:
+def sharpen_(
+    network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Callable[[], bool] = _never, loss_fn: Loss | None = None
+) -> None:
     """Bring splines as near to the data as these allow, in place: which function a curve is shows in its last digits."""
-    samples = _Samples.of(network, x, y)
-    refit_(network, samples.x, samples.y, steps, stop)
+    samples = _Samples.of(network, x, y, loss_fn)
+    _fit_(network, samples, steps, stop)
     if min(network.per_layer("grid", network.grid)) >= GRID:
         return
     finer = copy.deepcopy(network)
@@ -175,8 +206,8 @@ def sharpen_(network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Call
     size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
     if 3 * size > len(samples.x):
         return
-    refit_(finer, samples.x, samples.y, 2 * steps, stop)
-    held = [_error(one, samples) for one in (network, finer)]
+    _fit_(finer, samples, 2 * steps, stop)
+    held = [samples.error(one) for one in (network, finer)]
     if held[1] < held[0]:
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
             ours.set_knots_(theirs.grid)
@@ -193,7 +224,29 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
                 return _descended(problem, steps, stop)
         finally:
             problem.write_()
-    objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty())
+    with _all_trained(network), torch.enable_grad():
+        columns = Columns(network, trainable_parameters(network))
+        return _descended(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, stop)
+
+
+def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
+    """`refit_` by the loss of the samples, in place.
+
+    Classes that the network can tell apart have the loss zero at infinite parameters only: on the way there, the loss of other samples
+    grows. A loss other than the mean squared error therefore goes on as long as it falls on the samples that were held out.
+    """
+    if samples.loss_fn is None:
+        refit_(network, samples.x, samples.y, steps, stop)
+        return
+    with _all_trained(network), torch.enable_grad():
+        columns = Columns(network, trainable_parameters(network))
+        problem = ObjectiveProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
+        _descended(problem, steps, stop, lambda: samples.error(network))
+
+
+@contextmanager
+def _all_trained(network: Network) -> Iterator[None]:
+    """Let all parameters that matter be trained; they are frozen again afterwards, if they were."""
     before = [p.requires_grad for p in network.parameters()]
     for layer in network.symbolic_layers:
         layer.affine.requires_grad_(True)
@@ -202,23 +255,29 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
             parameter.requires_grad_(True)
         numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
     try:
-        with torch.enable_grad():
-            columns = Columns(network, trainable_parameters(network))
-            return _descended(ObjectiveProblem(objective, columns, x, y), steps, stop)
+        yield
     finally:
         for parameter, wanted in zip(network.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
 
 
-def _descended(problem: Problem, steps: int, stop: Callable[[], bool]) -> float:
-    """The objective after at most so many steps, or when they gain next to nothing."""
+def _descended(problem: Problem, steps: int, stop: Callable[[], bool], held_out: Callable[[], float] | None = None) -> float:
+    """The objective after at most so many steps, when they gain next to nothing, or before the first that raises the error `held_out`."""
     value, damping = problem.value(), Damping()
+    error = math.inf if held_out is None else held_out()
     for _ in range(steps):
         if stop():
             break
+        before = problem.save()
         new = improve_(problem, damping, value)
         if new is None:
             break
+        if held_out is not None:
+            now = held_out()
+            if not now <= error:
+                problem.restore_(before)
+                break
+            error = now
         last, value = value, new
         if new > last * (1 - 1e-4):
             break
@@ -235,7 +294,7 @@ def _copied(network: Network) -> Network:
 def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
     """Without the hidden nodes that the others can do without: where several share one task, their curves are nothing in particular."""
     while True:
-        error, best = SPARED * _error(network, samples), None
+        most, best = _most(network, samples), None
         for l in range(1, network.depth):
             spare = _numeric_nodes(network, l)
             for i in spare if len(spare) > 1 else ():
@@ -243,9 +302,10 @@ def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
                     return network
                 fewer = _copied(network)
                 remove_node_(fewer, l, i)
-                refit_(fewer, samples.x, samples.y, 2 * search.steps, search.stop)
-                if _error(fewer, samples) <= error:
-                    error, best = _error(fewer, samples), fewer
+                _fit_(fewer, samples, 2 * search.steps, search.stop)
+                value = _value(fewer, samples)
+                if value <= most:
+                    most, best = value, fewer
         if best is None:
             return network
         network = best
@@ -258,23 +318,25 @@ def _numeric_nodes(network: Network, l: int) -> list[int]:
     return [i for i, lives in enumerate(live) if lives and not above[:, i].any() and not below[network.structure.subnodes(l, i)].any()]
 
 
-def _error(network: Network, samples: _Samples) -> float:
-    """Mean squared, on the samples that were held out."""
-    return float((network.trace(samples.held_x).last_nodes - samples.held_y).square().mean())
+def _value(network: Network, samples: _Samples) -> float:
+    """What a network with fewer hidden nodes is judged by: its mean squared error, or its description where the loss is another one."""
+    return samples.error(network) if samples.loss_fn is None else _judged(network, samples, {}, []).bits
+
+
+def _most(network: Network, samples: _Samples) -> float:
+    """The largest such value with a hidden node less."""
+    return (SPARED if samples.loss_fn is None else 1.0) * _value(network, samples)
 
 
 def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
-    error = _error(network, samples)
+    error = samples.error(network)
     unit = 0.5 * math.log2(len(samples.x) + len(samples.held_x))
     bits = 0.0
     for layer in network.numeric_layers:
         bits += unit * (layer.num + layer.k + 1) * int((layer.mask != 0).sum())
     for candidate in found.values():
         bits += unit * free_parameters(candidate.function) + 2 * candidate.complexity
-    # Splines, and functions in the place of others, miss the data by what they are and not by chance: a little less is no evidence.
-    count = min(EVIDENCE, len(samples.x))
-    total = 0.5 * count * math.log2(error + (FLOOR * samples.scale) ** 2 + 1e-300) if math.isfinite(error) else math.inf
-    return Choice(network, total + bits, error, found, kept)
+    return Choice(network, samples.bits(error) + bits, error, found, kept)
 
 
 def _ranked(network: Network, edges: Sequence[Edge], samples: _Samples, search: Search) -> list[list[Candidate]]:
@@ -302,7 +364,7 @@ def _try(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Sampl
         network, found = _copied(state.network), {**state.found, edge: candidate}
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
-        refit_(network, samples.x, samples.y, search.steps, search.stop)
+        _fit_(network, samples, search.steps, search.stop)
         following.append(_judged(network, samples, found, list(state.kept)))
         if samples.exact(following[-1].error):
             break

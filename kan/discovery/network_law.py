@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.datasets.real_numbers import check_pairing
+from kan.datasets.real_numbers import check_pairing, select
 from kan.discovery.discover import Discovery, discover
-from kan.discovery.observations import column_names, real_numbers
+from kan.discovery.observations import column_names, label_numbers, real_numbers
 from kan.network.network import Network
 
 __all__ = ["discover_law"]
@@ -44,9 +44,12 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
     if output is not None and (not isinstance(output, Integral) or isinstance(output, bool) or not 0 <= output < outputs):
         raise ValueError(f"output must be an integer from 0 to {outputs - 1}; got {output!r}.")
     check_pairing("X", X, "y", y)
-    x = real_numbers("X", network.remembered_input() if X is None else X)
+    columns = network.frame_columns
+    x = real_numbers("X", network.remembered_input() if X is None else X if columns is None else select("X", X, columns))
+    if x.dim() == 1 and network.input_width == 1:
+        x = x[:, None]
     network.checked_input(x)
-    labels = _values(network, x) if y is None else real_numbers("y", y)
+    labels = _values(network, x) if y is None else label_numbers(y)
     column = int(output or 0)
     if labels.dim() == 2 and labels.shape[1] == outputs:
         labels = labels[:, [column]]

@@ -17,10 +17,11 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.datasets.real_numbers import check_pairing
+from kan.datasets.classes import named_classes, shown
+from kan.datasets.real_numbers import check_pairing, columns_of, whereabouts
 from kan.datasets.real_numbers import real_numbers as taken
 
-__all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
+__all__ = ["Observations", "check_options", "column_names", "label_numbers", "observations", "real_numbers"]
 
 LEAST_SAMPLES = 3
 """Number of different rows that a law can be looked for in: two are fitted by a straight line, and the third says whether it is one."""
@@ -83,7 +84,7 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
     (a, b)
     """
     check_pairing("X", X, "y", y)
-    x, labels = real_numbers("X", X), real_numbers("y", y)
+    x, labels = real_numbers("X", X), label_numbers(y)
     if x.dim() == 1 and len(x) == labels.numel():
         raise ValueError(f"X must have the shape (N, n); got {tuple(x.shape)}. For one variable write X[:, None] (X.to_frame() in pandas).")
     if x.dim() != 2 or x.shape[1] == 0 or labels.dim() not in (1, 2) or labels.numel() != len(labels) or len(x) != len(labels):
@@ -91,10 +92,10 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
             f"X must have the shape (N, n) and y (N,) or (N, 1), with as many rows; got {tuple(x.shape)} and {tuple(labels.shape)}."
         )
     labels = labels.reshape(-1, 1)
-    for name, values in (("X", x), ("y", labels)):
-        bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
-        if bad:
-            raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
+    for name, values, names in (("X", x, columns_of(X)), ("y", labels, None)):
+        bad = ~values.isfinite()
+        if bool(bad.any()):
+            raise ValueError(f"{name} must be finite; it holds NaN or infinity {whereabouts(bad, names)}.")
     different = _different_rows(torch.cat([x[:MANY], labels[:MANY]], 1))
     if different < LEAST_SAMPLES and len(x) > MANY:
         different = _different_rows(torch.cat([x, labels], 1))
@@ -138,10 +139,25 @@ def real_numbers(name: str, value: Any) -> Tensor:
     return found.cpu().double()
 
 
+def label_numbers(y: Any) -> Tensor:
+    """Labels as of `real_numbers`; of classes it is said what can be looked for instead.
+
+    Raises:
+        TypeError: for text, and for all that holds no real numbers.
+    """
+    named = named_classes("y", y)
+    if named is not None and isinstance(named[1][0], str):
+        raise TypeError(
+            f"y must hold numbers, which a law is about; it holds the classes {shown(named[1])}. Train a classifier, as in KAN([..., "
+            f"{len(named[1])}]).fit((X, y), loss_fn=torch.nn.CrossEntropyLoss()), and ask for the law of one of its outputs, "
+            f"model.discover(output=0); or make numbers of the classes."
+        )
+    return real_numbers("y", y)
+
+
 def column_names(X: Any) -> list[str] | None:
     """The names of a frame's columns, if they are different strings."""
-    names = list(getattr(X, "columns", ()))
-    return names if names and all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names) else None
+    return columns_of(X)
 
 
 def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...]:

@@ -6,6 +6,11 @@ Normalised columns are ``(x - mean) / std``. Who normalises is one of two:
   names nor these numbers, and carries them for those who read it, as defaults of plots and formulas.
 - The network, where `fit` has found the map (`Labelled.apply_normalizers_`). It takes and gives the columns in the user's units then, and
   normalises inside: the map is a part of the function, and of the state dictionary.
+
+The outputs of a classifier stand for classes, by one of two links from outputs ``z`` to probabilities:
+
+- ``"softmax"``: one output per class, ``p_k = exp(z_k) / sum_j exp(z_j)``;
+- ``"sigmoid"``: two classes, each output its own choice of the second one, ``p = 1 / (1 + exp(-z))``.
 """
 
 from __future__ import annotations
@@ -14,17 +19,18 @@ import copy
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from kan.datasets.classes import ClassName, ClassNames
 from kan.errors import unknown_name
 from kan.network.last_input import LastInput
 
-__all__ = ["NORMALIZERS", "Labelled", "Normalizer"]
+__all__ = ["LINKS", "NORMALIZERS", "Labelled", "Normalizer"]
 
 Normalizer = tuple[list[float], list[float]]
 """Means and standard deviations, one number per column each."""
@@ -33,8 +39,14 @@ Origins = Sequence[int | None]
 
 T = TypeVar("T")
 
-LABELS = {"in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output"}
-"""The labels by name, and what each has one entry for: columns of the input, or of the output."""
+LABELS = {
+    "in_vars": "input", "out_vars": "output", "normalizer": "input", "output_normalizer": "output", "frame_columns": "input",
+    "classes": "output",
+}  # fmt: skip
+"""The labels by name, and what they are about: columns of the input, or of the output. All but the last have one entry for each."""
+
+LINKS = ("softmax", "sigmoid")
+"""The ways from outputs to probabilities of classes."""
 
 NORMALIZERS = ("normalizer", "output_normalizer")
 """The labels that are maps, of the columns of the input and of the output."""
@@ -75,6 +87,12 @@ class Labelled(LastInput):
         self.set_labels(out_vars=names)
 
     @property
+    def frame_columns(self) -> list[str] | None:
+        """The columns that frames must have, taken in this order: those of the frame that the module was trained on, or `in_vars`."""
+        columns: list[str] | None = self._labels.get("frame_columns", self.in_vars)
+        return columns
+
+    @property
     def normalizer(self) -> Normalizer | None:
         """``(mean, std)`` of the columns of the input before they were normalised, one number per column; `std` is positive.
 
@@ -95,8 +113,26 @@ class Labelled(LastInput):
     def output_normalizer(self, pair: Sequence[Iterable[float]] | None) -> None:
         self.set_labels(output_normalizer=pair)
 
+    @property
+    def class_names(self) -> ClassNames | None:
+        """Names of the classes that the outputs stand for, different strings or numbers; None for a model that is no classifier.
+
+        `fit` sets them. Names that are set are those of the outputs, one each, or two for a single output; for outputs that are choices of
+        their own, set the label ``classes``: ``model.set_labels(classes=("sigmoid", [False, True]))``.
+        """
+        return None if "classes" not in self._labels else list(self._labels["classes"][1])
+
+    @class_names.setter
+    def class_names(self, names: Iterable[ClassName] | None) -> None:
+        self.set_labels(classes=None if names is None else (LINKS[self.width_in[-1] == 1], names))
+
+    @property
+    def class_link(self) -> str | None:
+        """How outputs become probabilities of the classes, ``"softmax"`` or ``"sigmoid"``; None for a model that is no classifier."""
+        return None if "classes" not in self._labels else self._labels["classes"][0]
+
     def labels(self) -> dict[str, Any]:
-        """Those of the four that are set, by name, as copies: lists of strings, and pairs of lists of numbers.
+        """Those that are set, by name, as copies: lists of strings, pairs of lists of numbers, and for ``classes`` link and names.
 
         Example:
             >>> from kan.network.network import Network
@@ -114,7 +150,7 @@ class Labelled(LastInput):
 
         Raises:
             TypeError: if one is of another kind.
-            ValueError: for other labels than the four, wrong numbers of entries, names that are empty or occur twice, or numbers that are
+            ValueError: for other labels than these, wrong numbers of entries, names that are empty or occur twice, or numbers that are
                 not finite, or not positive where they are standard deviations.
         """
         new = dict(self._labels)
@@ -123,8 +159,7 @@ class Labelled(LastInput):
                 raise unknown_name("label", label, LABELS)
             new.pop(label, None)
             if value is not None:
-                check = _names if label.endswith("vars") else _normalizer
-                new[label] = check(label, value, self._columns(label))
+                new[label] = CHECKS[label](label, value, self._columns(label))
         self._labels, self._applied = new, self._applied - labels.keys()
 
     def apply_normalizers_(self, **pairs: Any) -> None:
@@ -228,9 +263,39 @@ def _normalizer(label: str, pair: Any, count: int) -> Normalizer:
     return mean, std
 
 
+def _classes(label: str, value: Any, count: int) -> tuple[str, ClassNames]:
+    """`value` as a link and the names of the classes that suit it and `count` outputs."""
+    wanted = f"{label} must be a pair of a link, {' or '.join(map(repr, LINKS))}, and the names of the classes"
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2 or isinstance(value[1], str):
+        raise TypeError(f"{wanted}; got {value!r}.")
+    link, given = value
+    names = given.tolist() if hasattr(given, "tolist") else list(given)
+    if link not in LINKS:
+        raise unknown_name("link", link, LINKS)
+    others = [name for name in names if not isinstance(name, (str, int, float))]
+    if others:
+        raise TypeError(f"{wanted}, strings or numbers; got {others[0]!r} of type {type(others[0]).__name__}.")
+    needed = count if link == "softmax" else 2
+    if len(names) != needed or len(set(names)) != needed:
+        raise ValueError(f"{wanted}, {needed} different ones for {count} output(s) and the link {link!r}; got {names}.")
+    return link, names
+
+
+CHECKS: dict[str, Callable[[str, Any, int], Any]] = {
+    "in_vars": _names, "out_vars": _names, "normalizer": _normalizer, "output_normalizer": _normalizer, "frame_columns": _names,
+    "classes": _classes,
+}  # fmt: skip
+"""What makes a label of a value, or raises an error."""
+
+
 def _rearranged(label: str, value: Any, origins: Origins) -> Any:
-    """The entries at `origins`, and made-up ones where there is None."""
-    if not label.endswith("vars"):
+    """The entries at `origins`, and made-up ones where there is None; classes go where there is an output that stands for none."""
+    if label == "classes":
+        link, names = value
+        if link == "sigmoid":
+            return value
+        return None if None in origins else (link, [names[i] for i in origins if i is not None])
+    if label in NORMALIZERS:
         return tuple([new if i is None else part[i] for i in origins] for part, new in zip(value, (0.0, 1.0), strict=True))
     letter = "x" if LABELS[label] == "input" else "y"
     free = (name for name in (f"{letter}_{number}" for number in itertools.count(1)) if name not in value)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.datasets.real_numbers import columns_of, is_table, real_numbers, select, whereabouts
 from kan.layers.checks import check_dense
 from kan.layers.ordinary_module import OrdinaryModule, ordinary
 
@@ -37,6 +38,34 @@ class LastInput(OrdinaryModule):
     @abstractmethod
     def device(self) -> torch.device:
         """Where the parameters live."""
+
+    def as_input(self, x: Any) -> Tensor:
+        """`x` as a tensor, if the module can be called with it: whatever holds real numbers, one row per sample.
+
+        Arrays, lists, frames and series become tensors on the module's device. Columns of a frame are taken by their names, where the
+        module knows these, in whatever order and however many there are. Integers become floating-point numbers. Where there is one input,
+        its samples may be ``(N,)``.
+
+        Raises:
+            TypeError: for what holds no real numbers.
+            ValueError: for frames without a column that is needed, and for arrays and frames with missing or infinite numbers.
+        """
+        if not isinstance(x, Tensor):
+            if not is_table(x):
+                raise TypeError(
+                    f"the input must be a tensor, an array, a list of numbers or a frame; got {type(x).__name__}. "
+                    f"Convert it with torch.as_tensor(x)."
+                )
+            columns: list[str] | None = getattr(self, "frame_columns", None)
+            x = x if columns is None else select("the input", x, columns)
+            names = columns_of(x)
+            x = real_numbers("the input", x, "must hold numbers; got {}").to(self.device)
+            bad = ~torch.isfinite(x.to(self.dtype))
+            if bad.dim() > 0 and bool(bad.any()):
+                where = whereabouts(bad, names)
+                raise ValueError(f"the input must be finite; it holds NaN or infinity {where}. Remove or fill these values.")
+        found: Tensor = x if x.is_floating_point() or x.is_complex() else x.to(self.dtype)
+        return found[:, None] if found.dim() == 1 and self.input_width == 1 else found
 
     def check_numbers(self) -> None:
         """Raise ``ValueError`` for a model on the meta device."""
@@ -68,7 +97,7 @@ class LastInput(OrdinaryModule):
         if x.dim() != 2 or x.shape[1] != self.input_width:
             raise ValueError(
                 f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
-                f"got {tuple(x.shape)}."
+                f"got {tuple(x.shape)}.{' For a single sample write x[None].' if tuple(x.shape) == (self.input_width,) else ''}"
             )
         check_dense(x, "the input")
         self.check_numbers()

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,8 +129,10 @@ class Perceptron(LastInput):
         """Type of the parameters."""
         return self.w[0].dtype
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The output, ``(B, n_L)``, for `x` ``(B, n_0)``."""
+    def forward(self, x: Any) -> Tensor:
+        """The output, ``(B, n_L)``, for `x` ``(B, n_0)``, a tensor or what `as_input` makes one of."""
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
+            x = self.as_input(x)
         output = self.trace(x).output
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
         return output

@@ -73,7 +73,8 @@ class Network(Labelled):
         act_fun: the numeric layers; ``act_fun[l]`` leads from ``n_l`` nodes to ``m_{l+1}`` sub-nodes.
         symbolic_fun: the symbolic layers beside them.
         input_id: indices of the input columns that are used.
-        in_vars, out_vars, normalizer, output_normalizer: names and normalisation of inputs and outputs, see `Labelled`.
+        in_vars, out_vars, normalizer, output_normalizer, class_names, class_link, frame_columns: names and normalisation of inputs and
+            outputs, see `Labelled`.
         fit_loss: the loss of the last fit on its samples, by which pruning is judged; None of networks that have not been fitted.
         refinement_change: of a network that `refine` has made, the root mean square by which the outputs at the last input changed, as a
             share of their standard deviation; else None.
@@ -329,14 +330,16 @@ class Network(Labelled):
         x = self.in_own_units("normalizer", self.trainable_input(x), self.dtype)
         return x if len(self.input_id) == self.input_width else x[:, self.input_id]
 
-    def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
+    def forward(self, x: Any, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
         """The network's output, ``(B, outputs)``.
 
         Args:
-            x: ``(B, inputs)``.
+            x: ``(B, inputs)``: a tensor, or what `as_input` makes one of.
             singularity_avoiding: evaluate symbolic functions in the version that stays finite at singular points.
             y_th: bound of ``|f|`` in that version.
         """
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
+            x = self.as_input(x)
         output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
         return output
@@ -393,13 +396,14 @@ class Network(Labelled):
         return x, y
 
     @torch.no_grad()
-    def update_grid(self, x: Tensor) -> None:
+    def update_grid(self, x: Any) -> None:
         """Let every layer's grid follow its inputs, from the first layer on; see `KANLayer.update_grid_from_samples`.
 
         Raises:
             ValueError: if `x` is not finite.
         """
-        inputs, x = x, self.checked_input(x)
+        inputs = self.as_input(x)
+        x = self.checked_input(inputs)
         self.remember_input(inputs)
         for l, layer in enumerate(self.numeric_layers):
             # Hidden nodes may be dead, which is no news; a constant column of the data is.

@@ -59,7 +59,7 @@ def plot(
         tick: write the smallest and largest input and output at each box.
         sample: mark samples on the curves.
         in_vars: names of the inputs, strings or sympy expressions; those of the network when not given.
-        out_vars: names of the outputs, likewise.
+        out_vars: names of the outputs, likewise; of the classes where these have none and stand for them.
         title: a line above the diagram.
         varscale: size of the names; they shrink or turn upright where they would touch each other.
         out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
@@ -113,6 +113,10 @@ def diagram_of(
         raise unknown_name("metric", metric, METRICS)
     if in_vars is None and network.in_vars is not None:
         in_vars = network.used(network.in_vars)
+    if out_vars is None:
+        out_vars = network.out_vars
+    if out_vars is None and network.class_link == "softmax":
+        out_vars = map(str, network.class_names or ())
     levels = range(network.depth + 1)
     diagram = Diagram(
         widths_in=tuple(int(network.width_in[level]) for level in levels),
@@ -120,7 +124,7 @@ def diagram_of(
         arities=((), *(tuple(network.structure.arities[level]) for level in levels[1:])),
         edges={},
         in_vars=variable_labels(in_vars),
-        out_vars=variable_labels(network.out_vars if out_vars is None else out_vars),
+        out_vars=variable_labels(out_vars),
         title=title,
         hidden=frozenset((int(level), int(i)) for level, i in hidden or ()),
     )

@@ -1,6 +1,6 @@
 """The data of a fit, checked before the first step.
 
-What a dataset may be, with arrays standing for tensors, numpy arrays, and frames of pandas or polars:
+What a dataset may be, with arrays standing for tensors, numpy arrays, lists of numbers, and frames of pandas or polars:
 
 - a dictionary with ``train_input`` and ``train_label``, and perhaps ``test_input`` and ``test_label``: arrays;
 - a pair ``(X, y)`` of arrays;
@@ -17,23 +17,25 @@ from typing import Any
 
 import torch
 
-from kan.datasets.real_numbers import is_array, is_frame, labels_of
+from kan.datasets.real_numbers import columns_of, is_frame, is_table, labels_of
 from kan.network.network import Network
+from kan.training.classes import ClassLabels
 from kan.training.loaders import Loader
 from kan.training.samples import Model, Samples, Wanted, checked_samples, checked_weight
 
-__all__ = ["Data", "check_dataset", "name_columns_"]
+__all__ = ["Data", "check_dataset", "check_test_data", "name_classes_", "name_columns_"]
 
 ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on, and what is looked at besides."""
+    """What is trained on, and what is looked at besides; `classes` are those of the labels."""
 
     train: Samples | Loader
     validation: Samples | None = None
     test: Samples | None = None
+    classes: ClassLabels | None = None
 
     @property
     def first(self) -> Samples:
@@ -50,6 +52,8 @@ def check_dataset(
     validation: Any = None,
     sample_weight: Any = None,
     exact: bool = False,
+    loss_fn: Any = None,
+    pred_fn: Any = None,
 ) -> Data:
     """What `dataset` holds, after checking it against `network`.
 
@@ -62,16 +66,19 @@ def check_dataset(
             arrays or a loader.
         sample_weight: how much each training sample counts, ``(N,)``.
         exact: keep the precision of the numbers, instead of rounding them to the network's dtype.
+        loss_fn, pred_fn: what the labels are for, see `kan.training.classes`.
 
     Raises:
         TypeError: if something is of the wrong kind.
         ValueError: if something is missing, empty, of the wrong shape or device, or not finite; nothing has been changed then.
     """
-    wanted = Wanted(network, same_shape, same_shape if floating is None else floating, exact)
+    classes = ClassLabels.of(network, loss_fn, pred_fn, getattr(dataset, "class_names", None))
+    floating = same_shape if floating is None else floating
+    wanted = Wanted(network, same_shape, floating, exact, classes, _columns(network, dataset))
     train: Samples | Loader
     if isinstance(dataset, Mapping):
         train, test = _entries(dataset, wanted)
-    elif isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_array, dataset)):
+    elif isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_table, dataset)):
         train = _part(dataset[0], "training", wanted)
         test = None if dataset[1] is None else _all_of(_part(dataset[1], "test", wanted))
     else:
@@ -81,35 +88,82 @@ def check_dataset(
             raise ValueError("sample_weight needs training data in arrays, whose rows it belongs to; got a loader.")
         train = replace(train, weight=checked_weight(network, sample_weight, len(train)))
     if validation is None:
-        return Data(train, None, test)
+        return Data(train, None, test, classes)
     if isinstance(validation, (bool, int, float)):
-        return Data(*_split(network, train, validation), test)
-    return Data(train, _all_of(_part(validation, "validation", wanted)), test)
+        return Data(*_split(network, train, validation), test, classes)
+    return Data(train, _all_of(_part(validation, "validation", wanted)), test, classes)
+
+
+def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samples:
+    """The samples ``test_input`` and ``test_label`` of a dictionary, or those of a pair ``(X, y)`` or a loader.
+
+    They are checked as by `check_dataset`, and numbers are as precise as they are given.
+    """
+    classes = ClassLabels.of(network, loss_fn, names=getattr(dataset, "class_names", None))
+    arrays = (dataset.get(ENTRIES[2]), dataset.get(ENTRIES[3])) if isinstance(dataset, Mapping) else dataset
+    columns = network.frame_columns, _columns(network, arrays)[1]
+    wanted = Wanted(network, loss_fn is None, loss_fn is None, True, classes, columns)
+    if not isinstance(dataset, Mapping):
+        return _all_of(_part(dataset, "test", wanted))
+    missing = [name for name in ENTRIES[2:] if name not in dataset]
+    if missing:
+        raise ValueError(
+            f"the dataset must have the entries {list(ENTRIES[2:])}; missing: {missing}, present: {sorted(map(str, dataset))}."
+        )
+    name, label = (f"dataset[{entry!r}]" for entry in ENTRIES[2:])
+    return checked_samples(wanted, (name, label), *arrays)
+
+
+def _columns(network: Model, dataset: Any) -> tuple[list[str] | None, list[str] | None]:
+    """The columns of inputs and labels in the order in which `network` is to take those of frames; None where nothing says so.
+
+    They are those that the network knows, in its order, if the training data have a column of one of these names; else those of the
+    training data.
+    """
+    found: list[list[str] | None] = []
+    for array, label in zip(_training_arrays(dataset) or (None, None), ("frame_columns", "out_vars"), strict=True):
+        names, own = columns_of(array), getattr(network, label, None)
+        if label == "out_vars" and len(names or ()) == 1:
+            names = None  # there is no order in one column, whatever it is called
+        found.append(own if names and own and {*names} & {*own} else names)
+    return found[0], found[1]
+
+
+def _training_arrays(dataset: Any) -> tuple[Any, Any] | None:
+    """Inputs and labels of the training data, if they are no batches."""
+    if isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_table, dataset)):
+        dataset = dataset[0]
+    if isinstance(dataset, Mapping):
+        return dataset.get(ENTRIES[0]), dataset.get(ENTRIES[1])
+    return (dataset[0], dataset[1]) if isinstance(dataset, (tuple, list)) and len(dataset) == 2 else None
 
 
 def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> None:
     """Call inputs and outputs of `network` by the columns of the training data, in place, where they have no names yet.
 
-    Columns of frames and series are meant. Where these are no different strings, one for each input or output, nothing happens.
+    Columns of frames and series are meant, or those that a `Dataset` knows. Where these are no different strings, one for each input or
+    output, nothing happens.
 
     Args:
         network: that `dataset` has been checked against.
         dataset: in one of the forms above.
         labels_too: whether labels are what the outputs stand for.
     """
-    if isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_array, dataset)):
-        dataset = dataset[0]
-    if isinstance(dataset, Mapping):
-        x, y = (dataset[name] for name in ENTRIES[:2])
-    elif isinstance(dataset, (tuple, list)) and len(dataset) == 2:
-        x, y = dataset
-    else:
-        return
-    arrays: dict[str, Any] = {"in_vars": x, "out_vars": y} if labels_too else {"in_vars": x}
-    for label, array in arrays.items():
-        if getattr(network, label) is None and is_frame(array):
+    for label, array in zip(("in_vars", "out_vars") if labels_too else ("in_vars",), _training_arrays(dataset) or (), strict=False):
+        names = getattr(dataset, label, None) or (labels_of(array) if is_frame(array) else None)
+        if label == "in_vars" and names is not None and not {*names} & {*(network.frame_columns or names)}:
+            label = "frame_columns"  # the user has other names for the inputs
+        elif getattr(network, label) is not None:
+            continue
+        if names is not None:
             with suppress(TypeError, ValueError):  # of names that make no labels, as the numbers of a frame without names
-                network.set_labels(**{label: labels_of(array)})
+                network.set_labels(**{label: names})
+
+
+def name_classes_(network: Network, data: Data) -> None:
+    """Let `network` know the classes that its outputs stand for, in place, if the labels of `data` are classes."""
+    if data.classes is not None and data.classes.link is not None:
+        network.set_labels(classes=(data.classes.link, data.classes.names))
 
 
 def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Samples | None]:
@@ -128,13 +182,15 @@ def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Sampl
 
 
 def _part(value: Any, name: str, wanted: Wanted) -> Samples | Loader:
-    if isinstance(value, (tuple, list)) and len(value) == 2 and any(map(is_array, value)):
+    if isinstance(value, (tuple, list)) and len(value) == 2 and any(map(is_table, value)):
         return checked_samples(wanted, (f"the {name} input X", f"the {name} label y"), *value)
-    if not isinstance(value, Iterable) or is_array(value) or isinstance(value, (str, bytes)):
+    if not isinstance(value, Iterable) or is_table(value) or isinstance(value, (str, bytes)):
         raise TypeError(
             f"the dataset must be a dictionary with the entries {list(ENTRIES)}, a pair (X, y) of arrays, or a DataLoader; "
             f"got {type(value).__name__} for the {name} data."
         )
+    assert wanted.classes is not None
+    wanted.classes.indices = True
     return Loader(value, f"{name} loader", wanted)
 
 

@@ -18,13 +18,14 @@ from kan.network.insertion import beyond_grids
 from kan.network.network import Network
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
-from kan.training.data import check_dataset, name_columns_
+from kan.training.data import check_dataset, name_classes_, name_columns_
 from kan.training.diagnosis import where_not_finite
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
 from kan.training.learning_rate import make_scheduler
 from kan.training.loop import Stage, run
 from kan.training.measure import Measure
+from kan.training.metrics import named_metrics
 from kan.training.mlp import PerceptronPenalty
 from kan.training.objective import Penalty
 from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
@@ -64,7 +65,7 @@ def fit(
     loss_fn: Callable[..., Tensor] | None = None,
     lr: float = 1.0,
     batch: int = -1,
-    metrics: Sequence[Callable[[], Any]] | None = None,
+    metrics: Sequence[Callable[..., Any] | str] | None = None,
     singularity_avoiding: bool = False,
     y_th: float = 1000.0,
     display_metrics: Sequence[str] | None = None,
@@ -101,7 +102,8 @@ def fit(
         loss_fn: of prediction and label (and weights); the mean squared error when not given.
         lr: learning rate.
         batch: number of samples per step, drawn without replacement; -1 for all.
-        metrics: functions without arguments, evaluated after every step; their names become keys of the result.
+        metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.metrics`; their
+            names become keys of the result.
         singularity_avoiding, y_th: how symbolic edges are evaluated, see `Network.forward`.
         display_metrics: keys of the result that the progress bar shows instead of the losses.
         on_step: called after every step with its number.
@@ -140,10 +142,14 @@ def fit(
     labels = Labels.of(loss_fn, pred_fn)
     with labels_unchanged_on_error(network):
         data = check_dataset(
-            network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True
-        )
+            network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True,
+            loss_fn=loss_fn, pred_fn=pred_fn,
+        )  # fmt: skip
         if isinstance(network, Network):
             name_columns_(network, dataset, labels_too=pred_fn is None)
+            name_classes_(network, data)
+        if data.classes is not None and data.classes.remark and not units_told:
+            warnings.warn(data.classes.remark, stacklevel=5)
         adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
         data = in_network_units(network, data, labels)
         weighted = sample_weight is not None
@@ -160,7 +166,8 @@ def fit(
         shown, spreads = root_of_loss(units) if squares else float, None
         if shown is None:
             shown, spreads = math.sqrt, data.first.y.new_tensor(units)
-        measure = Measure(objective, data.validation, data.test, shown, _named(metrics or ()), spreads)
+        named = named_metrics(() if metrics is None else metrics)
+        measure = Measure(objective, data.validation, data.test, shown, named, spreads, labels.mapped)
         history = History(measure.names) if history is None else history
         for key in _listed("display_metrics", "names of results", display_metrics or ()):
             if key not in history:
@@ -254,19 +261,6 @@ def _listed(name: str, what: str, values: Any) -> Any:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of {what}; got {type(values).__name__}.")
     return values
-
-
-def _named(metrics: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-    """Metrics by their names."""
-    named: dict[str, Callable[[], Any]] = {}
-    for metric in _listed("metrics", "functions without arguments", metrics):
-        name = str(getattr(metric, "__name__", type(metric).__name__))
-        if not callable(metric):
-            raise TypeError(f"metrics must be functions without arguments; got {type(metric).__name__}.")
-        if name in named or name in ("train_loss", "test_loss", "reg", "val_loss"):
-            raise ValueError(f"metrics must have names of their own, which become keys of the result; {name!r} is taken.")
-        named[name] = metric
-    return named
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:

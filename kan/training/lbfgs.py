@@ -265,7 +265,7 @@ class _Memory:
         if n == 0:
             return -grad
         p, q = self._products(grad)[:, self.order]
-        with np.errstate(over="ignore", invalid="ignore"):  # a direction that is not finite is not taken
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a direction that is not finite is not taken
             gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
             v = self.r_inverse[:n, :n] @ p
             w = (self.d[:n] * v + gamma * (self.yy[:n, :n] @ v - q)) @ self.r_inverse[:n, :n]

@@ -7,10 +7,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-__all__ = ["weighted_loss"]
+__all__ = ["in_dtype", "weighted_loss"]
 
 
 def weighted_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -44,6 +45,22 @@ def weighted_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
             f"sample_weight needs a loss_fn of prediction, label and weights; {_name(loss_fn)} takes {list(parameters)}."
         ) from error
     return loss_fn
+
+
+def in_dtype(loss_fn: Callable[..., Tensor], dtype: torch.dtype) -> Callable[..., Tensor]:
+    """`loss_fn` for predictions in `dtype`: a module with numbers of another one, such as weights of classes, becomes a copy with these.
+
+    A module with parameters stays as it is: they may be trained.
+
+    >>> in_dtype(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])), torch.float64).weight
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    if isinstance(loss_fn, _Mean):
+        return _Mean(in_dtype(loss_fn.single, dtype))
+    if not isinstance(loss_fn, nn.Module) or any(True for _ in loss_fn.parameters()):
+        return loss_fn
+    others = any(buffer.is_floating_point() and buffer.dtype != dtype for buffer in loss_fn.buffers())
+    return copy.deepcopy(loss_fn).to(dtype) if others else loss_fn
 
 
 class _Mean:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.network.network import Network
 from kan.network.trace import FirstLayer
 from kan.training.batches import width_of
+from kan.training.metrics import Metrics, number
 from kan.training.objectives import AnyObjective
 from kan.training.prediction import PredictionObjective
 from kan.training.samples import Samples
@@ -29,23 +31,26 @@ class Measure:
         objective: exact, without rounding.
         validation, test: samples that are looked at only.
         shown: of a loss, what is reported.
-        metrics: functions without arguments, by name.
+        metrics: what else is measured.
         spreads: units of the outputs in the user's, ``(outputs,)``, where these differ and the loss is the mean squared error. What is
             reported is computed from the errors in the user's units then.
+        mapped: whether labels are in the network's own units, see `kan.training.units`.
     """
 
     objective: AnyObjective
     validation: Samples | None
     test: Samples | None
     shown: Callable[[float], float]
-    metrics: Mapping[str, Callable[[], Any]]
+    metrics: Metrics
     spreads: Tensor | None = None
+    mapped: bool = False
 
     @property
     def names(self) -> list[str]:
         """The keys of `row`."""
         own = ["train_loss", "test_loss", "reg"] if self.validation is None else ["train_loss", "test_loss", "reg", "val_loss"]
-        return [*own, *self.metrics]
+        parts = self._parts(None)
+        return [*own, *self.metrics.plain, *(f"{part}_{name}" for name in self.metrics.paired for part in parts)]
 
     @torch.no_grad()
     def training(self, samples: Samples, first: FirstLayer | None, known: float | None) -> tuple[float, float, float]:
@@ -70,7 +75,10 @@ class Measure:
         row = {"train_loss": self.shown(loss), "test_loss": self.shown(test), "reg": penalty}
         if held_out is not None:
             row["val_loss"] = self.shown(held_out)
-        return row | {name: _number(name, metric()) for name, metric in self.metrics.items()}
+        row |= {name: number(name, metric()) for name, metric in self.metrics.plain.items()}
+        for part, seen in self._parts(samples).items() if self.metrics.paired else ():
+            row |= self.metrics.of(part, *self._in_user_units(self.predicted(seen.x), seen.y))
+        return row
 
     def watched(self, row: Mapping[str, float]) -> float:
         """The number that patience and the best state go by: the loss of validation, test or training data, the first there is."""
@@ -83,6 +91,18 @@ class Measure:
             predicted, y = predicted * self.spreads, y * self.spreads
         return float(self.objective.loss(predicted, y, samples.weight))
 
+    def _parts(self, samples: Samples | None) -> dict[str, Any]:
+        """The samples of the step, and those that are looked at only, by name."""
+        parts = {"train": samples, "test": self.test, "val": self.validation}
+        return {part: seen for part, seen in parts.items() if part == "train" or seen is not None}
+
+    def _in_user_units(self, predicted: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and labels, which are both in the network's units if the labels are mapped."""
+        network = self.objective.network
+        if isinstance(self.objective, PredictionObjective) or not isinstance(network, Network):
+            return predicted, y
+        return network.in_user_units(predicted), network.in_user_units(y) if self.mapped else y
+
     @torch.no_grad()
     def predicted(self, x: Tensor) -> Tensor:
         """Predictions for `x` ``(N, n)``, without a graph, some samples at a time."""
@@ -90,11 +110,3 @@ class Measure:
         if len(x) <= count or isinstance(self.objective, PredictionObjective):
             return self.objective.predict(x)
         return torch.cat([self.objective.predict(part) for part in x.split(count)])
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
-        raise TypeError(f"the metric {name!r} must return a number; it returned {got}.") from error

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
-from kan.training.losses import weighted_loss
+from kan.training.losses import in_dtype, weighted_loss
 from kan.training.mlp import PerceptronObjective, PerceptronPenalty
 from kan.training.objective import Objective, Penalty
 from kan.training.prediction import PredictionObjective
 from kan.training.samples import Model, Samples
 
-__all__ = ["AnyObjective", "check_loss", "check_prediction", "make_objective", "rounded"]
+__all__ = ["AnyObjective", "check_loss", "check_prediction", "make_objective", "plain_objective", "rounded"]
 
 AnyObjective: TypeAlias = Objective | PerceptronObjective | PredictionObjective
 
@@ -43,6 +43,7 @@ def make_objective(
         if function is not None and not callable(function):
             raise TypeError(f"{name} must be a function; got {type(function).__name__}.")
     loss = nn.functional.mse_loss if loss_fn is None else weighted_loss(loss_fn) if weighted else loss_fn
+    loss = in_dtype(loss, network.dtype)
     objective: Objective | PerceptronObjective
     if loss_fn is not None and pred_fn is None and isinstance(network, Network) and network.applied("output_normalizer") is not None:
         if weighted and loss_fn is nn.functional.mse_loss:
@@ -55,6 +56,13 @@ def make_objective(
         assert not isinstance(penalty, Penalty)
         objective = PerceptronObjective(network, loss, lamb, penalty or PerceptronPenalty())
     return objective if pred_fn is None else PredictionObjective(objective, pred_fn)
+
+
+def plain_objective(network: Network, loss_fn: Callable[..., Tensor] | None) -> Objective:
+    """The loss of a network without a penalty, as an objective."""
+    found = make_objective(network, loss_fn, 0.0, None, False, Objective.y_th, None, weighted=False)
+    assert isinstance(found, Objective)
+    return found
 
 
 class _InUserUnits:

@@ -11,6 +11,7 @@ from torch import Tensor
 from kan.network.fit_loss import FitLoss
 from kan.network.network import Network
 from kan.training.measure import Measure
+from kan.training.metrics import Metrics
 from kan.training.objectives import AnyObjective
 from kan.training.prediction import PredictionObjective
 
@@ -42,7 +43,7 @@ class TrainingLoss(FitLoss):
         seen = network.last_input  # a prediction function of the user may change it
         x = self.x.to(network.device)  # a network that maps units needs the original precision
         x = x.to(network.dtype) if network.applied("normalizer") is None else x
-        output = Measure(objective, None, None, float, {}).predicted(x)
+        output = Measure(objective, None, None, float, Metrics({}, {})).predicted(x)
         network.last_input = seen
         return float(objective.loss(output, *self._labels(network, slice(None))))
 

@@ -1,6 +1,6 @@
 """Samples: inputs ``(N, n)``, labels ``(N, ...)`` and perhaps weights ``(N,)``, as tensors that fit a network.
 
-They may come as tensors, numpy arrays, or frames of pandas or polars, see `kan.datasets.real_numbers`.
+They may come as tensors, arrays, lists, or frames of pandas or polars, see `kan.datasets.real_numbers`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from kan.datasets.real_numbers import check_pairing, is_array, is_frame, real_numbers
+from kan.datasets.real_numbers import check_pairing, columns_of, is_frame, is_table, real_numbers, select, whereabouts
 from kan.network.mlp import Perceptron
 from kan.network.network import Network
+from kan.training.classes import ClassLabels
 
 __all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight"]
 
@@ -47,12 +48,16 @@ class Wanted:
         same_shape: whether labels must have the shape of the network's outputs.
         floating: whether labels become floating-point numbers; the classes of a cross-entropy must not.
         exact: whether numbers stay as precise as they are given, instead of in the network's dtype.
+        classes: how labels are taken that are classes; as numbers when not given.
+        columns: names of the columns of inputs and labels, in the order in which the network takes those of frames; None for any.
     """
 
     network: Model
     same_shape: bool
     floating: bool
     exact: bool = False
+    classes: ClassLabels | None = None
+    columns: tuple[list[str] | None, list[str] | None] = (None, None)
 
 
 def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> Samples:
@@ -61,7 +66,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     Args:
         wanted: what the fit wants of them.
         names: what messages call the two.
-        x, y: tensors on the network's device, or arrays or frames.
+        x, y: tensors on the network's device, or arrays, lists or frames. Frames may have their columns in another order, and more of them.
 
     Raises:
         TypeError: if one is no array, or does not hold numbers.
@@ -69,10 +74,16 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     """
     network, (name, label) = wanted.network, names
     inputs, outputs = network.input_width, network.width_in[-1]
-    whole = isinstance(x, Tensor) and not x.is_floating_point()
     network.check_numbers()
     check_pairing(name, x, label, y)
+    x, y = (part if c is None else select(which, part, c) for which, part, c in zip(names, (x, y), wanted.columns, strict=True))
+    headings = columns_of(x), columns_of(y)
+    if wanted.classes is not None:
+        read = wanted.classes.read(label, y)
+        y = read if read is y else read.to(y.device if isinstance(y, Tensor) else network.device)
     x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
+    if x.dim() == 1 and inputs == 1:
+        x = x[:, None]
     if x.dim() != 2 or x.shape[1] != inputs:
         raise ValueError(
             f"{name} must have the shape (number of samples, {inputs}), one column per input of the network; got {tuple(x.shape)}."
@@ -81,7 +92,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         raise ValueError(f"{name} has no samples.")
     if y.is_complex():
         raise ValueError(f"{label} must hold real numbers; got {y.dtype}. Make columns of its parts.")
-    if whole or x.is_complex():
+    if x.is_complex():
         raise ValueError(f"{name} must hold floating-point numbers; got {x.dtype}. Convert it with .to(model.dtype).")
     if wanted.same_shape and tuple(y.shape) != (x.shape[0], outputs):
         hint = " Use label[:, None] to make a column of it." if tuple(y.shape) == (x.shape[0],) and outputs == 1 else ""
@@ -95,13 +106,11 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     if not y.is_floating_point() and not wanted.floating and y.dtype != torch.bool:
         y = y.long()  # torch's losses take no other numbers of classes
     rounded = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
-    for which, values in zip((name, label), rounded, strict=True):
-        bad = ~torch.isfinite(values).reshape(len(values), -1)
+    for which, values, heading in zip((name, label), rounded, headings, strict=True):
+        bad = ~torch.isfinite(values)
         if bool(bad.any()):
-            columns = bad.any(dim=0).nonzero()[:, 0].tolist()
             raise ValueError(
-                f"{which} must be finite in {dtype}; it holds NaN or infinity in column(s) {columns} "
-                f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
+                f"{which} must be finite in {dtype}; it holds NaN or infinity {whereabouts(bad, heading)}. Remove or fill these values."
             )
     if wanted.exact:
         return Samples(*(_precise(values) if known.is_floating_point() else known for values, known in zip((x, y), rounded, strict=True)))
@@ -139,11 +148,11 @@ def _as_tensor(network: Model, name: str, value: Any, column: bool = False) -> T
     Args:
         network: that it is for.
         name: of `value`, in messages.
-        value: tensor, array, frame or series.
+        value: tensor, array, list, frame or series.
         column: make a column ``(N, 1)`` of a series.
     """
-    if not is_array(value):
-        raise TypeError(f"{name} must be a torch tensor, numpy array or pandas frame; got {type(value).__name__}. "
+    if not is_table(value):
+        raise TypeError(f"{name} must be a torch tensor, numpy array, list of numbers or frame; got {type(value).__name__}. "
                         f"Convert it with torch.as_tensor.")  # fmt: skip
     found = real_numbers(name, value, "must hold numbers; got an array of {}")
     if isinstance(value, Tensor):

@@ -15,6 +15,7 @@ from kan.network.trace import FirstLayer
 from kan.training.gauss_newton import Anchor, ObjectiveProblem
 from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, improve_
+from kan.training.losses import in_dtype
 from kan.training.objective import Objective
 from kan.training.snapshot import round_into_
 from kan.training.steppers import Stepper
@@ -68,7 +69,8 @@ class LMStepper(Stepper):
         exact = self.objective
         if network.dtype != torch.float64:
             if self._exact is None:
-                self._exact = replace(self.objective, network=copy.deepcopy(network).double())
+                loss_fn = in_dtype(self.objective.loss_fn, torch.float64)
+                self._exact = replace(self.objective, network=copy.deepcopy(network).double(), loss_fn=loss_fn)
             exact = self._exact
             _refresh(exact.network, network)
         names = {p: name for name, p in network.named_parameters()}

@@ -364,7 +364,8 @@ def in_network_units(network: Model, data: Data, labels: Labels) -> Data:
         return Samples(x, y.to(dtype) if y.is_floating_point() else y, samples.weight)
 
     train = data.train.prepared_by(ready) if isinstance(data.train, Loader) else ready(data.train)
-    return Data(train, *(None if part is None else ready(part) for part in (data.validation, data.test)))
+    validation, test = (None if part is None else ready(part) for part in (data.validation, data.test))
+    return Data(train, validation, test, data.classes)
 
 
 def spreads_of_labels(network: Model, labels: Labels) -> list[float]:

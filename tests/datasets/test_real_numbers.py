@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from kan import KAN, create_dataset_from_data
-from kan.datasets.real_numbers import is_array, real_numbers
+from kan.datasets.real_numbers import columns_of, is_array, is_frame, is_table, real_numbers, select
 from kan.discovery.network_law import discover_law
 from kan.discovery.observations import observations
+from tests.tables import Frame, Series
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -226,3 +227,48 @@ def test_names_of_frames_of_polars() -> None:
     model = _model()
     model.fit((polars.DataFrame(X, schema=["a", "b"]), polars.Series("product", Y)), steps=1, progress=False)
     assert model.in_vars == ["a", "b"] and model.out_vars == ["product"]
+
+
+# Other libraries
+
+
+class Variable:
+    """What a file has, as netCDF4 gives it: an array with a mask when it is read."""
+
+    name = "height"
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.values
+
+
+@entrances
+def test_frames_and_arrays_of_other_libraries(entrance: Callable[[Any, Any], Any]) -> None:
+    frame, series = Frame({"a": X[:, 0], "b": X[:, 1]}), Series(Y)
+    assert is_frame(frame) and is_frame(series) and columns_of(frame) == ["a", "b"] and columns_of(series) is None
+    entrance(frame, series)
+    entrance(Variable(X), Variable(Y[:, None]))
+    with pytest.raises(ValueError, match="must have no masked entries: 3 of 80 are masked"):
+        entrance(Variable(SECOND), Y)
+    with pytest.raises(TypeError, match=r"the columns \{'b': '<U3'\} do not \(b has 'n/a' in row 1\)"):
+        entrance(Frame({"a": X[:, 0], "b": ["1.5", "n/a"] * (ROWS // 2)}), series)
+
+
+def test_what_is_no_table() -> None:
+    for value in (3.0, np.float64(3.0), "text", None, {1.0}, [], [(X, Y)], [X, Y], np.ndarray, [[[1.0]]]):
+        assert not is_table(value)
+    for table in ([1, 2], [[1.0, 2.0], [3.0, None]], range(3), ["a"], X, Variable(X)):
+        assert is_table(table)
+
+
+def test_columns_are_selected_by_name() -> None:
+    frame = Frame({"a": X[:, 0], "b": X[:, 1]})
+    assert select("x", frame, ["a", "b"]) is frame and select("x", X, ["a", "b"]) is X
+    assert np.array_equal(np.asarray(select("x", frame, ["b"])), X[:, [1]])
+    with pytest.raises(ValueError, match=r"must have the columns \['c', 'a'\], by which .*; missing: \['c'\], present: \['a', 'b'\]"):
+        select("x", frame, ["c", "a"])

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from kan import KAN, SYMBOLIC_LIB
 from tests.edges import data, put
@@ -148,3 +150,50 @@ def test_bad_input_changes_nothing() -> None:
     with pytest.raises(ValueError, match="hasn't seen any data yet"):
         KAN([2, 1], auto_save=False).auto_symbolic()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# Classes
+
+
+def drawn(count: int = 300) -> tuple[torch.Tensor, np.ndarray]:
+    """Choices with the logit ``3 sin(pi x_1) + 4 x_2^2 - 1``."""
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, (count, 2))
+    logit = 3 * np.sin(np.pi * x[:, 0]) + 4 * x[:, 1] ** 2 - 1
+    return torch.tensor(x), np.where(random.uniform(size=count) < 1 / (1 + np.exp(-logit)), "yes", "no")
+
+
+@pytest.mark.parametrize("loss", [None, nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0], dtype=torch.float32))])
+def test_the_logit_of_a_class_is_found_by_the_loss_of_the_classes(loss: Any) -> None:
+    x, y = drawn()
+    model = KAN([2, 1], grid=5, auto_save=False, seed=0)
+    model.fit((x, y), loss_fn=nn.BCEWithLogitsLoss(), opt="LM", steps=8, lamb=1e-2, progress=False)
+    model.auto_symbolic(data=(x, y), loss_fn=loss, lib=["x", "x^2", "sin"], verbose=0)
+    assert names(model) == [[["sin", "x^2"]]] and model.class_names == ["no", "yes"]
+    truth = float(nn.functional.binary_cross_entropy_with_logits(
+        3 * torch.sin(torch.pi * x[:, [0]]) + 4 * x[:, [1]] ** 2 - 1, torch.tensor(y == "yes").double()[:, None]
+    ))  # fmt: skip
+    assert model.evaluate((x, y))["test_loss"] < truth + 0.01
+
+
+def test_classes_that_can_be_told_apart_do_not_drive_the_parameters_away() -> None:
+    x = torch.tensor(np.random.default_rng(2).uniform(-1, 1, (260, 3)))
+    y = (x[:, 0] + x[:, 1] ** 2 > 0.3).long()
+    model = KAN([3, 2], grid=3, auto_save=False, seed=0)
+    model.fit((x[:100], y[:100]), loss_fn=nn.CrossEntropyLoss(), opt="Adam", lr=0.05, steps=60, progress=False)
+    before = model.evaluate((x[100:], y[100:]))
+    model.auto_symbolic(data=(x[:100], y[:100]), lib=["x", "x^2"], verbose=0)
+    after = model.evaluate((x[100:], y[100:]))
+    assert after["test_loss"] < before["test_loss"] + 0.05 and after["test_accuracy"] > before["test_accuracy"] - 0.03
+    assert model.n_edge == 0
+
+
+def test_classes_without_a_loss_and_losses_that_fail() -> None:
+    x, y = drawn(60)
+    model = KAN([2, 2], auto_save=False, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(TypeError, match=r"the training label y holds the classes \['no', 'yes'\], and without a loss_fn"):
+        model.auto_symbolic(data=(x, y), verbose=0)
+    with pytest.raises(ValueError, match="loss_fn must return one number"):
+        model.auto_symbolic(data=(x, y), loss_fn=nn.CrossEntropyLoss(reduction="none"), verbose=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

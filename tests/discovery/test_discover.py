@@ -126,7 +126,7 @@ def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPat
         (torch.arange(2.0).repeat(50)[:, None], torch.arange(2.0).repeat(50), {}, r"got 100 row\(s\), 2 of them different"),
         (torch.arange(2.0).repeat(900)[:, None], torch.arange(2.0).repeat(900), {}, r"got 1800 row\(s\), 2 of them different"),
         (torch.rand(50, 2), torch.ones(50), {}, "y is constant, 1.0: there is no law to find"),
-        (torch.tensor([[float("nan")]] * 50), torch.rand(50), {}, r"X must be finite; the column\(s\) \[0\] hold NaN"),
+        (torch.tensor([[float("nan")]] * 50), torch.rand(50), {}, r"X must be finite; it holds NaN or infinity in column\(s\) \[0\]"),
         (torch.rand(50, 2), torch.rand(50), {"variables": ["a"]}, "variables must be 2 different names"),
         (torch.rand(50, 2), torch.rand(50), {"variables": ["a", "a"]}, "variables must be 2 different names"),
         (torch.rand(50, 1), torch.rand(50), {"library": ["sine"]}, "sine"),

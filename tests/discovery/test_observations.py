@@ -8,7 +8,9 @@ import sympy
 import torch
 from torch import Tensor
 
+from kan import KAN
 from kan.discovery.discover import discover
+from kan.discovery.network_law import discover_law
 from kan.discovery.observations import check_options, observations
 
 X = torch.rand(60, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 1
@@ -154,7 +156,7 @@ def test_pandas() -> None:
         (torch.rand(50, 0), torch.rand(50), ValueError, r"got \(50, 0\) and \(50,\)"),
         (torch.rand(50, 1), torch.rand(50, 2), ValueError, r"got \(50, 1\) and \(50, 2\)"),
         (torch.rand(50, 1), torch.tensor(1.0), ValueError, r"got \(50, 1\) and \(\)"),
-        (torch.rand(50, 1), [1.0, np.inf] * 25, ValueError, r"y must be finite; the column\(s\) \[0\]"),
+        (torch.rand(50, 1), [1.0, np.inf] * 25, ValueError, r"y must be finite; it holds NaN or infinity in column\(s\) \[0\]"),
         (torch.rand(50, 1), [1j] * 50, TypeError, "y must hold real numbers; got complex ones"),
         (np.ones((50, 1), complex), torch.rand(50), TypeError, "X must hold real numbers; got complex ones"),
         ([["a"]] * 50, torch.rand(50), TypeError, "X must hold real numbers; got <U1"),
@@ -196,3 +198,10 @@ def test_options_that_can() -> None:
 def test_unknown_functions_are_told_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'sin'"):
         discover(X, Y, library=["sinn"])
+
+
+def test_classes_have_no_law() -> None:
+    x, y = torch.rand(6, 2), ["cat", "dog"] * 3
+    for look in (lambda: observations(x, y), lambda: discover_law(KAN([2, 1], auto_save=False), x, y)):
+        with pytest.raises(TypeError, match=r"y must hold numbers, which a law is about; it holds the classes \['cat', 'dog'\].*output=0"):
+            look()

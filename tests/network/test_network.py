@@ -168,8 +168,8 @@ def test_it_remembers_a_reference_to_what_it_accepted() -> None:
             "the input must have the shape (number of samples, 2), one column per input of the network; got (4, 3).",
         ),
         (torch.zeros(4), ValueError, "got (4,)."),
-        (torch.zeros(4, 2).long(), TypeError, "the input must be a tensor of floating-point numbers; got torch.int64."),
-        ([[0.0, 0.0]], TypeError, "got list. Convert it with torch.as_tensor(x).to(model.dtype)."),
+        (torch.zeros(4, 2) * 1j, TypeError, "the input must be a tensor of floating-point numbers; got torch.complex64."),
+        ({0.0}, TypeError, "got set. Convert it with torch.as_tensor(x)."),
     ],
 )
 def test_bad_input(x: object, error: type[Exception], message: str) -> None:

@@ -58,7 +58,8 @@ def network_of(
     scores = [torch.rand(m[l + 1], n[l], generator=generator) for l in layers]
     trace = SimpleNamespace(acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores])
     return SimpleNamespace(
-        depth=len(layers), in_vars=None, out_vars=None, width_in=n, width_out=m, structure=SimpleNamespace(arities=arities),
+        depth=len(layers), in_vars=None, out_vars=None, class_link=None, width_in=n, width_out=m,
+        structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
         symbolic_fun=[SimpleNamespace(mask=mask) for mask in formulas],
         trace=lambda: trace, scores=scores, curves_in_user_units=lambda l, x, y: (x, y),
@@ -278,6 +279,12 @@ def test_names_of_the_network_are_the_default(capsys: pytest.CaptureFixture[str]
     model = model.prune_input(active_inputs=[2, 0])
     assert shown() == ["a", "c", "y"]
     assert shown(in_vars=["p", "q"]) == ["p", "q", "y"]
+    model.out_vars, model.class_names = None, ["no", "yes"]
+    assert shown() == ["a", "c"], "one output is a choice between two classes"
+    model = KAN([2, 3], auto_save=False)
+    model.class_names = [3, 5, 9]
+    model(torch.rand(5, 2))
+    assert shown() == ["3", "5", "9"]
 
 
 def test_expressions_become_mathtext() -> None:

@@ -73,7 +73,7 @@ def test_frames() -> None:
     assert checked((frame, frame["b"]), same_shape=False).first.y.dtype == torch.int64
     with pytest.raises(TypeError, match=re.escape("the training input X must hold numbers; the columns {'b': ")):
         checked((frame.assign(b="text"), frame[["a"]]))
-    with pytest.raises(ValueError, match=re.escape("holds NaN or infinity in column(s) [1] (1 of 40 rows)")):
+    with pytest.raises(ValueError, match=re.escape("holds NaN or infinity in column(s) ['b'] (1 of 40 rows, first in row 0)")):
         checked((frame.assign(b=[None] + [1.0] * 39), frame[["a"]]))
 
 
@@ -143,7 +143,7 @@ def test_pandas_is_not_imported_for_the_user() -> None:
         ((X, Y[:30]), ValueError, "the training label y must have the shape of the network's output, (40, 1); got (30, 1)."),
         ((X.numpy(), Y[:, 0].numpy()), ValueError, "(40, 1); got (40,). Use label[:, None] to make a column of it."),
         (((X, Y), (X[:, :1], Y)), ValueError, "the test input X must have the shape (number of samples, 2)"),
-        ((X, [1.0]), TypeError, "the training label y must be a torch tensor, numpy array or pandas frame; got list."),
+        ((X, {1.0}), TypeError, "the training label y must be a torch tensor, numpy array, list of numbers or frame; got set."),
         ((np.array([["a", "b"]]), Y[:1]), TypeError, "the training input X must hold numbers; got an array of <U1."),
         ((X * 1j, Y), ValueError, "the training input X must hold floating-point numbers; got torch.complex"),
         ({"train_input": X}, ValueError, "missing: ['train_label'], present: ['train_input']."),
@@ -152,7 +152,8 @@ def test_pandas_is_not_imported_for_the_user() -> None:
         (TensorDataset(X, Y), TypeError, "or a DataLoader; got TensorDataset for the training data."),
         ([], ValueError, "the training loader yields no batches: its data are empty, or drop_last drops the only batch."),
         (loader(5, drop_last=True), ValueError, "the training loader yields no batches"),
-        ([1, 2], TypeError, "batch 0 of the training loader must be a pair (x, y) of tensors or arrays; got int."),
+        ([1, 2], TypeError, "a pair (X, y) of arrays, or a DataLoader; got list for the training data."),
+        ([{1}, {2}], TypeError, "batch 0 of the training loader must be a pair (x, y) of tensors or arrays; got set."),
         ([(X, Y, Y)], TypeError, "must be a pair (x, y) of tensors or arrays; got tuple of Tensor, Tensor, Tensor."),
         ([(X, Y[:, 0])], ValueError, "y in batch 0 of the training loader must have the shape of the network's output"),
         (iter([(X, Y)]), TypeError, "must be an iterable of batches (x, y) that starts anew for every pass"),

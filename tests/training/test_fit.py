@@ -60,9 +60,9 @@ BAD = {
         "missing: ['test_label'], present: ['test_input', 'train_input', 'train_label'].",
     ),
     "no tensor": (
-        lambda: {"dataset": changed("train_label", [1.0])},
+        lambda: {"dataset": changed("train_label", {1.0})},
         TypeError,
-        "dataset['train_label'] must be a torch tensor, numpy array or pandas frame; got list. Convert it with torch.as_tensor.",
+        "dataset['train_label'] must be a torch tensor, numpy array, list of numbers or frame; got set. Convert it with torch.as_tensor.",
     ),
     "flat labels": (
         lambda: {"dataset": changed("train_label", torch.zeros(60))},
@@ -87,20 +87,20 @@ BAD = {
         "dataset['test_input'] must have the shape",
     ),
     "no samples": (lambda: {"dataset": changed("train_input", torch.zeros(0, 2))}, ValueError, "dataset['train_input'] has no samples."),
-    "integers": (
-        lambda: {"dataset": changed("train_input", torch.zeros(60, 2).long())},
+    "complex inputs": (
+        lambda: {"dataset": changed("train_input", torch.zeros(60, 2, dtype=torch.complex128))},
         ValueError,
-        "dataset['train_input'] must hold floating-point numbers; got torch.int64.",
+        "dataset['train_input'] must hold floating-point numbers; got torch.complex128.",
     ),
     "nan in inputs": (
         lambda: {"dataset": holed("train_input", 3, 1, torch.nan)},
         ValueError,
-        "dataset['train_input'] must be finite in torch.float64; it holds NaN or infinity in column(s) [1] (1 of 60 rows).",
+        "dataset['train_input'] must be finite in torch.float64; it holds NaN or infinity in column(s) [1] (1 of 60 rows, first in row 3).",
     ),
     "infinity in labels": (
         lambda: {"dataset": holed("test_label", 3, 0, torch.inf)},
         ValueError,
-        "dataset['test_label'] must be finite in torch.float64; it holds NaN or infinity in column(s) [0] (1 of 60 rows).",
+        "dataset['test_label'] must be finite in torch.float64; it holds NaN or infinity in column(s) [0] (1 of 60 rows, first in row 3).",
     ),
     "optimiser": (lambda: {"dataset": dataset(), "opt": "LBGFS"}, ValueError, "LBFGS"),
     "steps": (lambda: {"dataset": dataset(), "steps": -1}, ValueError, "steps must be an integer of at least 0; got -1."),
@@ -132,7 +132,7 @@ BAD = {
     "metric that is none": (
         lambda: {"dataset": dataset(), "metrics": [3.0]},
         TypeError,
-        "metrics must be functions without arguments; got float",
+        "metrics must be functions without arguments, or of prediction and label; got float",
     ),
     "callback": (
         lambda: {"dataset": dataset(), "callbacks": [print]},
@@ -156,7 +156,7 @@ BAD = {
     "one metric": (
         lambda: {"dataset": dataset(), "metrics": lambda: 1.0},
         TypeError,
-        "metrics must be a list of functions without arguments; got function.",
+        "metrics must be a list of functions without arguments, or of prediction and label; got function.",
     ),
     "display_metrics that are no list": (
         lambda: {"dataset": dataset(), "display_metrics": "reg"},
@@ -198,7 +198,7 @@ BAD = {
     "labels that the loss cannot take": (
         lambda: {"dataset": changed("train_label", torch.ones(60).long()), "loss_fn": nn.CrossEntropyLoss()},
         ValueError,
-        "loss_fn fails for predictions (60, 1) of torch.float64 and labels (60,) of torch.int64: Target 1 is out of bounds.",
+        "dataset['train_label'] holds the 1 classes [1], and the network has 1 output(s). Take torch.nn.CrossEntropyLoss() and one output",
     ),
     "test labels that the loss cannot take": (
         lambda: {"dataset": changed("test_label", torch.zeros(60, 3)), "loss_fn": nn.BCEWithLogitsLoss()},

@@ -1,0 +1,85 @@
+"""What a network says of new samples, in the terms of the data that it was trained on: numbers, or classes by their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kan.network.network import Network
+
+__all__ = ["outputs_of", "predict", "probabilities"]
+
+ROWS = 2**16
+"""Number of rows that are evaluated at a time."""
+
+
+def predict(network: Network, x: Any) -> Tensor | np.ndarray:
+    """Predictions for the samples `x`: classes of a classifier, numbers of another network.
+
+    The network stays as it is, with its last input.
+
+    Args:
+        network: a network; it is a classifier if it has `class_names`.
+        x: ``(N, inputs)``, in any form that the network can be called with.
+
+    Returns:
+        The outputs ``(N, outputs)``. Of a classifier the names of the classes, ``(N,)``: those with the largest outputs, or, by the sign of
+        a single output, one of two; of several outputs that are choices of their own, ``(N, outputs)``. A tensor if `x` is one, except for
+        names that are text; an array otherwise.
+
+    >>> network = Network([1, 2])
+    >>> network.class_names = ["low", "high"]
+    >>> predict(network, [[0.5]]).shape
+    (1,)
+    """
+    output = outputs_of(network, x)
+    names, link = network.class_names, network.class_link
+    if names is None:
+        return output if isinstance(x, Tensor) else output.cpu().numpy()
+    codes = output.argmax(1) if link == "softmax" else (output > 0).long()
+    codes = codes[:, 0] if link == "sigmoid" and codes.shape[1] == 1 else codes
+    if isinstance(x, Tensor) and not any(isinstance(name, str) for name in names):
+        return torch.tensor(names, device=codes.device)[codes]
+    array: np.ndarray = np.array(names)[codes.cpu().numpy()]
+    return array
+
+
+def probabilities(network: Network, x: Any) -> Tensor | np.ndarray:
+    """Probabilities of the classes for the samples `x`, in the order of `class_names`.
+
+    Args:
+        network: a classifier.
+        x: ``(N, inputs)``, as of `predict`.
+
+    Returns:
+        ``(N, classes)``; of several outputs that are choices of their own, those of the second class of each, ``(N, outputs)``. A tensor if
+        `x` is one, an array otherwise.
+
+    Raises:
+        ValueError: for a network that is no classifier.
+    """
+    if network.class_names is None:
+        raise ValueError(
+            "probabilities are those of classes, and the model has none: it was not fitted with a loss of classes, such as "
+            "torch.nn.CrossEntropyLoss(), and model.class_names is not set."
+        )
+    output = outputs_of(network, x)
+    if network.class_link == "softmax":
+        found = output.softmax(1)
+    else:
+        found = torch.sigmoid(output)
+        found = torch.cat([torch.sigmoid(-output), found], 1) if found.shape[1] == 1 else found
+    return found if isinstance(x, Tensor) else found.cpu().numpy()
+
+
+@torch.no_grad()
+def outputs_of(network: Network, x: Any) -> Tensor:
+    """The outputs ``(N, outputs)`` for the samples `x`, some rows at a time; the last input of the network stays what it was."""
+    seen = network.last_input
+    try:
+        return torch.cat([network(part) for part in network.as_input(x).split(ROWS)])
+    finally:
+        network.last_input = seen

@@ -1,0 +1,159 @@
+"""Classes in what users have: text, categories, truth values and integers, as the numbers of classes.
+
+    ``code_b = index of label_b in the names of the classes``
+
+The names of categories are in the order that their type declares, those of all other labels in ascending order. Integers may be counts as
+well as classes, which only the loss tells: they stay numbers here, and `kan.training.classes` makes classes of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kan.datasets.real_numbers import is_frame, is_table, labels_of
+
+__all__ = ["ClassName", "ClassNames", "codes_of", "named_classes", "shown"]
+
+ClassName: TypeAlias = str | int | float | bool
+ClassNames: TypeAlias = list[ClassName]
+
+SHOWN = 8
+"""Number of classes that messages name; of more, the others are counted."""
+
+
+def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None:
+    """The entries of labels that are classes by their kind, and the names of the classes; None for numbers.
+
+    Args:
+        name: what messages call the labels.
+        labels: ``(N,)`` or ``(N, 1)``: text, categories of pandas or polars, or truth values.
+
+    Raises:
+        ValueError: if some are missing.
+        TypeError: if text and something else are mixed, or for text of numbers that are no integers.
+
+    >>> named_classes("y", ["dog", "cat", "dog"])
+    (['dog', 'cat', 'dog'], ['cat', 'dog'])
+    """
+    column = _column(labels)
+    if column is None or not column[0]:
+        return None
+    entries, declared = column
+    missing = [row for row, entry in enumerate(entries) if _is_missing(entry)]
+    if missing:
+        raise ValueError(f"{name} must have a class for every sample; {len(missing)} of {len(entries)} are missing, first in row "
+                         f"{missing[0]}. Drop these rows from inputs and labels alike.")  # fmt: skip
+    if declared is None:
+        others = {type(entry) for entry in entries} - {str, bool}
+        if others or len({type(entry) for entry in entries}) > 1:
+            kinds = sorted({type(entry).__name__ for entry in entries})
+            raise TypeError(f"{name} must hold classes of one kind; got entries of the types {kinds}. Make text of all with str.")
+        if all(isinstance(entry, str) and _is_fraction(entry) for entry in entries):
+            raise TypeError(f"{name} holds text of numbers, such as {entries[0]!r}; .astype(float) makes numbers of it.")
+        declared = sorted(set(entries))
+    return entries, declared
+
+
+def codes_of(name: str, entries: Sequence[Any], names: Sequence[ClassName]) -> Tensor:
+    """The indices of `entries` among the `names` of the classes, ``(N,)``, int64.
+
+    Raises:
+        ValueError: if one is not among them, naming it and its row.
+
+    >>> codes_of("y", ["dog", "cat", "dog"], ["cat", "dog"])
+    tensor([1, 0, 1])
+    """
+    places = {entry: index for index, entry in enumerate(names)}
+    for row, entry in enumerate(entries):
+        if entry not in places:
+            raise ValueError(f"{name} must hold the classes {shown(names)}; row {row} has {entry!r}.")
+    return torch.tensor([places[entry] for entry in entries], dtype=torch.long)
+
+
+def shown(names: Sequence[ClassName]) -> str:
+    """The names of classes for messages, the first few of many.
+
+    >>> shown(["cat", "dog"])
+    "['cat', 'dog']"
+    """
+    return repr(list(names)) if len(names) <= SHOWN else f"{repr(list(names[:SHOWN]))[:-1]}, ... and {len(names) - SHOWN} more]"
+
+
+def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
+    """Entries and declared classes of labels that are text, categories or truth values; None for all else."""
+    if isinstance(labels, Tensor):
+        flat = labels.dtype == torch.bool and (labels.dim() == 1 or (labels.dim() == 2 and labels.shape[1] == 1))
+        return (labels.flatten().tolist(), None) if flat else None
+    if not is_table(labels):
+        return None
+    if is_frame(labels) and hasattr(labels, "columns") and hasattr(labels, "__getitem__"):
+        if len(labels_of(labels)) != 1:
+            return None
+        labels = labels[labels_of(labels)[0]]
+    declared = _declared(labels)
+    if declared is not None:
+        entries = labels.tolist() if hasattr(labels, "tolist") else labels.to_list()
+        return entries, declared
+    if _is_numeric(labels):
+        return None
+    array = labels if isinstance(labels, np.ndarray) else _entries(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or isinstance(array, np.ma.MaskedArray):
+        return None
+    if array.dtype.kind in "UTb":
+        return array.tolist(), None
+    if array.dtype.kind == "O" and any(isinstance(entry, (str, bool, np.bool_)) for entry in array):
+        return [entry.item() if isinstance(entry, np.generic) else entry for entry in array], None
+    return None
+
+
+def _is_numeric(labels: Any) -> bool:
+    """Whether the type of an array or a series says that it holds numbers."""
+    kind: Any = getattr(labels, "dtype", None)
+    return getattr(kind, "kind", "") in ("i", "u", "f", "c") or (hasattr(kind, "is_numeric") and bool(kind.is_numeric()))
+
+
+def _is_missing(entry: Any) -> bool:
+    return entry is None or entry is getattr(sys.modules.get("pandas"), "NA", None) or bool(entry != entry)
+
+
+def _is_fraction(text: str) -> bool:
+    """Whether a text is a number that is not written as an integer, as no name of a class is."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return not text.strip().lstrip("+-").isdigit()
+
+
+def _entries(labels: Any) -> np.ndarray:
+    """The entries of a list or a series as an array that keeps text apart from numbers."""
+    if hasattr(labels, "to_list"):
+        labels = labels.to_list()
+    elif hasattr(labels, "to_numpy"):
+        return np.asarray(labels.to_numpy())
+    return np.array(labels, dtype=object) if isinstance(labels, (list, range)) else np.asarray(labels)
+
+
+def _declared(labels: Any) -> ClassNames | None:
+    """The categories of a series of pandas or polars, in the order that its type has; None for other labels."""
+    kind: Any = getattr(labels, "dtype", None)
+    if _is_of(kind, "pandas", "CategoricalDtype"):
+        return list(kind.categories.tolist())
+    if _is_of(kind, "polars", "Enum"):
+        return list(kind.categories.to_list())
+    if _is_of(kind, "polars", "Categorical"):
+        return sorted(set(labels.drop_nulls().to_list()))
+    return None
+
+
+def _is_of(value: object, module: str, name: str) -> bool:
+    """Whether `value` is of the class `name` of a module that the caller has imported."""
+    return isinstance(value, getattr(sys.modules.get(module), name, ()))

@@ -1,0 +1,256 @@
+"""Labels that are classes, as the loss of a fit takes them.
+
+What a loss takes is known of those of torch:
+
+- an *index* of a class per sample, ``(N,)``, integers (cross-entropy, negative log-likelihood, margins);
+- an *indicator* per sample and output, ``(N, outputs)``, 0 or 1 or between (binary cross-entropy);
+- *numbers* (no `loss_fn`, which is the mean squared error).
+
+Text, categories and truth values become indices or indicators, and so do integers that are not the indices ``0 ... outputs - 1`` already.
+A loss of the user's own gets the indices of text and categories, and everything else as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kan.datasets.classes import ClassNames, codes_of, named_classes, shown
+from kan.datasets.real_numbers import is_frame, is_table, real_numbers
+from kan.network.network import Network
+
+__all__ = ["ClassLabels", "Target", "loss_of_link", "target_of"]
+
+MOST_CLASSES = 20
+"""Largest number of different integers for which labels without a `loss_fn` may be meant as classes, and are warned of."""
+
+
+class Target(Enum):
+    """What a loss takes as labels."""
+
+    NUMBERS = "numbers"
+    INDEX = "the index of a class"
+    INDICATOR = "indicators of classes"
+    OTHER = "what a loss of the user's own takes"
+
+
+INDEX = (
+    nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, functional.cross_entropy, functional.nll_loss, functional.multi_margin_loss,
+)  # fmt: skip
+INDICATOR = (
+    nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss, functional.binary_cross_entropy_with_logits,
+    functional.binary_cross_entropy, functional.multilabel_soft_margin_loss,
+)  # fmt: skip
+
+
+def target_of(loss_fn: Any) -> Target:
+    """What `loss_fn` takes as labels; partial functions of torch's losses are known, too.
+
+    >>> target_of(nn.CrossEntropyLoss()), target_of(None)
+    (<Target.INDEX: 'the index of a class'>, <Target.NUMBERS: 'numbers'>)
+    """
+    if loss_fn is None:
+        return Target.NUMBERS
+    function = loss_fn.func if isinstance(loss_fn, partial) else loss_fn
+    for known, target in ((INDEX, Target.INDEX), (INDICATOR, Target.INDICATOR)):
+        if function in known or isinstance(function, tuple(kind for kind in known if isinstance(kind, type))):
+            return target
+    return Target.OTHER
+
+
+def loss_of_link(link: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The logarithmic loss of a classifier, by the link of its outputs, see `kan.network.labels`; None for a model without classes."""
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"softmax": nn.CrossEntropyLoss(), "sigmoid": nn.BCEWithLogitsLoss()}
+    return None if link is None else losses[link]
+
+
+@dataclass
+class ClassLabels:
+    """The classes among the labels of a fit: those of the first labels that are read, by which all others are read as well.
+
+    Attributes:
+        target: what the loss takes.
+        outputs: how many the network has; None if something else is compared with the labels.
+        names: of the classes; None before they are known, and for labels that are no classes.
+        ignored: index that the loss leaves out.
+        indices: whether integers are indices of the classes, and not their names: in batches, whose first one need not have all of them,
+            and in data sets that know the names.
+        found: whether labels have been read that are classes.
+        remark: what the user should know of labels that are taken as numbers; empty if nothing.
+    """
+
+    target: Target
+    outputs: int | None
+    names: ClassNames | None = None
+    ignored: int = -100
+    indices: bool = False
+    found: bool = field(default=False, init=False)
+    remark: str = field(default="", init=False)
+
+    @classmethod
+    def of(cls, network: Any, loss_fn: Any, pred_fn: Any = None, names: ClassNames | None = None) -> ClassLabels:
+        """Those of a fit with these arguments of `fit`; the classes are `names`, or those of the network, if it has some.
+
+        Raises:
+            ValueError: if both are given and differ.
+        """
+        target = target_of(loss_fn)
+        if pred_fn is not None:  # what it returns need not have the shape of the network's output
+            return cls(Target.OTHER if loss_fn is not None else target, None, names, indices=names is not None)
+        known = network.class_names if isinstance(network, Network) and target is not Target.NUMBERS else None
+        if known is not None and names is not None and known != list(names):
+            raise ValueError(
+                f"the model has the classes {shown(known)} and the dataset has {shown(names)}. Set model.class_names = None to train the "
+                f"model on other classes."
+            )
+        options = loss_fn.keywords if isinstance(loss_fn, partial) else {}
+        ignored = options.get("ignore_index", getattr(loss_fn, "ignore_index", -100))
+        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None)
+
+    @property
+    def link(self) -> str | None:
+        """The link from outputs to classes, see `kan.network.labels`; None if labels were no classes, or outputs are no choice of them."""
+        if not self.found or self.names is None or self.outputs is None:
+            return None
+        if self.target is Target.INDICATOR or (self.outputs == 1 and len(self.names) == 2):
+            return "sigmoid"
+        return "softmax" if self.outputs == len(self.names) else None
+
+    def read(self, label: str, y: Any) -> Any:
+        """`y` as the loss takes it, a tensor, if it holds classes; else `y` as it is.
+
+        Args:
+            label: what messages call `y`.
+            y: labels of any kind.
+
+        Raises:
+            TypeError: for classes without a loss that takes them.
+            ValueError: for classes that are missing, not known, or not as many as the network has outputs.
+        """
+        named = named_classes(label, y)
+        if self.target is Target.NUMBERS:
+            self._check_numbers(label, y, named)
+            return y
+        if named is not None and (self.target is not Target.OTHER or not isinstance(named[1][0], bool)):
+            return self._coded(label, *named)
+        values = None if self.target is Target.OTHER else _numbers(label, y)
+        if values is None or not len(values):
+            return y
+        return self._index(label, values) if self.target is Target.INDEX else self._indicator(label, values)
+
+    def _coded(self, label: str, entries: Sequence[Any], names: ClassNames) -> Tensor:
+        """Classes that have names."""
+        self._decide(label, names)
+        assert self.names is not None
+        codes = codes_of(label, entries, self.names)
+        return codes.to(torch.get_default_dtype())[:, None] if self.target is Target.INDICATOR else codes
+
+    def _index(self, label: str, values: Tensor) -> Tensor:
+        """Integers, or floating-point numbers that are whole, as indices of classes; probabilities of classes as they are."""
+        assert self.outputs is not None
+        if values.dim() == 2 and values.shape[1] == 1 and self.outputs > 1:
+            values = values[:, 0]
+        if values.dim() != 1:
+            return values
+        if values.is_floating_point() and not bool((torch.isfinite(values) & (values == values.round())).all()):
+            return values
+        values = values.long()
+        counts = values != self.ignored
+        different = values[counts].unique().tolist()
+        indices: ClassNames = list(range(self.outputs))
+        by_index = self.indices or {*different} <= {*indices}
+        if not different:
+            return values
+        self._decide(label, indices if by_index else different)
+        return self._places(label, values.masked_fill(~counts, different[0]), different).masked_fill(~counts, self.ignored)
+
+    def _indicator(self, label: str, values: Tensor) -> Tensor:
+        """Integers as 0 and 1, in a column if there is one output; numbers between 0 and 1 as they are."""
+        if values.dim() == 1 and self.outputs == 1:
+            values = values[:, None]
+        if values.is_floating_point():
+            if bool(((values >= 0) & (values <= 1)).all()):
+                self._decide(label, [0, 1])
+            return values
+        different = values.unique().tolist()
+        if isinstance(different[0], bool):
+            self._decide(label, [False, True])
+            return values.to(torch.get_default_dtype())
+        self._decide(label, [0, 1] if self.indices or {*different} <= {0, 1} else different)
+        return self._places(label, values.long(), different).to(torch.get_default_dtype())
+
+    def _decide(self, label: str, names: ClassNames) -> None:
+        """Take `names` as those of the classes if none are known, after checking that the network has the outputs for them."""
+        chosen = self.names or names
+        if not self.found:
+            count, binary = len(chosen), len(chosen) == 2
+            if not {Target.INDEX: count == self.outputs and count > 1, Target.INDICATOR: binary}.get(self.target, True):
+                single = ", or torch.nn.BCEWithLogitsLoss() and one output" if binary else ""
+                raise ValueError(
+                    f"{label} holds the {count} classes {shown(chosen)}, and the network has {self.outputs} output(s). Take "
+                    f"torch.nn.CrossEntropyLoss() and one output per class, as in KAN([..., {max(count, 2)}]){single}."
+                )
+        self.names, self.found = chosen, True
+
+    def _places(self, label: str, values: Tensor, different: Sequence[int]) -> Tensor:
+        """The indices of the classes in integers `values`, which are names of the classes, or their indices where names are text."""
+        assert self.names is not None
+        integers = [] if self.indices else [int(name) for name in self.names if isinstance(name, int)]
+        known = integers if len(integers) == len(self.names) else list(range(len(self.names)))
+        if others := [value for value in different if value not in known]:
+            raise ValueError(f"{label} must hold the classes {shown(known)}; it holds {shown(others)} as well.")
+        names = torch.tensor(known, device=values.device)
+        order = names.argsort()
+        return order[torch.searchsorted(names[order], values)]
+
+    def _check_numbers(self, label: str, y: Any, named: tuple[list[Any], ClassNames] | None) -> None:
+        """Notice labels that the mean squared error cannot take, or takes for numbers though they may be classes."""
+        choices = named is not None and isinstance(named[1][0], bool)
+        classes = self.names if named is None or choices else named[1]
+        if classes is not None:
+            raise TypeError(
+                f"{label} holds the classes {shown(classes)}, and without a loss_fn the mean squared error is minimised, which is one of "
+                f"numbers. Pass loss_fn=torch.nn.CrossEntropyLoss() and take a network with one output per class, as in "
+                f"KAN([..., {len(classes)}]); or make numbers of them."
+            )
+        values = _numbers(label, y)
+        if values is None or not len(values) or (values.is_floating_point() and not choices) or self.outputs is None:
+            return
+        if values.dim() == 1 and self.outputs > 1:
+            raise ValueError(
+                f"{label} must have the shape of the network's output, ({len(values)}, {self.outputs}), as without a loss_fn the mean "
+                f"squared error is minimised; got integers of the shape {tuple(values.shape)}. If they are classes, pass "
+                f"loss_fn=torch.nn.CrossEntropyLoss()."
+            )
+        if values.numel() != len(values) or self.remark:
+            return
+        different = values.unique().tolist()
+        dense = different[0] in (-1, 0, 1) and different[-1] < MOST_CLASSES and 2 * len(different) <= len(values)
+        if (dense or choices) and len(different) > 1:
+            kind = "truth values" if choices else "integers"
+            loss = "BCEWithLogitsLoss()" if len(different) == 2 else "CrossEntropyLoss() and take one output per class"
+            self.remark = (
+                f"fit: {label} holds {len(different)} different {kind}, {shown(different)}, and without a loss_fn the mean squared error "
+                f"takes them for numbers. If they are classes, pass loss_fn=torch.nn.{loss}; labels of a floating-point type say that they "
+                f"are numbers."
+            )
+
+
+def _numbers(label: str, y: Any) -> Tensor | None:
+    """The real numbers in labels that may be classes; None for other labels, which are taken, or refused, elsewhere."""
+    if not is_table(y):
+        return None
+    try:
+        values = real_numbers(label, y)
+    except (TypeError, ValueError):
+        return None
+    if isinstance(y, Tensor) or not is_frame(y) or values.dim() == 1 or values.shape[1] > 1:
+        return None if values.is_complex() or values.dim() == 0 else values
+    return values[:, 0]

@@ -1,0 +1,51 @@
+"""How good a network is on data that it has not been trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kan.analysis.predictions import outputs_of
+from kan.network.network import Network
+from kan.training.classes import loss_of_link
+from kan.training.data import check_test_data
+from kan.training.metrics import named_metrics, number
+
+__all__ = ["evaluate"]
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network, dataset: Any, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, metrics: Sequence[Any] | None = None
+) -> dict[str, float]:
+    """Loss and metrics of `network` on test data; it stays as it is, with its last input.
+
+    Args:
+        network: a network; it is a classifier if it has `class_names`.
+        dataset: a dictionary with ``test_input`` and ``test_label``, or these two as a pair ``(X, y)``, or a loader, as `fit` takes them.
+        loss_fn: of prediction and label. When not given, the cross-entropy of a classifier; of another network the mean squared error, of
+            which the root is returned.
+        metrics: functions of prediction and label, or names of `kan.training.metrics`; ``["accuracy"]`` for a classifier when not given.
+
+    Returns:
+        ``test_loss`` and the metrics, such as ``test_accuracy``.
+
+    Raises:
+        TypeError, ValueError: for data that do not fit.
+
+    >>> network = Network([1, 1])
+    >>> evaluate(network, (torch.zeros(3, 1), network(torch.zeros(3, 1)).detach()))
+    {'test_loss': 0.0}
+    """
+    loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
+    named = named_metrics(metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else [])
+    samples = check_test_data(network, dataset, loss)
+    output = outputs_of(network, samples.x)
+    y = samples.y.to(output.dtype) if samples.y.is_floating_point() else samples.y
+    value = float((nn.functional.mse_loss if loss is None else loss)(output, y))
+    plain = {name: number(name, metric()) for name, metric in named.plain.items()}
+    return {"test_loss": math.sqrt(value) if loss is None else value, **plain, **named.of("test", output, y)}
