@@ -18,6 +18,7 @@ from kan.training.callbacks import Callback
 from kan.training.history import History
 from kan.training.mlp import PerceptronPenalty, penalise
 from kan.training.resume import optimizer_state
+from kan.training.snapshot import way_back
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ class MLP(Perceptron):
         Raises:
             TypeError, ValueError: for bad input, before anything is changed.
         """
-        penalty = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy)
+        penalty, back = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy), way_back(self)
         if isinstance(dataset, Mapping):
             dataset = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in dataset.items()}
         results = training.fit(
@@ -115,7 +116,10 @@ class MLP(Perceptron):
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
-        self.optimizer_state = results.optimizer_state
+        if results.left_as_it_was:
+            back()
+        else:
+            self.optimizer_state = results.optimizer_state
         return results
 
     def reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:

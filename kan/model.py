@@ -159,7 +159,8 @@ class KAN(Versioned):
         """Train the model in place and save it as a new version.
 
         The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`. Ctrl-C ends the training: the model is left
-        as the last complete step left it, or at its best state, and saved. An error leaves it there too, and goes on.
+        as the last complete step left it, or at its best state, and saved; before the first step is complete it is left as it was, and
+        nothing is saved. An error leaves it there too, and goes on.
 
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
@@ -221,6 +222,8 @@ class KAN(Versioned):
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None, previous=self.optimizer_state, restarts=restarts,
         )  # fmt: skip
+        if results.left_as_it_was:
+            return results
         self.optimizer_state = results.optimizer_state
         self.losses = {name: float(results[name][-1]) for name in ("train_loss", "test_loss") if len(results[name])} or self.losses
         self.log_history("fit")
@@ -235,8 +238,9 @@ class KAN(Versioned):
     ) -> list[float]:
         """Make residuals small, such as those of a differential equation, and save a new version; see `kan.training.residuals`."""
         history = fit_residuals(self, residual_fn, points, steps, **options)
-        self.losses = {"residuals": float(history[-1])} if history else self.losses
-        self.log_history("fit_residuals")
+        if history:
+            self.losses = {"residuals": float(history[-1])}
+            self.log_history("fit_residuals")
         return history
 
     def train(self, mode: Any = True, **arguments: Any) -> Any:
@@ -328,7 +332,7 @@ class KAN(Versioned):
         """Root mean squared test error, number of numeric edges and grid."""
         with torch.no_grad():
             error = self.trace(dataset["test_input"]).output - dataset["test_label"]
-        return {"test_loss": float(error.square().mean().sqrt()), "n_edge": self.n_edge, "n_grid": self.grid}
+        return {"test_loss": np.float64(error.square().mean().sqrt()), "n_edge": self.n_edge, "n_grid": self.grid}
 
     # Structure
 
@@ -533,7 +537,7 @@ class KAN(Versioned):
         """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.suggest`. Changes nothing."""
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
         best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
-        return best.name, best.function, best.r2, best.complexity
+        return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
 
     def auto_symbolic(
         self,
