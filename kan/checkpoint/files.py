@@ -4,9 +4,9 @@
 configuration, is renamed: from there on the new checkpoint holds, and the others follow. As the configuration knows the digests of the
 others, a reader that comes in between, or after a crash there, takes the part that has the digest.
 
-**Reading.** A configuration is YAML without tags, and its last line is a comment with the SHA-256 of what precedes it. Tensors are what
-`torch.save` writes: a zip archive, whose own checksums `torch.load` does not look at, so that we do, read with ``weights_only``. Whatever
-does not fit is refused with a ``ValueError`` that names the file.
+**Reading.** A configuration is YAML without tags, but for those of numpy's numbers, see `kan.checkpoint.numpy_numbers`. Its last line is a
+comment with the SHA-256 of what precedes it. Tensors are what `torch.save` writes: a zip archive, whose own checksums `torch.load` does not
+look at, so that we do, read with ``weights_only``. Whatever does not fit is refused with a ``ValueError`` that names the file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from kan.checkpoint.numpy_numbers import HARMLESS_TAGS, Loader
+
 __all__ = [
     "SEAL",
     "Content",
@@ -47,7 +49,6 @@ __all__ = [
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The one in C where PyYAML was built with it, which is ten times as fast."""
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEAL = b"# sha256 "
 """Begins the last line of a configuration."""
 DEEPEST = 32
@@ -95,7 +96,7 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
         file: its name, for messages.
 
     Raises:
-        ValueError: if it is no dictionary in YAML without tags, or not what was sealed.
+        ValueError: if it is no dictionary in YAML of plain data, or not what was sealed.
     """
     text, mark, seal = content.rpartition(SEAL)
     if mark and digest(text) != seal.decode("ascii", "replace").strip():
@@ -103,26 +104,33 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
     try:
         plain = content.decode("utf-8")
         _check_events(plain)
-        config = yaml.load(plain, Loader=LOADER)
+        config = yaml.load(plain, Loader=Loader)
     except Exception as error:  # PyYAML lets through what goes wrong inside: of dates such as 2026-99-99, for example
         raise ValueError(f"{file} is not a readable configuration: {str(error)[:500]}") from error
     return (dict(config) if isinstance(config, dict) else {}), bool(mark)
 
 
 def _check_events(text: str) -> None:
-    """Refuse tags, merged mappings, deep nesting, and references that multiply or lead in a circle, before anything is made of them."""
+    """Refuse what could execute something or cost more than it says, before anything is made of it.
+
+    These are tags, merged mappings, deep nesting, and references that multiply or lead in a circle.
+    """
     sizes: dict[str, int] = {}
     above: list[tuple[str | None, int]] = []
     count = repeated = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
                 raise ValueError(f"the reference {event.anchor!r} leads nowhere, or in a circle")
             count += sizes[event.anchor]
             repeated += sizes[event.anchor]
         elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
-            if event.tag is not None:
-                raise ValueError(f"it has the tag {event.tag!r}, and tags could execute anything when they are loaded")
+            if event.tag is not None and event.tag not in HARMLESS_TAGS:
+                line = event.start_mark.line + 1  # type: ignore[union-attr]
+                raise ValueError(
+                    f"in line {line} it has the tag {event.tag!r}, and tags could execute anything when they are loaded; write the plain "
+                    f"value there"
+                )
             count += 1
             if isinstance(event, yaml.CollectionStartEvent):
                 above.append((event.anchor, count))

@@ -160,7 +160,8 @@ def fit_residuals(
             raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
     everything = points.double()
     warn_of_other_processes("fit_residuals", stacklevel=3)
-    history, begun, number = [np.float64(math.sqrt(value))], time.monotonic(), 0
+    history: list[float] = [np.float64(math.sqrt(value))]
+    begun, number = time.monotonic(), 0
     saved: list[Tensor] | None = None  # how the network was before a step that is not complete
     interrupted = False
     try:

@@ -189,7 +189,7 @@ def test_a_callback_that_raises_costs_nothing(error: type[BaseException], dtype:
 
 
 @pytest.mark.parametrize("when", [2, 5, 9, 14])
-def test_an_interrupt_in_a_step_undoes_it_and_what_was_done_before_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_undoes_its_step_and_what_was_before_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, x, calls, states = KAN([1, 1], ckpt_path=tmp_path), sample(30, 1), 0, [copy.deepcopy(KAN([1, 1], auto_save=False).state_dict())]
 
     def residual(u: Any, x: Tensor) -> Tensor:
