@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from kan.checkpoint.files import SEAL, Link, digest
 from kan.checkpoint.format import VERSION, read_config, save
 from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
+from kan.errors import level_of_caller
 from kan.network.network import Network
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 
@@ -209,7 +209,7 @@ class Store:
         self._told = True
 
     def _tell(self, message: str) -> None:
-        warnings.warn(message, stacklevel=_level_of_caller())
+        warnings.warn(message, stacklevel=level_of_caller())
 
     # Reading
 
@@ -314,11 +314,3 @@ def newest(folder: str | os.PathLike[str]) -> str | None:
             f"configuration of that version says {known!r}. Load a version by its name."
         )
     return path
-
-
-def _level_of_caller() -> int:
-    """Stack level, seen from the caller of this function, of the first frame outside of this package."""
-    package, level, frame = __name__.partition(".")[0], 0, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    return level + 1

@@ -12,7 +12,7 @@ A numeric edge has no formula. On demand it appears as an undefined function ``p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -97,8 +97,10 @@ def symbolic_formula(
     }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
-    else:
+    elif isinstance(var, Iterable):
         var = network.of_inputs(var)
+    else:
+        raise TypeError(f"var must be a list of the names of the inputs; got {var!r}. To round a formula, use ex_round(formula, n_digit).")
     normalizer, output_normalizer = stated_normalizers(network, normalizer, output_normalizer)
     inputs = [sympy.Symbol(name) if isinstance(name, str) else as_expression(name) for name in var]
     _check_length("var", inputs, network.width_in[0])
