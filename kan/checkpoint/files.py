@@ -38,6 +38,7 @@ __all__ = [
     "digest_of",
     "dump_config",
     "dump_tensors",
+    "identity",
     "parse_config",
     "parse_tensors",
     "read",
@@ -210,17 +211,18 @@ def read(file: str, expected: str | None = None) -> bytes:
 
     Raises:
         FileNotFoundError: if it is not there.
-        ValueError: if it has another digest than `expected`.
+        ValueError: if it has another digest than `expected`, or is no regular file.
     """
-    try:
-        content = _content(file)
-    except FileNotFoundError:
-        content = None
-    if content is not None and expected in (None, digest(content)):
-        return content
-    part = None if expected is None else _whole_part(file, expected)
-    if part is not None:
-        return part
+    for _ in range(2):  # the part may take its place between the two looks
+        try:
+            content = _content(file)
+        except FileNotFoundError:
+            content = None
+        if content is not None and expected in (None, digest(content)):
+            return content
+        part = None if expected is None else _whole_part(file, expected)
+        if part is not None:
+            return part
     if content is None:
         raise FileNotFoundError(f"{file} does not exist.")
     raise ValueError(
@@ -229,7 +231,18 @@ def read(file: str, expected: str | None = None) -> bytes:
     )
 
 
+def identity(file: str) -> tuple[int, ...] | None:
+    """Tells whether a file is still the same, and none has been put in its place; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _content(file: str) -> bytes:
+    if os.path.isdir(file):
+        raise ValueError(f"{file} is a folder, and no regular file; nothing was loaded. KAN.loadckpt loads a folder of versions.")
     with open(file, "rb", opener=_opened_at_once) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise ValueError(f"{file} is no regular file; nothing was loaded.")

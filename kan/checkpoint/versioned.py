@@ -21,13 +21,16 @@ __all__ = ["Versioned"]
 
 V = TypeVar("V", bound="Versioned")
 
+DEFAULT_FOLDER = "./model"
+"""Where pykan's users expect versions, so that any other folder is named with the first version of a loaded model."""
+
 
 class Versioned(Network):
     """A network with a store of versions; its constructor calls `begin_versions_` at the end.
 
     Attributes:
         auto_save: whether changes are saved.
-        ckpt_path: the folder.
+        ckpt_path: the folder: where versions go. Of a model that was loaded from a folder of versions it is that folder.
         round, state_id: the version that the network is, or came from.
         store: where versions are saved; shared by copies and by what is made of them.
     """
@@ -165,7 +168,8 @@ class Versioned(Network):
             path: what the names of the files begin with, such as ``model/0.1``; or a folder of versions, for the one that was saved last.
             device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
             functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
-            ckpt_path: folder for the versions to come; the one that the checkpoint names when not given.
+            ckpt_path: folder for the versions to come, the model's `ckpt_path`. When not given it is the folder of versions that `path` is
+                in, which is printed with the first version unless it is ``./model``, or else the one that the checkpoint names.
 
         Raises:
             FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
@@ -185,16 +189,28 @@ class Versioned(Network):
         base_fun: str | Callable[[Tensor], Tensor] | None = None,
     ) -> V:
         """`base_fun` stands in for one that the checkpoint cannot name."""
+        return files.despite_writers(path, lambda: cls._read(path, device, functions, ckpt_path, base_fun))
+
+    @classmethod
+    def _read(
+        cls: type[V],
+        path: str,
+        device: torch.device | str | None,
+        functions: files.Functions | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        base_fun: str | Callable[[Tensor], Tensor] | None,
+    ) -> V:
         config = files.read_config(path)
         unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
-        optimizer = files.load_optimizer(path)
+        optimizer = files.load_optimizer(path, config)
         model = files.load(
-            cls, path, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
+            cls, path, config, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
             ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
             keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
         model._loaded_from = config["round"], config["state_id"]
+        model.store.unexpected = ckpt_path is None and os.path.realpath(model.ckpt_path) != os.path.realpath(DEFAULT_FOLDER)
         return model
 
     def checkout(self: V, model_id: str) -> V:
