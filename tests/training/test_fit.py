@@ -130,7 +130,7 @@ BAD = {
     "metric of two": (
         lambda: {"dataset": dataset(), "metrics": [lambda: 1.0, lambda: 2.0]},
         ValueError,
-        "metrics must have names of their own, which become keys of the result; '<lambda>' is taken.",
+        "metrics must have names of their own, which become keys of the result; '<lambda>' is taken. Use def to name one.",
     ),
     "metric that is none": (
         lambda: {"dataset": dataset(), "metrics": [3.0]},
