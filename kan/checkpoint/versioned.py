@@ -30,13 +30,11 @@ class Versioned(Network):
 
     Attributes:
         auto_save: whether changes are saved.
-        ckpt_path: the folder: where versions go. Of a model that was loaded from a folder of versions it is that folder.
         round, state_id: the version that the network is, or came from.
         store: where versions are saved; shared by copies and by what is made of them.
     """
 
     auto_save: bool
-    ckpt_path: str
     round: int
     state_id: int
     store: Store
@@ -61,11 +59,20 @@ class Versioned(Network):
         save_data: bool,
     ) -> None:
         """Take up the store; a new model, `first_init`, is saved at once if changes are. The arguments are those of `kan.KAN`."""
-        self.auto_save, self.ckpt_path = auto_save, os.fspath(ckpt_path)
-        self.state_id, self.round = state_id, round
-        self.store = Store(self.ckpt_path, keep, save_data)
+        self.auto_save, self.state_id, self.round = auto_save, state_id, round
+        self.store = Store(ckpt_path, keep, save_data)
         if auto_save and first_init:
             self.round, self.state_id = self.store.begin(self, self._saved())
+
+    @property
+    def ckpt_path(self) -> str:
+        """The folder that versions go to, which may be set; of a model that was loaded from a folder of versions it is that folder."""
+        return self.store.path
+
+    @ckpt_path.setter
+    def ckpt_path(self, folder: str | os.PathLike[str]) -> None:
+        if os.fspath(folder) != self.store.path:
+            self.store = Store(folder, self.store.keep, self.store.save_data)
 
     @classmethod
     def from_state_dict(
@@ -89,9 +96,11 @@ class Versioned(Network):
         }  # fmt: skip
 
     def replace(self: V, **changes: Any) -> V:
-        """A new model of the same settings with some of them changed, in the same store."""
+        """A new model of the same settings with some of them changed, in the same store unless `ckpt_path` is."""
         new = super().replace(**changes)
-        new.store, new._loaded_from = self.store, self._loaded_from
+        new._loaded_from = self._loaded_from
+        if "ckpt_path" not in changes:
+            new.store = self.store
         return new
 
     def remembered_input(self) -> Tensor:

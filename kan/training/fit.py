@@ -264,7 +264,9 @@ def _named(metrics: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]
         if not callable(metric):
             raise TypeError(f"metrics must be functions without arguments; got {type(metric).__name__}.")
         if name in named or name in ("train_loss", "test_loss", "reg", "val_loss"):
-            raise ValueError(f"metrics must have names of their own, which become keys of the result; {name!r} is taken. Use def to name one.")
+            raise ValueError(
+                f"metrics must have names of their own, which become keys of the result; {name!r} is taken. Use def to name one."
+            )
         named[name] = metric
     return named
 

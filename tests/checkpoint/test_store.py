@@ -466,6 +466,20 @@ def test_a_folder_that_was_moved_goes_on_where_it_is() -> None:
     assert saved("after") == {"0.0", "0.1", "1.2"} and not Path("before").exists()
 
 
+def test_the_folder_may_be_set() -> None:
+    first = KAN([2, 2, 1], ckpt_path="one", keep=5)
+    twin = first.copy()
+    first.ckpt_path = Path("other")  # type: ignore[assignment]
+    fit(first)
+    smaller = first.refine(5)
+    fit(smaller)
+    assert first.ckpt_path == smaller.ckpt_path == twin.replace(ckpt_path="other").ckpt_path == "other" and smaller.store.keep == 5
+    assert saved("other") == {"0.1", "0.2", "0.3"} and saved("one") == {"0.0"}
+    fit(twin)
+    assert twin.ckpt_path == "one" and saved("one") == {"0.0", "0.1"}
+    assert same(smaller.checkout("0.1"), first) and KAN.loadckpt("other").ckpt_path == "other"
+
+
 def test_where_the_versions_of_a_loaded_model_go_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     fit(KAN([2, 2, 1], ckpt_path="there"))
     out(capsys)
