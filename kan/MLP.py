@@ -18,7 +18,6 @@ from kan.training.callbacks import Callback
 from kan.training.history import History
 from kan.training.mlp import PerceptronPenalty, penalise
 from kan.training.resume import optimizer_state
-from kan.training.snapshot import way_back
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +106,7 @@ class MLP(Perceptron):
         Raises:
             TypeError, ValueError: for bad input, before anything is changed.
         """
-        penalty, back = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy), way_back(self)
+        penalty = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy)
         if isinstance(dataset, Mapping):
             dataset = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in dataset.items()}
         results = training.fit(
@@ -116,9 +115,7 @@ class MLP(Perceptron):
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
-        if results.left_as_it_was:
-            back()
-        else:
+        if not results.left_as_it_was:
             self.optimizer_state = results.optimizer_state
         return results
 

@@ -94,7 +94,7 @@ class History(dict[str, list[float]]):
         restarts = {} if self.restarts is None else {"restarts": asdict(self.restarts)}
         return {
             "stopped": self.stopped, "best_step": self.best_step, "restored": self.restored, "seconds": self.seconds, **restarts,
-            "results": {name: list(values) for name, values in self.items()},
+            "results": {name: [float(value) for value in values] for name, values in self.items()},
         }  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str]) -> None:

@@ -35,8 +35,8 @@ from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
 from kan.training.processes import warn_of_other_processes
 from kan.training.samples import Samples
-from kan.training.snapshot import restore_, round_into_, snapshot, way_back
-from kan.training.units import Labels, adopt_units_, labels_unchanged_on_error
+from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error
+from kan.training.units import Labels, adopt_units_
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -149,9 +149,8 @@ def fit_residuals(
         True
     """
     terms = _terms(network, residual_fn, points, weights)
-    back = way_back(network)
     points = torch.cat([term.points for term in terms])
-    with labels_unchanged_on_error(network):
+    with unchanged_on_error(network) as back:
         adopt_units_(network, Data(Samples(points, network.input_id[:0])), Labels.of(None, residual_fn), follows=grid_updates > 0)
         exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
         terms = [Term(term.function, term.points.double(), term.weight) for term in terms]

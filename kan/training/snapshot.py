@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["restore_", "round_into_", "snapshot", "way_back"]
+__all__ = ["restore_", "round_into_", "snapshot", "unchanged_on_error", "way_back"]
 
 TABLES = ("_parameters", "_buffers", "_modules")
 """Dictionaries of a torch module that are changed in place when a part of it is replaced."""
@@ -43,6 +44,17 @@ def way_back(network: nn.Module) -> Callable[[], None]:
             values.copy_(before)
 
     return back
+
+
+@contextmanager
+def unchanged_on_error(network: nn.Module) -> Iterator[Callable[[], None]]:
+    """Make `network` what it was if the body of the ``with`` block fails, or is interrupted; gives its `way_back`."""
+    back = way_back(network)
+    try:
+        yield back
+    except BaseException:
+        back()
+        raise
 
 
 @torch.no_grad()

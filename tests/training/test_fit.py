@@ -15,6 +15,7 @@ from kan import KAN
 from kan.MLP import MLP
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.training import fit as fit_module
 from kan.training import levels
 from kan.training.callbacks import Callback
 from kan.training.fit import fit, trainable_parameters
@@ -495,7 +496,8 @@ def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) 
     assert history.stopped == "interrupted" and history.steps == len(states) - 1
     assert all(len(values) == history.steps for values in history.values())
     assert all(torch.equal(states[-1][name], value) for name, value in network.state_dict().items())
-    assert all(p.grad is None for p in network.parameters()) and torch.equal(network.remembered_input(), dataset()["train_input"])
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(network.remembered_input(), dataset()["train_input"]) if history.steps else network.last_input is None
     again = fit(network, dataset(), opt, 2, 0, lr=0.01, resume=history.optimizer_state)
     assert again.steps == 2
 
@@ -567,6 +569,22 @@ def test_an_interrupt_before_the_first_step_is_complete_leaves_everything_as_it_
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert {path: path.read_bytes() for path in Path("kept").iterdir()} == files
     assert model.fit(data, steps=1, log=0).steps == 1
+
+
+@pytest.mark.parametrize("place", ["make_batches", "make_stepper", "_keep_freed_memory"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_what_fails_while_a_fit_is_prepared_changes_nothing(place: str, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise kind
+
+    model, other = KAN([2, 2, 1], auto_save=False), {key: value * 1e6 for key, value in dataset().items()}
+    before = state(model)
+    monkeypatch.setattr(fit_module, place, failing)
+    with pytest.raises(kind), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit: the ")
+        model.fit(other, steps=5, log=0)
+    assert model.last_input is None and model.applied("normalizer") is None and model.labels() == {}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_an_interrupt_of_the_knots_that_precede_the_first_step_leaves_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
