@@ -115,7 +115,8 @@ class MLP(Perceptron):
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
-        self.optimizer_state = results.optimizer_state
+        if not results.left_as_it_was:
+            self.optimizer_state = results.optimizer_state
         return results
 
     def reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:

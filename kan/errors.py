@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Real
 
-__all__ = ["check_finite", "unknown_name"]
+__all__ = ["check_finite", "level_of_caller", "unknown_name"]
 
 
 def check_finite(name: str, value: object) -> None:
@@ -29,3 +30,11 @@ def unknown_name(what: str, name: object, valid: Iterable[str]) -> ValueError:
     close = [folded[match] for match in get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.4)]
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return ValueError(f"unknown {what} {name!r}{hint} Valid are: {', '.join(map(repr, names))}.")
+
+
+def level_of_caller() -> int:
+    """The `stacklevel` of a warning, for the function that asks, at which it names the first line outside of this package."""
+    package, level, frame = __name__.partition(".")[0], 0, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level + 1

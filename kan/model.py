@@ -25,6 +25,7 @@ from kan.discovery import auto, suggest
 from kan.discovery.network_formula import NetworkFormula, network_formula
 from kan.network.network import Network
 from kan.network.trace import Trace
+from kan.older_names import understood
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.surgery.prune import Pruning
 from kan.training import evaluation
@@ -62,6 +63,7 @@ class KAN(Versioned):
         noise_scale_base: older name of `scale_base_sigma`.
         keep: how many of the versions that this model and those made from it save stay on disk; None for all.
         save_data: save the last input with the model; without, what needs data asks for them after loading.
+        older: arguments of pykan 0.0, see `kan.older_names`.
 
     Attributes:
         pruning: of a model that pruning has made, the loss before and after, see `Pruning`; None of others.
@@ -100,7 +102,9 @@ class KAN(Versioned):
         noise_scale_base: float | None = None,
         keep: int | None = None,
         save_data: bool = True,
+        **older: Any,
     ) -> None:
+        understood("KAN", KAN, older)
         super().__init__(
             width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base,
             base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init,
@@ -156,11 +160,13 @@ class KAN(Versioned):
         resume: bool = False,
         grids: Sequence[int] = (),
         restarts: int = 1,
+        **older: Any,
     ) -> History:
         """Train the model in place and save it as a new version.
 
         The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`. Ctrl-C ends the training: the model is left
-        as the last complete step left it, or at its best state, and saved. An error leaves it there too, and goes on.
+        as the last complete step left it, or at its best state, and saved; before the first step is complete it is left as it was, and
+        nothing is saved. An error leaves it there too, and goes on.
 
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
@@ -203,6 +209,7 @@ class KAN(Versioned):
                 between, see `kan.training.levels`. The grids are updated on the first level only.
             restarts: train so many networks, this one and others from the next seeds, and keep the best on validation, test or training
                 data; with `grids` on the first level only. See `kan.training.restarts`.
+            older: arguments of pykan 0.0, see `kan.older_names`.
 
         Returns:
             ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is
@@ -211,6 +218,7 @@ class KAN(Versioned):
         Raises:
             TypeError, ValueError: for bad input, before anything is changed.
         """
+        singularity_avoiding = understood("fit", KAN.fit, older).get("singularity_avoiding", singularity_avoiding)
         penalty = Penalty(reg_metric, lamb_l1, lamb_entropy, lamb_coef, lamb_coefdiff)
         schedule = GridSchedule(grid_update_num, start_grid_update_step, stop_grid_update_step) if update_grid else None
         frame = None
@@ -225,6 +233,8 @@ class KAN(Versioned):
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None, previous=self.optimizer_state, restarts=restarts,
         )  # fmt: skip
+        if results.left_as_it_was:
+            return results
         self.optimizer_state = results.optimizer_state
         self.losses = {name: float(results[name][-1]) for name in ("train_loss", "test_loss") if len(results[name])} or self.losses
         self.log_history("fit")
@@ -239,17 +249,18 @@ class KAN(Versioned):
     ) -> list[float]:
         """Make residuals small, such as those of a differential equation, and save a new version; see `kan.training.residuals`."""
         history = fit_residuals(self, residual_fn, points, steps, **options)
-        self.losses = {"residuals": float(history[-1])} if history else self.losses
-        self.log_history("fit_residuals")
+        if history:
+            self.losses = {"residuals": float(history[-1])}
+            self.log_history("fit_residuals")
         return history
 
-    def train(self, mode: Any = True, **arguments: Any) -> Any:
+    def train(self, mode: Any = True, *more: Any, **arguments: Any) -> Any:
         """``nn.Module.train``; with a dataset in place of the mode, the older name of `fit`."""
         if isinstance(mode, Mapping):
-            return self.fit(mode, **arguments)
+            return self.fit(mode, *more, **arguments)
         if "dataset" in arguments:
             return self.fit(**arguments)
-        return super().train(mode, **arguments)
+        return super().train(mode, *more, **arguments)
 
     def get_params(self) -> Iterable[Tensor]:
         """The parameters."""
@@ -354,7 +365,9 @@ class KAN(Versioned):
 
     # Structure
 
-    def prune(self, node_th: float | None = None, edge_th: float | None = None, *, tolerance: float | None = None) -> KAN:
+    def prune(
+        self, node_th: float | None = None, edge_th: float | None = None, *, tolerance: float | None = None, **older: Any
+    ) -> KAN:
         """A new model without the hidden nodes and edges that contribute little; this one is left alone.
 
         The loss before and after, on the samples of the last fit, is in the new model's `pruning`. For a model that has not been fitted, it
@@ -365,15 +378,22 @@ class KAN(Versioned):
             edge_th: threshold of the edge scores, 3e-2 when not given. If one of the two is given both are obeyed, with a warning if the
                 loss grows by more than 5 %. If none is, edges without which it would are kept, and a warning tells how many.
             tolerance: in place of thresholds, by what share of it the loss may grow, such as 0.01: as many edges go as are found for that.
+            older: arguments of pykan 0.0, where this was `prune_node`, see `kan.older_names`.
 
         Raises:
             ValueError: if nothing would be left with the thresholds given, naming one that leaves something.
         """
-        new, pruning = prune.prune(self, node_th, edge_th, tolerance)
-        new.pruning = pruning
-        nodes = pruning.nodes
+        if isinstance(edge_th, str):
+            older = {"mode": edge_th, **older}
+        if older:
+            new = self.prune_node(**{"threshold": node_th, **understood("prune", KAN.prune, older)})
+        else:
+            new, pruning = prune.prune(self, node_th, edge_th, tolerance)
+            new.pruning = pruning
+        assert new.pruning is not None
+        nodes = new.pruning.nodes
         self._pruned = {(l, i) for l in range(1, self.depth) for i in range(self.width_in[l]) if i not in nodes[l]}
-        return self._child(new, "prune")
+        return new if older else self._child(new, "prune")
 
     def prune_node(
         self,
@@ -555,7 +575,7 @@ class KAN(Versioned):
         """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.suggest`. Changes nothing."""
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
         best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
-        return best.name, best.function, best.r2, best.complexity
+        return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
 
     def auto_symbolic(
         self,
@@ -601,11 +621,13 @@ class KAN(Versioned):
         simplify: bool = False,
         time_limit: float = 10.0,
         data: Tensor | None = None,
+        **older: Any,
     ) -> NetworkFormula:
         """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.network_formula`.
 
         What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`, and the last input to compare the formula on.
         """
+        understood("symbolic_formula", KAN.symbolic_formula, older)
         found = network_formula(
             self, var, normalizer, output_normalizer, numeric=numeric, simplify=simplify, time_limit=time_limit, data=data
         )
@@ -641,13 +663,16 @@ class KAN(Versioned):
         varscale: float = 1.0,
         mask: bool = False,
         out_vars_offset: float | None = None,
+        **older: Any,
     ) -> Figure:
         """Draw the network with the activations of its last input; see `kan.plotting.network.plot`.
 
         Args:
             folder, beta, metric, scale, tick, sample, in_vars, out_vars, title, varscale, out_vars_offset: as there.
             mask: leave out the nodes that the last call of `prune` dropped.
+            older: arguments of pykan 0.0, see `kan.older_names`.
         """
+        understood("plot", KAN.plot, older)
         from kan.plotting.network import plot
 
         return plot(

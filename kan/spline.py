@@ -16,8 +16,10 @@ from kan.bases.projection import solve
 __all__ = ["B_batch", "coef2curve", "curve2coef", "extend_grid"]
 
 
-def extend_grid(grid: Tensor, k_extend: int = 0) -> Tensor:
+def extend_grid(grid: Tensor, k_extend: int = 0, device: torch.device | str | None = None) -> Tensor:
     """`grid` ``(n, P)`` with `k_extend` more points on both sides, at the mean spacing of its row: ``(n, P + 2 k_extend)``.
+
+    `device`, of pykan 0.0, is not used.
 
     Raises:
         ValueError: if `grid` is no matrix of at least two columns, or `k_extend` is negative.
@@ -91,7 +93,7 @@ def coef2curve(x_eval: Tensor, grid: Tensor, coef: Tensor, k: int, device: torch
     return torch.einsum("bic,ioc->bio", basis.to(dtype), coef.to(basis.device, dtype))
 
 
-def curve2coef(x_eval: Tensor, y_eval: Tensor, grid: Tensor, k: int) -> Tensor:
+def curve2coef(x_eval: Tensor, y_eval: Tensor, grid: Tensor, k: int, device: torch.device | str | None = None) -> Tensor:
     """The coefficients ``(in, out, G + k)`` that minimise ``sum_b (sum_c coef_ioc B_c(x_bi) - y_bio)^2``, of those the smallest.
 
     Solved in float64 by singular values, so that too few samples, repeated ones and any degree are no special case.
@@ -101,6 +103,7 @@ def curve2coef(x_eval: Tensor, y_eval: Tensor, grid: Tensor, k: int) -> Tensor:
         y_eval: ``(B, in, out)``.
         grid: ``(in, G + 2k + 1)`` extended knots.
         k: degree.
+        device: not used; an argument of pykan 0.0.
 
     Returns:
         In the dtype of `y_eval`.

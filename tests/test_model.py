@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import math
 import pickle
 import random
@@ -655,9 +656,18 @@ def test_dtype_follows_the_parameters() -> None:
     assert model.to(torch.float64) is model and model.refine(6).dtype == torch.float64
 
 
-def test_results_are_plain_numbers() -> None:
-    results = new().fit(dataset(), steps=2, log=-1, metrics=(lambda: torch.tensor(3.0),))
-    assert all(type(value) is float for values in results.values() for value in values)
+def test_results_are_what_pykans_users_do_with_them() -> None:
+    model = new()
+    results = model.fit(dataset(), steps=2, log=-1, metrics=(lambda: torch.tensor(3.0),))
+    _, _, r2, c = model.suggest_symbolic(0, 0, 0, verbose=False)
+    last = [values[-1] for values in results.values()]
+    for value in [*last, r2, c, model.evaluate(dataset())["test_loss"], model.fit_residuals(lambda u, x: u(x), data(), 1)[0]]:
+        assert type(value) is np.float64 and value.item() == value.tolist() == value.mean() == float(value) == float(np.array(value))
+        assert json.loads(json.dumps(value)) == value and f"{value:.3f}" == f"{float(value):.3f}"
+    both = results["train_loss"] + model.fit(dataset(), steps=1, log=-1)["train_loss"]
+    assert type(both) is list and len(both) == 3 and np.stack(both).shape == np.array(both).shape == (3,)
+    assert set(json.loads(json.dumps(results))) == set(results)
+    assert pickle.loads(pickle.dumps(results)) == results
 
 
 # Scores, curves and grids, and the numbers of pykan 0.2.8

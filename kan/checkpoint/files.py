@@ -4,9 +4,9 @@
 configuration, is renamed: from there on the new checkpoint holds, and the others follow. As the configuration knows the digests of the
 others, a reader that comes in between, or after a crash there, takes the part that has the digest.
 
-**Reading.** A configuration is YAML without tags, and its last line is a comment with the SHA-256 of what precedes it. Tensors are what
-`torch.save` writes: a zip archive, whose own checksums `torch.load` does not look at, so that we do, read with ``weights_only``. Whatever
-does not fit is refused with a ``ValueError`` that names the file.
+**Reading.** A configuration is YAML without tags, but for those of numpy's numbers, see `kan.checkpoint.numpy_numbers`. Its last line is a
+comment with the SHA-256 of what precedes it. Tensors are what `torch.save` writes: a zip archive, whose own checksums `torch.load` does not
+look at, so that we do, read with ``weights_only``. Whatever does not fit is refused with a ``ValueError`` that names the file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from kan.checkpoint.numpy_numbers import HARMLESS_TAGS, Loader
+
 __all__ = [
     "SEAL",
     "Content",
@@ -36,6 +38,7 @@ __all__ = [
     "digest_of",
     "dump_config",
     "dump_tensors",
+    "identity",
     "parse_config",
     "parse_tensors",
     "read",
@@ -47,7 +50,6 @@ __all__ = [
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The one in C where PyYAML was built with it, which is ten times as fast."""
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEAL = b"# sha256 "
 """Begins the last line of a configuration."""
 DEEPEST = 32
@@ -95,7 +97,7 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
         file: its name, for messages.
 
     Raises:
-        ValueError: if it is no dictionary in YAML without tags, or not what was sealed.
+        ValueError: if it is no dictionary in YAML of plain data, or not what was sealed.
     """
     text, mark, seal = content.rpartition(SEAL)
     if mark and digest(text) != seal.decode("ascii", "replace").strip():
@@ -103,26 +105,33 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
     try:
         plain = content.decode("utf-8")
         _check_events(plain)
-        config = yaml.load(plain, Loader=LOADER)
+        config = yaml.load(plain, Loader=Loader)
     except Exception as error:  # PyYAML lets through what goes wrong inside: of dates such as 2026-99-99, for example
         raise ValueError(f"{file} is not a readable configuration: {str(error)[:500]}") from error
     return (dict(config) if isinstance(config, dict) else {}), bool(mark)
 
 
 def _check_events(text: str) -> None:
-    """Refuse tags, merged mappings, deep nesting, and references that multiply or lead in a circle, before anything is made of them."""
+    """Refuse what could execute something or cost more than it says, before anything is made of it.
+
+    These are tags, merged mappings, deep nesting, and references that multiply or lead in a circle.
+    """
     sizes: dict[str, int] = {}
     above: list[tuple[str | None, int]] = []
     count = repeated = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
                 raise ValueError(f"the reference {event.anchor!r} leads nowhere, or in a circle")
             count += sizes[event.anchor]
             repeated += sizes[event.anchor]
         elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
-            if event.tag is not None:
-                raise ValueError(f"it has the tag {event.tag!r}, and tags could execute anything when they are loaded")
+            if event.tag is not None and event.tag not in HARMLESS_TAGS:
+                line = event.start_mark.line + 1  # type: ignore[union-attr]
+                raise ValueError(
+                    f"in line {line} it has the tag {event.tag!r}, and tags could execute anything when they are loaded; write the plain "
+                    f"value there"
+                )
             count += 1
             if isinstance(event, yaml.CollectionStartEvent):
                 above.append((event.anchor, count))
@@ -202,17 +211,18 @@ def read(file: str, expected: str | None = None) -> bytes:
 
     Raises:
         FileNotFoundError: if it is not there.
-        ValueError: if it has another digest than `expected`.
+        ValueError: if it has another digest than `expected`, or is no regular file.
     """
-    try:
-        content = _content(file)
-    except FileNotFoundError:
-        content = None
-    if content is not None and expected in (None, digest(content)):
-        return content
-    part = None if expected is None else _whole_part(file, expected)
-    if part is not None:
-        return part
+    for _ in range(2):  # the part may take its place between the two looks
+        try:
+            content = _content(file)
+        except FileNotFoundError:
+            content = None
+        if content is not None and expected in (None, digest(content)):
+            return content
+        part = None if expected is None else _whole_part(file, expected)
+        if part is not None:
+            return part
     if content is None:
         raise FileNotFoundError(f"{file} does not exist.")
     raise ValueError(
@@ -221,7 +231,18 @@ def read(file: str, expected: str | None = None) -> bytes:
     )
 
 
+def identity(file: str) -> tuple[int, ...] | None:
+    """Tells whether a file is still the same, and none has been put in its place; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _content(file: str) -> bytes:
+    if os.path.isdir(file):
+        raise ValueError(f"{file} is a folder, and no regular file; nothing was loaded. KAN.loadckpt loads a folder of versions.")
     with open(file, "rb", opener=_opened_at_once) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise ValueError(f"{file} is no regular file; nothing was loaded.")

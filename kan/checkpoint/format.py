@@ -24,6 +24,7 @@ from kan.checkpoint.files import (
     digest_of,
     dump_config,
     dump_tensors,
+    identity,
     parse_config,
     parse_tensors,
     read,
@@ -36,9 +37,10 @@ from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.symbolic.library import SymbolicFunction, anonymous
 
-__all__ = ["build", "describe", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
+__all__ = ["build", "describe", "despite_writers", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
 
 N = TypeVar("N", bound=Network)
+T = TypeVar("T")
 Functions = Mapping[str, Callable[[Tensor], Tensor] | SymbolicFunction]
 
 SETTINGS = (
@@ -49,6 +51,8 @@ MASKS = r"symbolic_fun\.[0-9]+\.mask"
 NOISE_SCALE = 0.3
 """Of pykan's models, whose files do not hold it; the constructor's default here as there."""
 VERSION = re.compile(r"[0-9]+\.[0-9]+")
+MOST_TRIES = 100
+"""Times that a checkpoint is read which another process replaces all the time, before it counts as damaged."""
 
 
 # From a network
@@ -163,9 +167,23 @@ def parse(content: bytes, file: str) -> dict[str, Any]:
     return config
 
 
+def despite_writers(path: str | os.PathLike[str], load: Callable[[], T]) -> T:
+    """What ``load()`` returns, which reads the checkpoint `path`; it is called again if another process has replaced that meanwhile."""
+    file = f"{os.fspath(path)}_config.yml"
+    for _ in range(MOST_TRIES):
+        before = identity(file)
+        try:
+            return load()
+        except (FileNotFoundError, ValueError):
+            if before == identity(file):
+                raise
+    return load()
+
+
 def load(
     cls: type[N],
     path: str | os.PathLike[str],
+    config: Mapping[str, Any],
     device: torch.device | str | None = None,
     functions: Functions | None = None,
     **arguments: Any,
@@ -175,6 +193,7 @@ def load(
     Args:
         cls: the network's class.
         path: folder and version, such as ``model/0.1``.
+        config: its configuration, as `read_config` gives it.
         device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
         functions: symbolic functions that are not in the library, by name, or by edge, such as ``"(0, 1, 2)"``.
         arguments: further arguments for the class's constructor.
@@ -182,9 +201,7 @@ def load(
     Raises:
         FileNotFoundError, ValueError: if a file is missing or does not fit.
     """
-    path = os.fspath(path)
-    config = read_config(path)
-    digests = config["sha256"]
+    path, digests = os.fspath(path), config["sha256"]
     file = f"{path}_state"
     network = build(cls, config, parse_tensors(read(file, digests.get("state")), file), f"{path}_config.yml", file, functions, **arguments)
     network.to(_device(config) if device is None else device)
@@ -238,13 +255,13 @@ def build(
     return network
 
 
-def load_optimizer(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the checkpoint `path` has of the last fit to resume from; None if it has nothing.
+def load_optimizer(path: str | os.PathLike[str], config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the checkpoint `path` with the configuration `config` has of the last fit to resume from; None if it has nothing.
 
     Raises:
         ValueError: if the file is damaged.
     """
-    file, expected = f"{os.fspath(path)}_optimizer", read_config(path)["sha256"].get("optimizer")
+    file, expected = f"{os.fspath(path)}_optimizer", config["sha256"].get("optimizer")
     if expected is None:  # one that the configuration does not know is of something older
         return None
     try:

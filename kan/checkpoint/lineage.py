@@ -12,10 +12,9 @@ import os
 import re
 from collections.abc import Iterable
 from io import FileIO
-from pathlib import Path
 from typing import NamedTuple
 
-from kan.checkpoint.files import replace_file, sync_folder
+from kan.checkpoint.files import read, replace_file, sync_folder
 
 __all__ = [
     "HISTORY",
@@ -98,7 +97,7 @@ def lines(folder: str) -> list[str]:
 def _lines(folder: str) -> list[str]:
     """The whole lines, and the rest."""
     try:
-        text = Path(folder, HISTORY).read_text(encoding="utf-8", errors="replace")
+        text = read(os.path.join(folder, HISTORY)).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return [""]
     end = text.rfind("\n") + 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from kan.checkpoint.files import digest, dump_config, dump_tensors, parse_tensors, replace_file
+from kan.checkpoint.files import digest, dump_config, dump_tensors, parse_tensors, read, replace_file
 from kan.checkpoint.format import Functions, build, describe, parse, state_of
 from kan.network.network import Network
 
@@ -92,7 +93,7 @@ def load(
         ImportError: if it needs safetensors, which is not installed.
     """
     file = os.fspath(path)
-    content = Path(file).read_bytes()
+    content = read(file)
     config, state = _of_zip(content, file) if content[:2] == b"PK" else _of_safetensors(content, file)
     network = build(cls, config, state, file, file, functions, **arguments)
     return network.to("cpu" if map_location is None else map_location)
@@ -118,13 +119,12 @@ def _of_safetensors(content: bytes, file: str) -> tuple[dict[str, Any], Any]:
     if not 2 <= length <= len(content) - 8 or content[8:9] != b"{":
         raise ValueError(f"{file} is not a file that KAN.save has written: it is neither a safetensors file nor a zip archive.")
     try:
-        import safetensors
+        import safetensors.torch
     except ImportError as error:
         raise ImportError(f"{file} is a safetensors file, which needs the package safetensors: install it.") from error
     try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            text = (opened.metadata() or {}).get(CONFIG, "")
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dictionary)
+        state = safetensors.torch.load(content)  # safe_open would open the file again, where another may be by now
+        text = (json.loads(content[8 : 8 + length]).get("__metadata__") or {}).get(CONFIG, "")
     except Exception as error:  # its own kind, and those of torch
         raise ValueError(f"{file} could not be read as a saved KAN, nothing was loaded: {error}") from error
     config = parse(text.encode(), file)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,10 +18,11 @@ import torch
 from torch import Tensor
 
 from kan.checkpoint import lineage
-from kan.checkpoint.files import SEAL, Link, digest
+from kan.checkpoint.files import SEAL, Link, digest, identity
 from kan.checkpoint.format import VERSION, read_config, save
 from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
+from kan.errors import level_of_caller
 from kan.network.network import Network
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 
@@ -40,6 +40,11 @@ class Store:
         path: the folder.
         keep: how many of the versions that are saved by way of this store stay; None for all.
         save_data: whether the last input of a model is saved with it.
+
+    Attributes:
+        made: versions that were saved by way of this store.
+        unnamed: of these, functions that a checkpoint has no name for.
+        unexpected: whether the folder is another one than the user may think, which is said when something is saved there first.
     """
 
     def __init__(self, path: str | os.PathLike[str], keep: int | None = None, save_data: bool = True) -> None:
@@ -48,6 +53,7 @@ class Store:
         self.path, self.keep, self.save_data = os.fspath(path), keep, save_data
         self.made: list[Version] = []
         self.unnamed: dict[Version, dict[str, SymbolicFunction]] = {}
+        self.unexpected = False
         self._warned = self._told = False
         self._presence: Presence | None = None
         self._data: tuple[str, Link, Any] | None = None
@@ -119,6 +125,9 @@ class Store:
                 lineage.append(self.path, line)
                 self.made.append(new)
                 foreign = foreign and others(self.path) > 0
+            if self.unexpected:
+                print(f"checkpoint directory: {self.path}")
+                self.unexpected = False
             if foreign:
                 self._tell_once(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
             print(f"saving model version {written(new)}")
@@ -165,10 +174,10 @@ class Store:
         entries = {**extra, "round": new[0], "state_id": new[1], "version": written(new), "history": line}
         kept = network.last_input if self.save_data else None
         key = None if kept is None else _fingerprint(kept)
-        same = self._data is not None and self._data[0] == key and _identity(self._data[1].file) == self._data[2]
+        same = self._data is not None and self._data[0] == key and identity(self._data[1].file) == self._data[2]
         known = self._data[1] if self._data is not None and same else None
         data = save(network, self.file(new), entries, optimizer, data=self.save_data, known=known)
-        self._data = None if key is None else (key, data, _identity(data.file))
+        self._data = None if key is None else (key, data, identity(data.file))
         if unnamed := unnamed_functions(network):
             self.unnamed[new] = unnamed
 
@@ -209,7 +218,7 @@ class Store:
         self._told = True
 
     def _tell(self, message: str) -> None:
-        warnings.warn(message, stacklevel=_level_of_caller())
+        warnings.warn(message, stacklevel=level_of_caller())
 
     # Reading
 
@@ -286,15 +295,6 @@ def _fingerprint(data: Tensor) -> str:
     return f"{array.dtype} {tuple(array.shape)} {digest(array.view(torch.uint8).numpy().data)}"
 
 
-def _identity(file: str) -> tuple[int, ...] | None:
-    """Tells whether a file is still the one that was written: another model may have written its own version there."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def newest(folder: str | os.PathLike[str]) -> str | None:
     """The version of a folder that was saved last, as ``folder/round.state``; None if its history names none.
 
@@ -314,11 +314,3 @@ def newest(folder: str | os.PathLike[str]) -> str | None:
             f"configuration of that version says {known!r}. Load a version by its name."
         )
     return path
-
-
-def _level_of_caller() -> int:
-    """Stack level, seen from the caller of this function, of the first frame outside of this package."""
-    package, level, frame = __name__.partition(".")[0], 0, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    return level + 1

@@ -21,19 +21,20 @@ __all__ = ["Versioned"]
 
 V = TypeVar("V", bound="Versioned")
 
+DEFAULT_FOLDER = "./model"
+"""Where pykan's users expect versions, so that any other folder is named with the first version of a loaded model."""
+
 
 class Versioned(Network):
     """A network with a store of versions; its constructor calls `begin_versions_` at the end.
 
     Attributes:
         auto_save: whether changes are saved.
-        ckpt_path: the folder.
         round, state_id: the version that the network is, or came from.
         store: where versions are saved; shared by copies and by what is made of them.
     """
 
     auto_save: bool
-    ckpt_path: str
     round: int
     state_id: int
     store: Store
@@ -58,11 +59,20 @@ class Versioned(Network):
         save_data: bool,
     ) -> None:
         """Take up the store; a new model, `first_init`, is saved at once if changes are. The arguments are those of `kan.KAN`."""
-        self.auto_save, self.ckpt_path = auto_save, os.fspath(ckpt_path)
-        self.state_id, self.round = state_id, round
-        self.store = Store(self.ckpt_path, keep, save_data)
+        self.auto_save, self.state_id, self.round = auto_save, state_id, round
+        self.store = Store(ckpt_path, keep, save_data)
         if auto_save and first_init:
             self.round, self.state_id = self.store.begin(self, self._saved())
+
+    @property
+    def ckpt_path(self) -> str:
+        """The folder that versions go to, which may be set; of a model that was loaded from a folder of versions it is that folder."""
+        return self.store.path
+
+    @ckpt_path.setter
+    def ckpt_path(self, folder: str | os.PathLike[str]) -> None:
+        if os.fspath(folder) != self.store.path:
+            self.store = Store(folder, self.store.keep, self.store.save_data)
 
     @classmethod
     def from_state_dict(
@@ -86,9 +96,11 @@ class Versioned(Network):
         }  # fmt: skip
 
     def replace(self: V, **changes: Any) -> V:
-        """A new model of the same settings with some of them changed, in the same store."""
+        """A new model of the same settings with some of them changed, in the same store unless `ckpt_path` is."""
         new = super().replace(**changes)
-        new.store, new._loaded_from = self.store, self._loaded_from
+        new._loaded_from = self._loaded_from
+        if "ckpt_path" not in changes:
+            new.store = self.store
         return new
 
     def remembered_input(self) -> Tensor:
@@ -165,7 +177,8 @@ class Versioned(Network):
             path: what the names of the files begin with, such as ``model/0.1``; or a folder of versions, for the one that was saved last.
             device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
             functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
-            ckpt_path: folder for the versions to come; the one that the checkpoint names when not given.
+            ckpt_path: folder for the versions to come, the model's `ckpt_path`. When not given it is the folder of versions that `path` is
+                in, which is printed with the first version unless it is ``./model``, or else the one that the checkpoint names.
 
         Raises:
             FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
@@ -185,16 +198,28 @@ class Versioned(Network):
         base_fun: str | Callable[[Tensor], Tensor] | None = None,
     ) -> V:
         """`base_fun` stands in for one that the checkpoint cannot name."""
+        return files.despite_writers(path, lambda: cls._read(path, device, functions, ckpt_path, base_fun))
+
+    @classmethod
+    def _read(
+        cls: type[V],
+        path: str,
+        device: torch.device | str | None,
+        functions: files.Functions | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        base_fun: str | Callable[[Tensor], Tensor] | None,
+    ) -> V:
         config = files.read_config(path)
         unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
-        optimizer = files.load_optimizer(path)
+        optimizer = files.load_optimizer(path, config)
         model = files.load(
-            cls, path, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
+            cls, path, config, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
             ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
             keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
         model._loaded_from = config["round"], config["state_id"]
+        model.store.unexpected = ckpt_path is None and os.path.realpath(model.ckpt_path) != os.path.realpath(DEFAULT_FOLDER)
         return model
 
     def checkout(self: V, model_id: str) -> V:

@@ -12,7 +12,7 @@ A numeric edge has no formula. On demand it appears as an undefined function ``p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -63,8 +63,8 @@ def symbolic_formula(
 
     Args:
         network: every edge of which is symbolic or switched off.
-        var: names or sympy expressions of the inputs; the network's `in_vars` when not given, and without these ``x_1, x_2, ...`` by the
-            columns of the data.
+        var: names or sympy expressions of the inputs, or of all columns of the data, some of which `prune_input` may have dropped; the
+            network's `in_vars` when not given, and without these ``x_1, x_2, ...``.
         normalizer: ``[mean, std]``: the network was trained on ``(x - mean)/std`` and the formula is wanted in ``x``; what the
             network's `normalizer` says when not given. A map that the network applies itself is a part of its formula in any case.
         output_normalizer: ``[mean, std]``: the formula is wanted of ``output * std + mean``; likewise.
@@ -97,6 +97,10 @@ def symbolic_formula(
     }
     if var is None:
         var = network.used(network.in_vars or [f"x_{column + 1}" for column in range(network.input_width)])
+    elif isinstance(var, Iterable):
+        var = network.of_inputs(var)
+    else:
+        raise TypeError(f"var must be a list of the names of the inputs; got {var!r}. To round a formula, use ex_round(formula, n_digit).")
     normalizer, output_normalizer = stated_normalizers(network, normalizer, output_normalizer)
     inputs = [sympy.Symbol(name) if isinstance(name, str) else as_expression(name) for name in var]
     _check_length("var", inputs, network.width_in[0])
@@ -126,7 +130,9 @@ def stated_normalizers(
 ) -> tuple[Sequence[Any] | None, Sequence[Any] | None]:
     """What inputs and outputs were normalised with outside of `network`: what is given, or else what its labels say."""
     stated = network.stated_labels()
-    if normalizer is None and "normalizer" in stated:
+    if normalizer is not None:
+        normalizer = [network.of_inputs(part) for part in normalizer]
+    elif "normalizer" in stated:
         normalizer = [network.used(part) for part in stated["normalizer"]]
     return normalizer, stated.get("output_normalizer") if output_normalizer is None else output_normalizer
 

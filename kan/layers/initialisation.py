@@ -63,7 +63,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,7 @@ __all__ = [
     "Moments",
     "Scales",
     "initial_weights",
+    "initialise_",
     "moments",
     "scheme",
 ]
@@ -187,6 +188,16 @@ def initial_weights(name: str, edges: Edges, generator: torch.Generator | None =
         raise unknown_name("initialisation", name, INITIALISATIONS)
     with torch.no_grad():
         return INITIALISATIONS[name](edges, generator)
+
+
+def initialise_(layer: Any, own: type[Any], generator: torch.Generator | None) -> None:
+    """Give a new layer its first weights: those of its class `own`, and then what a subclass's ``reset_parameters`` makes of them.
+
+    A method of a subclass is called as torch calls it, without arguments, unless there is a `generator`. It may leave weights alone.
+    """
+    own.reset_parameters(layer, generator)
+    if type(layer).reset_parameters is not own.reset_parameters:
+        layer.reset_parameters(*(() if generator is None else (generator,)))
 
 
 def moments(edges: Edges, x: Tensor, density: Tensor) -> Moments:

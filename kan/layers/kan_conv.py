@@ -42,7 +42,7 @@ from kan.layers.arguments import BaseFunction, base_function, interval, make_bas
 from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values
-from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
+from kan.layers.initialisation import Edges, Scales, initial_weights, initialise_, scheme
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 
@@ -125,7 +125,7 @@ class _KANConv(OrdinaryModule):
         else:
             self.register_parameter("bias", None)
         self._prepared = PreparedGrid(in_channels)
-        self.reset_parameters(generator)
+        initialise_(self, _KANConv, generator)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

@@ -16,7 +16,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from kan.layers.checks import check_dense, check_samples
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
+from kan.older_names import understood
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
@@ -89,7 +90,9 @@ class KANLayer(OrdinaryModule):
         device: torch.device | str = "cpu",
         sparse_init: bool = False,
         generator: torch.Generator | None = None,
+        **older: Any,
     ) -> None:
+        understood("KANLayer", KANLayer, older)
         super().__init__()
         if num < 1:
             raise ValueError(f"num, the number of grid intervals, must be at least 1; got {num}.")

@@ -23,7 +23,7 @@ from kan.layers.arguments import BaseFunction, base_function, interval, make_bas
 from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values, edge_sum
-from kan.layers.initialisation import Edges, Scales, initial_weights, scheme
+from kan.layers.initialisation import Edges, Scales, initial_weights, initialise_, scheme
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 
@@ -108,7 +108,7 @@ class KANLinear(OrdinaryModule):
         else:
             self.register_parameter("spline_scaler", None)
         self._prepared = PreparedGrid(in_features)
-        self.reset_parameters(generator)
+        initialise_(self, KANLinear, generator)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -209,23 +209,42 @@ class KANLinear(OrdinaryModule):
 
 
 class KANStack(nn.Module):
-    """`KANLinear` layers one after another.
+    """`KANLinear` layers one after another, with the arguments of efficient-kan's ``KAN`` in their order.
 
     Args:
         layers_hidden: sizes ``[inputs, ..., outputs]``.
-        **options: of every `KANLinear`.
+        grid_size, spline_order, scale_noise, scale_base, scale_spline, base_activation, grid_eps, grid_range: of every `KANLinear`.
+        **options: further arguments of every `KANLinear`.
 
     Attributes:
         layers: the `KANLinear` layers.
+        grid_size, spline_order: as given.
 
     >>> sum(p.numel() for p in KANStack([64, 128, 256, 128, 64, 32]).parameters())
     839680
     """
 
-    def __init__(self, layers_hidden: Sequence[int], grid_size: int = 5, spline_order: int = 3, **options: Any) -> None:
+    def __init__(
+        self,
+        layers_hidden: Sequence[int],
+        grid_size: int = 5,
+        spline_order: int = 3,
+        scale_noise: float | None = None,
+        scale_base: float | None = None,
+        scale_spline: float | None = None,
+        base_activation: type[nn.Module] | BaseFunction = nn.SiLU,
+        grid_eps: float = 0.02,
+        grid_range: Sequence[float] = (-1, 1),
+        **options: Any,
+    ) -> None:
         super().__init__()
         if len(layers_hidden) < 2:
             raise ValueError(f"layers_hidden must name at least the sizes of the input and of the output; got {list(layers_hidden)}.")
+        self.grid_size, self.spline_order = grid_size, spline_order
+        options |= {
+            "scale_noise": scale_noise, "scale_base": scale_base, "scale_spline": scale_spline, "base_activation": base_activation,
+            "grid_eps": grid_eps, "grid_range": grid_range,
+        }  # fmt: skip
         sizes = zip(layers_hidden[:-1], layers_hidden[1:], strict=True)
         self.layers = nn.ModuleList(KANLinear(n_in, n_out, grid_size, spline_order, **options) for n_in, n_out in sizes)
 

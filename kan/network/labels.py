@@ -223,6 +223,11 @@ class Labelled(LastInput):
         """Of what there is for every column of the input the entries of those that are used, in the order of the input nodes."""
         return [columns[i] for i in self.input_id.tolist()]
 
+    def of_inputs(self, entries: Iterable[T]) -> list[T]:
+        """One entry per input node: of `entries` for all columns of the input those that are used, others as they are given."""
+        found = list(entries)
+        return self.used(found) if len(found) == self.input_width != len(self.input_id) else found
+
     def _columns(self, label: str) -> int:
         """How many entries `label` must have."""
         return self.input_width if LABELS[label] == "input" else self.width_in[-1]

@@ -58,7 +58,8 @@ def plot(
         scale: size of the figure, which is ``10 scale`` inches wide.
         tick: write the smallest and largest input and output at each box.
         sample: mark samples on the curves.
-        in_vars: names of the inputs, strings or sympy expressions; those of the network when not given.
+        in_vars: names of the inputs, strings or sympy expressions; those of the network when not given. After `prune_input` those of all
+            columns of the data may be given, too.
         out_vars: names of the outputs, likewise; of the classes where these have none and stand for them.
         title: a line above the diagram.
         varscale: size of the names; they shrink or turn upright where they would touch each other.
@@ -111,7 +112,9 @@ def diagram_of(
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    if in_vars is None and network.in_vars is not None:
+    if in_vars is not None:
+        in_vars = network.of_inputs(in_vars)
+    elif network.in_vars is not None:
         in_vars = network.used(network.in_vars)
     if out_vars is None:
         out_vars = network.out_vars

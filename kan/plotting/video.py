@@ -24,6 +24,8 @@ def frame_saver(network: Network, folder: str | os.PathLike[str], every: int = 1
     """
     if isinstance(every, bool) or not isinstance(every, Integral) or every < 1:
         raise ValueError(f"save_fig_freq must be a number of steps, at least 1; got {every!r}.")
+    if appearance.get("in_vars") is not None:
+        appearance["in_vars"] = network.of_inputs(appearance["in_vars"])
     for argument, count, ends in (("in_vars", network.width_in[0], "inputs"), ("out_vars", network.width_in[-1], "outputs")):
         if appearance.get(argument) is not None:
             names = appearance[argument] = list(appearance[argument])

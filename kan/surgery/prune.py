@@ -36,6 +36,8 @@ NODE_THRESHOLD = 1e-2
 """Attribution score above which nodes and inputs are kept; pykan's default."""
 EDGE_THRESHOLD = 3e-2
 """Attribution score above which edges are kept; pykan's default."""
+REMEDY = "Choose a threshold below that, or give none, so that what the loss needs is kept."
+"""What to do about a threshold that leaves nothing."""
 
 @dataclass(frozen=True)
 class Pruning:
@@ -336,7 +338,7 @@ def active_nodes(network: Network, threshold: float = NODE_THRESHOLD, trace: Tra
         if not kept:
             raise NothingLeftError(
                 f"pruning with the node threshold {threshold:g} would drop every node of layer {l}; its largest score is "
-                f"{float(score.max()):.3g}. Choose a threshold below that."
+                f"{float(score.max()):.3g}. {REMEDY}"
             )
         hidden.append(kept)
     return hidden
@@ -353,8 +355,7 @@ def _active_inputs(network: Network, threshold: float) -> list[int]:
     inputs = [int(i) for i in (score > threshold).nonzero()[:, 0]]
     if not inputs:
         raise NothingLeftError(
-            f"pruning with the threshold {threshold:g} would drop every input; the largest score is {float(score.max()):.3g}. "
-            f"Choose a threshold below that."
+            f"pruning with the threshold {threshold:g} would drop every input; the largest score is {float(score.max()):.3g}. {REMEDY}"
         )
     return inputs
 
@@ -372,13 +373,13 @@ def _drop_edges_(network: Network, threshold: float, symbolic: bool = False) -> 
         if empty and (bool(numeric.any()) or layer.active()):
             raise NothingLeftError(
                 f"pruning with the edge threshold {threshold:g} would drop every edge of layer {l}; its largest score is "
-                f"{float(score.max()):.3g}. Choose a threshold below that."
+                f"{float(score.max()):.3g}. {REMEDY}"
             )
     widest = _widest_path(network, scores, symbolic)
     if widest is not None and not widest > threshold:
         raise NothingLeftError(
             f"pruning with the edge threshold {threshold:g} would cut every path from the inputs to the outputs; the least score on the "
-            f"best of them is {widest:.3g}. Choose a threshold below that."
+            f"best of them is {widest:.3g}. {REMEDY}"
         )
     drop_(network, trace, weak, named)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ __all__ = ["evaluate"]
 @torch.no_grad()
 def evaluate(
     network: Network, dataset: Any, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, metrics: Sequence[Any] | None = None
-) -> dict[str, float]:
+) -> dict[str, np.float64]:
     """Loss and metrics of `network` on test data; it stays as it is, with its last input.
 
     Args:
@@ -39,7 +40,7 @@ def evaluate(
 
     >>> network = Network([1, 1])
     >>> evaluate(network, (torch.zeros(3, 1), network(torch.zeros(3, 1)).detach()))
-    {'test_loss': 0.0}
+    {'test_loss': np.float64(0.0)}
     """
     loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
     named = named_metrics(metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else [])
@@ -48,4 +49,5 @@ def evaluate(
     y = samples.y.to(output.dtype) if samples.y.is_floating_point() else samples.y
     value = float((nn.functional.mse_loss if loss is None else loss)(output, y))
     plain = {name: number(name, metric()) for name, metric in named.plain.items()}
-    return {"test_loss": math.sqrt(value) if loss is None else value, **plain, **named.of("test", output, y)}
+    found = {"test_loss": math.sqrt(value) if loss is None else value, **plain, **named.of("test", output, y)}
+    return {name: np.float64(one) for name, one in found.items()}

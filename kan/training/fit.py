@@ -35,12 +35,12 @@ from kan.training.processes import warn_of_other_processes
 from kan.training.remembered import TrainingLoss
 from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
 from kan.training.samples import Model
+from kan.training.snapshot import unchanged_on_error
 from kan.training.stopping import Stopping
 from kan.training.units import (
     Labels,
     adopt_units_,
     in_network_units,
-    labels_unchanged_on_error,
     relative_round_off,
     root_of_loss,
     spreads_of_labels,
@@ -140,7 +140,7 @@ def fit(
     _check_numbers(steps, batch, lamb, lr, clip, log, y_th)
     squares = loss_fn is None
     labels = Labels.of(loss_fn, pred_fn)
-    with labels_unchanged_on_error(network):
+    with unchanged_on_error(network) as back:
         data = check_dataset(
             network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True,
             loss_fn=loss_fn, pred_fn=pred_fn,
@@ -193,19 +193,19 @@ def fit(
                     check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
             network.remember_input(seen)
 
-    plain = squares and pred_fn is None and batches.whole  # a function of the user's may do as it likes
-    if plain and not isinstance(opt, torch.optim.Optimizer):
-        stepper.assume_deterministic()
-    round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
-    keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
-    schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
-    evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
-    diagnose = partial(where_not_finite, network, **evaluation)
-    stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
+        plain = squares and pred_fn is None and batches.whole  # a function of the user's may do as it likes
+        if plain and not isinstance(opt, torch.optim.Optimizer):
+            stepper.assume_deterministic()
+        round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
+        keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
+        schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
+        evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
+        diagnose = partial(where_not_finite, network, **evaluation)
+        stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
 
-    warn_of_other_processes("fit", stacklevel=3)
-    network.remember_input(batches.seen())
-    _keep_freed_memory()
+        warn_of_other_processes("fit", stacklevel=3)
+        network.remember_input(batches.seen())
+        _keep_freed_memory()
     try:
         with threads(1 if batches.size() * width_of(network) <= LITTLE else torch.get_num_threads()):
             message = run(stage, steps)
@@ -219,6 +219,8 @@ def fit(
                 objective_of=objective_of, mapped=labels.mapped, unit=units[0] if squares and len(set(units)) == 1 else 1.0,
             )  # fmt: skip
     history.optimizer_state = state_of(method, stepper, scheduler, batches, keeps_knots)
+    if history.left_as_it_was:
+        back()
     if message:
         warnings.warn(message, stacklevel=3)
     return history

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 __all__ = ["History", "Restarts"]
 
 
@@ -32,6 +34,8 @@ class Restarts:
 class History(dict[str, list[float]]):
     """A dictionary of lists with one number per step: ``train_loss``, ``test_loss``, ``reg`` and others.
 
+    The numbers are ``numpy.float64``, which is a ``float`` with ``.item()``, ``.mean()`` and the like: pykan hands out arrays.
+
     Args:
         names: the keys.
 
@@ -47,8 +51,8 @@ class History(dict[str, list[float]]):
     Example:
         >>> history = History(["train_loss", "reg"])
         >>> history.append({"train_loss": 0.5, "reg": 0.0})
-        >>> history["train_loss"], len(history), history.steps
-        ([0.5], 2, 1)
+        >>> history["train_loss"][-1].item(), len(history), history.steps
+        (0.5, 2, 1)
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -68,10 +72,15 @@ class History(dict[str, list[float]]):
         """Number of complete steps."""
         return min(map(len, self.values()), default=0)
 
+    @property
+    def left_as_it_was(self) -> bool:
+        """Whether an interrupt came before the first step was complete, so that the network is what it was before the fit."""
+        return self.stopped == "interrupted" and self.steps == 0
+
     def append(self, row: Mapping[str, float]) -> None:
         """Add the numbers of one step."""
         for name, values in self.items():
-            values.append(row[name])
+            values.append(np.float64(row[name]))
 
     def trim(self) -> int:
         """Drop what an interrupted `append` left; returns the number of complete steps."""
@@ -85,7 +94,7 @@ class History(dict[str, list[float]]):
         restarts = {} if self.restarts is None else {"restarts": asdict(self.restarts)}
         return {
             "stopped": self.stopped, "best_step": self.best_step, "restored": self.restored, "seconds": self.seconds, **restarts,
-            "results": {name: list(values) for name, values in self.items()},
+            "results": {name: [float(value) for value in values] for name, values in self.items()},
         }  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str]) -> None:

@@ -22,6 +22,7 @@ from kan.training.history import History
 from kan.training.restarts import check_restarts, fit_restarts
 from kan.training.resume import refined_state
 from kan.training.samples import Model
+from kan.training.snapshot import way_back
 
 __all__ = ["fit_levels"]
 
@@ -48,7 +49,8 @@ def fit_levels(
         options: see `fit`.
 
     Returns:
-        The history of all levels, one after another. An end by patience is the end of its level only.
+        The history of all levels, one after another. An end by patience is the end of its level only. After an interrupt before the first
+        step is complete the network is what it was, grids, labels and last input included.
 
     Raises:
         TypeError, ValueError: as `fit`; for grids of something else than a KAN, that are no positive integers, or that do not rise.
@@ -57,8 +59,12 @@ def fit_levels(
     if isinstance(grids, str) or not isinstance(grids, Iterable):
         raise TypeError(f"grids must be a list of numbers of intervals, as [3, 5, 10, 20]; got {grids!r}.")
     grids = list(grids)  # an array has no truth value
+    back = way_back(network)
     if not grids:
-        return fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=time_limit, **options)
+        history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=time_limit, **options)
+        if history.left_as_it_was:
+            back()
+        return history
     if not isinstance(network, Network):
         raise TypeError(f"grids are those of a KAN; {type(network).__name__} has none.")
     for intervals in grids:
@@ -73,7 +79,12 @@ def fit_levels(
     options["units_told"] = True
     for level, intervals in enumerate(grids):
         if network.grid != intervals:
-            insert_knots_(network, intervals, network.remembered_input())
+            undo = back if level == 0 else way_back(network)
+            try:
+                insert_knots_(network, intervals, network.remembered_input())
+            except BaseException:
+                undo()
+                raise
         left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), math.ulp(0.0))
         if level == 0:
             history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=left, **options)
@@ -84,4 +95,6 @@ def fit_levels(
         if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
             break
     history.seconds = time.monotonic() - begun
+    if history.left_as_it_was:
+        back()
     return history

@@ -97,7 +97,9 @@ def named_metrics(metrics: Sequence[Any]) -> Metrics:
         name = str(getattr(bare, "__name__", type(bare).__name__))
         pairs = _takes_pair(name, function)
         if name in found.plain or name in found.paired or (not pairs and name in TAKEN) or (pairs and name == "loss"):
-            raise ValueError(f"metrics must have names of their own, which become keys of the result; {name!r} is taken.")
+            raise ValueError(
+                f"metrics must have names of their own, which become keys of the result; {name!r} is taken. Use def to name one."
+            )
         table: dict[str, Callable[..., Any]] = found.paired if pairs else found.plain
         table[name] = function
     return found

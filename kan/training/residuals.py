@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,8 +35,8 @@ from kan.training.jacobian import Block, Columns
 from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
 from kan.training.processes import warn_of_other_processes
 from kan.training.samples import Samples
-from kan.training.snapshot import restore_, round_into_, snapshot
-from kan.training.units import Labels, adopt_units_, labels_unchanged_on_error
+from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error
+from kan.training.units import Labels, adopt_units_
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -129,7 +130,8 @@ def fit_residuals(
         callback: called after every step with its number and the objective.
 
     Returns:
-        The root of the objective before the first step and after every step. Ctrl-C ends it with the last complete one, and a warning.
+        The root of the objective before the first step and after every step. Ctrl-C ends it with the last complete one, and a warning;
+        before the first step is complete, nothing is returned and the network is what it was.
 
     Raises:
         TypeError, ValueError: for terms that do not match, points of the wrong shape, or residuals that are not finite at the start, before
@@ -148,7 +150,7 @@ def fit_residuals(
     """
     terms = _terms(network, residual_fn, points, weights)
     points = torch.cat([term.points for term in terms])
-    with labels_unchanged_on_error(network):
+    with unchanged_on_error(network) as back:
         adopt_units_(network, Data(Samples(points, network.input_id[:0])), Labels.of(None, residual_fn), follows=grid_updates > 0)
         exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
         terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
@@ -157,8 +159,10 @@ def fit_residuals(
             raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
     everything = points.double()
     warn_of_other_processes("fit_residuals", stacklevel=3)
-    history, begun, number = [math.sqrt(value)], time.monotonic(), 0
+    history: list[float] = [np.float64(math.sqrt(value))]
+    begun, number = time.monotonic(), 0
     saved: list[Tensor] | None = None  # how the network was before a step that is not complete
+    interrupted = False
     try:
         for stage, intervals in enumerate(grids or [None]):
             if intervals is not None and (stage > 0 or exact.grid != intervals):
@@ -180,7 +184,7 @@ def fit_residuals(
                 if new is None or adapted or anchor is not None:
                     new = _Residuals(exact, terms, Columns(exact, parameters)).value()
                 value, saved = new, None
-                history.append(math.sqrt(value))
+                history.append(np.float64(math.sqrt(value)))
                 if callback is not None:
                     _rounded_into(network, exact)
                     callback(number, value)
@@ -188,6 +192,7 @@ def fit_residuals(
                 if not adapted and before - value <= tolerance * value:
                     break
     except KeyboardInterrupt:
+        interrupted = True
         left = "as it was before the first step" if len(history) == 1 else f"as step {len(history) - 2} left it"
         warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=2)
     finally:  # an interrupt or a callback that raises costs nothing
@@ -197,6 +202,9 @@ def fit_residuals(
         seen = points if network.applied("normalizer") else points.to(network.dtype)
         network.remember_input(seen)
         network.fit_loss = ResidualLoss(x=seen, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
+    if interrupted and len(history) == 1:
+        back()
+        return []
     return history
 
 

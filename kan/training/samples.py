@@ -95,7 +95,11 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     if x.is_complex():
         raise ValueError(f"{name} must hold floating-point numbers; got {x.dtype}. Convert it with .to(model.dtype).")
     if wanted.same_shape and tuple(y.shape) != (x.shape[0], outputs):
-        hint = " Use label[:, None] to make a column of it." if tuple(y.shape) == (x.shape[0],) and outputs == 1 else ""
+        hint = ""
+        if tuple(y.shape) == (x.shape[0],) and outputs == 1:
+            hint = " Use label[:, None] to make a column of it."
+        elif tuple(y.shape) == (x.shape[0], 1):
+            hint = f" Use label.expand(-1, {outputs}) if every output is to learn it."
         raise ValueError(f"{label} must have the shape of the network's output, ({x.shape[0]}, {outputs}); got {tuple(y.shape)}.{hint}")
     if y.dim() == 0 or y.shape[0] != x.shape[0]:
         raise ValueError(f"{label} must have one row per sample, {x.shape[0]}; got the shape {tuple(y.shape)}.")

@@ -1,11 +1,17 @@
-"""All tensors of a network at one time, to go back to."""
+"""A network at one time, to go back to: all its tensors, or everything that it is."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["restore_", "round_into_", "snapshot"]
+__all__ = ["restore_", "round_into_", "snapshot", "unchanged_on_error", "way_back"]
+
+TABLES = ("_parameters", "_buffers", "_modules")
+"""Dictionaries of a torch module that are changed in place when a part of it is replaced."""
 
 
 def snapshot(network: nn.Module) -> list[Tensor]:
@@ -18,6 +24,37 @@ def restore_(network: nn.Module, saved: list[Tensor]) -> None:
     """Bring `network` back to a snapshot of it."""
     for values, before in zip((*network.parameters(), *network.buffers()), saved, strict=True):
         values.copy_(before)
+
+
+def way_back(network: nn.Module) -> Callable[[], None]:
+    """A function that makes `network` what it is now: tensors, their shapes, and attributes such as labels and the last input."""
+    parts = [(part, dict(vars(part)), [dict(vars(part)[table]) for table in TABLES]) for part in network.modules()]
+    tensors = [*network.parameters(), *network.buffers()]
+    saved = snapshot(network)
+
+    @torch.no_grad()
+    def back() -> None:
+        for part, attributes, tables in parts:
+            vars(part).clear()
+            vars(part).update(attributes)
+            for name, table in zip(TABLES, tables, strict=True):
+                attributes[name].clear()
+                attributes[name].update(table)
+        for values, before in zip(tensors, saved, strict=True):
+            values.copy_(before)
+
+    return back
+
+
+@contextmanager
+def unchanged_on_error(network: nn.Module) -> Iterator[Callable[[], None]]:
+    """Make `network` what it was if the body of the ``with`` block fails, or is interrupted; gives its `way_back`."""
+    back = way_back(network)
+    try:
+        yield back
+    except BaseException:
+        back()
+        raise
 
 
 @torch.no_grad()

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +33,6 @@ __all__ = [
     "Labels",
     "adopt_units_",
     "in_network_units",
-    "labels_unchanged_on_error",
     "relative_round_off",
     "root_of_loss",
     "spreads_of_labels",
@@ -332,20 +330,6 @@ def _notice(network: Network, sides: Sequence[_Side], second_order: bool) -> str
         f"inside, as {', '.join(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
         f"The maps are its {' and '.join(side.label for side in sides)}."
     )
-
-
-@contextmanager
-def labels_unchanged_on_error(network: Model) -> Iterator[None]:
-    """Restore the names and normalizers of the network if the body of the ``with`` block fails."""
-    if not isinstance(network, Network):
-        yield
-        return
-    before = network._labels, network._applied
-    try:
-        yield
-    except BaseException:
-        network._labels, network._applied = before
-        raise
 
 
 def in_network_units(network: Model, data: Data, labels: Labels) -> Data:

@@ -296,6 +296,31 @@ def kills(count: int, seed: int) -> Figures:
     return {"kills": count, **figures, "trouble": trouble}
 
 
+# A reader beside a writer
+
+
+def reader(story: str, count: int, seed: int) -> Figures:
+    """Load what another process saves over and over again, `count` times, until it has ended."""
+    process, answer = forked(lambda: STORIES[story](range(1, count + 1), random.Random(seed), Log(os.open(os.devnull, os.O_WRONLY))))
+    figures, trouble = Counter[str](), []
+    ended = False
+    while not ended:
+        ended = bool(select.select([answer], [], [], 0)[0])
+        try:
+            if story == "one path":
+                number = number_of(KAN.loadckpt("one/v"))
+            else:
+                (number,) = {float(value) for layer in KAN.load("file.kan").numeric_layers for value in layer.coef.detach().flatten()}
+            figures["loads"] += 1
+            figures["last"] = int(number)
+        except FileNotFoundError:
+            trouble += ["it is gone"] if figures["loads"] else []
+        except Exception:
+            trouble.append(traceback.format_exc()[-1000:])
+    written = result_of(process, answer)
+    return {**figures, "trouble": trouble + ([written["error"]] if "error" in written else [])}
+
+
 # Two writers
 
 
@@ -481,7 +506,9 @@ def read_only(mounted: bool) -> Figures:
     return {"outages": 1, "trouble": trouble}
 
 
-COMMANDS: dict[str, Callable[..., Figures]] = {"kills": kills, "writers": writers, "outages": outages, "read_only": read_only}
+COMMANDS: dict[str, Callable[..., Figures]] = {
+    "kills": kills, "reader": reader, "writers": writers, "outages": outages, "read_only": read_only,
+}  # fmt: skip
 
 
 def run(command: str, folder: Path, *, tmpfs: str | None = None, timeout: float = 600.0, **options: Any) -> Figures:

@@ -37,6 +37,13 @@ def test_two_writers_lose_nothing(begin: bool, tmp_path: Path) -> None:
 
 
 @posix
+@pytest.mark.parametrize("story", ["one path", "one file"])
+def test_what_is_loaded_while_another_process_saves_is_one_checkpoint(story: str, tmp_path: Path) -> None:
+    found = run("reader", tmp_path, story=story, count=150, seed=20261130, timeout=TIMEOUT)
+    assert found["trouble"] == [] and found["loads"] > 5 and found["last"] > 70
+
+
+@posix
 @pytest.mark.parametrize("keep", [None, 3])
 def test_a_full_disk_costs_no_version(keep: int | None, tmp_path: Path) -> None:
     found = run("outages", tmp_path, levels=[100, 6000, 10000], limit=True, keep=keep, timeout=TIMEOUT)
@@ -68,6 +75,40 @@ def marked(number: int, **options: Any) -> KAN:
 def same(one: KAN, other: KAN) -> bool:
     assert one.last_input is not None and other.last_input is not None
     return torch.equal(one.act_fun[0].coef, other.act_fun[0].coef) and torch.equal(one.last_input, other.last_input)
+
+
+@pytest.mark.parametrize("place", range(1, 12))
+def test_a_save_between_any_two_looks_of_a_load(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked(1).saveckpt("v")
+    content, looks = files._content, 0
+
+    def replaced(file: str) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == place:
+            marked(2).saveckpt("v")
+        return content(file)
+
+    monkeypatch.setattr(files, "_content", replaced)
+    loaded = KAN.loadckpt("v")
+    assert same(loaded, marked(1)) or same(loaded, marked(2))
+    if place > 5:  # nothing is read twice where nobody writes
+        assert looks < place and same(loaded, marked(1))
+
+
+def test_a_part_that_takes_its_place_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("f").write_bytes(b"old")
+    part, digest = Path(files._part("f", files.digest(b"new"))), files.digest(b"new")
+    part.write_bytes(b"new")
+    whole_part = files._whole_part
+
+    def renamed(file: str, expected: str) -> bytes | None:
+        if part.exists():
+            part.replace(file)
+        return whole_part(file, expected)
+
+    monkeypatch.setattr(files, "_whole_part", renamed)
+    assert files.read("f", digest) == b"new"
 
 
 @pytest.mark.parametrize("renamed", [1, 2])

@@ -143,7 +143,7 @@ def test_custom_base_function_needs_a_name() -> None:
     assert yaml.safe_load(Path("v_config.yml").read_text())["base_fun_name"] == "tanh"
     with pytest.raises(ValueError, match="unknown base function 'tanh'"):
         KAN.loadckpt("v")
-    again = files.load(KAN, "v", base_fun=torch.tanh, auto_save=False, first_init=False)
+    again = files.load(KAN, "v", files.read_config("v"), base_fun=torch.tanh, auto_save=False, first_init=False)
     assert torch.equal(again(data()), model(data()))
 
 

@@ -72,6 +72,8 @@ def test_the_next_round_begins_with_whole_numbers(name: str) -> None:
 def test_what_pykan_could_write_otherwise_is_there() -> None:
     # What the other tests rely on, so that files made anew do not lose it.
     assert "state_id: '1'" in (HERE / "model" / "1.1_config.yml").read_text()
+    assert "numpy.dtype" in (HERE / "numpy_config.yml").read_text()
+    assert all(text in (HERE / "numbers_config.yml").read_text() for text in ("- i4", "- i2", "- f8", "- f4", "*id001", "!!python/tuple"))
     assert "device: '0'" in (HERE / "device_config.yml").read_text()
     assert not [line for line in (HERE / "model" / "history.txt").read_text().splitlines() if "rewind" in line]
     assert EXPECTED["model/1.1"]["functions"] == EXPECTED["model/0.2"]["functions"]  # it saves the model that is left, not the one gone to
@@ -91,12 +93,21 @@ def test_opening_prints_and_writes_nothing(name: str, model_folder: Path, capfd:
     assert captured.out == captured.err == ""
 
 
-@pytest.mark.parametrize("name", ["numpy", "inputs_pruned"])
-def test_what_pykan_cannot_open_itself_is_refused_with_the_file_named(name: str) -> None:
-    text = (HERE / f"{name}_config.yml").read_text()
-    assert "!!python/object" in text
-    with pytest.raises(ValueError, match=rf"{name}_config.yml.*it has the tag.*python/object"):
-        KAN.loadckpt(HERE / name)
+def test_what_only_executing_it_would_open_is_refused_with_the_file_and_the_line_named() -> None:
+    assert "!!python/object" in (HERE / "inputs_pruned_config.yml").read_text()
+    with pytest.raises(ValueError, match=r"inputs_pruned_config.yml.*in line 3 it has the tag.*python/object.*write the plain value there"):
+        KAN.loadckpt(HERE / "inputs_pruned")
+
+
+def test_what_numpys_numbers_were_is_saved_as_plain_data() -> None:
+    for name in ("numpy", "numbers"):
+        assert "!!python/object/apply:numpy" in (HERE / f"{name}_config.yml").read_text()
+        KAN.loadckpt(HERE / name).saveckpt("again")
+        assert "!!" not in Path("again_config.yml").read_text()
+        assert KAN.loadckpt("again").settings() == {**KAN.loadckpt(HERE / name).settings(), "round": 2}
+    own = KAN([2, np.int64(2), 1], grid=np.int32(4), k=np.array([2])[0], grid_eps=np.float32(0.5), seed=np.int64(3), auto_save=False)
+    own.saveckpt("own")
+    assert "!!" not in Path("own_config.yml").read_text() and KAN.loadckpt("own").grid == 4
 
 
 def test_a_fit_goes_on_in_pykans_folder(model_folder: Path) -> None:

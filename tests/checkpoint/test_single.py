@@ -2,6 +2,7 @@
 
 import builtins
 import importlib.util
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ def example(**settings: Any) -> KAN:
     model.set_mode(0, 1, 1, "sn", 0.25)
     model.in_vars, model.normalizer = ["a", "b"], ([0.0, 1.0], [1.0, 2.0])
     return model
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "history.txt")
+    for name in ("pipe", "."):
+        with pytest.raises(ValueError, match="no regular file; nothing was loaded"):
+            KAN.load(tmp_path / name)
+    with pytest.raises(ValueError, match="history.txt is no regular file; nothing was loaded"):
+        KAN.loadckpt(tmp_path)
+    with pytest.raises(FileNotFoundError, match="missing.kan does not exist"):
+        KAN.load(tmp_path / "missing.kan")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -82,7 +96,7 @@ def test_a_safetensors_file_without_the_package(monkeypatch: pytest.MonkeyPatch)
     load = builtins.__import__
 
     def without(name: str, *arguments: Any) -> Any:
-        if name == "safetensors":
+        if name.startswith("safetensors"):
             raise ImportError
         return load(name, *arguments)
 

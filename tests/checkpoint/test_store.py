@@ -466,6 +466,33 @@ def test_a_folder_that_was_moved_goes_on_where_it_is() -> None:
     assert saved("after") == {"0.0", "0.1", "1.2"} and not Path("before").exists()
 
 
+def test_the_folder_may_be_set() -> None:
+    first = KAN([2, 2, 1], ckpt_path="one", keep=5)
+    twin = first.copy()
+    first.ckpt_path = Path("other")  # type: ignore[assignment]
+    fit(first)
+    smaller = first.refine(5)
+    fit(smaller)
+    assert first.ckpt_path == smaller.ckpt_path == twin.replace(ckpt_path="other").ckpt_path == "other" and smaller.store.keep == 5
+    assert saved("other") == {"0.1", "0.2", "0.3"} and saved("one") == {"0.0"}
+    fit(twin)
+    assert twin.ckpt_path == "one" and saved("one") == {"0.0", "0.1"}
+    assert same(smaller.checkout("0.1"), first) and KAN.loadckpt("other").ckpt_path == "other"
+
+
+def test_where_the_versions_of_a_loaded_model_go_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(KAN([2, 2, 1], ckpt_path="there"))
+    out(capsys)
+    loaded = KAN.loadckpt("there/0.1")
+    assert out(capsys) == []
+    loaded = loaded.refine(5)
+    fit(loaded)
+    assert out(capsys) == ["checkpoint directory: there", "saving model version 1.2", "saving model version 1.3"]
+    fit(KAN.loadckpt("there/0.1", ckpt_path="mine"))
+    loaded.checkout("0.1").refine(5)
+    assert out(capsys) == ["saving model version 1.2", "saving model version 1.4"]
+
+
 def test_a_folder_outside_is_refused(tmp_path: Path) -> None:
     Path("work").mkdir()
     model = KAN([2, 2, 1], first_init=False, ckpt_path=tmp_path / "elsewhere")

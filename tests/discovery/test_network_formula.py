@@ -148,6 +148,13 @@ def test_names_normalisation_and_dropped_inputs() -> None:
     for a, b in zip(found.to_torch()(raw[:, 0], raw[:, 2]), y.unbind(1), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
     assert [line.split(" = ")[0] for line in found.text().splitlines()] == ["E", "S"]
+    # What is given for all columns is taken of those that are kept.
+    for names, pair in ((["a", "b", "c"], (mean, std)), (("a", "c"), (mean[[0, 2]], std[[0, 2]].tolist()))):
+        same = smaller.symbolic_formula(names, pair, numeric="function")
+        assert same.variables == list(sympy.symbols("a c"))
+        assert same[0] == [formula.subs(dict(zip(found.variables, same.variables, strict=True))) for formula in found[0]]
+    with pytest.raises(ValueError, match="var must have 2 entries; got 4"):
+        smaller.symbolic_formula(["a", "b", "c", "d"], numeric="function")
 
 
 def test_expressions_as_inputs() -> None:

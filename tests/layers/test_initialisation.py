@@ -350,3 +350,25 @@ def test_grid_is_equidistant_in_its_own_dtype() -> None:
         torch.set_default_dtype(previous)
     assert grid.dtype == torch.float64
     torch.testing.assert_close(grid.diff(dim=1), torch.full_like(grid[:, 1:], 2 / 7), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("make", "arguments"), [(KANLinear, (3, 2)), (KANConv2d, (2, 4, 3))])
+def test_a_subclass_may_have_its_own_reset_parameters(make: Any, arguments: tuple[int, ...]) -> None:
+    class Mine(make):
+        def reset_parameters(self) -> None:
+            nn.init.constant_(self.base_weight, 0.25)
+
+    class Seeded(make):
+        def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+            super().reset_parameters(generator)
+            self.base_weight.data += 1
+
+    layer, plain = Mine(*arguments), make(*arguments)
+    assert bool((layer.base_weight == 0.25).all())
+    for name, value in layer.state_dict().items():  # what it leaves alone is as in any other layer
+        assert name == "base_weight" or abs(math.log(float(value.abs().mean() / plain.state_dict()[name].abs().mean()))) < 1.5
+    layer.base_weight.data.zero_()
+    layer.reset_parameters()
+    assert bool((layer.base_weight == 0.25).all())
+    one, other = (Seeded(*arguments, generator=source()) for _ in range(2))
+    assert all(map(torch.equal, one.parameters(), other.parameters())) and bool(one.base_weight.mean() > 0.5)

@@ -174,6 +174,17 @@ def test_copies_and_files_are_the_same_bit_for_bit(make: Callable[[], nn.Module]
     assert torch.equal(layer(x), y)
 
 
+def test_a_stack_takes_the_arguments_of_efficient_kan_by_position_and_has_its_attributes() -> None:
+    stack = KANStack([3, 4, 1], 6, 2, 0.2, 0.5, 0.7, nn.Tanh, 0.1, [-2, 2], generator=source())
+    assert (stack.grid_size, stack.spline_order, len(stack.layers)) == (6, 2, 2)
+    layer = KANLinear(3, 4, 6, 2, 0.2, 0.5, 0.7, base_activation=nn.Tanh, grid_eps=0.1, grid_range=[-2, 2], generator=source())
+    first = stack.layers[0]
+    assert isinstance(first, KANLinear) and isinstance(first.base_activation, nn.Tanh) and first.grid_eps == 0.1
+    assert first.init == layer.init == "efficient-kan" and KANStack([3, 4, 1]).layers[0].init == "glorot"
+    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in first.state_dict().items())
+    assert KANStack([3, 1], basis="chebyshev", enable_standalone_scale_spline=False).layers[0].spline_scaler is None
+
+
 def test_a_layer_may_be_made_without_numbers() -> None:
     state = state_of(wild(3, 2))
     with torch.device("meta"):

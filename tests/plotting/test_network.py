@@ -58,7 +58,7 @@ def network_of(
     scores = [torch.rand(m[l + 1], n[l], generator=generator) for l in layers]
     trace = SimpleNamespace(acts=inputs, postacts=lambda l: outputs[l], acts_scale=scores, edge_actscale=[2 * score for score in scores])
     return SimpleNamespace(
-        depth=len(layers), in_vars=None, out_vars=None, class_link=None, width_in=n, width_out=m,
+        depth=len(layers), in_vars=None, out_vars=None, class_link=None, of_inputs=list, width_in=n, width_out=m,
         structure=SimpleNamespace(arities=arities),
         act_fun=[SimpleNamespace(mask=mask) for mask in numeric],
         symbolic_fun=[SimpleNamespace(mask=mask) for mask in formulas],
@@ -325,6 +325,19 @@ def test_labels_fit_into_the_figure_and_touch_nothing(width: list[int], labels: 
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
     low, high = (figure.axes[0].transData.transform((0, y))[1] for y in (0.0, 0.4 * (len(width) - 1)))
     assert not any(extent.y1 > low and extent.y0 < high for extent in boxes)
+
+
+def test_of_names_for_all_columns_those_of_the_kept_ones_are_shown(tmp_path: Path) -> None:
+    x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    model = KAN([4, 2, 1], auto_save=False)
+    model(x)
+    smaller = model.prune_input(active_inputs=[1, 2])
+    texts = [[text.get_text() for text in show(smaller, in_vars=names).axes[0].texts] for names in (list("abcd"), ("b", "c"), iter("abcd"))]
+    assert texts == [["b", "c"]] * 3
+    smaller.fit((x, x[:, [1]]), steps=1, log=-1, save_fig=True, img_folder=tmp_path, in_vars=iter("abcd"))
+    assert (tmp_path / "0.jpg").exists()
+    with pytest.raises(ValueError, match=r"in_vars has 3 names, but the network has 2 inputs"):
+        show(smaller, in_vars=["a", "b", "c"])
 
 
 # ---- errors

@@ -219,7 +219,7 @@ def test_inputs_are_judged_by_their_scores() -> None:
     assert torch.equal(pruned.act_fun[0].coef, model.act_fun[0].coef[pruned.input_id])
     named = model.prune_input(active_inputs=[3, -4])
     assert named.input_id.tolist() == [0, 3]
-    with pytest.raises(ValueError, match=r"would drop every input; the largest score is .* Choose a threshold below that"):
+    with pytest.raises(ValueError, match=r"would drop every input; the largest score is .* Choose a threshold below that, or give none"):
         model.prune_input(1000.0)
     for active in ([4], [], [-5]):
         with pytest.raises(ValueError, match="inputs"):
@@ -390,7 +390,7 @@ def test_refuses_to_drop_every_node_of_a_layer() -> None:
     model(x)
     largest = float(model.node_scores[1].detach().max())
     before = snapshot(model)
-    expected = rf"node threshold 100 would drop every node of layer 1; its largest score is {largest:.3g}. Choose a threshold below that"
+    expected = rf"100 would drop every node of layer 1; its largest score is {largest:.3g}. Choose a threshold below that, or give"
     with pytest.raises(ValueError, match=expected):
         model.prune(node_th=100.0)
     with pytest.raises(ValueError, match=expected):

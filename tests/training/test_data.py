@@ -165,6 +165,17 @@ def test_bad_datasets(dataset: Any, error: type[Exception], message: str) -> Non
         checked(dataset)
 
 
+def test_labels_that_would_be_broadcast_are_refused_with_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"output, \(40, 1\); got \(40,\)[.] Use label\[:, None\] to make a column of it"):
+        fit(Network([2, 1]), (X, Y[:, 0]), steps=1, progress=False)
+    with pytest.raises(ValueError, match=r"output, \(40, 3\); got \(40, 1\)[.] Use label.expand\(-1, 3\) if every output is to learn it"):
+        fit(Network([2, 3]), (X, Y), steps=1, progress=False)
+    assert fit(Network([2, 1]), (X, Y[:, 0][:, None]), steps=1, progress=False).steps == 1
+    assert fit(Network([2, 3]), (X, Y.expand(-1, 3)), steps=1, progress=False).steps == 1
+    own = fit(Network([2, 3]), (X, Y[:, 0]), steps=1, progress=False, loss_fn=lambda output, y: (output.mean(1) - y).square().mean())
+    assert own.steps == 1
+
+
 def test_numbers_too_large_for_the_networks_dtype_are_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("must be finite in torch.float32; it holds NaN or infinity in column(s) [0, 1]")):
         check_dataset(Network([2, 1]).float(), (X * 1e200, Y), same_shape=True)

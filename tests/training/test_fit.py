@@ -4,6 +4,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from kan import KAN
 from kan.MLP import MLP
+from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.training import fit as fit_module
+from kan.training import levels
 from kan.training.callbacks import Callback
 from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import GridSchedule
@@ -127,7 +131,7 @@ BAD = {
     "metric of two": (
         lambda: {"dataset": dataset(), "metrics": [lambda: 1.0, lambda: 2.0]},
         ValueError,
-        "metrics must have names of their own, which become keys of the result; '<lambda>' is taken.",
+        "metrics must have names of their own, which become keys of the result; '<lambda>' is taken. Use def to name one.",
     ),
     "metric that is none": (
         lambda: {"dataset": dataset(), "metrics": [3.0]},
@@ -492,7 +496,8 @@ def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) 
     assert history.stopped == "interrupted" and history.steps == len(states) - 1
     assert all(len(values) == history.steps for values in history.values())
     assert all(torch.equal(states[-1][name], value) for name, value in network.state_dict().items())
-    assert all(p.grad is None for p in network.parameters()) and torch.equal(network.remembered_input(), dataset()["train_input"])
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(network.remembered_input(), dataset()["train_input"]) if history.steps else network.last_input is None
     again = fit(network, dataset(), opt, 2, 0, lr=0.01, resume=history.optimizer_state)
     assert again.steps == 2
 
@@ -542,6 +547,57 @@ def test_an_interrupted_model_is_saved() -> None:
     assert model.state_id == 1 and all(
         torch.equal(value, model.state_dict()[name]) for name, value in KAN.loadckpt("kept/0.1").state_dict().items()
     )
+
+
+@pytest.mark.filterwarnings("ignore:fit. interrupted:UserWarning", "ignore:fit. the :UserWarning")
+@pytest.mark.parametrize("options", [{}, {"grids": [5, 8]}, {"restarts": 2}, {"opt": "Adam", "lr": 0.01, "lamb": 1e-3}], ids=str)
+@pytest.mark.parametrize("trained", [False, True])
+def test_an_interrupt_before_the_first_step_is_complete_leaves_everything_as_it_was(options: dict[str, Any], trained: bool) -> None:
+    def interrupt() -> float:
+        raise KeyboardInterrupt
+
+    model, data = KAN([2, 2, 1], ckpt_path="kept"), dataset()
+    if trained:
+        model.fit(data, steps=2, log=0)
+    seen, before, files = model.last_input, state(model), {path: path.read_bytes() for path in Path("kept").iterdir()}
+    settings, loss, optimizer = model.settings(), model.fit_loss, model.optimizer_state
+    far = {key: value * 1e6 for key, value in data.items()}  # in units that a fit of a new model normalises
+    history = model.fit(far, steps=5, log=0, metrics=[interrupt], **options)
+    assert history.stopped == "interrupted" and history.steps == 0
+    assert model.settings() == settings and model.last_input is seen and model.fit_loss is loss and model.optimizer_state is optimizer
+    assert model.applied("normalizer") is None and model.state_dict().keys() == before.keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert {path: path.read_bytes() for path in Path("kept").iterdir()} == files
+    assert model.fit(data, steps=1, log=0).steps == 1
+
+
+@pytest.mark.parametrize("place", ["make_batches", "make_stepper", "_keep_freed_memory"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_what_fails_while_a_fit_is_prepared_changes_nothing(place: str, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise kind
+
+    model, other = KAN([2, 2, 1], auto_save=False), {key: value * 1e6 for key, value in dataset().items()}
+    before = state(model)
+    monkeypatch.setattr(fit_module, place, failing)
+    with pytest.raises(kind), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit: the ")
+        model.fit(other, steps=5, log=0)
+    assert model.last_input is None and model.applied("normalizer") is None and model.labels() == {}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_interrupt_of_the_knots_that_precede_the_first_step_leaves_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(network: Network, *rest: Any) -> None:
+        insert_knots_(network, *rest)
+        raise KeyboardInterrupt
+
+    model = KAN([2, 2, 1], auto_save=False)
+    before = state(model)
+    monkeypatch.setattr(levels, "insert_knots_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(dataset(), steps=2, log=0, grids=[5])
+    assert model.grid == 3 and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 # Never NaN

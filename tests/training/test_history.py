@@ -41,3 +41,4 @@ def test_json_is_plain_and_written_whole(tmp_path: Path) -> None:
         "stopped": "patience", "best_step": 1, "restored": False, "seconds": 0.0, "results": {"train_loss": [0.5, 0.25], "reg": [None, 0.0]}
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["history.json"]
+    assert {type(value) for values in history().to_dict()["results"].values() for value in values} == {float}

@@ -189,7 +189,7 @@ def test_a_callback_that_raises_costs_nothing(error: type[BaseException], dtype:
 
 
 @pytest.mark.parametrize("when", [2, 5, 9, 14])
-def test_an_interrupt_in_a_step_undoes_it_and_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_undoes_its_step_and_what_was_before_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, x, calls, states = KAN([1, 1], ckpt_path=tmp_path), sample(30, 1), 0, [copy.deepcopy(KAN([1, 1], auto_save=False).state_dict())]
 
     def residual(u: Any, x: Tensor) -> Tensor:
@@ -201,6 +201,7 @@ def test_an_interrupt_in_a_step_undoes_it_and_is_saved(when: int, tmp_path: Path
 
     with pytest.warns(UserWarning, match="fit_residuals: interrupted"):
         history = model.fit_residuals(residual, x, callback=lambda *_: states.append(copy.deepcopy(model.state_dict())))
-    assert len(history) == len(states)
+    done = len(states) > 1
+    assert len(history) == (len(states) if done else 0)
     assert all(torch.equal(value, states[-1][name]) for name, value in model.state_dict().items())
-    assert (tmp_path / "0.1_state").exists()
+    assert (tmp_path / "0.1_state").exists() == done and model.state_id == done and (model.last_input is not None) == done

@@ -4,8 +4,8 @@
 there with ``--record``; ``--python PATH`` names an interpreter that has pykan already. `tests/checkpoint/test_pykan_files.py` opens them.
 
 ``model`` is a folder as pykan leaves it behind: a fit, a fixed edge, a way back to the version before, and another fit. All others are
-written by ``saveckpt``. pykan itself cannot open ``numpy`` and ``inputs_pruned``, of which nothing is expected, and, without a GPU,
-``device``.
+written by ``saveckpt``. pykan itself cannot open ``numpy``, ``numbers`` and ``inputs_pruned``, of the last of which nothing is expected,
+and, without a GPU, ``device``.
 """
 
 from __future__ import annotations
@@ -101,6 +101,12 @@ def numpy() -> Any:
     return kan([1, 1], grid=np.int64(3))
 
 
+def numbers() -> Any:
+    """Numbers of numpy in many formats, one of them at several places, and a tuple."""
+    one = np.int64(1)
+    return kan([2, one, one], grid=np.array([4], np.int32)[0], k=np.int16(2), grid_range=(np.float32(-2), 2.0), grid_eps=np.float64(0.5))
+
+
 def inputs_pruned() -> Any:
     model = kan([2, 1])
     model(data()["train_input"])
@@ -113,8 +119,8 @@ def device() -> Any:
     return model
 
 
-CHECKPOINTS: list[Callable[[], Any]] = [plain, float32, multiplication, symbolic, constant, settings, pruned, device]
-UNREADABLE: list[Callable[[], Any]] = [numpy, inputs_pruned]
+CHECKPOINTS: list[Callable[[], Any]] = [plain, float32, multiplication, symbolic, constant, settings, pruned, device, numpy, numbers]
+UNREADABLE: list[Callable[[], Any]] = [inputs_pruned]
 INPUTS = {1: [[-0.9], [0.0], [0.4], [1.3]], 2: [[-0.9, 0.8], [0.0, 0.1], [0.4, -0.7], [1.3, -1.2]]}
 
 
