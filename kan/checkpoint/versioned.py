@@ -14,6 +14,8 @@ from kan.checkpoint import single
 from kan.checkpoint.difference import Difference, difference
 from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
+from kan.errors import NoDataError
+from kan.network.attributes import STATED
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.state import SymbolicNames
 
@@ -32,10 +34,10 @@ class Versioned(Network):
         store: where versions are saved; shared by copies and by what is made of them.
     """
 
-    auto_save: bool
-    ckpt_path: str
-    round: int
-    state_id: int
+    auto_save: bool = False
+    ckpt_path: str = "./model"
+    round: int = 0
+    state_id: int = 0
     store: Store
 
     optimizer_state: Mapping[str, Any] | None = None
@@ -63,6 +65,12 @@ class Versioned(Network):
         self.store = Store(self.ckpt_path, keep, save_data)
         if auto_save and first_init:
             self.round, self.state_id = self.store.begin(self, self._saved())
+
+    def _absent(self, name: str) -> Any:
+        if name == "store" and STATED in self.__dict__:  # of a class that builds itself
+            self.store = Store(self.ckpt_path, None, True)
+            return self.store
+        return super()._absent(name)
 
     @classmethod
     def from_state_dict(
@@ -95,10 +103,10 @@ class Versioned(Network):
         """The last input, for calls without data.
 
         Raises:
-            ValueError: if there is none.
+            NoDataError: if there is none.
         """
         if self.last_input is None and not self.store.save_data:
-            raise ValueError(
+            raise NoDataError(
                 "the model has no data: it has seen none since it was made or loaded, and with save_data=False a checkpoint holds none. "
                 "Call model(x) or model.fit(dataset) first."
             )

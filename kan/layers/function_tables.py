@@ -6,7 +6,6 @@ made of the layer when it is read, so that what is assigned to it has to reach t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsIndex
 
@@ -63,10 +62,7 @@ class FunctionTable(list[Any]):
     def _fixed(self, *arguments: Any, **options: Any) -> Any:
         raise TypeError("the table has one entry for every edge of the layer, neither more nor less: assign to its entries.")
 
-    append = extend = insert = pop = remove = clear = sort = reverse = __delitem__ = __iadd__ = __imul__ = _fixed  # type: ignore[assignment]
+    append = extend = insert = pop = remove = clear = sort = reverse = __delitem__ = __iadd__ = __imul__ = _fixed
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
-        return [copy.deepcopy(entry, memo) for entry in self]
-
-    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         return list, ([list(entry) if isinstance(entry, FunctionTable) else entry for entry in self],)

@@ -27,8 +27,12 @@ from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.modes import composed
 from kan.network import state
+from kan.network.affine_list import AffineList
+from kan.network.attributes import STATED, being_built, derived
+from kan.network.attributes import state as state_attribute
 from kan.network.fit_loss import FitLoss
 from kan.network.labels import Labelled
+from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import FirstLayer, LayerRecord, Trace
 from kan.symbolic.portable import packed, unpacked
@@ -80,6 +84,27 @@ class Network(Labelled):
     """
 
     refinement_change: float | None = None
+    fit_loss: FitLoss | None = None
+
+    # Of a subclass that builds itself; the constructor sets them all.
+    structure: Structure
+    input_id: Tensor
+    grid: int | list[int] = 3
+    k: int | list[int] = 3
+    mult_arity: int | Sequence[Sequence[int]] = 2
+    noise_scale: float = 0.3
+    scale_base_mu: float = 0.0
+    scale_base_sigma: float = 1.0
+    base_fun_name: str | Callable[[Tensor], Tensor] = "silu"
+    symbolic_enabled: bool = True
+    affine_trainable: bool = False
+    grid_eps: float = 0.02
+    grid_range: Sequence[float] = (-1, 1)
+    sp_trainable: bool = True
+    sb_trainable: bool = True
+    seed: int = 1
+    save_act: bool = True
+    sparse_init: bool = False
 
     def __init__(
         self,
@@ -103,8 +128,8 @@ class Network(Labelled):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        self.fit_loss: FitLoss | None = None
         self.structure = Structure.parse(width, mult_arity)
+        self.__dict__.pop(STATED, None)  # what a subclass has set before
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
@@ -136,14 +161,26 @@ class Network(Labelled):
             for name, size in (("node", n[l + 1]), ("subnode", m[l + 1])):
                 self.register_parameter(f"{name}_bias_{l}", nn.Parameter(torch.zeros(size), affine_trainable))
                 self.register_parameter(f"{name}_scale_{l}", nn.Parameter(torch.ones(size), affine_trainable))
-        self.input_id: Tensor
         self.act_fun = nn.ModuleList(numeric)
         self.symbolic_fun = nn.ModuleList(symbolic)
         self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
         self.input_width = n[0]
         self.to(device)
 
-    @property
+    def _absent(self, name: str) -> Any:
+        """What a subclass that builds itself has not set: it follows from the width."""
+        stated = self.__dict__.get(STATED)
+        if stated is not None and "width" in stated and name in ("structure", "input_width", "input_id"):
+            if name == "structure":
+                self.__dict__["structure"] = Structure.parse(stated["width"], self.mult_arity)
+                return self.__dict__["structure"]
+            inputs = self.structure.width_in[0]
+            return inputs if name == "input_width" else torch.arange(inputs, device=self.device)
+        if name == "structure":
+            raise AttributeError(f"{type(self).__name__} has no layers yet: call super().__init__(width, ...) first, or set self.width.")
+        return super()._absent(name)
+
+    @derived("expand_depth() adds a layer, and KAN(width=...) makes a network of another depth")
     def depth(self) -> int:
         """Number of KAN layers ``L``."""
         return self.structure.depth
@@ -158,53 +195,76 @@ class Network(Labelled):
         """The layers of ``symbolic_fun``."""
         return list(self.symbolic_fun)  # type: ignore[arg-type]
 
-    @property
+    @derived("KAN(width=...) makes a network of another width; expand_width, expand_depth and prune change one")
     def width(self) -> list[list[int]]:
         """``[n_sum, n_mult]`` per layer of nodes."""
         return self.structure.width
 
-    @property
+    @derived("it is made of width and mult_arity")
     def width_in(self) -> list[int]:
         """Nodes per layer of nodes."""
         return self.structure.width_in
 
-    @property
+    @derived("it is made of width and mult_arity")
     def width_out(self) -> list[int]:
         """Sub-nodes per layer of nodes."""
         return self.structure.width_out
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self.input_id.device
+        """Where the parameters live; setting it moves them there."""
+        if not being_built(self):
+            return self.input_id.device
+        parameter = next(self.parameters(), None) if "_parameters" in self.__dict__ else None
+        return torch.device(self.__dict__.get(STATED, {}).get("device", "cpu")) if parameter is None else parameter.device
+
+    @device.setter
+    def device(self, device: torch.device | str) -> None:
+        if being_built(self):
+            state_attribute(self, "device", device)
+        else:
+            self.to(device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
         return self.numeric_layers[0].coef.dtype
 
-    def _affine(self, name: str) -> list[nn.Parameter]:
-        return [getattr(self, f"{name}_{l}") for l in range(self.depth)]
-
     @property
     def node_bias(self) -> list[nn.Parameter]:
-        """Biases of the nodes of layers ``1 ... L``."""
-        return self._affine("node_bias")
+        """Biases of the nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "node_bias")
+
+    @node_bias.setter
+    def node_bias(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "node_bias").write(parameters)
 
     @property
     def node_scale(self) -> list[nn.Parameter]:
-        """Scales of the nodes of layers ``1 ... L``."""
-        return self._affine("node_scale")
+        """Scales of the nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "node_scale")
+
+    @node_scale.setter
+    def node_scale(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "node_scale").write(parameters)
 
     @property
     def subnode_bias(self) -> list[nn.Parameter]:
-        """Biases of the sub-nodes of layers ``1 ... L``."""
-        return self._affine("subnode_bias")
+        """Biases of the sub-nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "subnode_bias")
+
+    @subnode_bias.setter
+    def subnode_bias(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "subnode_bias").write(parameters)
 
     @property
     def subnode_scale(self) -> list[nn.Parameter]:
-        """Scales of the sub-nodes of layers ``1 ... L``."""
-        return self._affine("subnode_scale")
+        """Scales of the sub-nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "subnode_scale")
+
+    @subnode_scale.setter
+    def subnode_scale(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "subnode_scale").write(parameters)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this network as it is now."""
@@ -321,6 +381,13 @@ class Network(Labelled):
         """One positive integer per KAN layer from `value`, one for all or a list of them; errors speak of `name`."""
         return per_layer(name, value, self.depth, least=1)
 
+    def with_all_columns(self, x: Tensor) -> Tensor:
+        """`x`, with zeros for the columns that are not used if it lacks these, as what pykan remembers of an input does."""
+        used = len(self.input_id)
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != used or used == self.input_width:
+            return x
+        return x.new_zeros(len(x), self.input_width).index_copy(1, self.input_id.to(x.device), x)
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` as the first layer takes it: normalised, if the network does that, in its dtype, without the unused columns.
 
@@ -353,11 +420,12 @@ class Network(Labelled):
         """The record of one pass.
 
         Args:
-            x: ``(B, inputs)``; the last input when not given.
+            x: ``(B, inputs)``; the last input when not given, with what has been put in the place of what its pass left.
             first: the first layer's features for this `x`, when they are known already.
             singularity_avoiding, y_th: as in `forward`.
             corner: rounds the corner that the deviations of the edges have at zero, as ``sqrt(variance + corner^2) - corner``.
         """
+        last = x is None
         x = self.checked_input(self.remembered_input() if x is None else x)
         layers = []
         for l in range(self.depth):
@@ -365,7 +433,8 @@ class Network(Labelled):
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        return Trace(self.structure, layers, self.in_user_units(x))
+        trace = Trace(self.structure, layers, self.in_user_units(x))
+        return with_records(trace, {**(self._records or {}), **self._given}) if last and (self._records or self._given) else trace
 
     def curves_in_user_units(
         self, l: int, x: Tensor, y: Tensor, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None

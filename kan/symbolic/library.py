@@ -495,14 +495,14 @@ def resolve_library(lib: str | Sequence[str] | Mapping[str, Any] | None = None) 
 
 
 def _as_row(name: str, entry: Any) -> SymbolicFunction:
-    """Accept the plain tuples that users write into the table by hand, pykan's of four entries and the shorter ones of its first versions."""
+    """Accept the plain tuples that users write into the table by hand, of four entries or, as in pykan's first versions, of fewer."""
     if isinstance(entry, SymbolicFunction):
         return entry
     if isinstance(entry, (tuple, list)) and len(entry) in (2, 3, 4):
-        fun, sympy_fun, complexity, guard = (*entry, *(1, None)[len(entry) - 2 :])
-        if callable(fun) and callable(sympy_fun) and isinstance(complexity, Real) and (guard is None or callable(guard)):
-            return SymbolicFunction(name, fun, sympy_fun, complexity, guard or partial(_regular, fun))  # type: ignore[arg-type]
+        fun, sympy_fun, complexity, guard = tuple(entry) + (1, None)[len(entry) - 2 :]
+        if callable(fun) and callable(sympy_fun) and isinstance(complexity, (int, float)) and (guard is None or callable(guard)):
+            return SymbolicFunction(name, fun, sympy_fun, complexity, guard or partial(_regular, fun))
     raise ValueError(
-        f"The entry of {name!r} must be a SymbolicFunction or a tuple (torch_fun, sympy_fun, complexity, singularity_fun), of which the last "
-        f"or the last two may be left out; got {entry!r}."
+        f"The entry of {name!r} must be a SymbolicFunction or a tuple (torch_fun, sympy_fun, complexity, singularity_fun), of which the "
+        f"last or the last two may be left out; got {entry!r}."
     )
