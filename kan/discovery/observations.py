@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kan.datasets.real_numbers import check_pairing
 from kan.datasets.real_numbers import real_numbers as taken
+from kan.errors import some_of
 
 __all__ = ["Observations", "check_options", "column_names", "observations", "real_numbers"]
 
@@ -94,7 +95,7 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
     for name, values in (("X", x), ("y", labels)):
         bad = (~values.isfinite()).any(0).nonzero().flatten().tolist()
         if bad:
-            raise ValueError(f"{name} must be finite; the column(s) {bad} hold NaN or infinity.")
+            raise ValueError(f"{name} must be finite; the column(s) [{some_of(bad)}] hold NaN or infinity.")
     different = _different_rows(torch.cat([x[:MANY], labels[:MANY]], 1))
     if different < LEAST_SAMPLES and len(x) > MANY:
         different = _different_rows(torch.cat([x, labels], 1))

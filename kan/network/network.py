@@ -15,6 +15,7 @@ References
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
@@ -54,6 +55,14 @@ BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "ide
 """Base functions by name."""
 
 
+def _takes(cls: type, settings: Mapping[str, Any]) -> bool:
+    """Whether the constructor of `cls` can be called with these arguments alone."""
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    return required <= set(settings) and (set(settings) <= known or len(known) < len(parameters))
+
+
 class Network(Labelled):
     """What a KAN is: structure, parameters, forward pass.
 
@@ -91,7 +100,6 @@ class Network(Labelled):
     input_id: Tensor
     grid: int | list[int] = 3
     k: int | list[int] = 3
-    mult_arity: int | Sequence[Sequence[int]] = 2
     noise_scale: float = 0.3
     scale_base_mu: float = 0.0
     scale_base_sigma: float = 1.0
@@ -200,6 +208,22 @@ class Network(Labelled):
         """``[n_sum, n_mult]`` per layer of nodes."""
         return self.structure.width
 
+    @property
+    def mult_arity(self) -> int | Sequence[Sequence[int]]:
+        """Arity of the multiplication nodes: one number for all of them, or a list per layer of nodes."""
+        arity: int | Sequence[Sequence[int]] = self.__dict__.get("mult_arity", 2)
+        return arity
+
+    @mult_arity.setter
+    def mult_arity(self, arity: int | Sequence[Sequence[int]]) -> None:
+        if not being_built(self) and Structure.parse(self.structure.width, arity) != self.structure:
+            arities = [list(layer) for layer in self.structure.arities]
+            raise AttributeError(
+                f"mult_arity follows from the layers of the network, whose nodes have the arities {arities}; got {arity!r}. "
+                f"KAN(mult_arity=...) makes a network of other arities."
+            )
+        self.__dict__["mult_arity"] = arity
+
     @derived("it is made of width and mult_arity")
     def width_in(self) -> list[int]:
         """Nodes per layer of nodes."""
@@ -266,6 +290,26 @@ class Network(Labelled):
     def subnode_scale(self, parameters: Sequence[Any]) -> None:
         AffineList(self, "subnode_scale").write(parameters)
 
+    def __repr__(self) -> str:
+        """Width, grid, degree, basis, and the numbers of parameters that are trained and of edges, on one line.
+
+        >>> Network([2, [4, 1], 1], grid=5)
+        Network(width=[2, [4, 1], 1], mult_arity=2, grid=5, k=3, basis='bspline', 170 parameters, 17 numeric edges, 0 symbolic edges)
+        """
+        if "act_fun" not in self._modules or "symbolic_fun" not in self._modules:  # of a subclass that is still being built
+            return super().__repr__()
+        pairs = zip(self.structure.n_sum, self.structure.arities, strict=True)
+        parts = [f"width={[[n_sum, len(arities)] if arities else n_sum for n_sum, arities in pairs]}"]
+        parts += [f"mult_arity={self.mult_arity}"] * any(self.structure.arities)
+        # The numbers of a symbolic edge count where there is one, and an edge can only be told by its mask.
+        masks = {name: mask for name, mask in self.named_parameters() if name.endswith(".mask") and not mask.is_meta}
+        edges = {kind: sum(int((mask != 0).sum()) for name, mask in masks.items() if name.startswith(layers))
+                 for kind, layers in (("numeric", "act_fun"), ("symbolic", "symbolic_fun"))}  # fmt: skip
+        trained = sum(p.numel() for name, p in self.named_parameters() if p.requires_grad and not name.endswith(".affine"))
+        parts += [f"grid={self.grid}", f"k={self.k}", "basis='bspline'", f"{trained + 4 * edges['symbolic']} parameters"]
+        parts += [f"{count} {kind} edge{'s' * (count != 1)}" for kind, count in edges.items()] if masks else []
+        return f"{type(self).__name__}({', '.join(parts)})"
+
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this network as it is now."""
         return {
@@ -280,9 +324,11 @@ class Network(Labelled):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
 
+        Of a class whose constructor takes other arguments it is one of the class that it extends, as in pykan.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        settings = {**self.settings(), **changes}
+        new: Self = next(cls for cls in type(self).__mro__ if _takes(cls, settings))(**settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)

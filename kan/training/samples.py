@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.real_numbers import check_pairing, is_array, is_frame, real_numbers
+from kan.errors import some_of
 from kan.network.mlp import Perceptron
 from kan.network.network import Network
 
@@ -100,7 +101,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         if bool(bad.any()):
             columns = bad.any(dim=0).nonzero()[:, 0].tolist()
             raise ValueError(
-                f"{which} must be finite in {dtype}; it holds NaN or infinity in column(s) {columns} "
+                f"{which} must be finite in {dtype}; it holds NaN or infinity in column(s) [{some_of(columns)}] "
                 f"({int(bad.any(dim=1).sum())} of {len(values)} rows). Remove or fill these values."
             )
     if wanted.exact:
