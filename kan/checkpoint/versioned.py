@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from kan.checkpoint import single
 from kan.checkpoint.difference import Difference, difference
 from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
-from kan.errors import NoDataError
+from kan.errors import NoDataError, some_of
 from kan.network.attributes import STATED
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.state import SymbolicNames
@@ -150,13 +151,26 @@ class Versioned(Network):
         paths = [self.store.require(version_of(model_id)) for model_id in (one, other)]
         return difference(*paths)
 
+    def _tell_of_unnamed_functions(self, method: str) -> None:
+        unnamed = [*unnamed_functions(self)]
+        if unnamed:
+            warnings.warn(
+                f"{method}: the function of the edge(s) {some_of(unnamed)} is one of your own, and only the names of functions are saved. "
+                f"Load it with functions={{{unnamed[0]!r}: f}}, or register it with add_symbolic and fix the edge by its name.",
+                stacklevel=3,
+            )
+
     def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
         """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, in the place of a former checkpoint.
 
         Raises:
             OSError: if it cannot be written; a former checkpoint is as it was.
+
+        Warns:
+            UserWarning: if edges have functions of the user's own, which are not saved.
         """
         files.save(self, path, self._saved(), self.optimizer_state, data=self.store.save_data)
+        self._tell_of_unnamed_functions("saveckpt")
 
     @classmethod
     def loadckpt(
@@ -238,8 +252,12 @@ class Versioned(Network):
 
         Raises:
             OSError: if it cannot be written; a former file of that name is as it was.
+
+        Warns:
+            UserWarning: as `saveckpt`.
         """
         single.save(self, path, format)
+        self._tell_of_unnamed_functions("save")
 
     @classmethod
     def load(
