@@ -699,12 +699,15 @@ class KAN(Versioned):
         self.attribution, self._node_attribution, self._given = None, None, {}
 
     def _scores(self) -> Attribution:
-        if self.attribution is None:
-            given, self._given = self._given, {}  # what is set stays, and what is not is computed without it
-            try:
-                self.attribution = attribution.attribute(self.trace())
-            finally:
-                self._given = given
+        return self._attribute_anew() if self.attribution is None else self.attribution
+
+    def _attribute_anew(self) -> Attribution:
+        """The scores as they are without those that have been set, which stay."""
+        given, self._given = self._given, {}
+        try:
+            self.attribution = attribution.attribute(self.trace())
+        finally:
+            self._given = given
         return self.attribution
 
     @Lasting
@@ -754,7 +757,7 @@ class KAN(Versioned):
     def feature_score(self) -> Tensor:
         """Attribution of the inputs on the last input, ``(n_0,)``, without gradient: ``node_scores[0]``, computed anew unless set."""
         if "node_scores" not in self._given:
-            self.attribute()
+            self._attribute_anew()
         return self.node_scores[0].detach()
 
     @feature_score.setter
@@ -795,6 +798,7 @@ class KAN(Versioned):
             self.checked_input(x)
             self.remember_input(x)
         self.remembered_input()
+        self._records = None
 
     def get_fun(self, l: int, i: int, j: int, plot: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """The curve of edge ``(l, i, j)`` on the last input: inputs and outputs ``(B,)``, ordered by input; also drawn if `plot`."""

@@ -91,9 +91,14 @@ def test_what_is_freed_is_gone_until_the_next_pass(name: str) -> None:
     assert getattr(net, name) is None
     net.attribute()
     assert net.plot() is not None and net.prune(0, 0).width == net.width, "nothing needs it: it is computed"
-    net(data())
-    for one, two in zip(getattr(net, name), before, strict=True):
-        assert torch.equal(one, two)
+    for again in (lambda: net.attribute(), lambda: net(data()), lambda: net.get_act()):
+        setattr(net, name, None)
+        again()
+        for one, two in zip(getattr(net, name), before, strict=True):
+            assert torch.equal(one, two)
+    setattr(net, name, None)
+    net.fit((data(), data()[:, :1]), steps=2, progress=False)
+    assert len(getattr(net, name)) == len(before)
     delattr(net, name)
     assert getattr(net, name) is None
 
@@ -235,6 +240,9 @@ def test_scores_hold_until_they_are_computed_anew() -> None:
     net.node_scores = scores_of(net, 2)
     net.node_scores = None
     torch.testing.assert_close(net.node_scores[1].detach(), own[1])
+    net.edge_scores = [torch.ones(4, 3), torch.ones(1, 4)]
+    inspect.getmembers(net)
+    assert net.edge_scores[0].sum() == 12, "looking at all attributes leaves them"
     net.node_attribute_scores = [torch.ones(4, 3), torch.ones(1, 3)]
     assert net.reg("node_backward", 1.0, 0.0) == 15
     net.node_attribute()
@@ -247,6 +255,8 @@ def test_scores_that_do_not_fit_are_named() -> None:
     message = "node_scores has been set to 3 tensors of the shapes (3,), (5,), (1,), where 3 of (3,), (4,)"
     with pytest.raises(ValueError, match=re.escape(message)):
         net.prune_node(0.5)
+    with pytest.raises(TypeError, match="edge_scores must be a list with one tensor for every layer, or None; got 3"):
+        net.edge_scores = 3
 
 
 def test_feature_scores_have_no_gradient() -> None:

@@ -55,6 +55,10 @@ class _Computed(Generic[T]):
     def __set__(self, module: nn.Module, value: Any) -> None:
         raise NotImplementedError
 
+    def _check(self, value: Any) -> None:
+        if value is not None and not isinstance(value, (list, tuple)):
+            raise TypeError(f"{self.name} must be a list with one tensor for every layer, or None; got {value!r}.")
+
 
 class Recorded(_Computed[T]):
     """What the last pass has left: computed from the last input, or what has been set since, None as well, until the next pass."""
@@ -62,6 +66,7 @@ class Recorded(_Computed[T]):
     table = "_records"
 
     def __set__(self, module: nn.Module, value: Any) -> None:
+        self._check(value)
         there = module.__dict__.get(self.table)
         module.__dict__[self.table] = {**(there or {}), self.name: value}
 
@@ -75,6 +80,7 @@ class Lasting(_Computed[T]):
     table = "_given"
 
     def __set__(self, module: nn.Module, value: Any) -> None:
+        self._check(value)
         there = {name: scores for name, scores in module.__dict__.get(self.table, {}).items() if name != self.name}
         module.__dict__[self.table] = there if value is None else {**there, self.name: value}
 

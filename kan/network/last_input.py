@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -48,9 +49,8 @@ class LastInput(OrdinaryModule):
         for table in ("_parameters", "_buffers", "_modules"):  # as torch does, without a second call: layers are asked for in every pass
             if table in own and name in own[table]:
                 return own[table][name]
-        found: Any = getattr(type(self), name, None)
-        if hasattr(type(found), "__set__"):
-            return found.__get__(self, type(self))
+        if inspect.isdatadescriptor(getattr(type(self), name, None)):
+            return getattr(type(self), name).__get__(self, type(self))
         return self._absent(name)
 
     def _absent(self, name: str) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
@@ -328,7 +329,15 @@ class Network(Labelled):
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
         settings = {**self.settings(), **changes}
-        new: Self = next(cls for cls in type(self).__mro__ if _takes(cls, settings))(**settings).to(self.dtype)
+        cls = next(cls for cls in type(self).__mro__ if _takes(cls, settings))
+        if cls is not type(self):
+            own, given = type(self).__name__, cls.__name__
+            warnings.warn(
+                f"the constructor of {own} does not take the settings of a {given}, so that what is made of it is a plain {given}, as in "
+                f"pykan. Let it take **settings and pass them on to keep the class.",
+                stacklevel=2,
+            )
+        new: Self = cls(**settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -480,7 +489,10 @@ class Network(Labelled):
             layers.append(record)
             x = record.outputs
         trace = Trace(self.structure, layers, self.in_user_units(x))
-        return with_records(trace, {**(self._records or {}), **self._given}) if last and (self._records or self._given) else trace
+        if not last or not (self._records or self._given):
+            return trace
+        self._records = {name: values for name, values in (self._records or {}).items() if values is not None} or None
+        return with_records(trace, {**(self._records or {}), **self._given})
 
     def curves_in_user_units(
         self, l: int, x: Tensor, y: Tensor, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None

@@ -82,10 +82,12 @@ def test_it_is_copied_saved_and_changed() -> None:
     own.saveckpt("there")
     assert torch.equal(KAN.loadckpt("there")(x), own(x))
     # Its constructor does not take our arguments: what is made of it is a plain KAN, as in pykan.
-    refined = own.refine(8)
+    with pytest.warns(UserWarning, match=r"constructor of Own does not take the settings of a KAN, .* Let it take \*\*settings"):
+        refined = own.refine(8)
     assert type(refined) is KAN
     torch.testing.assert_close(refined(x), own(x))
-    pruned = own.prune(0.0, 0.0)
+    with pytest.warns(UserWarning, match="constructor of Own"):
+        pruned = own.prune(0.0, 0.0)
     assert type(pruned) is KAN
     torch.testing.assert_close(pruned(x), own(x))
     own.auto_symbolic(verbose=0)
