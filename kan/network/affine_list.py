@@ -17,16 +17,15 @@ class AffineList(list[nn.Parameter]):
     Copies and pickles are plain lists.
 
     Args:
-        network: that has them.
+        network: the `Network` that has them.
         name: such as ``node_bias``.
     """
 
-    def __init__(self, network: nn.Module, name: str) -> None:
+    def __init__(self, network: Any, name: str) -> None:
         self._network, self._name = network, name
-        found: list[nn.Parameter] = []
-        while (parameter := network._parameters.get(f"{name}_{len(found)}")) is not None:
-            found.append(parameter)
-        super().__init__(found)
+        built = "structure" in network.__dict__  # if not, a subclass is building itself, and has some of the layers
+        count = network.structure.depth if built else sum(key.startswith(f"{name}_") for key in network._parameters)
+        super().__init__(getattr(network, f"{name}_{l}") for l in range(count))
 
     def write(self, values: Iterable[Any]) -> None:
         """Assign all entries, or, if one is refused, none."""
@@ -58,7 +57,7 @@ class AffineList(list[nn.Parameter]):
     extend = insert = pop = remove = clear = sort = reverse = __delitem__ = __iadd__ = __imul__ = _fixed
 
     def _checked(self, l: int, value: Any) -> nn.Parameter:
-        old = self._network.get_parameter(f"{self._name}_{l}")
+        old: Tensor = getattr(self._network, f"{self._name}_{l}")
         wanted = f"{self._name}[{l}] must be a parameter or a tensor of shape {tuple(old.shape)}"
         new: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
         if new.shape != old.shape:
