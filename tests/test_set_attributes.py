@@ -70,6 +70,16 @@ def test_the_data_that_are_set_are_those_of_what_follows() -> None:
         net.cache_data = [[1.0, 2.0, 3.0]]
 
 
+def test_the_data_of_an_mlp_are_set() -> None:
+    net, other = MLP([3, 4, 1], seed=0), MLP([3, 4, 1], seed=0)
+    other(data())
+    net.cache_data = data()
+    for one, two in zip(net.acts_scale, other.acts_scale, strict=True):
+        assert torch.equal(one, two)
+    net.cache_data = None
+    assert not hasattr(net, "acts_scale")
+
+
 def test_data_without_the_columns_that_are_not_used_are_data() -> None:
     net = model().prune_input(active_inputs=[0, 2])
     net(data())

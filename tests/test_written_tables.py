@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan import KAN
 
@@ -77,6 +77,21 @@ def test_fit_trains_its_numbers(options: dict[str, Any]) -> None:
     results = net.fit((X, Y), **{"steps": 30, **options}, progress=False)
     assert results["train_loss"][-1] < 1e-3
     torch.testing.assert_close(net(X), Y, atol=1e-2, rtol=0.0)
+
+
+@pytest.mark.parametrize("options", [{"opt": "LBFGS"}, {"opt": "Adam", "lr": 0.01}, {"opt": "LM"}, {"opt": "LM", "lamb": 1e-4}])
+def test_it_may_be_a_network(options: dict[str, Any]) -> None:
+    # It takes a column, and has numbers of its own, in the network's type wherever that goes.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        function = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)).float().requires_grad_(False)
+    net = model().float()
+    net.symbolic_layers[0].funs[0][0] = function
+    x = X.float()
+    torch.testing.assert_close(net(x), 3 * function(x[:, :1]) + x[:, 1:])
+    before = net.evaluate({"test_input": x, "test_label": Y.float()})["test_loss"]
+    assert net.fit((x, Y.float()), steps=5, progress=False, **options)["train_loss"][-1] < before
+    assert net.double()(X).dtype == torch.float64
 
 
 def test_the_formula_has_what_is_written_for_expressions() -> None:

@@ -70,6 +70,12 @@ class SymbolicLayer(OrdinaryModule):
         self._named: dict[tuple[int, int], tuple[str, SymbolicFunction]] = {}
         self.to(device)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SymbolicLayer:
+        for _, function in self._named.values():  # a function may be a network, which nothing else moves
+            if isinstance(function.torch_fun, nn.Module):
+                function.torch_fun._apply(fn)
+        return super()._apply(fn, recurse)
+
     @property
     def in_dim(self) -> int:
         """Number of inputs."""
