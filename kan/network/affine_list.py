@@ -8,6 +8,8 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from kan.network.attributes import being_built
+
 __all__ = ["AffineList"]
 
 
@@ -23,8 +25,9 @@ class AffineList(list[nn.Parameter]):
 
     def __init__(self, network: Any, name: str) -> None:
         self._network, self._name = network, name
-        built = "structure" in network.__dict__  # if not, a subclass is building itself, and has some of the layers
-        count = network.structure.depth if built else sum(key.startswith(f"{name}_") for key in network._parameters)
+        # A subclass that is building itself has some of the layers.
+        there = network.__dict__.get("_parameters", ())
+        count = sum(key.startswith(f"{name}_") for key in there) if being_built(network) else network.structure.depth
         super().__init__(getattr(network, f"{name}_{l}") for l in range(count))
 
     def write(self, values: Iterable[Any]) -> None:
@@ -46,7 +49,7 @@ class AffineList(list[nn.Parameter]):
         """Make `value` the next layer's parameter, as constructors do; nothing happens if it is the last one already."""
         if len(self) and value is self[-1]:
             return
-        if "structure" in self._network.__dict__:
+        if not being_built(self._network):
             raise TypeError(f"{self._name} has one entry for each of the {len(self)} layers: assign to these, or call expand_depth().")
         setattr(self._network, f"{self._name}_{len(self)}", value)
         super().append(value)
