@@ -165,8 +165,14 @@ class MLP(Perceptron):
 
     @property
     def cache_data(self) -> Tensor | None:
-        """The last input."""
+        """The last input; one that is set takes its place, and None forgets it."""
         return self.last_input
+
+    @cache_data.setter
+    def cache_data(self, x: Tensor | None) -> None:
+        if x is not None:
+            self.check_input(x)
+        self.remember_input(x)
 
     @property
     def acts(self) -> list[Tensor] | None:

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Real
 
-__all__ = ["check_finite", "level_of_caller", "unknown_name"]
+__all__ = ["NoDataError", "check_finite", "level_of_caller", "some_of", "unknown_name"]
+
+
+class NoDataError(ValueError, AttributeError):
+    """What is computed from a model's last input is asked for, and there is none.
+
+    Of an attribute it says that the model does not have it, so that ``hasattr`` and ``inspect.getmembers`` work on new models.
+    """
+
+
+def some_of(values: Sequence[object], shown: int = 5) -> str:
+    """The first few of many values, and how many others there are.
+
+    >>> some_of(range(8), 3), some_of(["a", "b"])
+    ('0, 1, 2 and 5 more', 'a, b')
+    """
+    more = len(values) - shown
+    return ", ".join(map(str, values[:shown])) + (f" and {more} more" if more > 0 else "")
 
 
 def check_finite(name: str, value: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint.versioned import Versioned
 from kan.discovery import auto, suggest
 from kan.discovery.network_formula import NetworkFormula, network_formula
+from kan.network.attributes import Lasting, Recorded, derived
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.older_names import understood
@@ -74,6 +75,11 @@ class KAN(Versioned):
         torch.Size([4, 1])
     """
 
+    attribution: Attribution | None = None
+    pruning: Pruning | None = None
+    _node_attribution: list[Tensor] | None = None
+    _pruned: Set[tuple[int, int]] = frozenset()
+
     def __init__(
         self,
         width: Sequence[Any],
@@ -110,10 +116,6 @@ class KAN(Versioned):
             base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init,
             device,
         )  # fmt: skip
-        self.attribution: Attribution | None = None
-        self._node_attribution: list[Tensor] | None = None
-        self._pruned: set[tuple[int, int]] = set()
-        self.pruning: Pruning | None = None
         self.begin_versions_(auto_save, first_init, ckpt_path, state_id, round, keep, save_data)
 
     # Training
@@ -505,7 +507,7 @@ class KAN(Versioned):
 
     def _reordered(self, orders: Mapping[int, Sequence[int]]) -> None:
         """What is known of single nodes, after node ``orders[l][p]`` of layer ``l`` has come to place ``p``."""
-        self.attribution = self._node_attribution = None
+        self._forget_scores()
         self._pruned = {(l, orders[l].index(i) if l in orders else i) for l, i in self._pruned}
 
     def remove_edge(self, l: int, i: int, j: int, log_history: bool = True) -> None:
@@ -523,7 +525,7 @@ class KAN(Versioned):
     def expand_depth(self) -> None:
         """Add a layer that passes the outputs on, in place; see `kan.surgery.expand`."""
         expand.expand_depth_(self)
-        self.attribution = self._node_attribution = None
+        self._forget_scores()
 
     def expand_width(
         self, layer_id: int, n_added_nodes: int, sum_bool: bool = True, mult_arity: int | Sequence[int] = 2, perturb: bool = False
@@ -538,7 +540,7 @@ class KAN(Versioned):
             perturb: switch the splines of the new edges on; those that lead away from the new nodes have scales of zero.
         """
         expand.expand_width_(self, layer_id, n_added_nodes, None if sum_bool else mult_arity, connected=perturb)
-        self.attribution = self._node_attribution = None
+        self._forget_scores()
         self._pruned = set()
 
     def perturb(self, mag: float = 1.0, mode: str = "non-intrusive") -> None:
@@ -697,6 +699,7 @@ class KAN(Versioned):
         if l is None:
             if i is not None:
                 raise ValueError(f"attribute needs the layer of the node as well: attribute(l, {i}).")
+            self._given = {}
             self.attribution = attribution.attribute(self.trace(), None, out_score)
             return None
         l = layer_index(self.structure, l)
@@ -715,6 +718,7 @@ class KAN(Versioned):
 
     def node_attribute(self) -> None:
         """Set ``node_attribute_scores``: the scores ``attribute(l)`` for ``l = 1 ... L``, ``(n_l, n_0)`` each."""
+        self.node_attribute_scores = None
         self._node_attribution = attribution.node_attribution(self.trace())
 
     def feature_interaction(self, l: int, neuron_th: float = 1e-2, feature_th: float = 1e-2) -> dict[tuple[int, ...], int]:
@@ -741,43 +745,52 @@ class KAN(Versioned):
         x = self.remembered_input() if x is None else self.as_input(x)
         return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)
 
+    def _forget_scores(self) -> None:
+        self.attribution, self._node_attribution, self._given = None, None, {}
+
     def _scores(self) -> Attribution:
-        if self.attribution is None:
-            self.attribute()
-        assert self.attribution is not None
+        return self._attribute_anew() if self.attribution is None else self.attribution
+
+    def _attribute_anew(self) -> Attribution:
+        """The scores as they are without those that have been set, which stay."""
+        given, self._given = self._given, {}
+        try:
+            self.attribution = attribution.attribute(self.trace())
+        finally:
+            self._given = given
         return self.attribution
 
-    @property
+    @Lasting
     def node_scores(self) -> list[Tensor]:
         """Attribution of the nodes per layer of nodes, of the last call of `attribute`."""
         return self._scores().node_scores
 
-    @property
+    @Lasting
     def edge_scores(self) -> list[Tensor]:
         """Attribution of the edges per layer, ``(m_{l+1}, n_l)``, of the last call of `attribute`."""
         return self._scores().edge_scores
 
-    @property
+    @Lasting
     def subnode_scores(self) -> list[Tensor]:
         """Attribution of the sub-nodes per layer, of the last call of `attribute`."""
         return self._scores().subnode_scores
 
-    @property
+    @Lasting
     def node_scores_all(self) -> list[Tensor]:
         """As `node_scores` for each of the ``K`` outputs, ``(K, n_l)`` per layer of nodes."""
         return self._scores().node_scores_all
 
-    @property
+    @Lasting
     def edge_scores_all(self) -> list[Tensor]:
         """As `edge_scores` for each of the ``K`` outputs, ``(K, m_{l+1}, n_l)`` per layer."""
         return self._scores().edge_scores_all
 
-    @property
+    @Lasting
     def subnode_scores_all(self) -> list[Tensor]:
         """As `subnode_scores` for each of the ``K`` outputs, ``(K, m_l)`` per layer of nodes but the first."""
         return self._scores().subnode_scores_all
 
-    @property
+    @Lasting
     def node_attribute_scores(self) -> list[Tensor]:
         """Scores of the inputs for the nodes of layers ``1 ... L``, ``(n_l, n_0)`` each, of the last call of `node_attribute`."""
         if self._node_attribution is None:
@@ -792,26 +805,31 @@ class KAN(Versioned):
 
     @property
     def feature_score(self) -> Tensor:
-        """Attribution of the inputs on the last input."""
-        self.attribute()
-        return self.node_scores[0]
+        """Attribution of the inputs on the last input, ``(n_0,)``, without gradient: ``node_scores[0]``, computed anew unless set."""
+        if "node_scores" not in self._given:
+            self._attribute_anew()
+        return self.node_scores[0].detach()
 
-    @property
+    @feature_score.setter
+    def feature_score(self, scores: Any) -> None:
+        raise AttributeError("feature_score is read from the scores of the nodes: set node_scores, whose first entry it is.")
+
+    @derived("it is made of width")
     def n_sum(self) -> list[int]:
         """Sum nodes per hidden layer."""
         return [n_sum for n_sum, _ in self.width[1:-1]]
 
-    @property
+    @derived("it is made of width")
     def n_mult(self) -> list[int]:
         """Multiplication nodes per hidden layer."""
         return [n_mult for _, n_mult in self.width[1:-1]]
 
-    @property
+    @derived("KAN(mult_arity=...) makes a network of other arities")
     def mult_homo(self) -> bool:
         """Whether `mult_arity` is one number for all multiplication nodes."""
         return isinstance(self.mult_arity, Integral)
 
-    @property
+    @derived("prune_edge() and remove_edge(l, i, j) take edges away")
     def n_edge(self) -> int:
         """Number of numeric edges that are on."""
         return sum(int((layer.mask > 0).sum()) for layer in self.numeric_layers)
@@ -831,6 +849,7 @@ class KAN(Versioned):
             self.checked_input(x)
             self.remember_input(x)
         self.remembered_input()
+        self._records = None
 
     def get_fun(self, l: int, i: int, j: int, plot: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """The curve of edge ``(l, i, j)`` on the last input: inputs and outputs ``(B,)``, ordered by input; also drawn if `plot`."""
@@ -864,51 +883,58 @@ class KAN(Versioned):
 
     @property
     def cache_data(self) -> Tensor | None:
-        """The last input."""
+        """The last input; one that is set takes its place, and None forgets it."""
         return self.last_input
 
-    @property
+    @cache_data.setter
+    def cache_data(self, x: Tensor | None) -> None:
+        if x is not None:
+            x = self.with_all_columns(x)
+            self.check_input(x)
+        self.remember_input(x)
+
+    @Recorded
     def acts(self) -> list[Tensor] | None:
         """Node values on the last input, ``(B, n_l)`` per layer of nodes."""
         return None if self.last_input is None else self._seen().acts
 
-    @property
+    @Recorded
     def acts_premult(self) -> list[Tensor]:
         """Sub-node values on the last input, ``(B, m_{l+1})`` per layer."""
         return [layer.premult for layer in self._seen().layers]
 
-    @property
+    @Recorded
     def spline_preacts(self) -> list[Tensor]:
         """Inputs of the edges on the last input, ``(B, m_{l+1}, n_l)`` per layer."""
         return [layer.inputs[:, None, :].expand(-1, layer.sums.shape[1], -1) for layer in self._seen().layers]
 
-    @property
+    @Recorded
     def spline_postacts(self) -> list[Tensor]:
         """Outputs of the edges on the last input, ``(B, m_{l+1}, n_l)`` per layer."""
         return [layer.postacts() for layer in self._seen().layers]
 
-    @property
+    @Recorded
     def spline_postsplines(self) -> list[Tensor]:
         """Bare splines of the edges on the last input, before scale and mask, ``(B, m_{l+1}, n_l)`` per layer."""
         with torch.no_grad():
             return [layer(x)[3] for layer, x in zip(self.numeric_layers, self._seen().acts, strict=False)]
 
-    @property
+    @Recorded
     def subnode_actscale(self) -> list[Tensor]:
         """Standard deviations of the sub-node sums on the last input."""
         return [scale.detach() for scale in self.trace().subnode_actscale]
 
-    @property
+    @Recorded
     def edge_actscale(self) -> list[Tensor]:
         """Standard deviations of the edges on the last input, ``(m_{l+1}, n_l)`` per layer, differentiable."""
         return self.trace().edge_actscale
 
-    @property
+    @Recorded
     def acts_scale(self) -> list[Tensor]:
         """Standard deviations of the edges over those of their inputs plus 0.1, differentiable."""
         return self.trace().acts_scale
 
-    @property
+    @Recorded
     def acts_scale_spline(self) -> list[Tensor]:
         """As `acts_scale`, of the numeric part alone."""
         return self.trace().acts_scale_spline
@@ -921,7 +947,8 @@ class KAN(Versioned):
 
     def __getstate__(self) -> dict[str, Any]:
         # Scores carry their graph, which can be neither copied nor pickled; they are computed anew when asked for.
-        return {**super().__getstate__(), "attribution": None, "_node_attribution": None}
+        given = {name: [torch.as_tensor(score).detach() for score in scores] for name, scores in self._given.items()}
+        return {**super().__getstate__(), "attribution": None, "_node_attribution": None, "_records": None, "_given": given}
 
     def copy(self) -> KAN:
         """A copy that shares nothing with this model but its folder of versions."""

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kan.errors import unknown_name
+from kan.errors import NoDataError, some_of, unknown_name
 
 OPTIMISERS = ["Adam", "LBFGS"]
 
@@ -41,3 +41,12 @@ def test_every_valid_name_is_listed(name: str, valid: list[str]) -> None:
     error = unknown_name("thing", name, valid)
     assert isinstance(error, ValueError)
     assert all(repr(candidate) in str(error) for candidate in valid) and repr(name) in str(error)
+
+
+def test_the_first_few_of_many() -> None:
+    assert some_of([]) == "" and some_of([1, 2]) == "1, 2" and some_of([*range(5)]) == "0, 1, 2, 3, 4"
+    assert some_of([*range(1000)]) == "0, 1, 2, 3, 4 and 995 more" and some_of("abc", 1) == "a and 2 more"
+
+
+def test_missing_data_are_a_wrong_value_and_a_missing_attribute() -> None:
+    assert issubclass(NoDataError, ValueError) and issubclass(NoDataError, AttributeError)

@@ -88,7 +88,18 @@ def attribute(trace: Trace, l: int | None = None, out_score: Tensor | Sequence[f
         edges.insert(0, edge)
         score = edge.sum(dim=1)
         nodes.insert(0, score)
+    if l is None and out_score is None:
+        nodes, edges, subnodes = (
+            _given(trace, name, own) for name, own in (("node_scores", nodes), ("edge_scores", edges), ("subnode_scores", subnodes))
+        )
     return Attribution(nodes, edges, subnodes)
+
+
+def _given(trace: Trace, name: str, own: list[Tensor]) -> list[Tensor]:
+    """The scores of that name that a program has set, with one row for all outputs where they are means; else its `own`."""
+    if name in trace.given:
+        return [score[None] for score in trace.given[name]]
+    return trace.given.get(f"{name}_all", own)
 
 
 def node_attribution(trace: Trace) -> list[Tensor]:
@@ -97,6 +108,8 @@ def node_attribution(trace: Trace) -> list[Tensor]:
     Returns:
         ``(n_l, n_0)`` for ``l = 1 ... L``: what `attribute` gives at `l` from the scores of all outputs on.
     """
+    if "node_attribute_scores" in trace.given:
+        return trace.given["node_attribute_scores"]
     structure, like = trace.structure, trace.output
     own = attribute(trace).node_scores
     reach = torch.eye(structure.width_in[0], dtype=like.dtype, device=like.device)

@@ -71,10 +71,16 @@ def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[s
         input_id=network.input_id.tolist(),
         input_width=network.input_width,
         labels=network.stated_labels(),
-        **{f"symbolic.funs_name.{l}": layer.funs_name for l, layer in enumerate(network.symbolic_layers)},
+        **{f"symbolic.funs_name.{l}": _names(layer) for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
     return dict(plain(config))
+
+
+def _names(layer: SymbolicLayer) -> list[list[str]]:
+    """The names of a layer's functions, nested ``[out][in]``, as far as they stand for them."""
+    names = layer.names_to_save()
+    return [[names.get((j, i), "0") for i in range(layer.in_dim)] for j in range(layer.out_dim)]
 
 
 def state_of(network: Network) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from kan.checkpoint.lock import Presence, locked, others
 from kan.errors import level_of_caller
 from kan.network.network import Network
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
+from kan.symbolic.written import WrittenFunction
 
 __all__ = ["Store", "folder_of", "newest", "unnamed_functions", "version_of"]
 
@@ -283,9 +284,8 @@ def unnamed_functions(network: Network) -> dict[str, SymbolicFunction]:
     return {
         f"({l}, {i}, {j})": layer.function(i, j)[1]
         for l, layer in enumerate(network.symbolic_layers)
-        for j, row in enumerate(layer.funs_name)
-        for i, name in enumerate(row)
-        if name == ANONYMOUS
+        for (j, i), name in layer.names_to_save().items()
+        if name == ANONYMOUS or isinstance(layer.function(i, j)[1], WrittenFunction)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from kan.checkpoint import single
 from kan.checkpoint.difference import Difference, difference
 from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
+from kan.errors import NoDataError, some_of
+from kan.network.attributes import STATED
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.network.state import SymbolicNames
 
@@ -34,9 +37,9 @@ class Versioned(Network):
         store: where versions are saved; shared by copies and by what is made of them.
     """
 
-    auto_save: bool
-    round: int
-    state_id: int
+    auto_save: bool = False
+    round: int = 0
+    state_id: int = 0
     store: Store
 
     optimizer_state: Mapping[str, Any] | None = None
@@ -71,8 +74,17 @@ class Versioned(Network):
 
     @ckpt_path.setter
     def ckpt_path(self, folder: str | os.PathLike[str]) -> None:
-        if os.fspath(folder) != self.store.path:
-            self.store = Store(folder, self.store.keep, self.store.save_data)
+        known = self.__dict__.get("store")  # a class that builds itself has none yet
+        if known is None:
+            self.store = Store(folder)
+        elif os.fspath(folder) != known.path:
+            self.store = Store(folder, known.keep, known.save_data)
+
+    def _absent(self, name: str) -> Any:
+        if name == "store" and STATED in self.__dict__:  # of a class that builds itself
+            self.store = Store("./model")
+            return self.store
+        return super()._absent(name)
 
     @classmethod
     def from_state_dict(
@@ -107,10 +119,10 @@ class Versioned(Network):
         """The last input, for calls without data.
 
         Raises:
-            ValueError: if there is none.
+            NoDataError: if there is none.
         """
         if self.last_input is None and not self.store.save_data:
-            raise ValueError(
+            raise NoDataError(
                 "the model has no data: it has seen none since it was made or loaded, and with save_data=False a checkpoint holds none. "
                 "Call model(x) or model.fit(dataset) first."
             )
@@ -154,13 +166,26 @@ class Versioned(Network):
         paths = [self.store.require(version_of(model_id)) for model_id in (one, other)]
         return difference(*paths)
 
+    def _tell_of_unnamed_functions(self, method: str) -> None:
+        unnamed = [*unnamed_functions(self)]
+        if unnamed:
+            warnings.warn(
+                f"{method}: the function of the edge(s) {some_of(unnamed)} is one of your own, and only the names of functions are saved. "
+                f"Load it with functions={{{unnamed[0]!r}: f}}, or register it with add_symbolic and fix the edge by its name.",
+                stacklevel=3,
+            )
+
     def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
         """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, in the place of a former checkpoint.
 
         Raises:
             OSError: if it cannot be written; a former checkpoint is as it was.
+
+        Warns:
+            UserWarning: if edges have functions of the user's own, which are not saved.
         """
         files.save(self, path, self._saved(), self.optimizer_state, data=self.store.save_data)
+        self._tell_of_unnamed_functions("saveckpt")
 
     @classmethod
     def loadckpt(
@@ -255,8 +280,12 @@ class Versioned(Network):
 
         Raises:
             OSError: if it cannot be written; a former file of that name is as it was.
+
+        Warns:
+            UserWarning: as `saveckpt`.
         """
         single.save(self, path, format)
+        self._tell_of_unnamed_functions("save")
 
     @classmethod
     def load(

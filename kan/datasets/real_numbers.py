@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kan.errors import some_of
+
 __all__ = [
     "check_dense", "check_pairing", "columns_of", "is_array", "is_frame", "is_table", "labels_of", "real_numbers", "select", "whereabouts",
 ]  # fmt: skip
@@ -93,7 +95,7 @@ def whereabouts(bad: Tensor, names: Sequence[str] | None = None) -> str:
     if names is not None and len(names) == bad.shape[1]:
         columns = [names[i] for i in columns]
     rows = bad.any(dim=1).nonzero()[:, 0]
-    return f"in column(s) {columns} ({len(rows)} of {len(bad)} rows, first in row {int(rows[0])})"
+    return f"in column(s) [{some_of(list(map(repr, columns)))}] ({len(rows)} of {len(bad)} rows, first in row {int(rows[0])})"
 
 
 def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; got {}") -> Tensor:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from torch import Tensor
 
 from kan.discovery.edge_spline import EdgeSpline
-from kan.errors import unknown_name
+from kan.errors import some_of, unknown_name
 from kan.formula_text import as_expression
 from kan.network.network import Network
 
@@ -87,9 +87,9 @@ def symbolic_formula(
     ]
     if splines and numeric == "raise":
         raise ValueError(
-            f"make sure all activations need to be converted to symbolic formulas first! The edge(s) (layer, input, output) {splines} are "
-            f"still splines: use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j). With numeric='function' they "
-            f"appear in the formula as functions phi_l_i_j."
+            f"make sure all activations need to be converted to symbolic formulas first! {len(splines)} edge(s) (layer, input, output) are "
+            f"still splines: {some_of(splines)}. Use auto_symbolic(), fix_symbolic(l, i, j, name), or remove_edge(l, i, j). With "
+            f"numeric='function' they appear in the formula as functions phi_l_i_j."
         )
     named = {f"phi_{l}_{i}_{j}": (l, i, j) for l, i, j in splines}
     functions: dict[str, Callable[[Tensor], Tensor]] = {
@@ -163,7 +163,7 @@ def _layer_sums(
             except (TypeError, AttributeError) as error:
                 raise ValueError(
                     f"the function {name!r} of the edge ({l}, {i}, {j}) takes no sympy expression ({error}). Register it with add_symbolic "
-                    f"and fix the edge by that name."
+                    f"and fix the edge by that name, or write one that does into symbolic_fun[{l}].funs_sympy[{j}][{i}]."
                 ) from error
             if isinstance(value, AppliedUndef):
                 functions.setdefault(type(value).__name__, function.torch_fun)

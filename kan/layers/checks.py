@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kan.bases.base import Basis
+from kan.errors import some_of
 
 __all__ = ["check_dense", "check_dtype", "check_margin", "check_samples", "warn_of_kept_grids"]
 
@@ -53,7 +54,7 @@ def check_samples(samples: Tensor, things: str = "samples", places: str = "colum
         raise ValueError(f"a grid update needs {things}; got none.")
     bad = (~torch.isfinite(samples)).any(dim=0)
     if bool(bad.any()):
-        raise ValueError(f"{things} must be finite; the {places} {bad.nonzero()[:, 0].tolist()} hold NaN or infinity.")
+        raise ValueError(f"{things} must be finite; the {places} [{some_of(bad.nonzero()[:, 0].tolist())}] hold NaN or infinity.")
 
 
 def warn_of_kept_grids(usable: Tensor, samples: str, place: str, basis: Basis) -> None:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from kan.layers.checks import check_dense
+from kan.layers.function_tables import FunctionTable
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
+from kan.symbolic.written import TABLES, name_to_save, written
 
 __all__ = ["SymbolicEdges", "SymbolicLayer"]
 
@@ -58,7 +60,7 @@ class SymbolicLayer(OrdinaryModule):
     Attributes:
         mask: ``(out, in)``, not trained. Note the order, the reverse of ``KANLayer``.
         affine: ``(out, in, 4)``, the numbers ``(a, b, c, d)`` of each edge.
-        funs_name: nested list ``[out][in]`` of function names.
+        funs_name: nested list ``[out][in]`` of function names, which can be written to, as those of the functions can.
     """
 
     def __init__(self, in_dim: int = 3, out_dim: int = 2, device: torch.device | str = "cpu") -> None:
@@ -67,6 +69,12 @@ class SymbolicLayer(OrdinaryModule):
         self.affine = nn.Parameter(torch.zeros(out_dim, in_dim, 4))
         self._named: dict[tuple[int, int], tuple[str, SymbolicFunction]] = {}
         self.to(device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SymbolicLayer:
+        for _, function in self._named.values():  # a function may be a network, which nothing else moves
+            if isinstance(function.torch_fun, nn.Module):
+                function.torch_fun._apply(fn)
+        return super()._apply(fn, recurse)
 
     @property
     def in_dim(self) -> int:
@@ -85,10 +93,11 @@ class SymbolicLayer(OrdinaryModule):
     @property
     def funs_name(self) -> list[list[str]]:
         """Names of all edges' functions, nested ``[out][in]``; ``'0'`` where there is none."""
-        names = [[NONE] * self.in_dim for _ in range(self.out_dim)]
-        for (j, i), (name, _) in self._named.items():
-            names[j][i] = name
-        return names
+        return self._table("funs_name")
+
+    @funs_name.setter
+    def funs_name(self, names: Sequence[Sequence[str]]) -> None:
+        self._write("funs_name", names)
 
     def function(self, i: int, j: int) -> tuple[str, SymbolicFunction]:
         """Name and function of the edge from input `i` to output `j`."""
@@ -133,20 +142,54 @@ class SymbolicLayer(OrdinaryModule):
     @property
     def funs(self) -> list[list[Any]]:
         """All edges' functions of a tensor, nested ``[out][in]``."""
-        return self._functions(lambda function: function.torch_fun)
+        return self._table("funs")
+
+    @funs.setter
+    def funs(self, functions: Sequence[Sequence[Any]]) -> None:
+        self._write("funs", functions)
 
     @property
     def funs_sympy(self) -> list[list[Any]]:
         """All edges' functions of a sympy expression, nested ``[out][in]``."""
-        return self._functions(lambda function: function.sympy_fun)
+        return self._table("funs_sympy")
+
+    @funs_sympy.setter
+    def funs_sympy(self, functions: Sequence[Sequence[Any]]) -> None:
+        self._write("funs_sympy", functions)
 
     @property
     def funs_avoid_singularity(self) -> list[list[Any]]:
         """All edges' functions ``(u, y_th) -> (threshold, value)`` that stay finite, nested ``[out][in]``."""
-        return self._functions(lambda function: function.singularity_fun)
+        return self._table("funs_avoid_singularity")
 
-    def _functions(self, pick: Callable[[SymbolicFunction], Any]) -> list[list[Any]]:
-        return [[pick(self.function(i, j)[1]) for i in range(self.in_dim)] for j in range(self.out_dim)]
+    @funs_avoid_singularity.setter
+    def funs_avoid_singularity(self, functions: Sequence[Sequence[Any]]) -> None:
+        self._write("funs_avoid_singularity", functions)
+
+    def _table(self, table: str) -> FunctionTable:
+        def entry(j: int, i: int) -> Any:
+            name, function = self.function(i, j)
+            return name if table == "funs_name" else getattr(function, TABLES[table])
+
+        def write(j: int, i: int, new: Any) -> None:
+            old = entry(j, i)
+            if new is not old and not (isinstance(new, str) and new == old):
+                self._named[(j, i)] = written(*self.function(i, j), table, new)
+
+        return FunctionTable.nested([[entry(j, i) for i in range(self.in_dim)] for j in range(self.out_dim)], write)
+
+    def _write(self, table: str, entries: Sequence[Sequence[Any]]) -> None:
+        """Write all entries of a table, or, if one of them is refused, none."""
+        before = dict(self._named)
+        try:
+            self._table(table)[:] = entries
+        except BaseException:
+            self._named = before
+            raise
+
+    def names_to_save(self) -> dict[tuple[int, int], str]:
+        """Names of the edges ``(out, in)`` that have a function; ``'anonymous'`` where one stands for another function than the edge's."""
+        return {edge: name_to_save(name, function) for edge, (name, function) in self._named.items()}
 
     def fix_symbolic(
         self,

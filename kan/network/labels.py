@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.classes import ClassName, ClassNames
-from kan.errors import unknown_name
+from kan.errors import some_of, unknown_name
 from kan.network.last_input import LastInput
 
 __all__ = ["LINKS", "NORMALIZERS", "Labelled", "Normalizer"]
@@ -245,10 +245,10 @@ def _names(label: str, names: Any, count: int) -> list[str]:
     if len(found) != count:
         raise ValueError(f"{wanted}; got {len(found)}.")
     if not all(name.strip() for name in found):
-        raise ValueError(f"{wanted}; those at {[i for i, name in enumerate(found) if not name.strip()]} are empty.")
+        raise ValueError(f"{wanted}; those at [{some_of([i for i, name in enumerate(found) if not name.strip()])}] are empty.")
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise ValueError(f"{wanted}, all different; {', '.join(map(repr, twice))} occurs more than once.")
+        raise ValueError(f"{wanted}, all different; {some_of([*map(repr, twice)])} occurs more than once.")
     return [str(name) for name in found]  # no subclasses of it, which numpy has
 
 

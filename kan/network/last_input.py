@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kan.datasets.real_numbers import columns_of, is_table, real_numbers, select, whereabouts
+from kan.errors import NoDataError
 from kan.layers.checks import check_dense
 from kan.layers.ordinary_module import OrdinaryModule, ordinary
 
@@ -24,10 +28,35 @@ class LastInput(OrdinaryModule):
     """
 
     input_width: int
+    last_input: Tensor | None = None
+
+    _records: dict[str, Any] | None = None
+    """What has been put in the place of what the last pass has left, see `kan.network.attributes.Recorded`."""
+
+    _given: Mapping[str, Any] = MappingProxyType({})
+    """Scores that have been set, see `kan.network.attributes.Lasting`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.last_input: Tensor | None = None
+        self.last_input = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What is found in none of the usual places: parameters, buffers and submodules; and the error of a property that raised one.
+
+        Python asks here for an attribute whose property has raised an ``AttributeError``, and torch's own version would say that there is
+        no such attribute.
+        """
+        own = self.__dict__
+        for table in ("_parameters", "_buffers", "_modules"):  # as torch does, without a second call: layers are asked for in every pass
+            if table in own and name in own[table]:
+                return own[table][name]
+        if inspect.isdatadescriptor(getattr(type(self), name, None)):
+            return getattr(type(self), name).__get__(self, type(self))
+        return self._absent(name)
+
+    def _absent(self, name: str) -> Any:
+        """The value of an attribute that is nowhere, or an ``AttributeError``."""
+        return super().__getattr__(name)
 
     @property
     @abstractmethod
@@ -68,9 +97,9 @@ class LastInput(OrdinaryModule):
         return found[:, None] if found.dim() == 1 and self.input_width == 1 else found
 
     def check_numbers(self) -> None:
-        """Raise ``ValueError`` for a model on the meta device."""
+        """Raise ``NoDataError``, a ``ValueError``, for a model on the meta device."""
         if self.device.type == "meta":
-            raise ValueError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
+            raise NoDataError("the model is on the meta device, which has shapes but no numbers: load or make it on another device.")
 
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` in the parameters' dtype; errors as in `check_input`."""
@@ -106,15 +135,17 @@ class LastInput(OrdinaryModule):
         """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
         if not (torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting()):
             self.last_input = None if x is None else x.detach()
+            if self._records is not None:
+                self._records = None
 
     def remembered_input(self) -> Tensor:
         """The last input, for calls without data.
 
         Raises:
-            ValueError: if there is none.
+            NoDataError: if there is none.
         """
         if self.last_input is None:
-            raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+            raise NoDataError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
         self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
 

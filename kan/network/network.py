@@ -15,6 +15,8 @@ References
 from __future__ import annotations
 
 import copy
+import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
@@ -27,8 +29,12 @@ from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.modes import composed
 from kan.network import state
+from kan.network.affine_list import AffineList
+from kan.network.attributes import STATED, being_built, derived
+from kan.network.attributes import state as state_attribute
 from kan.network.fit_loss import FitLoss
 from kan.network.labels import Labelled
+from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import FirstLayer, LayerRecord, Trace
 from kan.symbolic.portable import packed, unpacked
@@ -48,6 +54,14 @@ def _zero(x: Tensor) -> Tensor:
 
 BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "identity": _identity, "zero": _zero}
 """Base functions by name."""
+
+
+def _takes(cls: type, settings: Mapping[str, Any]) -> bool:
+    """Whether the constructor of `cls` can be called with these arguments alone."""
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    return required <= set(settings) and (set(settings) <= known or len(known) < len(parameters))
 
 
 class Network(Labelled):
@@ -81,6 +95,26 @@ class Network(Labelled):
     """
 
     refinement_change: float | None = None
+    fit_loss: FitLoss | None = None
+
+    # Of a subclass that builds itself; the constructor sets them all.
+    structure: Structure
+    input_id: Tensor
+    grid: int | list[int] = 3
+    k: int | list[int] = 3
+    noise_scale: float = 0.3
+    scale_base_mu: float = 0.0
+    scale_base_sigma: float = 1.0
+    base_fun_name: str | Callable[[Tensor], Tensor] = "silu"
+    symbolic_enabled: bool = True
+    affine_trainable: bool = False
+    grid_eps: float = 0.02
+    grid_range: Sequence[float] = (-1, 1)
+    sp_trainable: bool = True
+    sb_trainable: bool = True
+    seed: int = 1
+    save_act: bool = True
+    sparse_init: bool = False
 
     def __init__(
         self,
@@ -104,8 +138,8 @@ class Network(Labelled):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        self.fit_loss: FitLoss | None = None
         self.structure = Structure.parse(width, mult_arity)
+        self.__dict__.pop(STATED, None)  # what a subclass has set before
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
@@ -137,14 +171,26 @@ class Network(Labelled):
             for name, size in (("node", n[l + 1]), ("subnode", m[l + 1])):
                 self.register_parameter(f"{name}_bias_{l}", nn.Parameter(torch.zeros(size), affine_trainable))
                 self.register_parameter(f"{name}_scale_{l}", nn.Parameter(torch.ones(size), affine_trainable))
-        self.input_id: Tensor
         self.act_fun = nn.ModuleList(numeric)
         self.symbolic_fun = nn.ModuleList(symbolic)
         self.register_buffer("input_id", torch.arange(n[0]), persistent=False)
         self.input_width = n[0]
         self.to(device)
 
-    @property
+    def _absent(self, name: str) -> Any:
+        """What a subclass that builds itself has not set: it follows from the width."""
+        stated = self.__dict__.get(STATED)
+        if stated is not None and "width" in stated and name in ("structure", "input_width", "input_id"):
+            if name == "structure":
+                self.__dict__["structure"] = Structure.parse(stated["width"], self.mult_arity)
+                return self.__dict__["structure"]
+            inputs = self.structure.width_in[0]
+            return inputs if name == "input_width" else torch.arange(inputs, device=self.device)
+        if name == "structure":
+            raise AttributeError(f"{type(self).__name__} has no layers yet: call super().__init__(width, ...) first, or set self.width.")
+        return super()._absent(name)
+
+    @derived("expand_depth() adds a layer, and KAN(width=...) makes a network of another depth")
     def depth(self) -> int:
         """Number of KAN layers ``L``."""
         return self.structure.depth
@@ -159,53 +205,112 @@ class Network(Labelled):
         """The layers of ``symbolic_fun``."""
         return list(self.symbolic_fun)  # type: ignore[arg-type]
 
-    @property
+    @derived("KAN(width=...) makes a network of another width; expand_width, expand_depth and prune change one")
     def width(self) -> list[list[int]]:
         """``[n_sum, n_mult]`` per layer of nodes."""
         return self.structure.width
 
     @property
+    def mult_arity(self) -> int | Sequence[Sequence[int]]:
+        """Arity of the multiplication nodes: one number for all of them, or a list per layer of nodes."""
+        arity: int | Sequence[Sequence[int]] = self.__dict__.get("mult_arity", 2)
+        return arity
+
+    @mult_arity.setter
+    def mult_arity(self, arity: int | Sequence[Sequence[int]]) -> None:
+        if not being_built(self) and Structure.parse(self.structure.width, arity) != self.structure:
+            arities = [list(layer) for layer in self.structure.arities]
+            raise AttributeError(
+                f"mult_arity follows from the layers of the network, whose nodes have the arities {arities}; got {arity!r}. "
+                f"KAN(mult_arity=...) makes a network of other arities."
+            )
+        self.__dict__["mult_arity"] = arity
+
+    @derived("it is made of width and mult_arity")
     def width_in(self) -> list[int]:
         """Nodes per layer of nodes."""
         return self.structure.width_in
 
-    @property
+    @derived("it is made of width and mult_arity")
     def width_out(self) -> list[int]:
         """Sub-nodes per layer of nodes."""
         return self.structure.width_out
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self.input_id.device
+        """Where the parameters live; setting it moves them there."""
+        if not being_built(self):
+            return self.input_id.device
+        parameter = next(self.parameters(), None) if "_parameters" in self.__dict__ else None
+        return torch.device(self.__dict__.get(STATED, {}).get("device", "cpu")) if parameter is None else parameter.device
+
+    @device.setter
+    def device(self, device: torch.device | str) -> None:
+        if being_built(self):
+            state_attribute(self, "device", device)
+        else:
+            self.to(device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
         return self.numeric_layers[0].coef.dtype
 
-    def _affine(self, name: str) -> list[nn.Parameter]:
-        return [getattr(self, f"{name}_{l}") for l in range(self.depth)]
-
     @property
     def node_bias(self) -> list[nn.Parameter]:
-        """Biases of the nodes of layers ``1 ... L``."""
-        return self._affine("node_bias")
+        """Biases of the nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "node_bias")
+
+    @node_bias.setter
+    def node_bias(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "node_bias").write(parameters)
 
     @property
     def node_scale(self) -> list[nn.Parameter]:
-        """Scales of the nodes of layers ``1 ... L``."""
-        return self._affine("node_scale")
+        """Scales of the nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "node_scale")
+
+    @node_scale.setter
+    def node_scale(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "node_scale").write(parameters)
 
     @property
     def subnode_bias(self) -> list[nn.Parameter]:
-        """Biases of the sub-nodes of layers ``1 ... L``."""
-        return self._affine("subnode_bias")
+        """Biases of the sub-nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "subnode_bias")
+
+    @subnode_bias.setter
+    def subnode_bias(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "subnode_bias").write(parameters)
 
     @property
     def subnode_scale(self) -> list[nn.Parameter]:
-        """Scales of the sub-nodes of layers ``1 ... L``."""
-        return self._affine("subnode_scale")
+        """Scales of the sub-nodes of layers ``1 ... L``; assigning to an entry replaces the parameter."""
+        return AffineList(self, "subnode_scale")
+
+    @subnode_scale.setter
+    def subnode_scale(self, parameters: Sequence[Any]) -> None:
+        AffineList(self, "subnode_scale").write(parameters)
+
+    def __repr__(self) -> str:
+        """Width, grid, degree, basis, and the numbers of parameters that are trained and of edges, on one line.
+
+        >>> Network([2, [4, 1], 1], grid=5)
+        Network(width=[2, [4, 1], 1], mult_arity=2, grid=5, k=3, basis='bspline', 170 parameters, 17 numeric edges, 0 symbolic edges)
+        """
+        if "act_fun" not in self._modules or "symbolic_fun" not in self._modules:  # of a subclass that is still being built
+            return super().__repr__()
+        pairs = zip(self.structure.n_sum, self.structure.arities, strict=True)
+        parts = [f"width={[[n_sum, len(arities)] if arities else n_sum for n_sum, arities in pairs]}"]
+        parts += [f"mult_arity={self.mult_arity}"] * any(self.structure.arities)
+        # The numbers of a symbolic edge count where there is one, and an edge can only be told by its mask.
+        masks = {name: mask for name, mask in self.named_parameters() if name.endswith(".mask") and not mask.is_meta}
+        edges = {kind: sum(int((mask != 0).sum()) for name, mask in masks.items() if name.startswith(layers))
+                 for kind, layers in (("numeric", "act_fun"), ("symbolic", "symbolic_fun"))}  # fmt: skip
+        trained = sum(p.numel() for name, p in self.named_parameters() if p.requires_grad and not name.endswith(".affine"))
+        parts += [f"grid={self.grid}", f"k={self.k}", "basis='bspline'", f"{trained + 4 * edges['symbolic']} parameters"]
+        parts += [f"{count} {kind} edge{'s' * (count != 1)}" for kind, count in edges.items()] if masks else []
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this network as it is now."""
@@ -221,9 +326,19 @@ class Network(Labelled):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
 
+        Of a class whose constructor takes other arguments it is one of the class that it extends, as in pykan.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        settings = {**self.settings(), **changes}
+        cls = next(cls for cls in type(self).__mro__ if _takes(cls, settings))
+        if cls is not type(self):
+            own, given = type(self).__name__, cls.__name__
+            warnings.warn(
+                f"the constructor of {own} does not take the settings of a {given}, so that what is made of it is a plain {given}, as in "
+                f"pykan. Let it take **settings and pass them on to keep the class.",
+                stacklevel=2,
+            )
+        new: Self = cls(**settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -322,6 +437,13 @@ class Network(Labelled):
         """One positive integer per KAN layer from `value`, one for all or a list of them; errors speak of `name`."""
         return per_layer(name, value, self.depth, least=1)
 
+    def with_all_columns(self, x: Tensor) -> Tensor:
+        """`x`, with zeros for the columns that are not used if it lacks these, as what pykan remembers of an input does."""
+        used = len(self.input_id)
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != used or used == self.input_width:
+            return x
+        return x.new_zeros(len(x), self.input_width).index_copy(1, self.input_id.to(x.device), x)
+
     def checked_input(self, x: Tensor) -> Tensor:
         """`x` as the first layer takes it: normalised, if the network does that, in its dtype, without the unused columns.
 
@@ -356,11 +478,12 @@ class Network(Labelled):
         """The record of one pass.
 
         Args:
-            x: ``(B, inputs)``; the last input when not given.
+            x: ``(B, inputs)``; the last input when not given, with what has been put in the place of what its pass left.
             first: the first layer's features for this `x`, when they are known already.
             singularity_avoiding, y_th: as in `forward`.
             corner: rounds the corner that the deviations of the edges have at zero, as ``sqrt(variance + corner^2) - corner``.
         """
+        last = x is None
         x = self.checked_input(self.remembered_input() if x is None else x)
         layers = []
         for l in range(self.depth):
@@ -368,7 +491,11 @@ class Network(Labelled):
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        return Trace(self.structure, layers, self.in_user_units(x))
+        trace = Trace(self.structure, layers, self.in_user_units(x))
+        if not last or not (self._records or self._given):
+            return trace
+        self._records = {name: values for name, values in (self._records or {}).items() if values is not None} or None
+        return with_records(trace, {**(self._records or {}), **self._given})
 
     def curves_in_user_units(
         self, l: int, x: Tensor, y: Tensor, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None

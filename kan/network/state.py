@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
-from kan.layers.symbolic_layer import NONE
+from kan.layers.symbolic_layer import NONE, SymbolicLayer
 from kan.network.labels import NORMALIZERS
 from kan.network.structure import Structure, per_layer
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction, anonymous, lookup
@@ -63,7 +63,7 @@ def describe(network: Network) -> dict[str, Any]:
     return {
         **{name: _plain(settings[name]) for name in SETTINGS if name != "base_fun"},
         "base_fun": base_fun if isinstance(base_fun, str) else None,
-        "symbolic": [[[i, j, name] for (j, i), (name, _) in layer.functions.items()] for layer in network.symbolic_layers],
+        "symbolic": [[[i, j, name] for (j, i), name in layer.names_to_save().items()] for layer in network.symbolic_layers],
         "input_id": network.input_id.tolist(),
         "input_width": network.input_width,
         "frozen": [name for name, parameter in network.named_parameters() if not parameter.requires_grad],
@@ -117,7 +117,7 @@ def restore_(network: Network, architecture: Any, loaded: Callable[[str], bool])
     if isinstance(base_fun, str) and isinstance(network.base_fun_name, str) and base_fun != network.base_fun_name:
         raise ValueError(_another("base function", base_fun, network.base_fun_name))
     layers = {l: layer for l, layer in enumerate(network.symbolic_layers) if loaded(f"symbolic_fun.{l}.affine")}
-    functions = {l: _found(l, architecture["symbolic"][l], layer.functions) for l, layer in layers.items()}
+    functions = {l: _found(l, architecture["symbolic"][l], layer) for l, layer in layers.items()}
     for l, layer in layers.items():
         layer.put_functions_(functions[l])
     if loaded("act_fun.0.coef"):
@@ -301,7 +301,7 @@ def _functions_of(
             for l, layer in enumerate(funs_name)
         ]
     if architecture is not None:
-        return [_found(l, entries, {}) for l, entries in enumerate(architecture["symbolic"])]
+        return [_found(l, entries, None) for l, entries in enumerate(architecture["symbolic"])]
     named = [l for l in range(len(sizes)) if bool((state[f"symbolic_fun.{l}.mask"] != 0).any())]
     if named:
         raise ValueError(
@@ -311,11 +311,10 @@ def _functions_of(
     return [{} for _ in sizes]
 
 
-def _found(l: int, entries: Sequence[Any], held: Functions) -> Functions:
-    """The functions of layer `l` by the names of the metadata; those that the edges have already are kept."""
-    return {
-        (j, i): held[j, i] if held.get((j, i), ("",))[0] == name else _function(l, i, j, name) for i, j, name in entries
-    }  # fmt: skip
+def _found(l: int, entries: Sequence[Any], holder: SymbolicLayer | None) -> Functions:
+    """The functions of layer `l` by the names of the metadata; those that the edges of `holder` have already are kept."""
+    held, names = ({}, {}) if holder is None else (holder.functions, holder.names_to_save())
+    return {(j, i): held[j, i] if names.get((j, i)) == name else _function(l, i, j, name) for i, j, name in entries}
 
 
 def _function(l: int, i: int, j: int, given: str | Callable[[Tensor], Tensor]) -> tuple[str, SymbolicFunction]:

@@ -6,8 +6,8 @@ No tensor of shape ``(B, O, I)`` is made unless edge activations are asked for; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -144,11 +144,13 @@ class Trace:
         structure: of the network.
         layers: one `LayerRecord` per KAN layer.
         output: the network's output, ``(B, outputs)``: the last nodes, in the user's units where the network maps them to these.
+        given: what a program has put in the place of parts of it, by pykan's names, see `kan.network.recorded_trace`.
     """
 
     structure: Structure
     layers: list[LayerRecord]
     output: Tensor
+    given: Mapping[str, list[Tensor]] = field(default_factory=dict)
 
     @property
     def last_nodes(self) -> Tensor:

@@ -73,7 +73,8 @@ def prune(
     Args:
         network: the network, which is not changed. It must have been fitted or have seen data. Scores are those on the last input.
         node_th, edge_th: thresholds of the scores of nodes and of edges. They are obeyed whatever the loss. Scores of edges are computed
-            anew after the nodes are removed. If only one threshold is given, the other is `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If
+            anew after the nodes are removed, unless a program has set them. If only one threshold is given, the other is
+            `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If
             neither is given, both are these, but edges without which the loss would grow by more than `TOLERANCE` are kept.
         tolerance: largest growth of the loss, as a share of it, instead of thresholds. As many edges as can be found are removed, whatever
             their scores.
@@ -247,8 +248,17 @@ def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list
         trace = network.trace()
     keep = _all_but_hidden(network, active_nodes(network, node_th, trace))
     new = _selected(network, keep, trace)
-    _drop_edges_(new, edge_th)
+    _drop_edges_(new, edge_th, scores=_kept_scores(trace, keep))
     return new, keep
+
+
+def _kept_scores(trace: Trace, keep: Sequence[Sequence[int]]) -> list[Tensor] | None:
+    """Scores of the edges between the nodes `keep`, if a program has set scores; else they are computed anew."""
+    if not {"edge_scores", "edge_scores_all"} & set(trace.given):
+        return None
+    structure, scores = trace.structure, attribute(trace).edge_scores
+    subnodes = [[s for i in ids for s in structure.subnodes(l, i)] for l, ids in enumerate(keep)]
+    return [score[subnodes[l + 1]][:, list(keep[l])] for l, score in enumerate(scores)]
 
 
 def _by_loss(
@@ -361,10 +371,10 @@ def _active_inputs(network: Network, threshold: float) -> list[int]:
 
 
 @torch.no_grad()
-def _drop_edges_(network: Network, threshold: float, symbolic: bool = False) -> None:
-    """Mask the edges whose attribution score is not above `threshold`, in place, whatever the loss."""
+def _drop_edges_(network: Network, threshold: float, symbolic: bool = False, scores: list[Tensor] | None = None) -> None:
+    """Mask the edges whose attribution score, if it is not given, is not above `threshold`, in place, whatever the loss."""
     trace = network.trace()
-    scores = attribute(trace).edge_scores
+    scores = attribute(trace).edge_scores if scores is None else scores
     weak = [~(score > threshold) for score in scores]
     named = [weak[l] if symbolic else torch.zeros_like(weak[l]) for l in range(network.depth)]
     for l, score in enumerate(scores):

@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kan.errors import some_of
+
 from .library import SYMBOLIC_LIB, SymbolicFunction, Symmetries, TorchFun, _regular, _sympy_undefined
 from .search import POLISH_ELEMENTS, search
 from .slopes import value_of
@@ -383,7 +385,7 @@ def _check_curves(x: Tensor, y: Tensor) -> None:
     for name, values in (("x", x), ("y", y)):
         bad = (~values.isfinite()).any(0).nonzero()[:, 0].tolist()
         if bad:
-            raise ValueError(f"{name} must be finite, but has NaN or infinity in column(s) {bad}; remove those samples.")
+            raise ValueError(f"{name} must be finite, but has NaN or infinity in column(s) [{some_of(bad)}]; remove those samples.")
 
 
 def _check_search(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kan.errors import unknown_name
 from kan.formula_text import as_expression
-from kan.symbolic.library import SYMBOLIC_LIB
+from kan.symbolic.library import SYMBOLIC_LIB, lookup
 
 __all__ = ["evaluate_expression", "evaluator"]
 
@@ -97,7 +97,7 @@ def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tens
         name = node.func.__name__
         parts = [observed(part) for part in node.args]
         if name in SYMBOLIC_LIB and isinstance(node.func, sympy.core.function.UndefinedFunction):
-            return applied(SYMBOLIC_LIB[name].torch_fun, parts)
+            return applied(lookup(name).torch_fun, parts)
         if name not in FUNCTIONS:
             raise unknown_name(f"function in {expression}:", name, FUNCTIONS)
         return applied(FUNCTIONS[name], parts)

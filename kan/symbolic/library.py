@@ -467,7 +467,8 @@ def resolve_library(lib: str | Sequence[str] | Mapping[str, Any] | None = None) 
 
     Args:
         lib: None for the whole of ``SYMBOLIC_LIB``, ``"extended"`` for that and ``EXTENDED_LIB``, a sequence of names of both, or a dict
-            from names to rows, to families or to pykan's 4-tuples.
+            from names to rows, to families or to tuples ``(torch_fun, sympy_fun, complexity, singularity_fun)`` as pykan has them; the
+            last, or the last two, may be left out.
 
     Raises:
         ValueError: ``lib`` is empty, or holds an unknown name or a tuple that is not a row.
@@ -494,12 +495,14 @@ def resolve_library(lib: str | Sequence[str] | Mapping[str, Any] | None = None) 
 
 
 def _as_row(name: str, entry: Any) -> SymbolicFunction:
-    """Accept pykan's plain 4-tuples, which users write into the table by hand."""
+    """Accept the plain tuples that users write into the table by hand, of four entries or, as in pykan's first versions, of fewer."""
     if isinstance(entry, SymbolicFunction):
         return entry
-    if not isinstance(entry, tuple) or len(entry) != 4:
-        raise ValueError(
-            f"The entry of {name!r} must be a SymbolicFunction or a tuple "
-            f"(torch_fun, sympy_fun, complexity, singularity_fun), got {entry!r}."
-        )
-    return SymbolicFunction(name, *entry)
+    if isinstance(entry, (tuple, list)) and len(entry) in (2, 3, 4):
+        fun, sympy_fun, complexity, guard = tuple(entry) + (1, None)[len(entry) - 2 :]
+        if callable(fun) and callable(sympy_fun) and isinstance(complexity, (int, float)) and (guard is None or callable(guard)):
+            return SymbolicFunction(name, fun, sympy_fun, complexity, guard or partial(_regular, fun))
+    raise ValueError(
+        f"The entry of {name!r} must be a SymbolicFunction or a tuple (torch_fun, sympy_fun, complexity, singularity_fun), of which the "
+        f"last or the last two may be left out; got {entry!r}."
+    )

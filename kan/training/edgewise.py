@@ -24,7 +24,9 @@ from kan.layers.features import SiLUFeatures
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import Network
+from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 from kan.symbolic.slopes import value_and_slope
+from kan.symbolic.written import WrittenFunction
 from kan.training.levenberg_marquardt import Linearisation
 
 __all__ = ["EdgeProblem"]
@@ -268,7 +270,7 @@ class _Named:
         a, b, _, _ = self.numbers_in(q)
         inputs = x[self.i]
         u = torch.addcmul(b, a, inputs)
-        found = [value_and_slope(self.functions[group[0]], u[group[0] : group[-1] + 1]) for group in self.groups]
+        found = [_value_and_slope(self.functions[group[0]], u[group[0] : group[-1] + 1]) for group in self.groups]
         values, slopes = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found, strict=True))
         return _NamedPass(inputs, values, slopes)
 
@@ -281,6 +283,14 @@ class _Named:
         torch.mul(out[:, 1], passed.inputs[:, None], out=out[:, 0])
         if len(below):
             below.index_add_(1, self.i, (out[:, 1] * a[:, None]).transpose(0, 1))
+
+
+def _value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a function of the user's own, which may be a network, with the batch first as passes call it."""
+    if not isinstance(function, WrittenFunction) and function.name != ANONYMOUS:
+        return value_and_slope(function, u)
+    value, slope = value_and_slope(function, u.t())
+    return value.t(), slope.t()
 
 
 def _map(scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor] | None:

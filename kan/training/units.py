@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.errors import some_of
 from kan.network.labels import NORMALIZERS
 from kan.network.network import Network
 from kan.training.data import Data
@@ -263,7 +264,7 @@ def adopt_units_(network: Model, data: Data, labels: Labels, *, follows: bool, s
     lost = [_names(network, side.label)[i] for side in told for i in side.out if side.raw[i].lost]
     if lost and not quiet:
         warnings.warn(
-            f"fit: {', '.join(lost)} cannot be told apart in the numbers' own type: around the mean, neighbouring numbers are more than "
+            f"fit: {some_of(lost)} cannot be told apart in the numbers' own type: around the mean, neighbouring numbers are more than "
             f"{RESOLUTION:g} standard deviations from each other. Use float64, data and model (model.double()), or subtract the mean "
             f"before the data become numbers of that type.",
             stacklevel=6,
@@ -315,7 +316,7 @@ def _names(network: Model, label: str) -> list[str]:
 def _listed(network: Model, side: _Side) -> str:
     """The columns out of proportion and their statistics, as the subject of a sentence."""
     names = _names(network, side.label)
-    each = ", ".join(f"{names[i]} ({side.raw[i].mean:.3g} +- {side.raw[i].spread:.3g})" for i in side.out)
+    each = some_of([f"{names[i]} ({side.raw[i].mean:.3g} +- {side.raw[i].spread:.3g})" for i in side.out])
     return f"the {'inputs' if side.label == 'normalizer' else 'labels'} {each}"
 
 
@@ -327,7 +328,7 @@ def _notice(network: Network, sides: Sequence[_Side], second_order: bool) -> str
     return (
         f"fit: {' and '.join(_listed(network, side) for side in sides)} are out of proportion with a new network"
         f"{' that Levenberg-Marquardt trains' if second_order else ''}. The model normalises them "
-        f"inside, as {', '.join(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
+        f"inside, as {some_of(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
         f"The maps are its {' and '.join(side.label for side in sides)}."
     )
 

@@ -260,7 +260,7 @@ def test_functions_are_asked_for_and_may_be_given(table: dict[str, Any]) -> None
     state = dict(network.state_dict())
     with pytest.raises(ValueError, match=r"symbolic edges in the layers \[0, 1\], but no metadata .* give funs_name="):
         Network.from_state_dict(state)
-    names: Any = [layer.funs_name for layer in network.symbolic_layers]
+    names: Any = [copy.deepcopy(layer.funs_name) for layer in network.symbolic_layers]
     names[0][0][0] = torch.sinc
     for given in (state, network.state_dict()):
         found = Network.from_state_dict(given, names)

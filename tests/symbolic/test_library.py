@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sympy
@@ -202,6 +203,13 @@ def test_resolve_library(table: dict[str, SymbolicFunction]) -> None:
     assert (row.name, tuple(row)) == ("mine", plain)
     table["by hand"] = plain  # type: ignore[assignment]
     assert isinstance(lookup("by hand"), SymbolicFunction)
+    for short in (plain[:3], plain[:2], list(plain[:2])):
+        row = resolve_library({"mine": short})["mine"]
+        assert isinstance(row, SymbolicFunction) and (row[0], row[1], row[2]) == (torch.sin, sympy.sin, 2 if len(short) == 3 else 1)
+        assert torch.equal(row.singularity_fun(torch.ones(2), 10.0)[1], torch.ones(2).sin())
+    for wrong in ((torch.sin, sympy.sin, "2"), (torch.sin, None), (torch.sin, sympy.sin, 2, 3), (torch.sin, sympy.sin, 2, None, 1)):
+        with pytest.raises(ValueError, match="The entry of 'f' must be .* of which the last or the last two may be left out"):
+            resolve_library({"f": wrong})
     with pytest.raises(ValueError, match="lib is empty"):
         resolve_library([])
     with pytest.raises(ValueError, match="unknown symbolic function 'sine'"):
@@ -210,6 +218,24 @@ def test_resolve_library(table: dict[str, SymbolicFunction]) -> None:
         resolve_library("sin")
     with pytest.raises(ValueError, match="The entry of 'f' must be a SymbolicFunction or a tuple"):
         resolve_library({"f": (torch.sin,)})
+
+
+def test_a_table_of_pykans_first_versions_serves_throughout(table: dict[str, SymbolicFunction]) -> None:
+    from kan import KAN
+
+    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    old: dict[str, Any] = {"x": (lambda x: x, lambda x: x, 1), "0": (lambda x: x * 0, lambda x: x * 0, 0), "cosine": (torch.cos, sympy.cos)}
+    net = KAN([2, 1], seed=0, auto_save=False)
+    net(x)
+    assert net.suggest_symbolic(0, 0, 0, lib=old, verbose=False)[0] in old
+    net.auto_symbolic(lib=old, verbose=0)
+    assert {name for row in net.symbolic_layers[0].funs_name for name in row} <= set(old)
+    table["cosine"] = (torch.cos, sympy.cos)  # type: ignore[assignment]
+    net.fix_symbolic(0, 0, 0, "cosine", fit_params_bool=False)
+    net.fix_symbolic(0, 1, 0, "x", fit_params_bool=False)
+    torch.testing.assert_close(net(x), x[:, :1].cos() + x[:, 1:])
+    net.saveckpt("there")
+    torch.testing.assert_close(KAN.loadckpt("there")(x), net(x))
 
 
 # Copies and pickles
