@@ -24,6 +24,7 @@ from kan.checkpoint.format import VERSION, read_config, save
 from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
 from kan.network.network import Network
+from kan.output import say
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 
 __all__ = ["Store", "folder_of", "newest", "unnamed_functions", "version_of"]
@@ -68,7 +69,7 @@ class Store:
 
         def write() -> Version:
             os.makedirs(self.path, exist_ok=True)
-            print(f"checkpoint directory created: {self.path}")
+            say(f"checkpoint directory created: {self.path}")
             with locked(self.path, PATIENCE):
                 shared = others(self.path) > 0
                 new = (self._next_round(), 0) if shared else (0, 0)
@@ -81,7 +82,7 @@ class Store:
                 self.made.append(new)
             if shared:
                 self._tell_once(f"another process saves versions in {self.path!r}; those of this model begin with {written(new)}.")
-            print(f"saving model version {written(new)}")
+            say(f"saving model version {written(new)}")
             return new
 
         return self._attempt(write, (0, 0))
@@ -121,7 +122,7 @@ class Store:
                 foreign = foreign and others(self.path) > 0
             if foreign:
                 self._tell_once(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
-            print(f"saving model version {written(new)}")
+            say(f"saving model version {written(new)}")
             return new
 
         return self._attempt(write, version)
@@ -136,7 +137,7 @@ class Store:
                 self._save(network, new, line, extra, optimizer)
                 lineage.append(self.path, f"### Round {new[0]} ###", line)
                 self.made.append(new)
-            print(f"rewind to model version {written(version)}, renamed as {written(new)}")
+            say(f"rewind to model version {written(version)}, renamed as {written(new)}")
             return new
 
         return self._attempt(write, (version[0] + 1, version[1]))
