@@ -388,8 +388,8 @@ class KAN(Versioned):
         """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns.
 
         When neither is given the threshold is 1e-2, but inputs without which the loss would grow by more than 5 % are kept; see `prune`.
-        The model's `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept. With `verbose`, what is
-        kept and saved is printed.
+        The model's `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept.
+        With `verbose`, what is kept and saved is printed.
         """
         new, pruning = prune.prune_inputs(self, threshold, active_inputs)
         new.pruning = pruning

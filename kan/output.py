@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any
 
 from tqdm import tqdm
@@ -80,15 +81,15 @@ class Verbosity:
 def set_verbosity(level: int) -> Verbosity:
     """Choose what the library prints: nothing with 0, what pykan prints with 1, which is the default.
 
-    The level holds for the whole process, all threads included. With 0 nothing is printed, neither on standard output nor on standard error,
-    whatever the arguments of a call say; only `KAN.history`, which does nothing but print the versions, still does. With 1 the arguments
+    The level holds for the whole process, all threads included. With 0 nothing is printed, on standard output or standard error, whatever
+    the arguments of a call say; only `KAN.history`, which does nothing but print the versions, still does. With 1 the arguments
     ``verbose``, ``progress`` and ``log`` decide for their call. Warnings are not affected.
 
     Args:
         level: 0 or 1; False and True mean the same.
 
     Returns:
-        A context manager: ``with set_verbosity(0): ...`` brings the former level back at the end of the block, and what is set inside of the
+        A context manager: ``with set_verbosity(0): ...`` brings the former level back at the end of the block, and what is set within the
         block ends with it.
 
     Raises:
@@ -139,7 +140,7 @@ def progress_bar(total: float, description: str, wanted: bool = True, bar_format
         wanted: what the argument of the call says.
         bar_format: of tqdm, in place of the usual one.
     """
-    if not (wanted and is_on()):
+    if not (wanted and is_on()) or sys.stderr is None:  # there is none under pythonw
         return tqdm(total=total, disable=True)
     if _in_notebook():
         return _NotebookBar(total=total, desc=description, ncols=WIDTH, bar_format=bar_format or BAR_FORMAT)
@@ -164,7 +165,7 @@ def _terminal_columns() -> int | None:
         return None
 
 
-class _OwnBar(tqdm):  # type: ignore[type-arg]
+class _OwnBar(tqdm):
     """A bar that shows itself by `show`: at first, at most every so many seconds, and at the end."""
 
     seconds = 0.1
@@ -184,13 +185,12 @@ class _OwnBar(tqdm):  # type: ignore[type-arg]
 
     def is_due(self) -> bool:
         """Whether enough has happened since it was last shown."""
-        return self._time() - self._shown_at >= self.seconds
+        return monotonic() - self._shown_at >= self.seconds
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Show the bar as it is, if it is due."""
         if self.is_due():
             self._now()
-        return True
 
     def close(self) -> None:
         """Show the last state, and end."""
@@ -200,7 +200,7 @@ class _OwnBar(tqdm):  # type: ignore[type-arg]
 
     def _now(self) -> None:
         text = str(self)
-        self._shown_at = self._time()
+        self._shown_at = monotonic()
         if text != self._shown_text:
             self._shown_text = text
             self.show(text)
@@ -230,7 +230,7 @@ class _LineBar(_OwnBar):
     seconds = SECONDS_BETWEEN_LINES
 
     def begin(self) -> None:
-        self._shown_at, self._shown_n = self._time(), 0.0
+        self._shown_at, self._shown_n = monotonic(), 0.0
 
     def is_due(self) -> bool:
         return super().is_due() and self.n - self._shown_n >= SHARE_BETWEEN_LINES * (self.total or 0)

@@ -183,7 +183,10 @@ def _comparison(
     data: Tensor | None,
     columns: list[Tensor],
 ) -> Callable[[Composition, list[str]], Agreement | None]:
-    """Compares compositions that differ from the given one in their outputs only with the network; `columns` receives the formula's data."""
+    """Compares compositions that differ from the given one in their outputs only with the network.
+
+    `columns` receives the values of the formula's variables on the data.
+    """
     if data is None:
         data = network.last_input
         if data is None or data.dim() != 2 or data.shape[1] != network.input_width or len(data) == 0:

@@ -1,7 +1,7 @@
 r"""Numbers in formulas: rounded, and without those that say nothing.
 
-What is rounded for the eye (`ex_round`, `shown`) is another formula. What a network's formula loses (`without_round_off`) cannot be told from
-the errors that rounding makes in it anyway: factors of one, and terms that vanish beside the others in their sum.
+What is rounded for the eye (`ex_round`, `shown`) is another formula. What a network's formula loses (`without_round_off`) cannot be told
+from the errors that rounding makes in it anyway: factors of one, and terms that vanish beside the others in their sum.
 """
 
 from __future__ import annotations
@@ -153,7 +153,6 @@ def typical_size(sizes: Tensor) -> Tensor:
 
 def _without_ones(expression: sympy.Expr, distance: float = 0.0) -> sympy.Expr:
     """An expression without factors and exponents that are floating-point numbers within `distance` of one, or of minus one."""
-    import sympy
 
     def one(number: sympy.Expr) -> bool:
         return bool(number.is_Float) and abs(abs(float(number)) - 1) <= distance

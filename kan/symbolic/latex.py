@@ -49,11 +49,11 @@ def latex_name(name: str) -> str:
 
 
 def latex(expression: sympy.Expr) -> str:
-    """An expression in LaTeX with its variables by `latex_name`, and without zeros at the ends of numbers.
+    r"""An expression in LaTeX with its variables by `latex_name`, and without zeros at the ends of numbers.
 
     >>> import sympy
     >>> latex(sympy.Symbol("mass") * sympy.Symbol("v_0") ** 2 / 2)
-    '\\\\frac{\\\\mathrm{mass} v_{0}^{2}}{2}'
+    '\\frac{\\mathrm{mass} v_{0}^{2}}{2}'
     """
     import sympy
 

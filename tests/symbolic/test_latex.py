@@ -2,7 +2,7 @@
 
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.mathtext import MathTextParser
 
@@ -23,8 +23,13 @@ def test_names(name: str, text: str) -> None:
     assert latex_name(name) == text
 
 
-@given(st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"], exclude_characters="$&\\'\xa0"), min_size=1, max_size=12))
-def test_every_name_can_be_drawn(name: str) -> None:  # but for one with an ampersand, of which matplotlib draws the text
+UNKNOWN = "\"#&`"
+"""Characters that LaTeX can write and matplotlib's mathtext cannot; such a label is drawn as it stands."""
+
+
+@settings(deadline=None)  # the first call loads fonts
+@given(st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"], exclude_characters="$\\'\xa0" + UNKNOWN), min_size=1, max_size=12))
+def test_every_name_can_be_drawn(name: str) -> None:
     MathTextParser("path").parse(f"${latex_name(name)}$")
 
 
