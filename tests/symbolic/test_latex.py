@@ -27,8 +27,11 @@ UNKNOWN = "\"#&`"
 """Characters that LaTeX can write and matplotlib's mathtext cannot; such a label is drawn as it stands."""
 
 
+NAMES = st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"], exclude_characters="$\\'\xa0" + UNKNOWN)
+
+
 @settings(deadline=None)  # the first call loads fonts
-@given(st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"], exclude_characters="$\\'\xa0" + UNKNOWN), min_size=1, max_size=12))
+@given(st.text(NAMES, min_size=1, max_size=12))
 def test_every_name_can_be_drawn(name: str) -> None:
     MathTextParser("path").parse(f"${latex_name(name)}$")
 
