@@ -77,6 +77,9 @@ class Verbosity:
     def __repr__(self) -> str:
         return f"<verbosity {self.level}>"
 
+    def _ipython_display_(self) -> None:
+        """A cell that ends with ``set_verbosity(0)`` shows nothing."""
+
 
 def set_verbosity(level: int) -> Verbosity:
     """Choose what the library prints: nothing with 0, what pykan prints with 1, which is the default.
