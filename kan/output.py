@@ -146,18 +146,20 @@ def progress_bar(total: float, description: str, wanted: bool = True, bar_format
     if not (wanted and is_on()) or sys.stderr is None:  # there is none under pythonw
         return tqdm(total=total, disable=True)
     if _in_notebook():
-        return _NotebookBar(total=total, desc=description, ncols=WIDTH, bar_format=bar_format or BAR_FORMAT)
+        return _NotebookBar(total=total, desc=description, ncols=WIDTH, miniters=1, bar_format=bar_format or BAR_FORMAT)
     columns = _terminal_columns()
     if columns is None:
-        return _LineBar(total=total, desc=description, bar_format=bar_format or LINE_FORMAT)
+        return _LineBar(total=total, desc=description, miniters=1, bar_format=bar_format or LINE_FORMAT)
     usual = BAR_FORMAT if columns >= WIDTH else NARROW_FORMAT
-    return tqdm(total=total, desc=description, ncols=min(columns, WIDTH), bar_format=bar_format or usual)
+    return tqdm(total=total, desc=description, ncols=min(columns, WIDTH), miniters=1, bar_format=bar_format or usual)
 
 
 def _in_notebook() -> bool:
     """Whether the output of a cell is where standard error goes."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None) is not None and type(sys.stderr).__module__.startswith("ipykernel")
+    if getattr(shell, "kernel", None) is None or type(shell).__module__.startswith("spyder"):  # whose console rewrites no display
+        return False
+    return type(sys.stderr).__module__.startswith("ipykernel")  # it may have been redirected
 
 
 def _terminal_columns() -> int | None:

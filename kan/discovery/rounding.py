@@ -29,6 +29,9 @@ NEAR_ZERO = 1e-6
 ROUND_OFF = 4 * torch.finfo(torch.float64).eps
 """Size of a term, as a share of the others in its sum, below which it is a rounding error: a few units in the last place."""
 
+Change = Callable[["sympy.Expr", Sequence["sympy.Expr"]], "sympy.Expr | None"]
+"""What becomes of a node, given its parts as they are now; None for the same node of these parts."""
+
 
 def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
@@ -57,8 +60,8 @@ def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
     return _without_ones(rounded)
 
 
-def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy.Expr:
-    """An expression with `nearest` of its floating-point numbers in their place."""
+def _rounded(expression: sympy.Expr, nearest: Callable[[float], float], change: Change = lambda node, parts: None) -> sympy.Expr:
+    """An expression with `nearest` of its floating-point numbers in their place; `change` as of `_rebuilt`."""
     import sympy
 
     def replaced(number: sympy.Float) -> sympy.Expr:
@@ -70,7 +73,7 @@ def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy
         numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
         if all(number == new for number, new in numbers.items()):
             break
-        expression = _rebuilt(expression, dict(numbers))
+        expression = _rebuilt(expression, dict(numbers), change)
     return expression
 
 
@@ -82,7 +85,14 @@ def shown(expression: sympy.Expr, digits: int = DIGITS) -> sympy.Expr:
     >>> shown(0.99999999999 * sympy.sin(3.14159265358979 * x) + 1.23456789e-9 * x)
     1.23457e-9*x + sin(3.14159*x)
     """
-    return _without_ones(_rounded(expression, lambda number: float(f"{number:.{digits - 1}e}")))
+    import sympy
+
+    def as_it_is(node: sympy.Expr, parts: Sequence[sympy.Expr]) -> sympy.Expr | None:
+        """A function of other numbers, but not simplified anew, which takes most of the time and changes nothing that is seen."""
+        same = all(new is old for new, old in zip(parts, node.args, strict=True))
+        return node.func(*parts, evaluate=False) if isinstance(node, sympy.Function) and node.free_symbols and not same else None
+
+    return _without_ones(_rounded(expression, lambda number: float(f"{number:.{digits - 1}e}"), as_it_is))
 
 
 def as_text(expression: sympy.Expr) -> str:
@@ -166,10 +176,6 @@ def _without_ones(expression: sympy.Expr, distance: float = 0.0) -> sympy.Expr:
         return None
 
     return _rebuilt(expression, {}, changed)
-
-
-Change = Callable[["sympy.Expr", Sequence["sympy.Expr"]], "sympy.Expr | None"]
-"""What becomes of a node, given its parts as they are now; None for the same node of these parts."""
 
 
 def _rebuilt(expression: sympy.Expr, known: dict[sympy.Expr, sympy.Expr], change: Change = lambda node, parts: None) -> sympy.Expr:
