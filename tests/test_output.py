@@ -139,12 +139,18 @@ def test_the_level_is_that_of_the_process_and_a_block_ends() -> None:
 
 
 def test_blocks_of_threads_end_in_any_order() -> None:
-    first, second = set_verbosity(0), set_verbosity(0)
-    first.__enter__(), second.__enter__()
+    first = set_verbosity(0).__enter__()
+    second = set_verbosity(1).__enter__()
+    third = set_verbosity(0).__enter__()
     first.__exit__(None, None, None)
     assert verbosity() == 0
+    third.__exit__(None, None, None)
+    assert verbosity() == 1
+    first = set_verbosity(0).__enter__()
     second.__exit__(None, None, None)
-    set_verbosity(1)
+    assert verbosity() == 0
+    first.__exit__(None, None, None)
+    assert verbosity() == 1
     with set_verbosity(0):
         inner = set_verbosity(0)
         inner.__enter__()
@@ -250,14 +256,18 @@ def test_fits_that_end_early_leave_one_line(capsys: pytest.CaptureFixture[str]) 
         KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3, grids=[3, 6], **options)
         (line,) = capsys.readouterr().err.splitlines()
         assert "| train_loss: " in line
-    with pytest.raises(RuntimeError, match="^of the user$"):
 
-        def failing() -> float:
-            raise RuntimeError("of the user")
 
-        KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3, restarts=3, grids=[3, 6], metrics=[failing])
-    assert len(capsys.readouterr().err.splitlines()) <= 1
-    assert not list(output.tqdm._instances), "no bar is left open"
+@pytest.mark.parametrize("options", [{}, {"restarts": 3}, {"grids": [3, 6]}, {"restarts": 3, "grids": [3, 6]}])
+def test_an_error_leaves_no_bar_open(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    def failing() -> float:
+        raise RuntimeError("of the user")
+
+    x = data()
+    with pytest.raises(RuntimeError, match="^of the user$") as raised:
+        KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3, metrics=[failing], **options)
+    assert not list(output.tqdm._instances), "while the traceback holds what there was"
+    assert len(capsys.readouterr().err.splitlines()) == 1 and raised.tb is not None
 
 
 class Terminal(io.StringIO):
