@@ -89,7 +89,7 @@ class History(dict[str, list[float]]):
         """How many steps were taken, how long that took, why it ended, and which step was the best."""
         end = "" if self.stopped == "steps" else f" ({self.stopped})"
         text = f"{self.steps} step{'s' * (self.steps != 1)} in {self.seconds:.1f} s{end}"
-        watched = next((name for name in ("val_loss", "test_loss", "train_loss") if name in self), None)
+        watched = next((name for name in ("val_loss", "test_loss", "train_loss") if isinstance(self.get(name), list)), None)
         if watched is not None and self.best_step is not None and self.best_step < self.steps:
             lowest = _brief(self[watched][self.best_step])
             text += f"; lowest {watched} {lowest} after step {self.best_step + 1}{', which was restored' if self.restored else ''}"
