@@ -67,7 +67,7 @@ def test_it_shows_itself_as_a_summary() -> None:
 def test_what_a_user_puts_into_it_is_shown_too() -> None:
     found = history()
     found["train_loss"] = [np.float64(0.1), np.float64(1 / 3)]
-    found["test_loss"], found["remark"], found["words"], found["none"], found["<b>"] = 0.5, "a note", ["first of all", "last"], [], [torch.tensor(1.5)]
+    found.update({"test_loss": 0.5, "remark": "a note", "words": ["first of all", "last"], "none": [], "<b>": [torch.tensor(1.5)]})
     lines = repr(found).splitlines()
     assert lines[2].split() == ["train_loss", "1.00e-01", "3.33e-01"] and lines[4].split() == ["words", "first...", "last"]
     assert lines[5].split() == ["<b>", "1.50e+00", "1.50e+00"] and "&lt;b&gt;" in found._repr_html_() and len(lines) == 6
