@@ -26,11 +26,12 @@ from kan._version import __version__ as __version__
 from kan.analysis.derivatives import batch_hessian, batch_jacobian, get_derivative, model2param
 from kan.datasets.arrays import create_dataset_from_data
 from kan.datasets.synthetic import create_dataset
-from kan.discovery.formula import ex_round
+from kan.discovery.rounding import ex_round
 from kan.layers.kan_conv import KANConv1d, KANConv2d, KANConv3d
 from kan.layers.kan_layer import sparse_mask
 from kan.layers.kan_linear import KANLinear, KANStack
 from kan.model import KAN
+from kan.output import set_verbosity
 from kan.spline import curve2coef
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.augmentation import augment_input
@@ -81,7 +82,7 @@ __all__ = [
     "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
     "create_dataset_from_data", "curve2coef", "discover", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative",
     "hypothesis", "lambdify", "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random",
-    "simplify", "sin", "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
+    "set_verbosity", "simplify", "sin", "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 
 

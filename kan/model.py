@@ -27,6 +27,7 @@ from kan.network.attributes import Lasting, Recorded, derived
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.older_names import understood
+from kan.output import say, silent_unless
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.surgery.prune import Pruning
 from kan.training import evaluation
@@ -422,18 +423,24 @@ class KAN(Versioned):
             self.log_history("prune_edge")
 
     def prune_input(
-        self, threshold: float | None = None, active_inputs: Sequence[int] | None = None, log_history: bool = True
+        self,
+        threshold: float | None = None,
+        active_inputs: Sequence[int] | None = None,
+        log_history: bool = True,
+        verbose: bool = True,
     ) -> KAN:
         """A new model with the inputs whose score is above `threshold`, or with those of `active_inputs`; it still takes all columns.
 
         When neither is given the threshold is 1e-2, but inputs without which the loss would grow by more than 5 % are kept; see `prune`.
         The model's `in_vars` and `normalizer` stay those of all columns. Plots and formulas show those that are kept.
+        With `verbose`, what is kept and saved is printed.
         """
         new, pruning = prune.prune_inputs(self, threshold, active_inputs)
         new.pruning = pruning
         kept = set(new.input_id.tolist())
-        print("keep:", [i in kept for i in self.input_id.tolist()])
-        return self._child(new, "prune_input" if log_history else None)
+        with silent_unless(verbose):
+            say(f"keep: {[i in kept for i in self.input_id.tolist()]}")
+            return self._child(new, "prune_input" if log_history else None)
 
     def refine(self, new_grid: int | Sequence[int] | None = None, grid: int | Sequence[int] | None = None) -> KAN:
         """A new model with `new_grid` intervals per spline that computes the same function; see `kan.surgery.refine`.
@@ -472,10 +479,11 @@ class KAN(Versioned):
         random: bool = False,
         log_history: bool = True,
     ) -> Tensor | None:
-        """Make edge ``(l, i, j)`` symbolic; see `kan.surgery.edges.fix_symbolic_`."""
-        r2 = edges.fix_symbolic_(self, l, i, j, fun_name, fit_params_bool, a_range, b_range, verbose, random)
-        if log_history:
-            self.log_history("fix_symbolic")
+        """Make edge ``(l, i, j)`` symbolic; see `kan.surgery.edges.fix_symbolic_`. Without `verbose` nothing is printed."""
+        with silent_unless(verbose):
+            r2 = edges.fix_symbolic_(self, l, i, j, fun_name, fit_params_bool, a_range, b_range, verbose, random)
+            if log_history:
+                self.log_history("fix_symbolic")
         return r2
 
     def unfix_symbolic(self, l: int, i: int, j: int, log_history: bool = True) -> None:
@@ -601,17 +609,18 @@ class KAN(Versioned):
         Args:
             a_range, b_range, weight_simple, r2_threshold: of the judgement without `data`.
             lib: names of the functions to choose from; the whole library when not given.
-            verbose: 1 prints a line per edge.
+            verbose: 1 prints a line per edge, 0 nothing.
             data: that the model was trained on.
             time_limit: in seconds, with `data`.
             loss_fn: of output and label, by which networks are judged on `data`; the mean squared error when not given, or the
                 cross-entropy of a classifier.
         """
-        if data is None:
-            auto.auto_symbolic_(self, a_range, b_range, lib, verbose, weight_simple, r2_threshold)
-        else:
-            auto.auto_symbolic_in_context_(self, data, lib, verbose, time_limit, loss_fn)
-        self.log_history("auto_symbolic")
+        with silent_unless(verbose):
+            if data is None:
+                auto.auto_symbolic_(self, a_range, b_range, lib, weight_simple, r2_threshold)
+            else:
+                auto.auto_symbolic_in_context_(self, data, lib, time_limit, loss_fn)
+            self.log_history("auto_symbolic")
 
     def symbolic_formula(
         self,
@@ -867,8 +876,8 @@ class KAN(Versioned):
         x, y = self._curve(l, i, j)
         x_min, x_max, y_min, y_max = (np.asarray(end) for end in (x.min(), x.max(), y.min(), y.max()))
         if verbose:
-            print(f"x range: [{x_min:.2f} , {x_max:.2f} ]")
-            print(f"y range: [{y_min:.2f} , {y_max:.2f} ]")
+            say(f"x range: [{x_min:.2f} , {x_max:.2f} ]")
+            say(f"y range: [{y_min:.2f} , {y_max:.2f} ]")
         return x_min, x_max, y_min, y_max
 
     def _curve(self, l: int, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:

@@ -140,8 +140,9 @@ def _text(cell: Any, stream: str) -> str:
 def _stages(cell: Any) -> list[Stage]:
     """One stage for each progress bar of a cell, labelled with its fit call where that can be told."""
     last_states = []
-    for line in _text(cell, "stderr").split("\n"):
-        # A bar rewrites its line after each carriage return: the last state that shows losses counts.
+    displays = [o.data.get("text/plain", "") for o in cell.get("outputs", ()) if o.output_type == "display_data"]
+    for line in [*_text(cell, "stderr").split("\n"), *displays]:
+        # A bar is a display that is rewritten, or a line rewritten after each carriage return: the last state that shows losses counts.
         if states := PROGRESS.findall(line):
             last_states.append(states[-1])
     calls = _fit_calls(cell.source)

@@ -133,6 +133,16 @@ def test_what_pykan_describes_otherwise_is_described_as_it_is() -> None:
     assert float(weights.abs().max()) <= 1 and float(weights.std()) == pytest.approx(3**-0.5, rel=0.02), "uniform, not normal"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_screen_names_discover_with_an_example_that_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = "\n".join((ROOT / page).read_text(encoding="utf-8").splitlines()[:40])
+    example = screen.split("```python\n")[1].split("```")[0]
+    assert "kan.discover(" in example and len(example.splitlines()) == 4
+    exec(compile(example, page, "exec"), {"__name__": "first_screen"})
+    (comment,) = re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
+    assert capsys.readouterr().out == f"{comment}\n"
+
+
 @pytest.mark.parametrize("name", ["data", "training", "checkpoints", "formulas", "structure", "discover"])
 def test_the_code_of_the_page_runs(name: str) -> None:
     page = ROOT / "docs" / f"{name}.md"
@@ -153,10 +163,10 @@ def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: 
 
 def test_the_formula_of_the_page_on_formulas_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     page = ROOT / "docs" / "formulas.md"
-    (comment,) = re.findall(r"^print\(formula.text.*\)  # (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    comments = re.findall(r"^print\(formula(?:\.text.*)?\)  # (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     dtype = torch.get_default_dtype()
     try:
         exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_on_formulas"})
     finally:
         torch.set_default_dtype(dtype)
-    assert capsys.readouterr().out.splitlines()[0] == comment
+    assert capsys.readouterr().out.splitlines()[:2] == comments

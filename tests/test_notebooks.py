@@ -112,6 +112,45 @@ def test_a_notebook_leaves_figures_stages_and_its_result(
     assert not (tmp_path / "model").exists()
 
 
+FIT = """
+from kan import *
+x = torch.rand(50, 2)
+model = KAN([2, 2, 1])
+"""
+
+
+@pytest.mark.parametrize("widgets", [False, True], ids=["without ipywidgets", "with ipywidgets"])
+def test_a_fit_has_one_progress_output_and_none_at_all_if_that_is_switched_off(widgets: bool, tmp_path: Path) -> None:
+    if widgets:
+        pytest.importorskip("ipywidgets")
+    begin = FIT if widgets else f"import sys\nsys.modules['ipywidgets'] = None{FIT}"
+    notebook = write_notebook(
+        tmp_path / "fits.ipynb",
+        f"import warnings\nwarnings.simplefilter('error')\n{begin}",
+        "model.fit((x, x[:, :1]), steps=30);",
+        "model.fit((x, x[:, :1]), steps=2, grids=[3, 6], restarts=2, opt='LM');",
+        "discover(x[:, :1].double(), x[:, 0].double(), time_limit=5);",
+        "model.fit((x, x[:, :1]), steps=2, opt='LM')",
+        "set_verbosity(0)",
+        "model = KAN([2, 2, 1]); model.fit((x, x[:, :1]), steps=30); model = model.prune_input(active_inputs=[0, 1])\n"
+        "model.auto_symbolic(lib=['x']); model.suggest_symbolic(0, 0, 0)\n"
+        "model = model.rewind('0.0'); discover(x[:, :1].double(), x[:, 0].double(), time_limit=5);",
+    )
+    run = run_notebook(notebook, tmp_path / "out")
+    made, fit, levels, search, shown, *silent = [cell.outputs for cell in nbformat.read(run.notebook, as_version=4).cells]
+    assert [output.output_type for output in made] == ["stream"]
+    for outputs in (fit, levels):
+        assert [output.output_type for output in outputs] == ["display_data", "stream"] and outputs[1].name == "stdout"
+        assert outputs[0].data.keys() == {"text/plain"} and len(outputs[0].data["text/plain"]) <= 100
+    assert " 30/30 [" in fit[0].data["text/plain"] and levels[0].data["text/plain"].startswith("grid 6 | train_loss: ")
+    assert " 4/4 [" in levels[0].data["text/plain"], "the networks of the first level are trained together"
+    assert [output.output_type for output in search] == ["display_data"] and " of 5 s" in search[0].data["text/plain"]
+    assert [output.output_type for output in shown] == ["display_data", "stream", "execute_result"]
+    assert shown[2].data["text/plain"].startswith("2 steps in ") and "<table>" in shown[2].data["text/html"]
+    assert silent == [[], []]
+    assert run.stages[0].call == "model.fit((x, x[:, :1]), steps=30)"
+
+
 def test_a_failing_cell_gives_its_traceback_and_a_failing_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notebook = write_notebook(tmp_path / "broken.ipynb", "x = 1", "x / 0", "x = 2")
 

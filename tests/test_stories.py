@@ -205,10 +205,10 @@ def test_new_story_ends_in_the_formula(new: Story, mode: str) -> None:
             assert match and 0.9999999 < float(match[1]) <= 1
         assert all(re.fullmatch(r"saving model version 0\.\d+", line) for line in lines[3:])
     else:
-        assert [re.sub(r"0\.\d+", "n", line) for line in lines] == ["r2 is n", "saving model version n"] * 3 + ["saving model version n"]
+        assert [re.sub(r"[01]\.\d+", "n", line) for line in lines] == ["r2 is n", "saving model version n"] * 3 + ["saving model version n"]
         assert all(float(line.removeprefix("r2 is ")) > 0.9999999 for line in lines if line.startswith("r2 is "))
     assert found(story.exact, 1e-6), story.exact
-    assert str(story.names["formula"]) == "1.0*exp(1.0*x_2**2 + 1.0*sin(3.1416*x_1))"
+    assert str(story.names["formula"]) == "exp(x_2**2 + sin(3.1416*x_1))"
     assert story.loss(-1, "test") < 1e-8
     model, data = story.names["model"], story.names["dataset"]
     assert model.evaluate(data)["test_loss"] < 1e-8 and model.n_edge == 0

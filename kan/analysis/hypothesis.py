@@ -31,6 +31,7 @@ from kan.analysis.misses import Miss, Misses
 from kan.analysis.probe import Group, Model, Probe
 from kan.errors import unknown_name
 from kan.formula_text import as_expression
+from kan.output import say
 
 __all__ = [
     "batch_grad_normgrad",
@@ -143,15 +144,15 @@ def detect_separability(
         # A function without any interaction has none between groups.
         residual = float(matrix[~within].sum() / total) if total > 0 else 0.0
         if verbose:
-            print(f"n_group={count}, residual_ratio={residual}")
+            say(f"n_group={count}, residual_ratio={residual:.6g}")
         if residual < res_th:
             misses = _separabilities(model, x, _members(found), mode, bias)
             if all(miss.within(res_th) for miss in misses):
                 labels, missed, accepted = found, misses, True
     groups = _members(labels)
     if not accepted:
-        print(f"no clustering into {_listed(tried)} groups has a residual below {res_th:g}; all variables are in one group")
-    print(f"{mode} separability {'detected' if len(groups) > 1 else 'not detected'}")
+        say(f"no clustering into {_listed(tried)} groups has a residual below {res_th:g}; all variables are in one group")
+    say(f"{mode} separability {'detected' if len(groups) > 1 else 'not detected'}")
     return {"hessian": score, "n_groups": len(groups), "labels": labels, "groups": groups, "misses": missed}
 
 
@@ -320,6 +321,6 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
         there = np.stack([np.broadcast_to(np.asarray(slope, dtype=float), columns.shape[1]) for slope in slopes(*columns)], axis=1)
     cosine = torch.nn.functional.cosine_similarity(probe.gradient[:, used], torch.from_numpy(there).to(probe.gradient), dim=1).abs()
     ratio = float((cosine > SIMILAR).double().mean())
-    print(f"{100 * ratio}% data have more than {SIMILAR} cosine similarity")
-    print("suggesting symmetry" if ratio > SIMILAR else "not suggesting symmetry")
+    say(f"{round(100 * ratio, 4)}% data have more than {SIMILAR} cosine similarity")
+    say("suggesting symmetry" if ratio > SIMILAR else "not suggesting symmetry")
     return cosine

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kan.analysis.misses import MAX_ROUNDING, Miss, Misses, worst
 from kan.analysis.probe import Group, Model
+from kan.output import say
 
 __all__ = ["Finding", "Tree", "get_molecule", "get_tree_node", "symmetry_tree"]
 
@@ -294,15 +295,15 @@ def _say_way(levels: list[list[list[int]]]) -> None:
         for group in level:
             found: list[int] = []
             for candidate in left:
-                print(found)
-                print(candidate)
+                say(found)
+                say(candidate)
                 found = found + candidate if set(candidate) <= set(group) else found
             left = [candidate for candidate in left if not set(candidate) <= set(group)]
 
 
 def _say_findings(tree: Tree) -> None:
     for k in tree.unused:
-        print(f"[{k}]: no effect")
+        say(f"[{k}]: no effect")
     for level, findings in zip(tree.levels[1:], tree.findings, strict=True):
         for group, finding in zip(level, findings, strict=True):
             if finding.misses:
@@ -310,4 +311,4 @@ def _say_findings(tree: Tree) -> None:
                     f"{name} misses by {miss.size:.2g} (granted {max(finding.tolerances[name], miss.rounding):.1g})"
                     for name, miss in finding.misses.items()
                 )
-                print(f"{group}: {finding.kind or 'not seen'}; {tests}")
+                say(f"{group}: {finding.kind or 'not seen'}; {tests}")

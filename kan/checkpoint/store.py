@@ -24,6 +24,7 @@ from kan.checkpoint.lineage import Entry, Version, version_of, written
 from kan.checkpoint.lock import Presence, locked, others
 from kan.errors import level_of_caller
 from kan.network.network import Network
+from kan.output import say
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 from kan.symbolic.written import WrittenFunction
 
@@ -75,7 +76,7 @@ class Store:
 
         def write() -> Version:
             os.makedirs(self.path, exist_ok=True)
-            print(f"checkpoint directory created: {self.path}")
+            say(f"checkpoint directory created: {self.path}")
             with locked(self.path, PATIENCE):
                 shared = others(self.path) > 0
                 new = (self._next_round(), 0) if shared else (0, 0)
@@ -88,7 +89,7 @@ class Store:
                 self.made.append(new)
             if shared:
                 self._tell_once(f"another process saves versions in {self.path!r}; those of this model begin with {written(new)}.")
-            print(f"saving model version {written(new)}")
+            say(f"saving model version {written(new)}")
             return new
 
         return self._attempt(write, (0, 0))
@@ -127,11 +128,11 @@ class Store:
                 self.made.append(new)
                 foreign = foreign and others(self.path) > 0
             if self.unexpected:
-                print(f"checkpoint directory: {self.path}")
+                say(f"checkpoint directory: {self.path}")
                 self.unexpected = False
             if foreign:
                 self._tell_once(f"another process has taken the next version in {self.path!r}; this one is saved as {written(new)}.")
-            print(f"saving model version {written(new)}")
+            say(f"saving model version {written(new)}")
             return new
 
         return self._attempt(write, version)
@@ -146,7 +147,7 @@ class Store:
                 self._save(network, new, line, extra, optimizer)
                 lineage.append(self.path, f"### Round {new[0]} ###", line)
                 self.made.append(new)
-            print(f"rewind to model version {written(version)}, renamed as {written(new)}")
+            say(f"rewind to model version {written(version)}, renamed as {written(new)}")
             return new
 
         return self._attempt(write, (version[0] + 1, version[1]))

@@ -15,15 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.discovery.rounding import typical_size
 from kan.network.network import Network
 
 __all__ = ["TOLERANCE", "Agreement", "agreement"]
 
 TOLERANCE = 1e-9
 """Deviations above are worth a warning."""
-
-NEAR_ZERO = 1e-6
-"""Part of the largest value."""
 
 MOST_SAMPLES = 1000
 """More are thinned out evenly."""
@@ -101,14 +99,9 @@ def agreement(
 
     here, there = torch.isfinite(f), torch.isfinite(y)
     both = here & there
-    typical = torch.stack([_typical(column[finite].abs()) for column, finite in zip(y.unbind(1), there.unbind(1), strict=True)])
+    typical = torch.stack([typical_size(column[finite].abs()) for column, finite in zip(y.unbind(1), there.unbind(1), strict=True)])
     difference, size = (f - y).abs(), torch.maximum(y.abs(), typical)
     off = torch.where(difference > 0, difference / size, 0.0)[both]
     missing, extra = ((wrong.any(dim=1)).nonzero()[:, 0] for wrong in (there & ~here, here & ~there))
     rows = rows.cpu()
     return Agreement(float(off.max()) if len(off) else 0.0, len(rows), tuple(rows[missing].tolist()), tuple(rows[extra].tolist()))
-
-
-def _typical(sizes: Tensor) -> Tensor:
-    """The size below which values count as near zero."""
-    return torch.maximum(sizes.median(), NEAR_ZERO * sizes.max()) if len(sizes) else sizes.new_zeros(())

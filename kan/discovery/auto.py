@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from kan.discovery.context import Search, in_context
-from kan.discovery.suggest import Scoring, candidates
+from kan.discovery.suggest import Candidate, Scoring, candidates
 from kan.network.network import Network
+from kan.output import say
 from kan.surgery.edges import set_mode_
 from kan.symbolic.library import resolve_library
 from kan.training.classes import loss_of_link
@@ -30,17 +31,15 @@ def auto_symbolic_(
     a_range: tuple[float, float] = (-10, 10),
     b_range: tuple[float, float] = (-10, 10),
     lib: Sequence[str] | Mapping[str, Any] | None = None,
-    verbose: int = 1,
     weight_simple: float = 0.8,
     r2_threshold: float = 0.0,
 ) -> None:
-    """Replace every numeric edge by its best function, in place, judged on the activations of the last input.
+    """Replace every numeric edge by its best function, in place, judged on the activations of the last input; a line per edge is printed.
 
     Args:
         network: changed in place.
         a_range, b_range: where the search for ``a`` and ``b`` starts.
         lib: names of the functions to choose from; the whole library when not given.
-        verbose: 1 prints a line per edge, 0 only what is left out or dead.
         weight_simple: weight of simplicity against fit, between 0 and 1.
         r2_threshold: edges whose best function fits worse stay numeric.
     """
@@ -51,48 +50,46 @@ def auto_symbolic_(
     symbolic = {l: network.symbolic_layers[l].mask.tolist() for l in range(network.depth)}
     live = [(l, i, j) for l, i, j in edges if numeric[l][i][j] != 0]
     best = dict(zip(live, (ranked[0] for ranked in candidates(trace, live, lib, a_range, b_range, scoring)), strict=True))
+    names = [found.name for found in best.values() if found.r2 >= r2_threshold]
     for edge in edges:
         l, i, j = edge
-        where = f"({l},{i},{j})"
+        where = _written(edge)
         if edge not in best:
             if symbolic[l][j][i] != 0:
-                print(f"skipping {where} since already symbolic")
+                say(f"skipping {where} since already symbolic")
                 continue
             network.symbolic_layers[l].set_function(i, j, "0")
             set_mode_(network, l, i, j, "s")
-            print(f"fixing {where} with 0")
+            say(f"fixing {where} with 0")
             continue
         found = best[edge]
         if found.r2 < r2_threshold:
-            print(
-                f"For {where} the best fit was {found.name}, but r^2 = {found.r2} and this is lower than {r2_threshold}. "
+            say(
+                f"For {where} the best fit was {found.name}, but r^2 = {found.r2:.6f} and this is lower than {r2_threshold}. "
                 f"This edge was omitted, keep training or try a different threshold."
             )
             continue
         network.symbolic_layers[l].set_function(i, j, found.name, found.function, found.affine)
         set_mode_(network, l, i, j, "s")
-        if verbose >= 1:
-            print(f"fixing {where} with {found.name}, r2={found.r2}, c={found.complexity}")
+        say(_fixed(edge, found, names))
 
 
 def auto_symbolic_in_context_(
     network: Network,
     dataset: Any,
     lib: Sequence[str] | Mapping[str, Any] | None = None,
-    verbose: int = 1,
     time_limit: float = math.inf,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
     """Replace every numeric edge by a function, in place, judged by what the whole network makes of it; see `kan.discovery.context`.
 
     All that is left to train, splines and affine maps, is fitted anew. Edges that no function describes stay splines, and are named;
-    those of hidden nodes that the others can do without become 0.
+    those of hidden nodes that the others can do without become 0. A line per edge is printed.
 
     Args:
         network: trained on `dataset`.
         dataset: what `fit` takes; its training samples, or the first batch of them, count.
         lib: names of the functions to choose from; the whole library when not given.
-        verbose: 1 prints a line per edge, 0 none.
         time_limit: in seconds; edges that are left then stay splines.
         loss_fn: of output and label, a negative log-likelihood. When not given, the mean squared error, or of a classifier, a network with
             `class_names`, the cross-entropy.
@@ -116,19 +113,27 @@ def auto_symbolic_in_context_(
         if ours.grid.shape != theirs.grid.shape:
             ours.set_knots_(theirs.grid.to(ours.grid))
     network.grid = best.network.grid
+    names = [candidate.name for candidate in best.found.values()]
     for (l, i, j), candidate in sorted(best.found.items()):
         numbers = best.network.symbolic_layers[l].affine[j, i]  # an edge of the zero function is one if it has a constant
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, numbers)
-        if verbose >= 1:
-            print(f"fixing ({l},{i},{j}) with {candidate.name}, r2={candidate.r2}, c={candidate.complexity}")
+        say(_fixed((l, i, j), candidate, names))
     before = [layer.mask.nonzero().tolist() for layer in network.numeric_layers]
     round_into_(network, best.network)
     for l, i, j in sorted(best.kept):
-        if verbose >= 1:
-            print(f"({l},{i},{j}) stays a spline")
+        say(f"({l},{i},{j}) stays a spline")
     settled = {*best.found, *best.kept}
     for l, i, j in ((l, i, j) for l, live in enumerate(before) for i, j in live if (l, i, j) not in settled):
         network.symbolic_layers[l].set_function(i, j, "0")
         set_mode_(network, l, i, j, "s")
-        if verbose >= 1:
-            print(f"fixing ({l},{i},{j}) with 0")
+        say(f"fixing ({l},{i},{j}) with 0")
+
+
+def _written(edge: tuple[int, int, int]) -> str:
+    return "({},{},{})".format(*edge)
+
+
+def _fixed(edge: tuple[int, int, int], found: Candidate, names: Sequence[str]) -> str:
+    """The line of an edge that has got a function; the numbers of all edges, with functions of these `names`, stand below each other."""
+    width = max(map(len, names)) + 1
+    return f"fixing {_written(edge)} with {found.name + ',':<{width}} r2={found.r2:.6f}, c={found.complexity:g}"

@@ -55,6 +55,9 @@ class Constant(NamedTuple):
     value: float
     error: float
 
+    def __repr__(self) -> str:
+        return f"Constant(value={self.value:.6g}, error={self.error:.2g})"
+
 
 @dataclass(frozen=True)
 class Fitted:

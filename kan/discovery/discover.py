@@ -23,7 +23,6 @@ import sympy
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm import tqdm
 
 from kan.discovery.conclusion import conclude
 from kan.discovery.fill_values import rows_that_stand_alone
@@ -40,6 +39,7 @@ from kan.discovery.units import Units, known_units, unit_reduction
 from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows
 from kan.modes import threads
 from kan.network.network import Network
+from kan.output import progress_bar
 from kan.symbolic.library import resolve_library
 
 __all__ = ["Constant", "Discovery", "Law", "discover"]
@@ -173,7 +173,7 @@ def discover(
     known = None if dimensions is None else _with_units(given, begin, searched[inner], dimensions)
     interrupted = False
     # With few numbers one thread is quicker than several, which wait for each other.
-    with tqdm(total=time_limit, disable=not progress, bar_format=BAR) as bar, threads(1), threadpool_limits(1):
+    with progress_bar(time_limit, "discover", progress, BAR) as bar, threads(1), threadpool_limits(1):
 
         def tell(step: str, best: str) -> None:
             bar.n = min(time_limit - left(), time_limit)

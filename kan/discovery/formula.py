@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from torch import Tensor
 
 from kan.discovery.edge_spline import EdgeSpline
+from kan.discovery.rounding import slow
 from kan.errors import some_of, unknown_name
 from kan.formula_text import as_expression
 from kan.network.network import Network
@@ -25,7 +26,7 @@ from kan.network.network import Network
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Composition", "ex_round", "stated_normalizers", "symbolic_formula"]
+__all__ = ["Composition", "stated_normalizers", "symbolic_formula"]
 
 READABLE = 100.0
 """Constants are not moved into a coefficient that then is beyond this or below its inverse, unless it was as far from one before."""
@@ -176,23 +177,12 @@ def _applied(sympy_fun: Callable[[Any], Any], argument: sympy.Expr) -> Any:
     """A function of the library of an argument."""
     import sympy
 
-    if _slow(argument):
+    if slow(argument):
         variable = sympy.Dummy()
         plain = sympy_fun(variable)
         if isinstance(plain, sympy.Function) and plain.args == (variable,):
             return plain.func(argument, evaluate=False)
     return sympy_fun(argument)
-
-
-def _slow(argument: sympy.Expr) -> bool:
-    """Whether sympy's own simplification of functions of this argument is to be avoided.
-
-    It asks whether the argument is real. Of a hyperbolic function of a polynomial in variables that are not declared real, sympy finds out
-    by greatest common divisors of polynomials, which takes minutes.
-    """
-    from sympy.functions.elementary.hyperbolic import HyperbolicFunction
-
-    return bool(argument.has(HyperbolicFunction))
 
 
 def _moved(coefficient: float, value: sympy.Expr) -> tuple[float | sympy.Expr, sympy.Expr]:
@@ -242,62 +232,3 @@ def _numbers(values: Any, name: str, size: int) -> list[float]:
 def _check_length(name: str, values: Sequence[Any], size: int) -> None:
     if len(values) != size:
         raise ValueError(f"{name} must have {size} entries; got {len(values)}.")
-
-
-def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
-    """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
-
-    Numbers are rounded wherever they stand, in exponents too; integers, fractions and constants such as pi are exact and stay. Where a
-    number that vanishes would leave the formula infinite or undefined, as in ``log(1e-9 x)``, such numbers keep `n_digit` significant
-    digits instead, at least one. A formula may lose its meaning all the same: of ``sin(1e-9 x)`` nothing is left.
-
-    Text is taken as the formula that it writes; nothing of it is executed.
-
-    >>> import sympy
-    >>> x = sympy.Symbol("x")
-    >>> ex_round(3.14159 * sympy.sin(x) + 1e-9, 2)
-    3.14*sin(x)
-    >>> ex_round(sympy.log(1.234567e-9 * x), 2)
-    log(1.2e-9*x)
-    """
-    import sympy
-
-    infinite = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
-    ex1 = as_expression(ex1)
-    rounded = _rounded(ex1, lambda number: round(number, n_digit))
-    if rounded.has(*infinite) and not ex1.has(*infinite):
-        significant = max(n_digit, 1)
-        rounded = _rounded(ex1, lambda number: round(number, n_digit) or float(f"{number:.{significant - 1}e}"))
-    return rounded
-
-
-def _rounded(expression: sympy.Expr, nearest: Callable[[float], float]) -> sympy.Expr:
-    """An expression with `nearest` of its floating-point numbers in their place."""
-    import sympy
-
-    def replaced(number: sympy.Float) -> sympy.Expr:
-        value = nearest(float(number))
-        return sympy.Float(value) if value != 0 else sympy.S.Zero
-
-    # Putting rounded numbers in lets sympy merge constants into new ones; a few rounds settle that.
-    for _ in range(10):
-        numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
-        if all(number == new for number, new in numbers.items()):
-            break
-        expression = _rebuilt(expression, dict(numbers))
-    return expression
-
-
-def _rebuilt(expression: sympy.Expr, known: dict[sympy.Expr, sympy.Expr]) -> sympy.Expr:
-    """An expression with others in the place of those that are `known`, which grows; as ``xreplace``, where that is not slow."""
-    import sympy
-
-    if expression not in known:
-        parts = [_rebuilt(part, known) for part in expression.args]
-        if all(new is old for new, old in zip(parts, expression.args, strict=True)):
-            known[expression] = expression
-        elif isinstance(expression, sympy.Function) and any(map(_slow, parts)):
-            known[expression] = expression.func(*parts, evaluate=False)
-        else:
-            known[expression] = expression.func(*parts)
-    return known[expression]

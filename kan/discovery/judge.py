@@ -22,12 +22,14 @@ from torch import Tensor
 from kan.discovery.compiler import compiled
 from kan.discovery.constants import Constant, Fitted, complexity, fit_constants, is_finite, snap_constants
 from kan.discovery.residual_test import CLIP, robust_scale
+from kan.discovery.rounding import DIGITS, as_text, shown
 from kan.discovery.shortening import drop_terms
 from kan.discovery.simplification import simplified
 from kan.discovery.stages import Stage
 from kan.discovery.verdict import MIN_EXPLAINED, Explained, Rows
 from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
+from kan.symbolic.latex import latex
 
 __all__ = ["ROUND_OFF", "Constant", "Judge", "Law", "complexity", "distinct", "rmse"]
 
@@ -62,9 +64,9 @@ JOINED: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Law:
-    """One candidate.
+    """One candidate. Printed, its formula has six significant digits; `formula` has them all.
 
     Attributes:
         formula: in the variables' names; None if edges stayed splines.
@@ -109,8 +111,14 @@ class Law:
             return self.trained
         return compiled(lambda width, arity: Network(width, grid=1, mult_arity=arity).double(), self.variables, self.formula)
 
-    def __str__(self) -> str:
-        what = f"a spline network {self.network.width}" if self.formula is None else str(_shortened(self.formula))
+    def latex(self, digits: int = DIGITS) -> str:
+        """The formula in LaTeX with so many significant digits, see `kan.symbolic.latex`; a network without a formula in words."""
+        return rf"\text{{{self._what()}}}" if self.formula is None else latex(shown(self.formula, digits))
+
+    def _what(self) -> str:
+        return f"a spline network {self.network.width}" if self.formula is None else as_text(shown(self.formula))
+
+    def __repr__(self) -> str:
         verdict = self.verdict
         if verdict == "approximate" and self.excess >= 1:
             times = "a little more than" if self.excess < 1.1 else f"{self.excess:.2g} x" if self.excess < 1e6 else "far more than"
@@ -120,7 +128,7 @@ class Law:
         error = f"rmse {self.held_out:.2g}" if self.relative is None else f"median relative error {self.relative:.2g}"
         if self.extrapolated > 3 * max(self.held_out, self.rmse):
             error += f", {self.extrapolated:.2g} on the outermost rows"
-        return f"{what}   ({'; '.join((verdict, *self.remarks))}, {error}, complexity {self.complexity})"
+        return f"{self._what()}   ({'; '.join((verdict, *self.remarks))}, {error}, complexity {self.complexity})"
 
 
 @dataclass(frozen=True)

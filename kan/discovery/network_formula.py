@@ -10,17 +10,24 @@ import torch
 from torch import Tensor
 
 from kan.discovery.agreement import TOLERANCE, Agreement, agreement
-from kan.discovery.formula import Composition, ex_round, stated_normalizers, symbolic_formula
+from kan.discovery.formula import Composition, stated_normalizers, symbolic_formula
 from kan.discovery.program import Program
 from kan.discovery.python_code import python_source, to_numpy, to_torch
+from kan.discovery.rounding import as_text, ex_round, shown, without_round_off
 from kan.discovery.simplification import simplified
 from kan.network.network import Network
+from kan.symbolic.latex import latex, latex_name
 
 __all__ = ["NetworkFormula", "network_formula"]
+
+MAX_CHANGE = 1e-12
+"""Largest change of the deviation from the network that taking away round-off may cause: within functions, round-off grows."""
 
 
 class NetworkFormula(tuple[list[Any], list[Any]]):
     """``(outputs, inputs)``: the formulas of the outputs, and the input variables, as pykan returns them.
+
+    The expressions have all digits. Printed, and as the last line of a cell, the formulas have six.
 
     Attributes:
         composition: expressions of all nodes, and the functions in them that are not sympy's.
@@ -69,14 +76,21 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
         return list(dict.fromkeys(found))
 
     def text(self, digits: int | None = None) -> str:
-        """A line ``name = formula`` for every output; with `digits`, after `ex_round`."""
-        return "\n".join(f"{name} = {formula}" for name, formula in self._named(digits))
+        """A line ``name = formula`` for every output: numbers with six significant digits, or with `digits`, after `ex_round`."""
+        return "\n".join(f"{name} = {as_text(formula)}" for name, formula in self._named(digits))
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    __str__ = __repr__
 
     def latex(self, digits: int | None = None) -> str:
-        """The same in LaTeX."""
-        import sympy
+        """The same in LaTeX, see `kan.symbolic.latex`."""
+        return "\n".join(f"{latex_name(name)} = {latex(formula)}" for name, formula in self._named(digits))
 
-        return "\n".join(f"{sympy.latex(sympy.Symbol(name))} = {sympy.latex(formula)}" for name, formula in self._named(digits))
+    def _repr_latex_(self) -> str:
+        lines = r" \\ ".join(line.replace("=", "&=", 1) for line in self.latex().splitlines())
+        return rf"$\displaystyle \begin{{aligned}}{lines}\end{{aligned}}$"
 
     def python(self, backend: str = "numpy", name: str = "formula") -> str:
         """Source code of a function of the `variables`, see `python_source`; of several outputs it returns a tuple."""
@@ -94,7 +108,7 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
         return self.outputs[0] if len(self.outputs) == 1 else self.outputs
 
     def _named(self, digits: int | None) -> list[tuple[str, Any]]:
-        formulas = self.outputs if digits is None else [ex_round(formula, digits) for formula in self.outputs]
+        formulas = [shown(formula) if digits is None else ex_round(formula, digits) for formula in self.outputs]
         return list(zip(self.out_vars, formulas, strict=True))
 
 
@@ -126,14 +140,20 @@ def network_formula(
             nearly cancel in the formula, or a function has an expression that is another function.
     """
     composition = symbolic_formula(network, var, normalizer, output_normalizer, numeric)
-    checked = _comparison(network, composition, normalizer, output_normalizer, numeric, data)
+    columns: list[Tensor] = []
+    checked = _comparison(network, composition, normalizer, output_normalizer, numeric, data, columns)
     notes: list[str] = []
     found = checked(composition, notes)
+    plain = _with_outputs(composition, without_round_off(composition.outputs, composition.inputs, columns, composition.functions))
+    if plain.outputs != composition.outputs:
+        after = checked(plain, [])
+        if found is None or (after is not None and after.holds >= found.holds and after.deviation <= found.deviation + MAX_CHANGE):
+            composition, found = plain, after
     if found is not None and not found.holds:
         warnings.warn(f"{found}; expected at most {TOLERANCE:g}, and finite values.", stacklevel=3)
     if simplify:
         outputs, remarks = simplified(composition.outputs, time_limit)
-        simpler = composition._replace(outputs=outputs, nodes=[*composition.nodes[:-1], outputs])
+        simpler = _with_outputs(composition, outputs)
         after = checked(simpler, notes)
         if after is not None and found is not None and not after.holds and (found.holds or after.deviation > found.deviation):
             remarks = [f"not simplified: sympy's simpler form is not the network ({after})."]
@@ -149,10 +169,24 @@ def network_formula(
     return formula
 
 
+def _with_outputs(composition: Composition, outputs: list[Any]) -> Composition:
+    """The composition with other expressions of the outputs."""
+    return composition._replace(outputs=outputs, nodes=[*composition.nodes[:-1], outputs])
+
+
 def _comparison(
-    network: Network, composition: Composition, normalizer: Any, output_normalizer: Any, numeric: Any, data: Tensor | None
+    network: Network,
+    composition: Composition,
+    normalizer: Any,
+    output_normalizer: Any,
+    numeric: Any,
+    data: Tensor | None,
+    columns: list[Tensor],
 ) -> Callable[[Composition, list[str]], Agreement | None]:
-    """Compares compositions that differ from the given one in their outputs only with the network."""
+    """Compares compositions that differ from the given one in their outputs only with the network.
+
+    `columns` receives the values of the formula's variables on the data.
+    """
     if data is None:
         data = network.last_input
         if data is None or data.dim() != 2 or data.shape[1] != network.input_width or len(data) == 0:
@@ -177,6 +211,12 @@ def _comparison(
         except ValueError as error:  # a function that sympy alone knows
             notes.append(f"not compared with the network: {error}")
             return None
-        return agreement(network, program.evaluated, points, *pairs)
+
+        def evaluated(given: list[Tensor]) -> list[Any]:
+            if candidate is composition:
+                columns[:] = given
+            return program.evaluated(given)
+
+        return agreement(network, evaluated, points, *pairs)
 
     return compared

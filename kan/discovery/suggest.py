@@ -20,6 +20,7 @@ from torch import Tensor
 from kan.modes import threads
 from kan.network.network import Network
 from kan.network.trace import Trace
+from kan.output import say
 from kan.surgery.edges import edge_index
 from kan.symbolic.affine_fit import fit_affine
 from kan.symbolic.families import Family
@@ -245,7 +246,7 @@ def suggest_symbolic(
     edge = edge_index(network, l, i, j)
     ranked = candidates(network.trace(), [edge], lib, a_range, b_range, scoring)[0]
     if verbose:
-        print(table(ranked[:topk]))
+        say(table(ranked[:topk]))
     return ranked[0]
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from kan.plotting.diagram import LEVEL, Diagram
+from kan.symbolic.latex import latex
 
 __all__ = ["variable_label", "variable_labels", "write_labels"]
 
@@ -27,12 +28,12 @@ def variable_label(variable: Any) -> str:
 
     Example:
         >>> import sympy
-        >>> variable_label("age"), variable_label(sympy.Symbol("alpha_1") ** 2)
-        ('age', '$\\alpha_{1}^{2}$')
+        >>> variable_label("age"), variable_label(sympy.Symbol("alpha_1") ** 2), variable_label(sympy.Symbol("mass"))
+        ('age', '$\\alpha_{1}^{2}$', '$\\mathrm{mass}$')
     """
     if isinstance(variable, str):
         return variable
-    from sympy import Basic, latex
+    from sympy import Basic
 
     return f"${latex(variable)}$" if isinstance(variable, Basic) else str(variable)
 

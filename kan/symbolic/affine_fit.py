@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from kan.errors import some_of
+from kan.output import say
 
 from .library import SYMBOLIC_LIB, SymbolicFunction, Symmetries, TorchFun, _regular, _sympy_undefined
 from .search import POLISH_ELEMENTS, search
@@ -208,10 +209,10 @@ def fit_params(
 def report(r2: Tensor, at_boundary: Tensor) -> None:
     """Print what pykan prints of the fit of one curve with one function, given its 0-dim `r2` and whether the search met its boundary."""
     if at_boundary:
-        print("Best value at boundary.")
-    print(f"r2 is {float(r2)}")
+        say("Best value at boundary.")
+    say(f"r2 is {float(r2):.6f}")
     if r2 < 0.9:
-        print("r2 is not very high, please double check if you are choosing the correct symbolic function.")
+        say("r2 is not very high, please double check if you are choosing the correct symbolic function.")
 
 
 def canonicalise(affine: Tensor, symmetries: Symmetries) -> Tensor:

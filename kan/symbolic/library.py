@@ -82,7 +82,7 @@ class Symmetries:
     period: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SymbolicFunction:
     """One row of the table; behaves as the 4-tuple ``(torch_fun, sympy_fun, complexity, singularity_fun)``.
 
@@ -110,6 +110,9 @@ class SymbolicFunction:
     complexity: float
     singularity_fun: SingularityFun
     symmetries: Symmetries = Symmetries()
+
+    def __repr__(self) -> str:
+        return f"SymbolicFunction({self.name!r}, complexity={self.complexity})"
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the four fields of pykan's tuple."""

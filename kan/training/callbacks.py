@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kan.output import progress_bar
 from kan.training.history import History
 from kan.training.samples import Model
 
@@ -71,32 +72,54 @@ class Every(Callback):
 
 
 class ProgressBar(Callback):
-    """A line with the losses and the time.
+    """A line with the losses and the time, for one fit or for several in a row.
 
     Args:
         log: the numbers are renewed every `log` steps.
         names: keys of the history that are shown instead of the losses.
+
+    Attributes:
+        to_come: how many fits of as many steps the line is still for when the present one is over.
+        label: what the present fit is, in front of its numbers.
     """
 
     def __init__(self, log: int = 1, names: Sequence[str] | None = None) -> None:
         self.log, self.names = log, names
-        self._bar: tqdm[int] | None = None
+        self.to_come, self.label = 0, ""
+        self._bar: tqdm[Any] | None = None
+
+    @classmethod
+    def of(cls, progress: bool | ProgressBar | None, log: int = 1, names: Sequence[str] | None = None) -> ProgressBar | None:
+        """The bar that the arguments of a fit ask for: `progress` itself if it is one, none without `progress` or for ``log < 1``."""
+        if isinstance(progress, ProgressBar):
+            return progress
+        return cls(log, names) if progress and log > 0 else None
 
     def on_fit_start(self, state: FitState) -> None:
-        """Draw the empty bar."""
-        self._bar = tqdm(range(state.steps), desc="description", ncols=100)
+        """Draw the empty bar, or go on with the one that there is."""
+        steps = state.steps * (1 + self.to_come)
+        if self._bar is None:
+            self._bar = progress_bar(steps, f"{self.label}| ")
+        else:
+            self._bar.total = self._bar.n + steps
 
     def on_step(self, state: FitState) -> None:
         """Draw it one step longer."""
         assert self._bar is not None
         if state.step % self.log == 0:
-            self._bar.set_description(_described(state.history, self.names))
+            self._bar.set_description_str(self.label + _described(state.history, self.names), refresh=False)
         self._bar.update()
 
     def on_fit_end(self, state: FitState) -> None:
-        """Leave the line."""
-        assert self._bar is not None
-        self._bar.close()
+        """Leave the line, unless other fits are to come."""
+        if self.to_come == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the line as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 class JSONHistory(Callback):

@@ -80,7 +80,7 @@ def fit(
     restore_best: bool | None = None,
     time_limit: float | None = None,
     callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    progress: bool | ProgressBar | None = True,
     resume: Mapping[str, Any] | None = None,
     history: History | None = None,
     previous: Mapping[str, Any] | None = None,
@@ -119,7 +119,7 @@ def fit(
             data).
         time_limit: seconds after which the fit ends.
         callbacks: told of every step, see `kan.training.callbacks`.
-        progress: whether there is a progress bar.
+        progress: whether there is a progress bar, or the one to go on with.
         resume: state of another fit's optimiser to go on from.
         history: of another fit, which is continued.
         previous: state of the last fit of this network, or of the one that it is a refinement of: refined grids stay as they are, see
@@ -180,7 +180,8 @@ def fit(
             stepper.carry_(previous["method"] if previous["opt"] == method else {}, error)
         if resume is not None:
             load_state(resume, method, stepper, scheduler, batches)
-        told: list[Callback] = [ProgressBar(log, display_metrics)] if progress and log > 0 else []
+        bar = ProgressBar.of(progress, log, display_metrics)
+        told: list[Callback] = [] if bar is None else [bar]
         if on_step is not None:
             told.append(Every(1, lambda state: on_step(state.step)))
         told += _checked_callbacks(callbacks)

@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,15 @@ class History(dict[str, list[float]]):
         >>> history.append({"train_loss": 0.5, "reg": 0.0})
         >>> history["train_loss"][-1].item(), len(history), history.steps
         (0.5, 2, 1)
+
+    Printed and as the last line of a cell it is a summary; ``dict(history)`` shows every number.
+
+        >>> history.append({"train_loss": 0.25, "reg": 1e-9})
+        >>> history
+        2 steps in 0.0 s (running)
+                        first       last
+        train_loss   5.00e-01   2.50e-01
+        reg          0.00e+00   1.00e-09
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -67,10 +78,35 @@ class History(dict[str, list[float]]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (tuple(self),), self.__dict__, None, iter(self.items())
 
+    def __repr__(self) -> str:
+        rows = self._rows()
+        width = max((len(name) for name, _, _ in rows), default=0)
+        head = [f"{'':<{width}}  {'first':>9}  {'last':>9}"] if rows else []
+        return "\n".join([self._headline(), *head, *(f"{name:<{width}}  {first:>9}  {last:>9}" for name, first, last in rows)])
+
+    def _repr_html_(self) -> str:
+        cells = [f"<tr><th>{escape(name)}</th><td>{first}</td><td>{last}</td></tr>" for name, first, last in self._rows()]
+        head = ["<tr><th></th><th>first</th><th>last</th></tr>"] if cells else []
+        return f"<div>{escape(self._headline())}</div><table>{''.join([*head, *cells])}</table>"
+
+    def _headline(self) -> str:
+        """How many steps were taken, how long that took, why it ended, and which step was the best."""
+        end = "" if self.stopped == "steps" else f" ({self.stopped})"
+        text = f"{self.steps} step{'s' * (self.steps != 1)} in {self.seconds:.1f} s{end}"
+        watched = next((name for name in ("val_loss", "test_loss", "train_loss") if isinstance(self.get(name), list)), None)
+        if watched is not None and self.best_step is not None and self.best_step < self.steps:
+            lowest = _brief(self[watched][self.best_step])
+            text += f"; lowest {watched} {lowest} after step {self.best_step + 1}{', which was restored' if self.restored else ''}"
+        return text
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Of every series its name, first and last number."""
+        return [(str(name), _brief(values[0]), _brief(values[-1])) for name, values in self.items() if isinstance(values, list) and values]
+
     @property
     def steps(self) -> int:
         """Number of complete steps."""
-        return min(map(len, self.values()), default=0)
+        return min((len(values) for values in self.values() if isinstance(values, list)), default=0)
 
     @property
     def left_as_it_was(self) -> bool:
@@ -107,6 +143,14 @@ class History(dict[str, list[float]]):
         part = file.with_name(f"{file.name}.part")
         part.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, file)
+
+
+def _brief(value: Any) -> str:
+    """A number in three digits; what a user has put in its place as text."""
+    try:
+        return f"{float(value):.2e}"
+    except (TypeError, ValueError):
+        return shorten(str(value), 9, placeholder="...")
 
 
 def _finite(values: Iterable[float]) -> list[float | None]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
 
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.training.callbacks import ProgressBar
 from kan.training.fit import fit
 from kan.training.history import History
 from kan.training.restarts import check_restarts, fit_restarts
@@ -77,23 +79,28 @@ def fit_levels(
     # Everything is checked before the first knot moves.
     fit(network, dataset, **{**options, "steps": 0, "progress": False, "callbacks": (), "on_step": None, "grid_schedule": grid_schedule})
     options["units_told"] = True
-    for level, intervals in enumerate(grids):
-        if network.grid != intervals:
-            undo = back if level == 0 else way_back(network)
-            try:
-                insert_knots_(network, intervals, network.remembered_input())
-            except BaseException:
-                undo()
-                raise
-        left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), math.ulp(0.0))
-        if level == 0:
-            history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=left, **options)
-        else:
-            options["previous"] = refined_state(history.optimizer_state)
-            history = fit(network, dataset, time_limit=left, history=history, **options)
-        options.pop("resume", None)
-        if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
-            break
+    shown = options.get("progress", True), options.get("log", 1), options.get("display_metrics")
+    bar = options["progress"] = ProgressBar.of(*shown)  # one for all levels
+    with nullcontext() if bar is None else closing(bar):
+        for level, intervals in enumerate(grids):
+            if bar is not None:
+                bar.to_come, bar.label = len(grids) - 1 - level, f"grid {intervals} "
+            if network.grid != intervals:
+                undo = back if level == 0 else way_back(network)
+                try:
+                    insert_knots_(network, intervals, network.remembered_input())
+                except BaseException:
+                    undo()
+                    raise
+            left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), math.ulp(0.0))
+            if level == 0:
+                history = fit_restarts(network, dataset, restarts, grid_schedule=grid_schedule, time_limit=left, **options)
+            else:
+                options["previous"] = refined_state(history.optimizer_state)
+                history = fit(network, dataset, time_limit=left, history=history, **options)
+            options.pop("resume", None)
+            if history.stopped in ("time limit", "callback", "interrupted", "not finite"):
+                break
     history.seconds = time.monotonic() - begun
     if history.left_as_it_was:
         back()

@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -93,7 +93,10 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
         assert data is not None
         history = _Together(network, data, seeds, options, begun).run()
     else:
-        history = _one_after_another(network, dataset, seeds, options, begun)
+        given = options.get("progress", True)
+        bar = options["progress"] = ProgressBar.of(given, options.get("log", 1), options.get("display_metrics"))  # one for all networks
+        with nullcontext() if bar is None or bar is given else closing(bar):
+            history = _one_after_another(network, dataset, seeds, options, begun)
     history.seconds = time.monotonic() - begun
     return history
 
@@ -153,6 +156,8 @@ def _one_after_another(network: Network, dataset: Any, seeds: Sequence[int], opt
     """Each network in a fit of its own."""
     start, limit = snapshot(network), options.get("time_limit")
     found: list[tuple[float, list[Tensor], History]] = []
+    bar: ProgressBar | None = options["progress"]
+    afterwards = 0 if bar is None else bar.to_come
     for index, seed in enumerate(seeds):
         left = None if limit is None else limit - (time.monotonic() - begun)
         if index > 0:
@@ -160,6 +165,8 @@ def _one_after_another(network: Network, dataset: Any, seeds: Sequence[int], opt
                 break
             restore_(network, start)
             _begin_(network, seed)
+        if bar is not None:
+            bar.to_come, bar.label = afterwards + len(seeds) - 1 - index, f"seed {seed} "
         history = fit(network, dataset, **{**options, "time_limit": None if left is None else max(left, math.ulp(0.0))})
         found.append((_last_loss(history), snapshot(network), history))
         if history.stopped == "interrupted":
@@ -288,12 +295,12 @@ class _Together:
     @contextmanager
     def _bar(self) -> Iterator[FitState | None]:
         """The progress bar, as the state that it is told of."""
-        log = self.options.get("log", 1)
-        self.progress = ProgressBar(log, self.options.get("display_metrics"))
-        state = FitState(self.network, self.shown, self.steps)
-        if not self.options.get("progress", True) or log < 1:
+        get = self.options.get
+        self.progress = ProgressBar.of(get("progress", True), get("log", 1), get("display_metrics"))
+        if self.progress is None:
             yield None
             return
+        state = FitState(self.network, self.shown, self.steps)
         self.progress.on_fit_start(state)
         try:
             yield state
@@ -304,6 +311,7 @@ class _Together:
         s = int(watched.argmin())
         self.shown.append({name: float(values[s]) for name, values in row.items()})
         bar.step += 1
+        assert self.progress is not None
         self.progress.on_step(bar)
 
     def _finished(self, method: BatchedMethod, best: _Best) -> History:

@@ -51,9 +51,9 @@ def nested(x: Tensor) -> Tensor:
 def test_added_groups(capsys: pytest.CaptureFixture[str]) -> None:
     found = detect_separability(added, data(200, 6), mode="add", verbose=True)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [f"n_group={n}, residual_ratio=0.0" for n in (1, 2, 3)] and lines[-1] == "add separability detected"
+    assert lines[:3] == [f"n_group={n}, residual_ratio=0" for n in (1, 2, 3)] and lines[-1] == "add separability detected"
     ratios = [float(re.fullmatch(r"n_group=\d, residual_ratio=(.*)", line)[1]) for line in lines[3:6]]
-    assert ratios == pytest.approx([0.3053573878868356, 0.4318775385333425, 0.5346659144094181], rel=1e-10)
+    assert ratios == pytest.approx([0.3053573878868356, 0.4318775385333425, 0.5346659144094181], rel=1e-5)
     assert found["groups"] == [[4, 5], [2, 3], [0, 1]] and found["labels"] == [2, 2, 1, 1, 0, 0] and found["n_groups"] == 3
     expected = torch.tensor([[0.30093394, 0.31939005, 0, 0, 0, 0], [0, 0, 0.39313081, 1.37483942, 0, 0]])
     torch.testing.assert_close(found["hessian"][[0, 3]], expected, rtol=0, atol=1e-8)

@@ -36,11 +36,11 @@ def test_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert model.auto_symbolic(lib=LIB) is None  # type: ignore[func-returns-value]
     r2 = {edge: found[2] for edge, found in best.items()}
     assert capsys.readouterr().out.splitlines() == [
-        f"fixing (0,0,0) with sin, r2={r2[0, 0, 0]}, c=2",
+        f"fixing (0,0,0) with sin, r2={r2[0, 0, 0]:.6f}, c=2",
         "fixing (0,0,1) with 0",
-        f"fixing (0,1,0) with x^2, r2={r2[0, 1, 0]}, c=2",
+        f"fixing (0,1,0) with x^2, r2={r2[0, 1, 0]:.6f}, c=2",
         "fixing (0,1,1) with 0",
-        f"fixing (1,0,0) with exp, r2={r2[1, 0, 0]}, c=2",
+        f"fixing (1,0,0) with exp, r2={r2[1, 0, 0]:.6f}, c=2",
         "fixing (1,1,0) with 0",
     ]
     assert all(0.999999 < value <= 1 for value in r2.values())
@@ -68,20 +68,26 @@ def test_edges_that_fit_badly_stay_numeric(capsys: pytest.CaptureFixture[str]) -
     name = model.suggest_symbolic(0, 0, 0, lib=["x", "x^2"], verbose=False)[0]
     model.auto_symbolic(lib=["x", "x^2"], r2_threshold=0.95)
     assert capsys.readouterr().out.splitlines()[0] == (
-        f"For (0,0,0) the best fit was {name}, but r^2 = {r2} and this is lower than 0.95. "
+        f"For (0,0,0) the best fit was {name}, but r^2 = {r2:.6f} and this is lower than 0.95. "
         "This edge was omitted, keep training or try a different threshold."
     )
     assert model.act_fun[0].mask[0, 0] == 1 and model.symbolic_fun[0].mask[0, 0] == 0
     assert names(model)[0][0] == ["0", "x^2"]
 
 
-def test_verbose_0_says_only_what_is_dead_or_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_numbers_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     model = example()
+    model.auto_symbolic(lib=["x", "x^2"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "r2=" in line]
+    assert {line.index("r2=") for line in lines} == {len("fixing (0,0,0) with x^2, ")} and any("with x,   r2=" in line for line in lines)
+
+
+def test_verbose_0_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    model = example()
+    model.auto_save = True
     model.fix_symbolic(0, 0, 0, "sin", verbose=False)
-    model.auto_symbolic(lib=LIB, verbose=0)
-    assert capsys.readouterr().out.splitlines() == [
-        "skipping (0,0,0) since already symbolic", "fixing (0,0,1) with 0", "fixing (0,1,1) with 0", "fixing (1,1,0) with 0"
-    ]  # fmt: skip
+    model.auto_symbolic(lib=LIB, verbose=0, r2_threshold=1.1)
+    assert capsys.readouterr() == ("", "") and model.state_id == 2
 
 
 def test_edges_with_both_branches_are_replaced_by_their_sum() -> None:

@@ -54,7 +54,7 @@ def test_is_pykans_pair() -> None:
         formulas[0] - x_1 * sympy.sin(x_2) - 2
     ) == 0  # fmt: skip
     assert inputs == found.inputs == [x_1, x_2]
-    assert found == (formulas, inputs) and repr(found) == repr((formulas, inputs))
+    assert found == (formulas, inputs) and repr(found) == str(found) == found.text()
 
 
 def test_copies_and_pickles() -> None:

@@ -72,7 +72,7 @@ def test_fix_symbolic_fits_and_returns_r2(
     put(model, 0, 1, 2, curve)
     r2 = model.fix_symbolic(0, 1, 2, name)
     assert isinstance(r2, Tensor) and r2.dim() == 0 and 1 - float(r2) < 1e-8
-    assert capsys.readouterr().out == f"r2 is {float(r2)}\n"
+    assert capsys.readouterr().out == f"r2 is {float(r2):.6f}\n"
     assert model.symbolic_fun[0].funs_name[2] == ["0", name]
     assert model.act_fun[0].mask[1, 2] == 0 and model.symbolic_fun[0].mask[2, 1] == 1
     torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], curve(data()[:, 1]), rtol=0, atol=1e-4)
@@ -86,7 +86,7 @@ def test_a_bad_fit_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     r2 = model.fix_symbolic(0, 0, 0, "x^2")
     assert r2 is not None and float(r2) < 0.9
     assert capsys.readouterr().out == (
-        f"r2 is {float(r2)}\nr2 is not very high, please double check if you are choosing the correct symbolic function.\n"
+        f"r2 is {float(r2):.6f}\nr2 is not very high, please double check if you are choosing the correct symbolic function.\n"
     )
     model.fix_symbolic(0, 0, 0, "x^2", verbose=False)
     assert capsys.readouterr().out == ""

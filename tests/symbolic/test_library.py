@@ -277,3 +277,7 @@ def test_a_row_that_this_version_lacks_is_named(table: dict[str, SymbolicFunctio
     text = pickle.dumps(table["arctan"]).replace(b"arctan", b"arctam")
     with pytest.raises(ValueError, match="unknown symbolic function 'arctam'; did you mean 'arctan'"):
         pickle.loads(text)
+
+
+def test_a_row_shows_itself_in_a_line() -> None:
+    assert repr(SYMBOLIC_LIB["x^2"]) == "SymbolicFunction('x^2', complexity=2)"
