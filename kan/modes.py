@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["composed", "threads"]
+__all__ = ["composed", "composing", "threads"]
+
+_composing = False
 
 
 def composed() -> bool:
@@ -23,7 +25,19 @@ def composed() -> bool:
         # No public function tells these two; torch's own autograd.Function asks the first of them.
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
+        or _composing
     )
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Make every computation of the block of torch's own operations: what is differentiated in many directions at once must be."""
+    global _composing
+    before, _composing = _composing, True
+    try:
+        yield
+    finally:
+        _composing = before
 
 
 @contextmanager

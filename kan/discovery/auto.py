@@ -7,9 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from kan.discovery.context import Search, in_context
 from kan.discovery.suggest import Scoring, candidates
+from kan.network.inheritance import alone
 from kan.network.network import Network
+from kan.network.observed import observed
+from kan.network.own_code import own_call, own_parts
 from kan.surgery.edges import set_mode_
 from kan.symbolic.library import resolve_library
 from kan.training.data import check_dataset
@@ -84,12 +90,14 @@ def auto_symbolic_in_context_(
         time_limit: in seconds; edges that are left then stay splines.
 
     Raises:
-        TypeError, ValueError: for bad data or an unknown function, before anything is changed.
+        TypeError, ValueError: for bad data or an unknown function, or for code of the user's own other than a ``forward`` or pre-hooks
+            that prepare the inputs; before anything is changed.
     """
     resolve_library(lib)
     samples = check_dataset(network, dataset, same_shape=True, exact=True).first
+    layers, x = _layers_alone(network, samples.x)
     begun = time.monotonic()
-    best = in_context(network, samples.x, samples.y, Search(lib, stop=lambda: time.monotonic() - begun > time_limit))[0]
+    best = in_context(layers, x, samples.y, Search(lib, stop=lambda: time.monotonic() - begun > time_limit))[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
         if ours.grid.shape != theirs.grid.shape:
             ours.set_knots_(theirs.grid.to(ours.grid))
@@ -110,3 +118,24 @@ def auto_symbolic_in_context_(
         set_mode_(network, l, i, j, "s")
         if verbose >= 1:
             print(f"fixing ({l},{i},{j}) with 0")
+
+
+@torch.no_grad()
+def _layers_alone(network: Network, x: Tensor) -> tuple[Network, Tensor]:
+    """A network of the layers alone and what these are given of `x`, where that is all that the user's own code does; see there.
+
+    Raises:
+        ValueError: if it does more.
+    """
+    own = own_parts(network)
+    if not own:
+        return network, x
+    if own == [own_call(network)]:
+        x = x if network.applied("normalizer") else x.to(network.dtype)
+        output, _, seen = observed(network, x)
+        if seen is not None and torch.equal(output, network.layer_trace(seen).output):
+            return alone(network), seen
+    raise ValueError(
+        f"auto_symbolic(data=...) fits the library's own layers to the labels, and cannot do so through {'; '.join(own)}. Without data= "
+        f"every edge is judged by itself; call fit afterwards."
+    )

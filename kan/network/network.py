@@ -24,13 +24,16 @@ from torch import Tensor, nn
 
 from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
-from kan.layers.symbolic_layer import SymbolicLayer
+from kan.layers.symbolic_layer import SymbolicEdges, SymbolicLayer
 from kan.modes import composed
 from kan.network import state
 from kan.network.fit_loss import FitLoss
+from kan.network.inheritance import built
 from kan.network.labels import Labelled
+from kan.network.observed import Pass, called, observed, seen_by_layers, unseen
+from kan.network.own_code import is_called, own_call, own_methods
 from kan.network.structure import Structure, per_layer
-from kan.network.trace import FirstLayer, LayerRecord, Trace
+from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["BASE_FUNCTIONS", "Network"]
@@ -80,6 +83,10 @@ class Network(Labelled):
     """
 
     refinement_change: float | None = None
+    _passes: list[Pass] | None = None
+    """Where `forward` enters its passes, while somebody observes them."""
+    _shown: Trace | None = None
+    """The record that stands for the last input, while a penalty is computed of it."""
 
     def __init__(
         self,
@@ -181,7 +188,7 @@ class Network(Labelled):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
-        return self.numeric_layers[0].coef.dtype
+        return self.numeric_layers[0].grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
 
     def _affine(self, name: str) -> list[nn.Parameter]:
         return [getattr(self, f"{name}_{l}") for l in range(self.depth)]
@@ -220,9 +227,10 @@ class Network(Labelled):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
 
+        What a subclass has beside the layers, hooks and methods of the user's are taken over, see `kan.network.inheritance`.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        new = built(self, {**self.settings(), **changes}).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -337,9 +345,11 @@ class Network(Labelled):
             singularity_avoiding: evaluate symbolic functions in the version that stays finite at singular points.
             y_th: bound of ``|f|`` in that version.
         """
-        output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
+        trace = self.layer_trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th)
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
-        return output
+        if self._passes is not None:
+            self._passes.append(Pass(x, trace))
+        return trace.output
 
     def trace(
         self,
@@ -350,15 +360,42 @@ class Network(Labelled):
         y_th: float = 10.0,
         corner: float = 0.0,
     ) -> Trace:
-        """The record of one pass.
+        """The record of a call of the network with `x`, or of a pass of its last input through the layers.
+
+        A call has the user's own ``forward`` and hooks in it, if there are any: the layers see what these give them, and the output is what
+        these make of it. The input that is remembered, and stands for `x` when that is not given, is the one that the layers saw.
 
         Args:
-            x: ``(B, inputs)``; the last input when not given.
-            first: the first layer's features for this `x`, when they are known already.
+            x: ``(B, inputs)``, what the network is called with.
+            first: the first layer's features for this `x`, when they are known already and the call is the library's own.
             singularity_avoiding, y_th: as in `forward`.
             corner: rounds the corner that the deviations of the edges have at zero, as ``sqrt(variance + corner^2) - corner``.
+
+        Raises:
+            ValueError: if there is no last input, or the user's own ``forward`` does not use the one of this class.
         """
-        x = self.checked_input(self.remembered_input() if x is None else x)
+        if x is None:
+            if self._shown is not None:
+                return self._shown
+            x = self.remembered_input()
+        elif between := own_call(self):
+            trace = observed(self, x, singularity_avoiding=singularity_avoiding, y_th=y_th, corner=corner).trace
+            if trace is None:
+                raise unseen(between)
+            return trace
+        return self.layer_trace(x, first=first, singularity_avoiding=singularity_avoiding, y_th=y_th, corner=corner)
+
+    def layer_trace(
+        self,
+        x: Tensor,
+        *,
+        first: FirstLayer | None = None,
+        singularity_avoiding: bool = False,
+        y_th: float = 10.0,
+        corner: float = 0.0,
+    ) -> Trace:
+        """The record of a pass through the layers, with nothing of the user's in front of and behind them; arguments as of `trace`."""
+        x = self.checked_input(x)
         layers = []
         for l in range(self.depth):
             record = self._advance(l, x, first if l == 0 else None, singularity_avoiding, y_th)
@@ -393,20 +430,40 @@ class Network(Labelled):
         return x, y
 
     @torch.no_grad()
+    def take_input(self, x: Tensor) -> None:
+        """Make `x` the last input, as a call of the network with it does.
+
+        Raises:
+            ValueError: if it is no input, or the user's own ``forward`` does not use the one of this class.
+        """
+        if not own_call(self):
+            self.checked_input(x)
+        self.remember_input(seen_by_layers(self, x))
+
+    @torch.no_grad()
     def update_grid(self, x: Tensor) -> None:
         """Let every layer's grid follow its inputs, from the first layer on; see `KANLayer.update_grid_from_samples`.
+
+        Layers whose coefficients are frozen (``requires_grad_(False)``) or computed from other parameters, as ``torch.nn.utils.prune``
+        does, keep their grids.
 
         Raises:
             ValueError: if `x` is not finite.
         """
-        inputs, x = x, self.checked_input(x)
-        self.remember_input(inputs)
+        self.take_input(x)
+        self._adapt_grids_()
+
+    def _adapt_grids_(self) -> None:
+        """`update_grid` at the last input."""
+        x = self.checked_input(self.remembered_input())
         for l, layer in enumerate(self.numeric_layers):
-            # Hidden nodes may be dead, which is no news; a constant column of the data is.
-            if l == 0:
-                layer.update_grid_from_samples(x)
-            else:
-                layer.adapt_grid_(x)
+            coef = layer._parameters.get("coef")
+            if coef is not None and coef.requires_grad:
+                # Hidden nodes may be dead, which is no news; a constant column of the data is.
+                if l == 0 or own_methods(layer, "update_grid_from_samples"):
+                    layer.update_grid_from_samples(x)
+                else:
+                    layer.adapt_grid_(x)
             x = self._advance(l, x, None, False, 0.0).outputs
 
     def first_layer(self, x: Tensor) -> FirstLayer:
@@ -418,22 +475,30 @@ class Network(Labelled):
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
         numeric, size = self.numeric_layers[l], self.width_out[l + 1]
-        features = weight = symbolic = sums = None
+        features = weight = symbolic = sums = values = None
+        if is_called(numeric):
+            sums, _, values, _ = called(numeric, f"act_fun[{l}]", 4, x)
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
-        if numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
+        elif numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
             rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
             features, weight = rows.permute(2, 0, 1), numeric.weight()
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
-            symbolic = self.symbolic_layers[l].edges(x, singularity_avoiding, y_th)
-        if symbolic is not None:
-            added = symbolic.summed(size)
-            sums = added if sums is None else sums + added
+            layer, added = self.symbolic_layers[l], None
+            if is_called(layer):
+                added, postacts = called(layer, f"symbolic_fun[{l}]", 2, x, singularity_avoiding=singularity_avoiding, y_th=y_th)
+                symbolic = SymbolicEdges.of_all(postacts)
+            elif (symbolic := layer.edges(x, singularity_avoiding, y_th)) is not None:
+                added = symbolic.summed(size)
+            if added is not None:
+                sums = added if sums is None else sums + added
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
         premult = self._transform("subnode", l, sums)
         nodes = self._transform("node", l, self.multiplied(l + 1, premult))
+        if values is not None:
+            return CalledRecord(x, None, None, symbolic, sums, premult, nodes, values=values)
         return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, first)
 
     def _transform(self, name: str, l: int, x: Tensor) -> Tensor:

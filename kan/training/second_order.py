@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
+from kan.network.own_code import own_parts
+from kan.network.precision import in_double
 from kan.network.trace import FirstLayer
+from kan.training.called_problem import CalledProblem
 from kan.training.gauss_newton import Anchor, ObjectiveProblem
 from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, improve_
@@ -44,6 +48,9 @@ class LMStepper(Stepper):
         """One step of as many trials as it takes; the parameters stay as they are where nothing better is found."""
         if self._stalled and self._deterministic:
             return
+        if self._is_called:
+            self._step_called(x, y, weight)
+            return
         objective, columns = self._prepared()
         if objective is not self.objective:
             x, first = x.double(), None
@@ -57,9 +64,21 @@ class LMStepper(Stepper):
         if objective is not self.objective:
             round_into_(self.objective.network, objective.network)
 
+    def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+        """As `step`, of a network with code of its user's. It is not copied, for functions that are set on it may refer to it."""
+        with in_double(self.objective.network):
+            weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
+            parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
+            self._stalled = improve_(CalledProblem(self.objective, parameters, x.double(), y, weight), self.damping) is None
+
+    @cached_property
+    def _is_called(self) -> bool:
+        network = self.objective.network
+        return bool(own_parts(network) or (self.objective.lamb and self.objective.own_penalty))
+
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
-        if error is not None and self.objective.lamb == 0:
+        if error is not None and self.objective.lamb == 0 and not self._is_called:
             self._anchor = Anchor(self._prepared()[1].coordinates(), error)
 
     def _prepared(self) -> tuple[Objective, Columns]:
