@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize, prune
 
 from kan import KAN
 from kan.KANLayer import KANLayer
+from kan.network.own_code import own_call, own_parts
 from kan.plotting.network import diagram_of
 from kan.Symbolic_KANLayer import Symbolic_KANLayer
 
@@ -229,9 +230,9 @@ def test_the_penalty_is_that_of_what_the_layers_see(kind: Kind) -> None:
     model, twin = kind.make(), settled_twin(kind)
     history = model.fit(DATA, opt="Adam", steps=1, lr=1e-12, lamb=0.01, update_grid=False, **QUIET)
     twin(Z)
-    assert history["reg"][-1] == pytest.approx(float(twin.get_reg()), rel=1e-6)
+    assert history["reg"][-1] == pytest.approx(twin.get_reg().item(), rel=1e-6)
     model.get_act(X)
-    assert float(model.get_reg()) == pytest.approx(float(twin.get_reg()), rel=1e-9)
+    assert model.get_reg().item() == pytest.approx(twin.get_reg().item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("take", [lambda model: model(X), lambda model: model.get_act(X), lambda model: model.get_act(DATA)])
@@ -355,3 +356,236 @@ def test_the_law_is_that_of_what_the_model_computes(kind: Kind, monkeypatch: pyt
     (x, y), (seen, values) = asked
     assert torch.equal(x, X) and close(y, kind.make()(X))
     assert torch.equal(seen, X) and close(values, model(X))
+
+
+def test_frozen_layers_stay_as_they_are_in_a_fit() -> None:
+    model = plain()
+    model.requires_grad_(False)
+    model.act_fun[1].coef.requires_grad_(True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.fit({**DATA, "train_input": Z, "test_input": Z}, steps=3, **QUIET)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"act_fun.1.coef", "act_fun.1.grid"}
+
+
+@pytest.mark.parametrize("options", [{"grids": [4, 8]}, {"restarts": 2}, {"opt": "Adam", "restarts": 2, "lr": 0.02}])
+def test_levels_and_restarts_report_the_loss_of_the_model(kind: Kind, options: dict[str, Any]) -> None:
+    model = kind.make()
+    if "grids" in options and kind.computed:
+        with pytest.warns(UserWarning, match="becomes an ordinary parameter with the same function"):
+            history = model.fit(DATA, steps=1, **options, **QUIET)
+    else:
+        history = model.fit(DATA, steps=1, **options, **QUIET)
+    assert history["train_loss"][-1] == pytest.approx(error(model), rel=1e-9)
+    assert model.act_fun[0].num == (8 if "grids" in options else 4)
+
+
+class Penalised(KAN):
+    def get_reg(self, *settings: Any) -> Tensor:
+        self.seen = settings
+        return 3 * super().get_reg(*settings) + self.edge_scores[0].sum()
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam", "LM"])
+@pytest.mark.parametrize("metric", ["edge_forward_spline_n", "edge_backward"])
+def test_a_penalty_of_ones_own_is_the_one_of_the_fit(opt: str, metric: str) -> None:
+    model = Penalised([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    data = {**DATA, "train_input": Z, "test_input": Z}
+    history = model.fit(data, opt=opt, steps=2, lr=0.02, lamb=0.05, lamb_l1=0.5, reg_metric=metric, update_grid=False, **QUIET)
+    assert model.seen == (metric, 0.5, 2.0, 0.0, 0.0)
+    model.attribute()
+    assert history["reg"][-1] == pytest.approx(float(model.get_reg(*model.seen).detach()), rel=1e-9)
+    start = Penalised([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    start(Z)
+    before = error(start, Z) ** 2 + 0.05 * float(start.get_reg(*model.seen).detach())
+    assert history["train_loss"][-1] ** 2 + 0.05 * history["reg"][-1] < before
+
+
+def test_a_penalty_must_be_a_number() -> None:
+    model = plain()
+    model.get_reg = lambda *settings: 0.0
+    with pytest.raises(TypeError, match="get_reg and reg of KAN must return a tensor with one number; got float"):
+        model.fit({**DATA, "train_input": Z, "test_input": Z}, steps=1, lamb=0.1, **QUIET)
+
+
+class CountingGrids(KAN):
+    calls = 0
+
+    def update_grid_from_samples(self, x: Tensor) -> None:
+        self.calls += 1
+
+
+@pytest.mark.parametrize("options", [{}, {"opt": "Adam", "restarts": 2}])
+def test_grid_updates_of_ones_own_are_those_of_a_fit(options: dict[str, Any]) -> None:
+    model = CountingGrids([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    grid = model.act_fun[0].grid.clone()
+    model.fit({**DATA, "train_input": Z, "test_input": Z}, steps=6, lr=0.02, **options, **QUIET)
+    assert model.calls == 2 * options.get("restarts", 1)
+    assert torch.equal(model.act_fun[0].grid, grid)
+
+
+def test_a_layer_of_a_subclass_updates_its_own_grid() -> None:
+    class Still(KANLayer):
+        def update_grid_from_samples(self, x: Tensor, mode: str = "sample") -> None:
+            self.samples = x
+
+    model = plain()
+    own = Still(3, 1, num=4, k=3).double()
+    own.load_state_dict(model.act_fun[1].state_dict())
+    model.act_fun[1] = own
+    model.update_grid(Z)
+    assert close(own.samples, model.acts[1])
+
+
+class Widening(KAN):
+    """Takes one column, and gives the layers two."""
+
+    def forward(self, x: Tensor, **more: Any) -> Tensor:
+        return super().forward(torch.cat([x, x * x], 1), **more)
+
+
+def test_a_forward_may_take_other_columns_than_the_layers() -> None:
+    model = Widening([2, 1], grid=4, seed=1, auto_save=False).double()
+    x, y = Z[:, [0]], Z[:, [0]] ** 2
+    history = model.fit((x, y), opt="LM", steps=8, **QUIET)
+    assert history["train_loss"][-1] < 1e-3
+    assert close(model.acts[0], torch.cat([x, x * x], 1))
+    assert error(lambda x: model(x) - y + Y, x) == pytest.approx(history["train_loss"][-1], rel=1e-9)
+    with pytest.raises(ValueError, match=r"the forward of Widening must return predictions of the labels' shape, \(60,\); it returned"):
+        model.fit((x, y[:, 0]), **QUIET)
+
+
+class Scattered(KAN):
+    """Goes through the layers itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.act_fun:
+            x = layer((x - x.mean()) / x.std())[0]
+        return x
+
+
+def test_a_forward_that_hides_its_layers_is_trained_on_the_grids_that_there_are() -> None:
+    model = Scattered([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    with pytest.warns(UserWarning, match="the grids stay as they are, since the forward of Scattered does not call KAN.forward"):
+        history = model.fit(DATA, steps=2, **QUIET)
+    assert history["train_loss"][-1] == pytest.approx(error(model), rel=1e-9)
+    history = model.fit(DATA, opt="LM", steps=2, update_grid=False, **QUIET)
+    assert history["train_loss"][-1] == pytest.approx(error(model), rel=1e-9)
+    for needing in (model.get_act, model.update_grid):
+        with pytest.raises(ValueError, match="the forward of Scattered does not call KAN.forward, so that what the layers see"):
+            needing(X)
+    with pytest.raises(ValueError, match="the forward of Scattered does not call KAN.forward"):
+        model.fit(DATA, steps=1, lamb=0.1, update_grid=False, **QUIET)
+
+
+def test_columns_are_out_of_proportion_where_the_layers_see_them_so() -> None:
+    model = subclass()
+    model.fit(DATA, opt="LM", steps=1, **QUIET)  # columns of 50 to 150 would be mapped
+    assert model.normalizer is None
+    raw = KAN([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    raw.register_forward_pre_hook(lambda module, given: (1000 * given[0],))
+    with pytest.warns(UserWarning, match=r"x_1 \(-?\d+ \+- \d\d\d\)"):
+        history = raw.fit((Z, Y), opt="LM", steps=1, **QUIET)
+    assert raw.normalizer is not None and raw.output_normalizer is None
+    assert history["train_loss"][-1] == pytest.approx(error(raw, Z), rel=1e-9)
+    assert raw.acts[0].abs().max() < 4
+
+
+@pytest.mark.parametrize("own", [subclass, patched, pre_hooked])
+def test_functions_in_context_are_those_of_the_prepared_inputs(own: Callable[[], KAN], capsys: pytest.CaptureFixture[str]) -> None:
+    formulas = []
+    for model, x in ((own(), X), (plain(), Z)):
+        model.fit((x, Z[:, [0]] ** 2), steps=2, **QUIET)
+        model.auto_symbolic(lib=["x", "x^2"], data=(x, Z[:, [0]] ** 2))
+        formulas.append([layer.funs_name for layer in model.symbolic_fun])
+        assert float((model(x) - Z[:, [0]] ** 2).abs().max()) < 1e-6
+    assert formulas[0] == formulas[1]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["hook", "layer of a subclass", "hooked layer", "pruned by torch", "parametrized"])
+def test_functions_in_context_are_refused_where_the_code_does_more(name: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot do so through .*(the model|act_fun\[0\])"):
+        KINDS[name].make().auto_symbolic(data=(X, Y))
+
+
+def test_residuals_are_refused() -> None:
+    with pytest.raises(ValueError, match="fit_residuals .* cannot honour the pre-hooks of the model"):
+        pre_hooked().fit_residuals(lambda u, x: u(x), X)
+
+
+def test_a_formula_says_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    def formula(model: KAN, **options: Any) -> Any:
+        model(X)
+        model.auto_symbolic(lib=["x"])
+        return model.symbolic_formula(**options)
+
+    with pytest.warns(UserWarning, match="the formula is that of the layers .* the forward of Standardising"):
+        formula(subclass())
+    found = formula(subclass(), normalizer=[[MIDDLE] * 2, [HALF] * 2])
+    assert found.to_torch()(*X.unbind(1)).shape == (60,)
+    with pytest.warns(UserWarning, match=r"deviates .* knows nothing of your own code: .*act_fun\[1\] \(the forward hooks\)"):
+        model = plain()
+        model.act_fun[1].register_forward_hook(lambda module, given, output: (output[0] + 1, *output[1:]))
+        formula(model)
+    watched = plain()
+    watched.register_forward_hook(lambda *given: None)
+    formula(watched)
+    capsys.readouterr()
+
+
+def test_copies_and_versions_of_a_model_with_computed_parameters(kind: Kind) -> None:
+    model = kind.make()
+    before = model(X)
+    model.acts_premult[0].sum().backward()
+    if kind.stays:
+        return
+    copied = model.copy()
+    assert close(copied(X), before)
+    single = copied.float()
+    assert single(X.float()).dtype == torch.float32 and single.dtype == torch.float32
+
+
+def test_every_part_is_named() -> None:
+    model = pruned()
+    parametrize.register_parametrization(model.act_fun[1], "scale_base", Bounded())
+    model.symbolic_fun[0].register_forward_pre_hook(lambda *given: None)
+    model.forward = model.forward
+    assert own_parts(model) == [
+        "the forward that is set on the model", "act_fun[0] (the pre-hooks)", "act_fun[0].coef (pruned by torch)",
+        "act_fun[1].scale_base (parametrized)", "symbolic_fun[0] (the pre-hooks)",
+    ]  # fmt: skip
+    assert own_call(subclass()) == "the forward of Standardising"
+    assert own_call(hooked()) == "the pre-hooks and forward hooks of the model"
+    assert own_parts(layer_of_a_subclass()) == ["the pre-hooks of the model", "act_fun[0] (Doubled)"]
+    assert own_parts(plain()) == []
+
+
+@pytest.mark.parametrize("opt", ["LBFGS", "Adam", "LM"])
+@pytest.mark.parametrize("lamb", [0.0, 0.01])
+def test_plain_models_take_the_closed_forms(opt: str, lamb: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*given: Any, **more: Any) -> None:
+        raise AssertionError("a plain model was called as a module")
+
+    class Subclass(KAN):
+        """One that leaves the way of the data alone."""
+
+        def summary(self) -> str:
+            return "mine"
+
+    monkeypatch.setattr(KANLayer, "forward", never)
+    monkeypatch.setattr(Symbolic_KANLayer, "forward", never)
+    monkeypatch.setattr("kan.training.second_order.CalledProblem", never)
+    if opt != "LM":
+        monkeypatch.setattr("kan.training.objective.Objective.composed", never)
+    for kind in (KAN, Subclass):
+        model = kind([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+        model.fit({**DATA, "train_input": Z, "test_input": Z}, opt=opt, steps=2, lamb=lamb, lr=0.02, **QUIET)
+        model.prune(tolerance=0.5).refine(8)(Z)
+
+
+def test_plain_restarts_are_trained_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kan.training.restarts._one_after_another", None)
+    plain().fit((Z, Y), opt="Adam", steps=2, restarts=2, lr=0.02, **QUIET)
+    with pytest.raises(TypeError, match="NoneType"):
+        pre_hooked().fit((X, Y), opt="Adam", steps=2, restarts=2, lr=0.02, **QUIET)

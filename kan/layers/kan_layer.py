@@ -33,7 +33,7 @@ from kan.bases.knots import (
 )
 from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
 from kan.layers.arguments import interval
-from kan.layers.checks import check_dense, check_samples
+from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
@@ -183,13 +183,18 @@ class KANLayer(OrdinaryModule):
         """The layer's output with all edge activations.
 
         Args:
-            x: ``(B, I)``.
+            x: ``(B, I)``; numbers of two bytes are taken in the layer's own type.
+
+        Raises:
+            TypeError: if `x` holds no numbers of the layer's type.
+            ValueError: if it has another shape.
 
         Returns:
             ``(y, preacts, postacts, postspline)``: `y` ``(B, O)``; the others ``(B, O, I)``: the edge's input ``x_i``, its output
             ``phi_ij(x_i)`` and its bare spline before scale and mask.
         """
         check_dense(x)
+        x = checked_rows(x, self.in_dim, self.grid.dtype)
         features = self.features(x)
         postacts = torch.einsum("bin,ino->boi", features, self.weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)

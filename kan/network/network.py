@@ -347,7 +347,7 @@ class Network(Labelled):
         """
         trace = self.layer_trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th)
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
-        if self._passes is not None:
+        if self._passes is not None and not torch._C._are_functorch_transforms_active():  # their stand-ins are of no use afterwards
             self._passes.append(Pass(x, trace))
         return trace.output
 

@@ -198,6 +198,13 @@ def fit(
     round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
     keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
     schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
+    if schedule is not None and between and _hides(network, data.first.x):
+        schedule = None
+        warnings.warn(
+            f"fit: the grids stay as they are, since {between} does not call KAN.forward, so that what the layers see is not known. Let it "
+            f"call super().forward(x), or pass update_grid=False.",
+            stacklevel=3,
+        )
     evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
     diagnose = partial(where_not_finite, network, **evaluation)
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
@@ -290,6 +297,16 @@ def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
 def _has_splines(network: Model) -> bool:
     """Whether a spline is left whose grid could matter."""
     return isinstance(network, Network) and any(bool(layer.mask.any()) for layer in network.numeric_layers)
+
+
+@torch.no_grad()
+def _hides(network: Model, x: Tensor) -> bool:
+    """Whether the user's own code hides what the layers see from a grid update, which is not the user's own as well."""
+    return (
+        isinstance(network, Network)
+        and not own_methods(network, "get_act", "update_grid", "update_grid_from_samples")
+        and observed(network, x).seen is None
+    )
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kan.layers.computed import put_, settled
 from kan.network.network import Network
-from kan.network.own_code import own_methods
+from kan.network.own_code import own_call, own_methods
 from kan.training.batched import Shared
 from kan.training.batched_methods import METHODS, BatchedMethod, Stack, workers
 from kan.training.callbacks import FitState, ProgressBar
@@ -105,8 +105,8 @@ def _is_count(steps: Any) -> bool:
 
 
 def _whole(network: Network, dataset: Any, options: dict[str, Any]) -> Data | None:
-    """The data, if the training samples are arrays and the loss is the mean squared error."""
-    if options.get("loss_fn") is not None or options.get("pred_fn") is not None:
+    """The data, if the training samples are arrays and the loss is the mean squared error of the library's own outputs."""
+    if options.get("loss_fn") is not None or options.get("pred_fn") is not None or own_call(network):
         return None
     more = {name: options.get(name) for name in ("validation", "sample_weight")}
     data = check_dataset(network, dataset, same_shape=True, floating=True, exact=True, **more)
