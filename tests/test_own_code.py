@@ -393,11 +393,11 @@ def test_a_penalty_of_ones_own_is_the_one_of_the_fit(opt: str, metric: str) -> N
     data = {**DATA, "train_input": Z, "test_input": Z}
     history = model.fit(data, opt=opt, steps=2, lr=0.02, lamb=0.05, lamb_l1=0.5, reg_metric=metric, update_grid=False, **QUIET)
     assert model.seen == (metric, 0.5, 2.0, 0.0, 0.0)
-    model.attribute()
-    assert history["reg"][-1] == pytest.approx(float(model.get_reg(*model.seen).detach()), rel=1e-9)
+    model.attribution = None
+    assert history["reg"][-1] == pytest.approx(model.get_reg(*model.seen).item(), rel=1e-9)
     start = Penalised([2, 3, 1], grid=4, seed=1, auto_save=False).double()
     start(Z)
-    before = error(start, Z) ** 2 + 0.05 * float(start.get_reg(*model.seen).detach())
+    before = error(start, Z) ** 2 + 0.05 * start.get_reg(*model.seen).item()
     assert history["train_loss"][-1] ** 2 + 0.05 * history["reg"][-1] < before
 
 
@@ -484,7 +484,7 @@ def test_columns_are_out_of_proportion_where_the_layers_see_them_so() -> None:
     assert model.normalizer is None
     raw = KAN([2, 3, 1], grid=4, seed=1, auto_save=False).double()
     raw.register_forward_pre_hook(lambda module, given: (1000 * given[0],))
-    with pytest.warns(UserWarning, match=r"x_1 \(-?\d+ \+- \d\d\d\)"):
+    with pytest.warns(UserWarning, match=r"x_1 \([\d.]+ \+- 520\)"):
         history = raw.fit((Z, Y), opt="LM", steps=1, **QUIET)
     assert raw.normalizer is not None and raw.output_normalizer is None
     assert history["train_loss"][-1] == pytest.approx(error(raw, Z), rel=1e-9)
@@ -498,7 +498,7 @@ def test_functions_in_context_are_those_of_the_prepared_inputs(own: Callable[[],
         model.fit((x, Z[:, [0]] ** 2), steps=2, **QUIET)
         model.auto_symbolic(lib=["x", "x^2"], data=(x, Z[:, [0]] ** 2))
         formulas.append([layer.funs_name for layer in model.symbolic_fun])
-        assert float((model(x) - Z[:, [0]] ** 2).abs().max()) < 1e-6
+        assert (model(x) - Z[:, [0]] ** 2).abs().max().item() < 1e-6
     assert formulas[0] == formulas[1]
     capsys.readouterr()
 
@@ -524,7 +524,7 @@ def test_a_formula_says_what_it_does_not_know(capsys: pytest.CaptureFixture[str]
         formula(subclass())
     found = formula(subclass(), normalizer=[[MIDDLE] * 2, [HALF] * 2])
     assert found.to_torch()(*X.unbind(1)).shape == (60,)
-    with pytest.warns(UserWarning, match=r"deviates .* knows nothing of your own code: .*act_fun\[1\] \(the forward hooks\)"):
+    with pytest.warns(UserWarning, match=r"differ by .* knows nothing of your own code: .*act_fun\[1\] \(the forward hooks\)"):
         model = plain()
         model.act_fun[1].register_forward_hook(lambda module, given, output: (output[0] + 1, *output[1:]))
         formula(model)
@@ -537,7 +537,6 @@ def test_a_formula_says_what_it_does_not_know(capsys: pytest.CaptureFixture[str]
 def test_copies_and_versions_of_a_model_with_computed_parameters(kind: Kind) -> None:
     model = kind.make()
     before = model(X)
-    model.acts_premult[0].sum().backward()
     if kind.stays:
         return
     copied = model.copy()

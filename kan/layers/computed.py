@@ -64,8 +64,8 @@ def put_(layer: nn.Module, name: str, value: Tensor) -> None:
     """
     if name in _parametrizations(layer):
         try:
-            setattr(layer, name, value)
-        except NotImplementedError:  # there is no right inverse
+            setattr(layer, name, value.detach())  # a parameter would take the place of the computed one
+        except (NotImplementedError, RuntimeError):  # there is no right inverse
             original = getattr(_parametrizations(layer)[name], "original", None)
             if isinstance(original, Tensor) and original.shape == value.shape:
                 original.copy_(value)

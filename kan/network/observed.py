@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Observed", "Pass", "called", "given_last", "observed", "seen_by_layers", "shown", "unseen"]
 
+SCORES = ("attribution", "_node_attribution")
+"""Attributes in which a KAN keeps scores of its last input; None makes it compute them anew."""
+
 
 class Pass(NamedTuple):
     """What `Network.forward` was called with, ``(B, inputs)``, and the record of that pass."""
@@ -98,12 +101,16 @@ def given_last(network: Network) -> Tensor:
 
 @contextmanager
 def shown(network: Network, trace: Trace) -> Iterator[None]:
-    """Let what `network` says of its last input be read from `trace`, for the time of the block."""
+    """Let what `network` says of its last input, scores included, be read from `trace`, for the time of the block."""
+    own = network.__dict__
+    kept = {name: own[name] for name in SCORES if name in own}
     before, network._shown = network._shown, trace
+    own.update(dict.fromkeys(kept))
     try:
         yield
     finally:
         network._shown = before
+        own.update(kept)
 
 
 def unseen(between: str) -> ValueError:

@@ -41,8 +41,6 @@ METRICS: dict[str, Callable[[Trace], list[Tensor]]] = {
     "node_backward": node_attribution,
 }
 """The score matrices that a penalty can be taken of, by name."""
-REFRESHED = {"edge_backward": "attribute", "node_backward": "node_attribute"}
-"""Methods of a KAN that renew the scores behind a metric, which a user's own penalty may read."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +179,6 @@ class Objective:
         if not self.own_penalty:
             return regularization(network, trace, p)
         with shown(network, trace):
-            if p.metric in REFRESHED:
-                getattr(network, REFRESHED[p.metric])()
             value = network.get_reg(p.metric, p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff)  # type: ignore[operator]
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
