@@ -534,15 +534,25 @@ def test_a_formula_says_what_it_does_not_know(capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
 
 
-def test_copies_and_versions_of_a_model_with_computed_parameters(kind: Kind) -> None:
+def test_copies(kind: Kind) -> None:
     model = kind.make()
     before = model(X)
     if kind.stays:
         return
     copied = model.copy()
     assert close(copied(X), before)
-    single = copied.float()
-    assert single(X.float()).dtype == torch.float32 and single.dtype == torch.float32
+    assert copied.float().dtype == torch.float32
+    assert copied(X.float()).dtype == torch.float32
+
+
+def test_computed_parameters_are_saved_as_ordinary_ones(kind: Kind) -> None:
+    model = kind.make()
+    model.fit(DATA, opt="Adam", steps=1, lr=0.02, **QUIET)
+    model.save("model.kan")
+    loaded = KAN.load("model.kan")
+    for found, wanted in zip(loaded.act_fun, model.act_fun, strict=True):
+        for name in ("grid", "coef", "mask", "scale_base", "scale_sp"):
+            assert torch.equal(getattr(found, name), getattr(wanted, name))
 
 
 def test_every_part_is_named() -> None:

@@ -27,10 +27,10 @@ def ordinary(x: Tensor) -> Tensor:
         return nn.Parameter(found, x.requires_grad) if isinstance(x, nn.Parameter) else found
 
 
-def _state(module: nn.Module) -> Any:
+def _state(module: OrdinaryModule) -> Any:
     # The class that torch gives a module with parametrizations refuses to hand out its state, for fear of pickles.
     kind = type(module).__bases__[0] if "parametrizations" in module._modules else type(module)
-    return kind.__getstate__(module)
+    return kind.__getstate__(module)  # as pickle would, of the class behind
 
 
 class OrdinaryModule(nn.Module):

@@ -69,11 +69,12 @@ def take_over_own_(new: Network, old: Network) -> None:
     for name in HOOKS:
         getattr(new, name).update(getattr(old, name))
     for name, value in old.__dict__.items():
-        if isinstance(value, types.MethodType) and value.__self__ is old and _replaces_a_method(old, name):
+        if isinstance(value, types.MethodType) and value.__self__ is old:
             setattr(new, name, types.MethodType(value.__func__, new))
-    if _library_class(type(old)) is type(old) and not own_call(old):
+    base = _library_class(type(old))
+    if base is type(old) and not own_call(old):
         return
-    known, modules, buffers = _library_attributes(_library_class(type(old)))  # type: ignore[arg-type]
+    known, modules, buffers = _library_attributes(base)  # type: ignore[arg-type]
     for name, module in old._modules.items():
         if name not in modules:
             new.add_module(name, copy.deepcopy(module))
@@ -84,7 +85,7 @@ def take_over_own_(new: Network, old: Network) -> None:
         if name not in buffers:
             new.register_buffer(name, None if buffer is None else buffer.clone(), name not in old._non_persistent_buffers_set)
     for name, value in old.__dict__.items():
-        if name not in known and not isinstance(value, types.MethodType) and not hasattr(type(old), name):
+        if name not in known and name not in new.__dict__ and not hasattr(base, name):
             new.__dict__[name] = value.detach().clone() if isinstance(value, Tensor) else value
 
 

@@ -18,7 +18,7 @@ The first two are asked for in every pass, and take some 100 ns each. A further 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -42,7 +42,7 @@ def own_call(network: nn.Module) -> str:
     kind = type(network)
     if "forward" in network.__dict__:
         return "the forward that is set on the model"
-    if not kind.forward.__module__.startswith(LIBRARY):
+    if not _is_ours(kind.forward):
         return f"the forward of {kind.__name__}"
     if kind.__call__ is not nn.Module.__call__:
         return f"the __call__ of {kind.__name__}"
@@ -59,7 +59,7 @@ def is_called(layer: nn.Module) -> bool:
 
 def own_methods(module: nn.Module, *names: str) -> list[str]:
     """Those of the methods `names` that are not this library's, because a subclass has its own or one was set on the instance."""
-    return [name for name in names if name in module.__dict__ or not getattr(type(module), name, _ours).__module__.startswith(LIBRARY)]
+    return [name for name in names if name in module.__dict__ or not _is_ours(getattr(type(module), name, own_methods))]
 
 
 def own_parts(network: Network) -> list[str]:
@@ -75,6 +75,10 @@ def own_parts(network: Network) -> list[str]:
     return found
 
 
+def _is_ours(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith(LIBRARY)
+
+
 def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
@@ -86,7 +90,3 @@ def _hooks(module: nn.Module) -> str:
         "backward pre-hooks": module._backward_pre_hooks,
     }  # fmt: skip
     return "the " + " and ".join(name for name, hooks in kinds.items() if hooks)
-
-
-def _ours() -> None:
-    """Stands for methods that a module does not have."""
