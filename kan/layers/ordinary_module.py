@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ def ordinary(x: Tensor) -> Tensor:
 def _state(module: OrdinaryModule) -> Any:
     # The class that torch gives a module with parametrizations refuses to hand out its state, for fear of pickles.
     kind = type(module).__bases__[0] if "parametrizations" in module._modules else type(module)
-    return kind.__getstate__(module)  # as pickle would, of the class behind
+    return cast("type[OrdinaryModule]", kind).__getstate__(module)
 
 
 class OrdinaryModule(nn.Module):

@@ -54,7 +54,9 @@ def is_called(layer: nn.Module) -> bool:
     kind = type(layer)
     if "parametrizations" in layer._modules:  # torch has given it a class of its own, with the properties that compute the parameters
         kind = kind.__bases__[0]
-    return (kind is not KANLayer and kind is not SymbolicLayer) or _is_hooked(layer) or "forward" in layer.__dict__
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+        return True
+    return (kind is not KANLayer and kind is not SymbolicLayer) or "forward" in layer.__dict__
 
 
 def own_methods(module: nn.Module, *names: str) -> list[str]:

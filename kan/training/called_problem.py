@@ -8,7 +8,7 @@ The curvature of the penalty is taken along the gradients ``g_e`` of the deviati
 
     ``P = lamb sum_e rho_e / sigma_e g_e g_e'``,   ``rho_e = max(dR/dsigma_e, 0)``,
 
-and that of a penalty of the user's own not at all; the gradient is exact in both cases.
+and that of a penalty of the user's own, or of its terms of coefficients, not at all; the gradient is exact in all cases.
 """
 
 from __future__ import annotations
@@ -100,7 +100,13 @@ class CalledProblem(ObjectiveProblem):
     def __init__(self, objective: Objective, parameters: Sequence[nn.Parameter], x: Tensor, y: Tensor, weight: Tensor | None) -> None:
         super().__init__(objective, Parameters(parameters), x, y, None, weight)  # type: ignore[arg-type]
         with torch.no_grad():
-            self._size = len(x) * objective.predict(x).shape[1]
+            shape = objective.predict(x).shape
+        if len(shape) != 2:
+            raise ValueError(
+                f"opt='LM' needs predictions of the shape (number of samples, outputs); got {tuple(shape)}. Use 'LBFGS' or 'Adam', or "
+                f"return a column."
+            )
+        self._size = shape.numel()
 
     def linearise(self) -> Linearisation:
         """Its model around the present parameters."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
-from kan.network.own_code import own_parts
+from kan.network.own_code import is_called, own_parts
 from kan.network.precision import in_double
 from kan.network.trace import FirstLayer
 from kan.training.called_problem import CalledProblem
@@ -66,9 +66,14 @@ class LMStepper(Stepper):
 
     def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
         """As `step`, of a network with code of its user's. It is not copied, for functions that are set on it may refer to it."""
-        with in_double(self.objective.network):
+        network = self.objective.network
+        with in_double(network):
             weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
             parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
+            # Of a layer of the library's own, scales of splines say nothing that their coefficients do not.
+            known = [layer for layer in network.numeric_layers if not is_called(layer) and set(parameters) >= {layer._parameters.get("coef")}]
+            spare = {layer.scale_sp for layer in known}
+            parameters = [p for p in parameters if p not in spare]
             self._stalled = improve_(CalledProblem(self.objective, parameters, x.double(), y, weight), self.damping) is None
 
     @cached_property
