@@ -100,8 +100,8 @@ def given_last(network: Network) -> Tensor:
 
 
 @contextmanager
-def shown(network: Network, trace: Trace) -> Iterator[None]:
-    """Let what `network` says of its last input, scores included, be read from `trace`, for the time of the block."""
+def shown(network: Network, trace: Trace | None) -> Iterator[None]:
+    """Let what `network` says of its last input, scores included, be read from `trace` if there is one, for the time of the block."""
     own = network.__dict__
     kept = {name: own[name] for name in SCORES if name in own}
     before, network._shown = network._shown, trace

@@ -141,6 +141,7 @@ def fit(
     squares = loss_fn is None
     labels = Labels.of(loss_fn, pred_fn, network)
     between = own_call(network) if isinstance(network, Network) else ""
+    own = isinstance(network, Network) and bool(own_parts(network) or own_methods(network, *PENALTY))
     with labels_unchanged_on_error(network):
         data = check_dataset(
             network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True
@@ -182,8 +183,9 @@ def fit(
         told += _checked_callbacks(callbacks)
         if isinstance(objective, PredictionObjective):
             check_prediction(objective, data.first, same_shape=squares)
-        elif between:
-            check_prediction(objective, data.first, squares, between)
+        elif own:
+            check_prediction(objective, data.first, squares, between or "the model")
+            measure.training(data.first, None, None)  # the penalty, too, must be one
         if not squares:
             seen = network.last_input
             for samples in (data.first, data.validation, data.test):
@@ -191,14 +193,16 @@ def fit(
                     check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
             network.remember_input(seen)
 
-    own = isinstance(network, Network) and bool(own_parts(network) or own_methods(network, *PENALTY))
     plain = squares and pred_fn is None and batches.whole and not own  # a function of the user's may do as it likes
     if plain and not isinstance(opt, torch.optim.Optimizer):
         stepper.assume_deterministic()
     round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
-    keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
+    hidden = bool(between) and _hides(network, data.first.x)
+    keeps_knots = isinstance(network, Network) and has_chosen_knots(previous)
+    if isinstance(network, Network) and keeps_knots and not hidden:
+        keeps_knots = not any(beyond_grids(network, data.first.x))
     schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
-    if schedule is not None and between and _hides(network, data.first.x):
+    if schedule is not None and hidden and not own_methods(network, "get_act", "update_grid", "update_grid_from_samples"):
         schedule = None
         warnings.warn(
             f"fit: the grids stay as they are, since {between} does not call KAN.forward, so that what the layers see is not known. Let it "
@@ -301,12 +305,8 @@ def _has_splines(network: Model) -> bool:
 
 @torch.no_grad()
 def _hides(network: Model, x: Tensor) -> bool:
-    """Whether the user's own code hides what the layers see from a grid update, which is not the user's own as well."""
-    return (
-        isinstance(network, Network)
-        and not own_methods(network, "get_act", "update_grid", "update_grid_from_samples")
-        and observed(network, x).seen is None
-    )
+    """Whether the user's own code, which is called with `x`, hides what the layers see of it."""
+    return isinstance(network, Network) and observed(network, x).seen is None
 
 
 @torch.no_grad()

@@ -171,12 +171,13 @@ class Objective:
         """``R`` on the data of `trace`, 0-dim.
 
         Raises:
+            TypeError: if the user's own penalty is no number.
             ValueError: if there is no trace, because the user's own ``forward`` hides what the layers see.
         """
         network, p = self.network, self.penalty
-        if trace is None:
-            raise unseen(self._between)
         if not self.own_penalty:
+            if trace is None:
+                raise unseen(self._between)
             return regularization(network, trace, p)
         with shown(network, trace):
             value = network.get_reg(p.metric, p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff)  # type: ignore[operator]

@@ -71,8 +71,8 @@ class LMStepper(Stepper):
             weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
             parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
             # Of a layer of the library's own, scales of splines say nothing that their coefficients do not.
-            known = [layer for layer in network.numeric_layers if not is_called(layer) and set(parameters) >= {layer._parameters.get("coef")}]
-            spare = {layer.scale_sp for layer in known}
+            plain = (layer for layer in network.numeric_layers if not is_called(layer))
+            spare = {layer.scale_sp for layer in plain if layer._parameters.get("coef") in set(parameters)}
             parameters = [p for p in parameters if p not in spare]
             self._stalled = improve_(CalledProblem(self.objective, parameters, x.double(), y, weight), self.damping) is None
 
