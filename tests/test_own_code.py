@@ -598,3 +598,30 @@ def test_plain_restarts_are_trained_together(monkeypatch: pytest.MonkeyPatch) ->
     plain().fit((Z, Y), opt="Adam", steps=2, restarts=2, lr=0.02, **QUIET)
     with pytest.raises(TypeError, match="NoneType"):
         pre_hooked().fit((X, Y), opt="Adam", steps=2, restarts=2, lr=0.02, **QUIET)
+
+
+def test_hooks_of_all_parts_are_called_in_the_order_of_the_pass() -> None:
+    model, seen = plain(), list[tuple[str, int]]()
+    for l, (numeric, symbolic) in enumerate(zip(model.act_fun, model.symbolic_fun, strict=True)):
+        numeric.register_forward_pre_hook(lambda *given, l=l: seen.append(("pre", l)))
+        numeric.register_forward_hook(lambda *given, l=l: seen.append(("after", l)))
+        numeric.register_full_backward_hook(lambda *given, l=l: seen.append(("back", l)))
+        symbolic.register_forward_hook(lambda *given, l=l: seen.append(("symbolic", l)))
+    model(Z.clone().requires_grad_()).sum().backward()
+    forth = [(what, l) for l in (0, 1) for what in ("pre", "after", "symbolic")]
+    assert seen == [*forth, ("back", 1), ("back", 0)]
+    seen.clear()
+    model.symbolic_enabled = False
+    model(Z)
+    assert [what for what, _ in seen] == ["pre", "after"] * 2
+
+
+def test_a_loop_of_ones_own_trains_any_model(kind: Kind) -> None:
+    model = kind.make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    before = error(model)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (model(X) - Y).square().mean().backward()
+        optimizer.step()
+    assert error(model) < before
