@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +25,9 @@ from kan.checkpoint.versioned import Versioned
 from kan.discovery import auto, suggest
 from kan.discovery.network_formula import NetworkFormula, network_formula
 from kan.network.attributes import Lasting, Recorded, derived
+from kan.network.inheritance import left_behind
 from kan.network.network import Network
+from kan.network.observed import given_last
 from kan.network.trace import Trace
 from kan.older_names import understood
 from kan.output import say, silent_unless
@@ -305,9 +308,14 @@ class KAN(Versioned):
         """`update_grid_from_samples`; `fit` calls this one."""
         self.update_grid_from_samples(x)
 
+    @torch.no_grad()
     def update_grid_from_samples(self, x: Any) -> None:
-        """Let every layer's grid follow its inputs for the samples `x` ``(B, inputs)``, from the first layer on."""
-        super().update_grid(x)
+        """Let every layer's grid follow its inputs for the samples `x` ``(B, inputs)``, from the first layer on; see `Network.update_grid`.
+
+        The inputs are those that `get_act` finds. Layers whose ``coef`` is frozen or computed from other parameters keep their grids.
+        """
+        self.get_act(x)
+        self._adapt_grids_()
 
     def initialize_grid_from_another_model(self, model: Network, x: Tensor | None = None) -> None:
         """Take over the grids and splines of `model` at its activations for `x`; see `kan.surgery.refine.initialize_grids_from_`."""
@@ -751,7 +759,7 @@ class KAN(Versioned):
         """Draw the tree of the symmetries that this model has at `x`, or at its last input; see `kan.plotting.tree.plot_tree`."""
         from kan.plotting.tree import plot_tree
 
-        x = self.remembered_input() if x is None else self.as_input(x)
+        x = given_last(self) if x is None else self.as_input(x)
         return plot_tree(self, x, in_var, style, sym_th, sep_th, skip_sep_test, verbose, error)
 
     def _forget_scores(self) -> None:
@@ -854,9 +862,7 @@ class KAN(Versioned):
                 raise ValueError(f"the dataset must have the key 'train_input', as create_dataset gives it; it has {sorted(map(str, x))}.")
             x = x["train_input"]
         if x is not None:
-            x = self.as_input(x)
-            self.checked_input(x)
-            self.remember_input(x)
+            self.take_input(x)
         self.remembered_input()
         self._records = None
 
@@ -950,6 +956,8 @@ class KAN(Versioned):
 
     def _child(self, new: KAN, method: str | None) -> KAN:
         """A model made from this one, saved as the next version unless `method` is None."""
+        for sentence in left_behind(self, new):
+            warnings.warn(f"the new model is not all that this one is: {sentence}", stacklevel=3)
         if method is not None:
             new.log_history(method)
         return new

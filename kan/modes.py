@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["composed", "threads"]
+__all__ = ["composed", "composing", "threads"]
+
+_composing: ContextVar[bool] = ContextVar("composing", default=False)
 
 
 def composed() -> bool:
@@ -23,7 +26,18 @@ def composed() -> bool:
         # No public function tells these two; torch's own autograd.Function asks the first of them.
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
+        or _composing.get()
     )
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Make every computation of the block of torch's own operations: what is differentiated in many directions at once must be."""
+    token = _composing.set(True)
+    try:
+        yield
+    finally:
+        _composing.reset(token)
 
 
 @contextmanager

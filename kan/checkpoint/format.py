@@ -33,6 +33,7 @@ from kan.checkpoint.files import (
 )
 from kan.checkpoint.migrations import FORMAT, migrated
 from kan.checkpoint.schema import check_config, check_sizes, check_tensors
+from kan.layers.computed import computed, settled
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import BASE_FUNCTIONS, Network
 from kan.symbolic.library import SymbolicFunction, anonymous
@@ -84,8 +85,19 @@ def _names(layer: SymbolicLayer) -> list[list[str]]:
 
 
 def state_of(network: Network) -> dict[str, Tensor]:
-    """Copies of all parameters: of a view, torch.save would write the whole tensor behind it."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+    """Copies of all parameters: of a view, torch.save would write the whole tensor behind it.
+
+    Parameters that torch computes from others, as pruning does, are saved as ordinary ones.
+    """
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    for kind in ("act_fun", "symbolic_fun"):
+        for l, layer in enumerate(getattr(network, kind)):
+            for name in computed(layer):
+                prefix = f"{kind}.{l}."
+                for part in [key for key in state if key.startswith((f"{prefix}{name}_", f"{prefix}parametrizations.{name}."))]:
+                    del state[part]
+                state[prefix + name] = settled(layer, name).clone()
+    return state
 
 
 def save(

@@ -67,12 +67,12 @@ def agreement(
     normalizer: Sequence[Tensor] | None = None,
     output_normalizer: Sequence[Tensor] | None = None,
 ) -> Agreement:
-    """Compare the formulas of the outputs with their network.
+    """Compare the formulas of the outputs with the layers of their network.
 
     Args:
         network: the network; it is not changed.
         formulas: takes the columns of the inputs that are used, and gives a tensor, or a number, for each output.
-        data: ``(N, columns)``, as the network is called with.
+        data: ``(N, columns)``, what the layers are given.
         normalizer: ``(mean, std)`` of the inputs, ``(inputs,)`` each: the formula takes ``x std + mean``.
         output_normalizer: ``(mean, std)`` of the outputs, likewise: the formula gives ``y std + mean``.
 
@@ -90,7 +90,7 @@ def agreement(
         mean, std = (part.to(x) for part in normalizer)
         columns = columns * std + mean
         x = x.index_copy(1, network.input_id, (columns - mean) / std)  # what is seen through rounding both ways
-    y = network.trace(x).output.cpu()
+    y = network.layer_trace(x).output.cpu()
     if output_normalizer is not None:
         mean, std = (part.to(y) for part in output_normalizer)
         y = y * std + mean

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from kan.discovery.context import Search, in_context
 from kan.discovery.suggest import Candidate, Scoring, candidates
+from kan.network.inheritance import alone
 from kan.network.network import Network
+from kan.network.observed import observed
+from kan.network.own_code import own_call, own_parts
 from kan.output import say
 from kan.surgery.edges import set_mode_
 from kan.symbolic.library import resolve_library
@@ -95,20 +98,22 @@ def auto_symbolic_in_context_(
             `class_names`, the cross-entropy.
 
     Raises:
-        TypeError, ValueError: for bad data or an unknown function, before anything is changed.
+        TypeError, ValueError: for bad data or an unknown function, or for code of the user's own other than a ``forward`` or pre-hooks
+            that prepare the inputs; before anything is changed.
     """
     resolve_library(lib)
     loss_fn = loss_of_link(network.class_link) if loss_fn is None else loss_fn
     samples = check_dataset(network, dataset, same_shape=loss_fn is None, exact=True, loss_fn=loss_fn).first
+    layers, x = _layers_alone(network, samples.x)
     if loss_fn is not None:
         loss_fn = in_dtype(loss_fn, torch.float64)
-        twin = copy.deepcopy(network).double()
+        twin = copy.deepcopy(layers).double()
         with torch.no_grad():
-            output = twin.trace(samples.x.double()).last_nodes
+            output = twin.trace(x.double()).last_nodes
         check_loss(plain_objective(twin, loss_fn), output, samples, trained_on=True)
     begun = time.monotonic()
     search = Search(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
-    best = in_context(network, samples.x, samples.y, search)[0]
+    best = in_context(layers, x, samples.y, search)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
         if ours.grid.shape != theirs.grid.shape:
             ours.set_knots_(theirs.grid.to(ours.grid))
@@ -137,3 +142,23 @@ def _fixed(edge: tuple[int, int, int], found: Candidate, names: Sequence[str]) -
     """The line of an edge that has got a function; the numbers of all edges, with functions of these `names`, stand below each other."""
     width = max(map(len, names)) + 1
     return f"fixing {_written(edge)} with {found.name + ',':<{width}} r2={found.r2:.6f}, c={found.complexity:g}"
+
+@torch.no_grad()
+def _layers_alone(network: Network, x: Tensor) -> tuple[Network, Tensor]:
+    """A network of the layers alone and what these are given of `x`, where that is all that the user's own code does; see there.
+
+    Raises:
+        ValueError: if it does more.
+    """
+    own = own_parts(network)
+    if not own:
+        return network, x
+    if own == [own_call(network)]:
+        x = x if network.applied("normalizer") else x.to(network.dtype)
+        output, _, seen = observed(network, x)
+        if seen is not None and torch.equal(output, network.layer_trace(seen).output):
+            return alone(network), seen
+    raise ValueError(
+        f"auto_symbolic(data=...) fits the library's own layers to the labels, and cannot do so through {'; '.join(own)}. Without data= "
+        f"every edge is judged by itself; call fit afterwards."
+    )

@@ -16,6 +16,8 @@ from kan.discovery.python_code import python_source, to_numpy, to_torch
 from kan.discovery.rounding import as_text, ex_round, shown, without_round_off
 from kan.discovery.simplification import simplified
 from kan.network.network import Network
+from kan.network.observed import observed, seen_by_layers
+from kan.network.own_code import own_call, own_parts
 from kan.symbolic.latex import latex, latex_name
 
 __all__ = ["NetworkFormula", "network_formula"]
@@ -149,8 +151,16 @@ def network_formula(
         after = checked(plain, [])
         if found is None or (after is not None and after.holds >= found.holds and after.deviation <= found.deviation + MAX_CHANGE):
             composition, found = plain, after
+    own = own_parts(network)
     if found is not None and not found.holds:
-        warnings.warn(f"{found}; expected at most {TOLERANCE:g}, and finite values.", stacklevel=3)
+        reason = f" The formula knows nothing of your own code: {'; '.join(own)}." if own else ""
+        warnings.warn(f"{found}; expected at most {TOLERANCE:g}, and finite values.{reason}", stacklevel=3)
+    elif own and normalizer is None and output_normalizer is None and not _as_its_layers(network):
+        warnings.warn(
+            f"the formula is that of the layers and of what they are given, and not of model(x): it knows nothing of your own code, "
+            f"{'; '.join(own)}. Where that standardises columns, say so with normalizer=[means, deviations], or output_normalizer=.",
+            stacklevel=3,
+        )
     if simplify:
         outputs, remarks = simplified(composition.outputs, time_limit)
         simpler = _with_outputs(composition, outputs)
@@ -174,6 +184,20 @@ def _with_outputs(composition: Composition, outputs: list[Any]) -> Composition:
     return composition._replace(outputs=outputs, nodes=[*composition.nodes[:-1], outputs])
 
 
+@torch.no_grad()
+def _as_its_layers(network: Network) -> bool:
+    """Whether a call of the network gives what its layers give, at the last input."""
+    x = network.last_input
+    if not own_call(network):
+        return True
+    if x is None:
+        return False
+    try:
+        return torch.equal(observed(network, x).output, network.layer_trace(x).output)
+    except Exception:  # the user's own code may want other columns
+        return False
+
+
 def _comparison(
     network: Network,
     composition: Composition,
@@ -187,7 +211,9 @@ def _comparison(
 
     `columns` receives the values of the formula's variables on the data.
     """
-    if data is None:
+    if data is not None:
+        data = seen_by_layers(network, data)
+    else:
         data = network.last_input
         if data is None or data.dim() != 2 or data.shape[1] != network.input_width or len(data) == 0:
             return lambda candidate, notes: None

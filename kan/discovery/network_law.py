@@ -18,6 +18,9 @@ from kan.datasets.real_numbers import check_pairing, select
 from kan.discovery.discover import Discovery, discover
 from kan.discovery.observations import column_names, label_numbers, real_numbers
 from kan.network.network import Network
+from kan.network.observed import given_last, observed
+from kan.network.own_code import own_call, own_parts
+from kan.network.precision import in_double
 
 __all__ = ["discover_law"]
 
@@ -45,10 +48,11 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
         raise ValueError(f"output must be an integer from 0 to {outputs - 1}; got {output!r}.")
     check_pairing("X", X, "y", y)
     columns = network.frame_columns
-    x = real_numbers("X", network.remembered_input() if X is None else X if columns is None else select("X", X, columns))
+    x = real_numbers("X", given_last(network) if X is None else X if columns is None else select("X", X, columns))
     if x.dim() == 1 and network.input_width == 1:
         x = x[:, None]
-    network.checked_input(x)
+    if not own_call(network):
+        network.checked_input(x)
     labels = _values(network, x) if y is None else label_numbers(y)
     column = int(output or 0)
     if labels.dim() == 2 and labels.shape[1] == outputs:
@@ -64,6 +68,9 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
 
 @torch.no_grad()
 def _values(network: Network, x: Tensor) -> Tensor:
+    if own_parts(network):
+        with in_double(network):
+            return observed(network, x.to(network.device).double()).output.cpu()
     if network.dtype != torch.float64:
         network = copy.deepcopy(network, {id(network.last_input): None}).double()
     return network.trace(x.to(network.device)).output.cpu()

@@ -11,7 +11,7 @@ from torch import Tensor
 from kan.bases.base import Basis
 from kan.errors import some_of
 
-__all__ = ["check_dense", "check_dtype", "check_margin", "check_samples", "warn_of_kept_grids"]
+__all__ = ["check_dense", "check_dtype", "check_margin", "check_samples", "checked_rows", "warn_of_kept_grids"]
 
 
 def check_dense(x: Tensor, name: str = "the input") -> None:
@@ -35,6 +35,25 @@ def check_dtype(x: Tensor, own: torch.dtype) -> None:
             f"the layer's parameters are {own} and the input is {x.dtype}; convert one of them, "
             f"for example x.to(layer.spline_weight.dtype)."
         )
+
+
+def checked_rows(x: Tensor, columns: int, own: torch.dtype) -> Tensor:
+    """`x` ``(B, I)`` for a layer of `columns` inputs with parameters of the dtype `own`; numbers of two bytes are widened to it.
+
+    Raises:
+        TypeError: if it has another dtype.
+        ValueError: if it has another shape.
+    """
+    if x.dim() != 2 or x.shape[1] != columns:
+        raise ValueError(
+            f"the input must have the shape (number of samples, {columns}), one column per input of the layer; got {tuple(x.shape)}. "
+            f"Leading axes can be joined with x.flatten(0, -2), and one sample is x[None]."
+        )
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return x.to(own)
+    if x.dtype != own:
+        raise TypeError(f"the layer's parameters are {own} and the input is {x.dtype}; convert one of them, for example x.to({own}).")
+    return x
 
 
 def check_margin(margin: float) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from kan.bases.bspline import SplineTable, tabulate
 from kan.bases.knots import (
@@ -32,7 +33,8 @@ from kan.bases.knots import (
 )
 from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
 from kan.layers.arguments import interval
-from kan.layers.checks import check_dense, check_samples
+from kan.layers.checks import check_dense, check_samples, checked_rows
+from kan.layers.computed import settled, take_apart_
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
@@ -139,7 +141,7 @@ class KANLayer(OrdinaryModule):
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return self.coef.device
+        return self.grid.device  # a coefficient that a pre-hook computes may be from before the layer was moved
 
     @property
     def table(self) -> SplineTable:
@@ -159,7 +161,7 @@ class KANLayer(OrdinaryModule):
         twin._table = self._table  # nothing ever writes into one
 
     def __getstate__(self) -> dict[str, object]:
-        return {**packed(self.__dict__, "base_fun"), "_table": None}
+        return {**packed(super().__getstate__(), "base_fun"), "_table": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(unpacked(state))
@@ -184,13 +186,18 @@ class KANLayer(OrdinaryModule):
         """The layer's output with all edge activations.
 
         Args:
-            x: ``(B, I)``.
+            x: ``(B, I)``; numbers of two bytes are taken in the layer's own type.
+
+        Raises:
+            TypeError: if `x` holds no numbers of the layer's type.
+            ValueError: if it has another shape.
 
         Returns:
             ``(y, preacts, postacts, postspline)``: `y` ``(B, O)``; the others ``(B, O, I)``: the edge's input ``x_i``, its output
             ``phi_ij(x_i)`` and its bare spline before scale and mask.
         """
         check_dense(x)
+        x = checked_rows(x, self.in_dim, self.grid.dtype)
         features = self.features(x)
         postacts = torch.einsum("bin,ino->boi", features, self.weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
@@ -285,23 +292,38 @@ class KANLayer(OrdinaryModule):
             ends: ``(I, 2)``, of the stretch on which the function counts, if it is not the new core; nearly all of that.
         """
         check_knots(knots, self.k)
+        lost = take_apart_(self)
+        if lost:
+            warnings.warn(
+                f"other knots: {', '.join(lost)}, which torch computed from other parameters (pruning, weight normalisation, a "
+                f"parametrization), becomes an ordinary parameter with the same function. Set up again what computed it.",
+                stacklevel=2,
+            )
         coef = self._on(knots, core(knots, self.k)[:, [0, -1]] if ends is None else ends)
         self.grid = nn.Parameter(knots, requires_grad=False)
         self.coef = nn.Parameter(coef, self.coef.requires_grad)
 
     def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR) -> Tensor:
         """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `ends` ``(I, 2)``; see `carried_over`."""
-        table = tabulate(knots.double(), self.k)
-        return carried_over(self.coef.detach(), self.table, table, ends, samples, largest).to(self.coef.dtype)
+        coef, table = settled(self, "coef"), tabulate(knots.double(), self.k)
+        return carried_over(coef, self.table, table, ends, samples, largest).to(coef.dtype)
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
-        """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here."""
+        """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here.
+
+        A pruning by torch is kept. Other parameters that torch computes from others, such as parametrizations, become ordinary ones.
+        """
         subset = copy.deepcopy(self)
+        computed = take_apart_(subset)
         for name in ("coef", "mask", "scale_base", "scale_sp"):
-            old = getattr(self, name)
+            old = getattr(subset, name)
             setattr(subset, name, nn.Parameter(old.detach()[list(in_id)][:, list(out_id)].clone(), old.requires_grad))
-        subset.grid = nn.Parameter(self.grid[list(in_id)].clone(), requires_grad=False)
+        subset.grid = nn.Parameter(subset.grid.detach()[list(in_id)].clone(), requires_grad=False)
         subset._table = None if self._table is None else self._table.taken(list(in_id))
+        for name, how in computed.items():
+            if isinstance(how, Tensor):
+                chosen = how[list(in_id)] if name == "grid" else how[list(in_id)][:, list(out_id)]
+                prune.custom_from_mask(subset, name, chosen)
         return subset
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,12 @@ def ordinary(x: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         found = x.clone()
         return nn.Parameter(found, x.requires_grad) if isinstance(x, nn.Parameter) else found
+
+
+def _state(module: OrdinaryModule) -> Any:
+    # The class that torch gives a module with parametrizations refuses to hand out its state, for fear of pickles.
+    kind = type(module).__bases__[0] if "parametrizations" in module._modules else type(module)
+    return cast("type[OrdinaryModule]", kind).__getstate__(module)
 
 
 class OrdinaryModule(nn.Module):
@@ -46,9 +52,14 @@ class OrdinaryModule(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             return super()._apply(fn, recurse)  # type: ignore[no-any-return]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Attributes that a pre-hook computes from parameters, as torch.nn.utils.prune does, have a graph, which nothing can copy.
+        graphs = {name: value.detach() for name, value in self.__dict__.items() if isinstance(value, Tensor) and not value.is_leaf}
+        return {**self.__dict__, **graphs} if graphs else self.__dict__
+
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         with torch.inference_mode(False), torch.no_grad():
-            new.__setstate__(copy.deepcopy(self.__reduce_ex__(4)[2], memo))
+            new.__setstate__(copy.deepcopy(_state(self), memo))
         return new

@@ -7,6 +7,7 @@ Edges are evaluated in groups that share a function, as tensors; edges without o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.layers.checks import check_dense
+from kan.layers.computed import take_apart_
 from kan.layers.function_tables import FunctionTable
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.modes import composed
@@ -38,6 +40,14 @@ class SymbolicEdges(NamedTuple):
     inputs: Tensor
     outputs: Tensor
     values: Tensor
+
+    @classmethod
+    def of_all(cls, postacts: Tensor) -> SymbolicEdges:
+        """All edges of a layer, from their activations ``(B, out, in)``."""
+        outputs, inputs = (grid.flatten() for grid in torch.meshgrid(
+            *(torch.arange(size, device=postacts.device) for size in postacts.shape[1:]), indexing="ij"
+        ))  # fmt: skip
+        return cls(inputs, outputs, postacts.flatten(1))
 
     def summed(self, out_dim: int) -> Tensor:
         """Sums over the edges of each output, ``(B, out_dim)``."""
@@ -298,9 +308,11 @@ class SymbolicLayer(OrdinaryModule):
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> SymbolicLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one."""
-        subset = SymbolicLayer(len(in_id), len(out_id), self.mask.device)
-        subset.mask = nn.Parameter(self.mask.detach()[list(out_id)][:, list(in_id)].clone(), requires_grad=False)
-        subset.affine = nn.Parameter(self.affine.detach()[list(out_id)][:, list(in_id)].clone(), self.affine.requires_grad)
+        subset = copy.deepcopy(self)
+        take_apart_(subset)
+        subset._named = {}
+        subset.mask = nn.Parameter(subset.mask.detach()[list(out_id)][:, list(in_id)].clone(), requires_grad=False)
+        subset.affine = nn.Parameter(subset.affine.detach()[list(out_id)][:, list(in_id)].clone(), subset.affine.requires_grad)
         for new_j, j in enumerate(out_id):
             for new_i, i in enumerate(in_id):
                 if (j, i) in self._named:

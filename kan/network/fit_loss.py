@@ -23,7 +23,8 @@ class FitLoss(ABC):
     contain it.
 
     Attributes:
-        x: inputs of the samples, ``(N, n)``.
+        x: inputs of the samples, ``(N, n)``, what networks are called with.
+        inputs: number of inputs of the networks to which it applies.
         outputs: number of outputs of the networks to which it applies.
         squares: whether it is a mean of squares, of which the fit reports the root.
         penalised: whether the fit also had a penalty, which makes networks sparse at the cost of their loss.
@@ -31,6 +32,7 @@ class FitLoss(ABC):
     """
 
     x: Tensor
+    inputs: int
     outputs: int
     squares: bool
     penalised: bool
@@ -50,7 +52,7 @@ class FitLoss(ABC):
 
     def suits(self, network: Network) -> bool:
         """Whether `network` has as many inputs and outputs as the fitted one."""
-        return network.input_width == self.x.shape[1] and network.width_in[-1] == self.outputs
+        return network.input_width == self.inputs and network.width_in[-1] == self.outputs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitLoss:
         return self

@@ -52,7 +52,7 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
     Args:
         network: changed in place; its ``coef`` and ``grid`` are new parameters.
         intervals: per spline, one number or one per layer.
-        x: ``(B, inputs)`` samples.
+        x: ``(B, inputs)`` samples, as the layers see them.
 
     Raises:
         ValueError: if `intervals` is no positive integer or list of them.
@@ -78,13 +78,13 @@ def reaching_knots(network: Network, intervals: Sequence[int], x: Tensor, adapti
     Args:
         network: is left alone.
         intervals: per spline, one number per layer.
-        x: ``(B, inputs)`` samples.
+        x: ``(B, inputs)`` samples, as the layers see them.
         adaptive: whether to give knots for all inputs.
 
     Returns:
         For every layer, by the number of the input, knots ``(G' + 2k + 1,)``. Inputs for which so many intervals are too few are left out.
     """
-    columns = [values.detach().t() for values in network.trace(x).acts]
+    columns = [values.detach().t() for values in network.layer_trace(x).acts]
     unfit = [_unfit(layer, values, adaptive) for layer, values in zip(network.numeric_layers, columns, strict=False)]
     found: list[dict[int, Tensor]] = [{} for _ in unfit]
     if not any(unfit):
@@ -145,7 +145,7 @@ def _reaching(layer: KANLayer, i: int, samples: Tensor, sensitivity: Tensor, cou
 def _looked_at(network: Network, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Node values per layer ``(B, n_l)`` and squared sensitivities of the outputs to the sub-node sums, ``(B, m_{l+1})``."""
     with torch.enable_grad():
-        trace = network.trace(x)
+        trace = network.layer_trace(x)
         sums = [record.sums for record in trace.layers]
         each = [slopes_of(output, sums, retain=True) for output in trace.last_nodes.unbind(1) if output.requires_grad]
     sensitivity = [torch.stack(parts).square().sum(0) for parts in zip(*each, strict=True)] or [torch.zeros_like(s) for s in sums]

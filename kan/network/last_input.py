@@ -152,5 +152,5 @@ class LastInput(OrdinaryModule):
     def __getstate__(self) -> dict[str, Any]:
         x = self.last_input
         if x is None or x.untyped_storage().nbytes() <= x.numel() * x.element_size():
-            return self.__dict__
-        return {**self.__dict__, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
+            return super().__getstate__()
+        return {**super().__getstate__(), "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it

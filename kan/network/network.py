@@ -15,8 +15,6 @@ References
 from __future__ import annotations
 
 import copy
-import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
@@ -26,17 +24,20 @@ from torch import Tensor, nn
 
 from kan.errors import unknown_name
 from kan.layers.kan_layer import KANLayer
-from kan.layers.symbolic_layer import SymbolicLayer
+from kan.layers.symbolic_layer import SymbolicEdges, SymbolicLayer
 from kan.modes import composed
 from kan.network import state
 from kan.network.affine_list import AffineList
 from kan.network.attributes import STATED, being_built, derived
 from kan.network.attributes import state as state_attribute
 from kan.network.fit_loss import FitLoss
+from kan.network.inheritance import built
 from kan.network.labels import Labelled
+from kan.network.observed import Pass, called, observed, seen_by_layers, unseen
+from kan.network.own_code import is_called, own_call, own_methods
 from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
-from kan.network.trace import FirstLayer, LayerRecord, Trace
+from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["BASE_FUNCTIONS", "Network"]
@@ -54,14 +55,6 @@ def _zero(x: Tensor) -> Tensor:
 
 BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "identity": _identity, "zero": _zero}
 """Base functions by name."""
-
-
-def _takes(cls: type, settings: Mapping[str, Any]) -> bool:
-    """Whether the constructor of `cls` can be called with these arguments alone."""
-    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_POSITIONAL]
-    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
-    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
-    return required <= set(settings) and (set(settings) <= known or len(known) < len(parameters))
 
 
 class Network(Labelled):
@@ -115,6 +108,10 @@ class Network(Labelled):
     seed: int = 1
     save_act: bool = True
     sparse_init: bool = False
+    _passes: list[Pass] | None = None
+    """Where `forward` enters its passes, while somebody observes them."""
+    _shown: Trace | None = None
+    """The record that stands for the last input, while a penalty is computed of it."""
 
     def __init__(
         self,
@@ -254,7 +251,7 @@ class Network(Labelled):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
-        return self.numeric_layers[0].coef.dtype
+        return self.numeric_layers[0].grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
 
     @property
     def node_bias(self) -> list[nn.Parameter]:
@@ -326,19 +323,10 @@ class Network(Labelled):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
 
-        Of a class whose constructor takes other arguments it is one of the class that it extends, as in pykan.
+        What a subclass has beside the layers, hooks and methods of the user's are taken over, see `kan.network.inheritance`.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        settings = {**self.settings(), **changes}
-        cls = next(cls for cls in type(self).__mro__ if _takes(cls, settings))
-        if cls is not type(self):
-            own, given = type(self).__name__, cls.__name__
-            warnings.warn(
-                f"the constructor of {own} does not take the settings of a {given}, so that what is made of it is a plain {given}, as in "
-                f"pykan. Let it take **settings and pass them on to keep the class.",
-                stacklevel=2,
-            )
-        new: Self = cls(**settings).to(self.dtype)
+        new = built(self, {**self.settings(), **changes}).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -462,9 +450,11 @@ class Network(Labelled):
         """
         if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
             x = self.as_input(x)
-        output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
+        trace = self.layer_trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th)
         self.remember_input(x)  # after the pass: an input that is refused is not remembered
-        return output
+        if self._passes is not None and not torch._C._are_functorch_transforms_active():  # their stand-ins are of no use afterwards
+            self._passes.append(Pass(x, trace))
+        return trace.output
 
     def trace(
         self,
@@ -475,24 +465,53 @@ class Network(Labelled):
         y_th: float = 10.0,
         corner: float = 0.0,
     ) -> Trace:
-        """The record of one pass.
+        """The record of a call of the network with `x`, or of a pass of its last input through the layers.
+
+        A call has the user's own ``forward`` and hooks in it, if there are any: the layers see what these give them, and the output is what
+        these make of it. The input that is remembered, and stands for `x` when that is not given, is the one that the layers saw.
 
         Args:
-            x: ``(B, inputs)``; the last input when not given, with what has been put in the place of what its pass left.
-            first: the first layer's features for this `x`, when they are known already.
+            x: ``(B, inputs)``, what the network is called with. When not given, the record is that of the last input, with what has
+                been put in the place of what its pass left.
+            first: the first layer's features for this `x`, when they are known already and the call is the library's own.
             singularity_avoiding, y_th: as in `forward`.
             corner: rounds the corner that the deviations of the edges have at zero, as ``sqrt(variance + corner^2) - corner``.
+
+        Raises:
+            ValueError: if there is no last input, or the user's own ``forward`` does not use the one of this class.
         """
-        last = x is None
-        x = self.checked_input(self.remembered_input() if x is None else x)
+        evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th, "corner": corner}
+        if x is None:
+            return self._shown or self._with_what_was_set(self.layer_trace(self.remembered_input(), first=first, **evaluation))
+        if between := own_call(self):
+            trace = observed(self, x, **evaluation).trace
+            if trace is None:
+                raise unseen(between)
+            return trace
+        return self.layer_trace(x, first=first, **evaluation)
+
+    def layer_trace(
+        self,
+        x: Tensor,
+        *,
+        first: FirstLayer | None = None,
+        singularity_avoiding: bool = False,
+        y_th: float = 10.0,
+        corner: float = 0.0,
+    ) -> Trace:
+        """The record of a pass through the layers, with nothing of the user's in front of and behind them; arguments as of `trace`."""
+        x = self.checked_input(x)
         layers = []
         for l in range(self.depth):
             record = self._advance(l, x, first if l == 0 else None, singularity_avoiding, y_th)
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        trace = Trace(self.structure, layers, self.in_user_units(x))
-        if not last or not (self._records or self._given):
+        return Trace(self.structure, layers, self.in_user_units(x))
+
+    def _with_what_was_set(self, trace: Trace) -> Trace:
+        """`trace` with records and scores that a program has put in the place of its own."""
+        if not (self._records or self._given):
             return trace
         self._records = {name: values for name, values in (self._records or {}).items() if values is not None} or None
         return with_records(trace, {**(self._records or {}), **self._given})
@@ -523,21 +542,41 @@ class Network(Labelled):
         return x, y
 
     @torch.no_grad()
+    def take_input(self, x: Any) -> None:
+        """Make `x` the last input, as a call of the network with it does.
+
+        Raises:
+            ValueError: if it is no input, or the user's own ``forward`` does not use the one of this class.
+        """
+        if not own_call(self):
+            x = self.as_input(x)
+            self.checked_input(x)
+        self.remember_input(seen_by_layers(self, x))
+
+    @torch.no_grad()
     def update_grid(self, x: Any) -> None:
         """Let every layer's grid follow its inputs, from the first layer on; see `KANLayer.update_grid_from_samples`.
+
+        Layers whose coefficients are frozen (``requires_grad_(False)``) or computed from other parameters, as ``torch.nn.utils.prune``
+        does, keep their grids.
 
         Raises:
             ValueError: if `x` is not finite.
         """
-        inputs = self.as_input(x)
-        x = self.checked_input(inputs)
-        self.remember_input(inputs)
+        self.take_input(x)
+        self._adapt_grids_()
+
+    def _adapt_grids_(self) -> None:
+        """`update_grid` at the last input."""
+        x = self.checked_input(self.remembered_input())
         for l, layer in enumerate(self.numeric_layers):
-            # Hidden nodes may be dead, which is no news; a constant column of the data is.
-            if l == 0:
-                layer.update_grid_from_samples(x)
-            else:
-                layer.adapt_grid_(x)
+            coef = layer._parameters.get("coef")
+            if coef is not None and coef.requires_grad:
+                # Hidden nodes may be dead, which is no news; a constant column of the data is.
+                if l == 0 or own_methods(layer, "update_grid_from_samples"):
+                    layer.update_grid_from_samples(x)
+                else:
+                    layer.adapt_grid_(x)
             x = self._advance(l, x, None, False, 0.0).outputs
 
     def first_layer(self, x: Tensor) -> FirstLayer:
@@ -549,22 +588,30 @@ class Network(Labelled):
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
         numeric, size = self.numeric_layers[l], self.width_out[l + 1]
-        features = weight = symbolic = sums = None
+        features = weight = symbolic = sums = values = None
+        if is_called(numeric):
+            sums, _, values, _ = called(numeric, f"act_fun[{l}]", 4, x)
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
-        if numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
+        elif numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
             rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
             features, weight = rows.permute(2, 0, 1), numeric.weight()
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
-            symbolic = self.symbolic_layers[l].edges(x, singularity_avoiding, y_th)
-        if symbolic is not None:
-            added = symbolic.summed(size)
-            sums = added if sums is None else sums + added
+            layer, added = self.symbolic_layers[l], None
+            if is_called(layer):
+                added, postacts = called(layer, f"symbolic_fun[{l}]", 2, x, singularity_avoiding=singularity_avoiding, y_th=y_th)
+                symbolic = SymbolicEdges.of_all(postacts)
+            elif (symbolic := layer.edges(x, singularity_avoiding, y_th)) is not None:
+                added = symbolic.summed(size)
+            if added is not None:
+                sums = added if sums is None else sums + added
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
         premult = self._transform("subnode", l, sums)
         nodes = self._transform("node", l, self.multiplied(l + 1, premult))
+        if values is not None:
+            return CalledRecord(x, None, None, symbolic, sums, premult, nodes, values=values)
         return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, first)
 
     def _transform(self, name: str, l: int, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from kan.layers.deviation import covariance, deviation, edge_deviation, safe_sqr
 from kan.layers.symbolic_layer import SymbolicEdges
 from kan.network.structure import Structure
 
-__all__ = ["FirstLayer", "LayerRecord", "Trace", "covariance", "deviation", "safe_sqrt", "slopes_of"]
+__all__ = ["CalledRecord", "FirstLayer", "LayerRecord", "Trace", "covariance", "deviation", "safe_sqrt", "slopes_of"]
 
 INPUT_OFFSET = 0.1
 """Added to the deviation of an edge's input before an edge's deviation is divided by it (pykan's ``acts_scale``)."""
@@ -115,6 +115,19 @@ class LayerRecord:
             return self.inputs.new_zeros(())
         return (self.features[:, inputs] * self.weight[inputs, :, outputs]).sum(-1)
 
+    def _numeric_into(self, j: int) -> Tensor:
+        """Numeric parts of the edges to sub-node `j`, ``(B, I)``."""
+        if self.features is None or self.weight is None:
+            return self.inputs.new_zeros(self.inputs.shape)
+        return torch.einsum("bin,in->bi", self.features, self.weight[:, :, j])
+
+    def _numeric_postacts(self) -> Tensor:
+        """Numeric parts of all edges, ``(B, O, I)``."""
+        batch, size = self.inputs.shape
+        if self.features is None or self.weight is None:
+            return self.inputs.new_zeros(batch, self.sums.shape[1], size)
+        return torch.einsum("bin,ino->boi", self.features, self.weight)
+
     def edge(self, i: int, j: int) -> Tensor:
         """Output of the edge from node `i` to sub-node `j`, ``(B,)``."""
         index = torch.tensor([i], device=self.inputs.device), torch.tensor([j], device=self.inputs.device)
@@ -124,16 +137,46 @@ class LayerRecord:
             value = value + self.symbolic.values[:, here].sum(dim=1, keepdim=True)
         return value[:, 0]
 
+    def into(self, j: int) -> Tensor:
+        """Outputs of the edges to sub-node `j`, ``(B, I)``."""
+        values = self._numeric_into(j)
+        if self.symbolic is not None:
+            here = self.symbolic.outputs == j
+            values = values.index_add(1, self.symbolic.inputs[here], self.symbolic.values[:, here])
+        return values
+
     def postacts(self) -> Tensor:
         """Outputs of all edges, ``(B, O, I)``."""
-        batch, size = self.inputs.shape
-        if self.features is None or self.weight is None:
-            values = self.inputs.new_zeros(batch, self.sums.shape[1], size)
-        else:
-            values = torch.einsum("bin,ino->boi", self.features, self.weight)
-        if self.symbolic is not None:
-            values = self.symbolic.added_to(values)
-        return values
+        values = self._numeric_postacts()
+        return values if self.symbolic is None else self.symbolic.added_to(values)
+
+
+@dataclass
+class CalledRecord(LayerRecord):
+    """The record of a layer that was called as a module: what it says of its edges is taken as it is.
+
+    Attributes:
+        values: outputs of the numeric edges, ``(B, O, I)``.
+    """
+
+    values: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def numeric_deviation(self) -> Tensor:
+        """As there."""
+        return deviation(self.values, self.corner)
+
+    def numeric_mean(self) -> Tensor:
+        """As there."""
+        return self.values.mean(dim=0)
+
+    def _numeric(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        return self.values[:, outputs, inputs]
+
+    def _numeric_into(self, j: int) -> Tensor:
+        return self.values[:, j]
+
+    def _numeric_postacts(self) -> Tensor:
+        return self.values
 
 
 @dataclass

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kan.network.network import Network
-from kan.network.trace import LayerRecord, slopes_of
+from kan.network.trace import slopes_of
 from kan.surgery.criterion import Criterion
 from kan.surgery.units import Units
 
@@ -37,7 +37,7 @@ def costs(network: Network, units: Units, criterion: Criterion) -> Tensor:
     """The growth of the criterion if each unit alone is switched off, ``(count,)``, to second order."""
     rows = slice(None, None, max(1, math.ceil(len(criterion.x) / ROWS)))
     with torch.enable_grad():
-        trace = network.trace(criterion.x[rows].detach().clone().requires_grad_())
+        trace = criterion.trace(network, criterion.x[rows].detach().clone().requires_grad_())
         sums = [layer.sums for layer in trace.layers]
         output = trace.output
         slope, curvature = _curvature(network, criterion, output.detach(), rows)
@@ -52,7 +52,7 @@ def costs(network: Network, units: Units, criterion: Criterion) -> Tensor:
             labels = torch.maximum(units.numeric[l], units.symbolic[l])
             for j in range(len(labels)):
                 if bool((labels[j] >= 0).any()):
-                    values = _into(layer, j)
+                    values = layer.into(j)
                     values = values - values.mean(dim=0)
                     total.index_add_(0, labels[j] % (units.count + 1), second[l][:, j] @ values.square() / 2 - first[l][:, j] @ values)
     return total[:-1].nan_to_num(nan=math.inf)
@@ -78,14 +78,3 @@ def _signs(like: Tensor, seed: int) -> Tensor:
     """Random signs of the shape of `like`."""
     drawn = torch.randint(0, 2, like.shape, generator=torch.Generator().manual_seed(seed))
     return (2.0 * drawn - 1.0).to(like)
-
-
-def _into(layer: LayerRecord, j: int) -> Tensor:
-    """Values of the edges into sub-node `j`, ``(B, n)``."""
-    values = layer.inputs.new_zeros(layer.inputs.shape)
-    if layer.features is not None and layer.weight is not None:
-        values = torch.einsum("bin,in->bi", layer.features, layer.weight[:, :, j])
-    if layer.symbolic is not None:
-        here = layer.symbolic.outputs == j
-        values = values.index_add(1, layer.symbolic.inputs[here], layer.symbolic.values[:, here])
-    return values

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from kan.network.fit_loss import FitLoss
+from kan.network.inheritance import portable_call
 from kan.network.network import Network
+from kan.network.trace import Trace
 
 __all__ = ["TOLERANCE", "Criterion", "LossCriterion", "criterion_of"]
 
@@ -51,7 +53,7 @@ class Criterion:
     def __init__(self, network: Network) -> None:
         self.x = self._inputs(network)
         with torch.no_grad():
-            self._outputs = network.trace(self.x).output
+            self._outputs = self.trace(network).output
         spread = self._outputs.var(dim=0, correction=0)
         round_off = torch.finfo(spread.dtype)
         self._spread = spread.clamp_min(max(round_off.eps * float(spread.amax()), round_off.tiny))
@@ -60,10 +62,14 @@ class Criterion:
     def _inputs(self, network: Network) -> Tensor:
         return network.remembered_input()
 
+    def trace(self, network: Network, x: Tensor | None = None) -> Trace:
+        """The record of a pass of `x`, rows of the criterion's, or of all of them: what the layers saw passes through these alone."""
+        return network.layer_trace(self.x if x is None else x)
+
     @torch.no_grad()
     def __call__(self, network: Network) -> float:
         """The value of `network`; smaller is better."""
-        return float(self._moved(network.trace(self.x).output, slice(None)))
+        return float(self._moved(self.trace(network).output, slice(None)))
 
     def limit(self, tolerance: float | None = None) -> float:
         """The largest value that counts as no growth, for a tolerance relative to the loss or to the spread of the outputs."""
@@ -119,6 +125,10 @@ class LossCriterion(Criterion):
     def _inputs(self, network: Network) -> Tensor:
         return self.loss.x.to(network.device, network.dtype)
 
+    def trace(self, network: Network, x: Tensor | None = None) -> Trace:
+        """The record of a call of the network with `x`, rows of the fit's samples, or with all of them."""
+        return network.trace(self.x if x is None else x)
+
     def __call__(self, network: Network) -> float:
         """The loss of `network`; smaller is better."""
         return self.loss(network)
@@ -168,10 +178,12 @@ class LossCriterion(Criterion):
 def criterion_of(network: Network) -> Criterion:
     """The criterion by which changes of `network` are judged.
 
-    It is the loss of the last fit if `network` had one with its present inputs and outputs, and otherwise the change of its outputs.
+    It is the loss of the last fit if `network` had one with its present inputs and outputs, and otherwise the change of its outputs. It is
+    that of the layers' outputs, too, if a network that is made from `network` cannot be called in the same way.
 
     Raises:
         ValueError: if it has neither been fitted nor seen data.
     """
     loss = network.fit_loss
-    return LossCriterion(network, loss) if loss is not None and loss.suits(network) else Criterion(network)
+    applies = loss is not None and loss.suits(network) and portable_call(network)
+    return LossCriterion(network, loss) if loss is not None and applies else Criterion(network)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kan.analysis.indices import layer_index
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.inheritance import in_the_kind_of
 from kan.network.network import Network
 from kan.network.structure import Structure
 
@@ -148,7 +149,8 @@ def _take_layer_(
     numeric, symbolic = fresh.numeric_layers[l], fresh.symbolic_layers[l]
     _put_edges_(numeric, network.numeric_layers[l], inputs, outputs, away, connected)
     _put_functions_(symbolic, network.symbolic_layers[l], inputs, outputs)
-    network.act_fun[l], network.symbolic_fun[l] = numeric, symbolic
+    network.act_fun[l] = in_the_kind_of(network.numeric_layers[l], numeric)
+    network.symbolic_fun[l] = in_the_kind_of(network.symbolic_layers[l], symbolic)
 
 
 def _put_edges_(new: KANLayer, old: KANLayer, inputs: Sequence[int], outputs: Sequence[int], away: bool, connected: bool) -> None:

@@ -13,8 +13,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from kan.layers.computed import settled
+from kan.network.inheritance import in_the_kind_of
 from kan.network.insertion import reaching_knots
 from kan.network.network import Network
+from kan.network.observed import seen_by_layers
 from kan.surgery.select import inherit
 
 __all__ = ["initialize_from_", "initialize_grids_from_", "refine"]
@@ -57,7 +60,8 @@ def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) ->
     _take_over_(new, network, network.last_input, adaptive)
     known = dict(network.named_parameters())
     for name, parameter in new.named_parameters():
-        parameter.requires_grad_(known[name].requires_grad)
+        if name in known:
+            parameter.requires_grad_(known[name].requires_grad)
     inherit(new, network)
     _tell(new, network, network.last_input, warns=adaptive)
     return new
@@ -76,7 +80,8 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
         ValueError: if the widths or degrees differ, or there are no samples.
     """
     _check_match(network, parent)
-    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, parent.trace(x).acts, strict=False):
+    acts = parent.layer_trace(_inputs(parent, x)).acts
+    for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, acts, strict=False):
         layer.initialize_grid_from_parent(old, inputs)
 
 
@@ -95,9 +100,14 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
         ValueError: if the widths or degrees differ, or there are no samples.
     """
     _check_match(network, parent)
-    x = parent.remembered_input() if x is None else x
+    x = _inputs(parent, x)
     _take_over_(network, parent, x)
     _tell(network, parent, x, warns=True)
+
+
+def _inputs(parent: Network, x: Tensor | None) -> Tensor:
+    """What the layers of `parent` are given of `x`, or their last input."""
+    return parent.remembered_input() if x is None else seen_by_layers(parent, x)
 
 
 def _check_match(network: Network, parent: Network) -> None:
@@ -116,15 +126,16 @@ def _check_match(network: Network, parent: Network) -> None:
 
 def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: bool = False) -> None:
     """Copy the splines, scales, masks, symbolic edges and affines of `parent` into `network`, in place."""
-    acts = None if x is None else parent.trace(x).acts
+    acts = None if x is None else parent.layer_trace(x).acts
     reaching = None if x is None else reaching_knots(parent, [layer.num for layer in network.numeric_layers], x, adaptive)
     for l in range(parent.depth):
-        old_layer, layer = parent.numeric_layers[l], network.numeric_layers[l]
+        old_layer = parent.numeric_layers[l]
+        network.act_fun[l] = layer = in_the_kind_of(old_layer, network.numeric_layers[l])
         layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
         if reaching is not None:
             layer.take_over_(old_layer, reaching[l])
         for name in ("mask", "scale_base", "scale_sp"):
-            getattr(layer, name).copy_(getattr(old_layer, name))
+            getattr(layer, name).copy_(settled(old_layer, name))
         subset = parent.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
         network.symbolic_fun[l] = subset.to(layer.coef)
     known = dict(parent.named_parameters())
@@ -134,7 +145,7 @@ def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: b
 
 
 def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> None:
-    """Measure the change of the outputs from `parent` to `network` at the samples `x`, record it, and warn.
+    """Measure the change of the layers' outputs from `parent` to `network` at their inputs `x`, record it, and warn.
 
     A warning is given if a grid is coarser than before and, if `warns`, also if the change is large. It points at the call of a method of
     `KAN`.
@@ -143,7 +154,7 @@ def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> N
     coarser = any(new < old for old, new in zip(*sizes, strict=True))
     network.refinement_change, change = None, ""
     if x is not None:
-        before, after = parent.trace(x).output, network.trace(x).output
+        before, after = parent.layer_trace(x).output, network.layer_trace(x).output
         size = float((before - before.mean(0)).square().mean().sqrt()) or float(before.square().mean().sqrt()) or 1.0
         network.refinement_change = float((after - before).square().mean().sqrt()) / size
         change = f", at the last input by {network.refinement_change:.1e} of the outputs' standard deviation (root mean square)"

@@ -47,7 +47,7 @@ class Trial(Generic[N]):
     @torch.no_grad()
     def _settle(self) -> None:
         """Make the present state of the copy the one from which units are switched off."""
-        self._trace = self.network.trace(self.criterion.x)
+        self._trace = self.criterion.trace(self.network)
         self._start = [tensor.detach().clone() for tensor in self._switches]
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kan.network.mlp import Perceptron
+from kan.network.own_code import own_parts
 from kan.network.trace import FirstLayer
 from kan.training.data import Data
 from kan.training.loaders import Loader
@@ -76,7 +77,11 @@ class Everything(Batches):
         super().__init__(network)
         self.samples = samples
         self._first: FirstLayer | None = None
-        self._keeps = not isinstance(network, Perceptron) and len(samples) * width_of(network, layers=1) <= CACHE_LIMIT
+        self._keeps = (
+            not isinstance(network, Perceptron)
+            and len(samples) * width_of(network, layers=1) <= CACHE_LIMIT
+            and not own_parts(network)  # what the first layer sees and makes of it may change with every step
+        )
 
     def draw(self) -> Samples:
         """All samples."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from kan.network.mlp import Perceptron
+from kan.network.observed import observed
+from kan.network.own_code import own_call
 from kan.training.samples import Model
 
 __all__ = ["bad_gradient", "where_not_finite"]
@@ -26,7 +28,8 @@ def where_not_finite(network: Model, x: Tensor, **evaluation: Any) -> str:
         trace = network.trace(x)
         sums = [*trace.acts[1:], trace.output]
     else:
-        sums = [layer.sums for layer in network.trace(x, **evaluation).layers]
+        record = observed(network, x, **evaluation).trace if own_call(network) else network.trace(x, **evaluation)
+        sums = [] if record is None else [layer.sums for layer in record.layers]
     for l, values in enumerate(sums):
         bad = ~torch.isfinite(values).all(dim=0)
         if bool(bad.any()):

@@ -16,6 +16,8 @@ from kan.errors import check_finite, unknown_name
 from kan.modes import threads
 from kan.network.insertion import beyond_grids
 from kan.network.network import Network
+from kan.network.observed import observed
+from kan.network.own_code import PENALTY, own_call, own_methods, own_parts
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
 from kan.training.data import check_dataset, name_classes_, name_columns_
@@ -139,7 +141,9 @@ def fit(
     stopping = Stopping(patience, time_limit, keeps_best)
     _check_numbers(steps, batch, lamb, lr, clip, log, y_th)
     squares = loss_fn is None
-    labels = Labels.of(loss_fn, pred_fn)
+    labels = Labels.of(loss_fn, pred_fn, network)
+    between = own_call(network) if isinstance(network, Network) else ""
+    own = isinstance(network, Network) and bool(own_parts(network) or own_methods(network, *PENALTY))
     with unchanged_on_error(network) as back:
         data = check_dataset(
             network, dataset, same_shape=labels.mapped, floating=squares, validation=validation, sample_weight=sample_weight, exact=True,
@@ -187,6 +191,9 @@ def fit(
         told += _checked_callbacks(callbacks)
         if isinstance(objective, PredictionObjective):
             check_prediction(objective, data.first, same_shape=squares)
+        elif own:
+            check_prediction(objective, data.first, squares, between or "the model")
+            measure.training(data.first, None, None)  # the penalty, too, must be one
         if not squares:
             seen = network.last_input
             for samples in (data.first, data.validation, data.test):
@@ -194,18 +201,28 @@ def fit(
                     check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
             network.remember_input(seen)
 
-        plain = squares and pred_fn is None and batches.whole  # a function of the user's may do as it likes
+        plain = squares and pred_fn is None and batches.whole and not own  # a function of the user's may do as it likes
         if plain and not isinstance(opt, torch.optim.Optimizer):
             stepper.assume_deterministic()
         round_off = relative_round_off(network, data.first.y, labels) if plain and lamb == 0 else -math.inf
-        keeps_knots = isinstance(network, Network) and has_chosen_knots(previous) and not any(beyond_grids(network, data.first.x))
+        hidden = bool(between) and _hides(network, data.first.x)
+        keeps_knots = isinstance(network, Network) and has_chosen_knots(previous)
+        if isinstance(network, Network) and keeps_knots and not hidden:
+            keeps_knots = not any(beyond_grids(network, data.first.x))
         schedule = grid_schedule if _has_splines(network) and not keeps_knots else None
+        if schedule is not None and hidden and not own_methods(network, "get_act", "update_grid", "update_grid_from_samples"):
+            schedule = None
+            warnings.warn(
+                f"fit: the grids stay as they are, since {between} does not call KAN.forward, so that what the layers see is not known. "
+                f"Let it call super().forward(x), or pass update_grid=False.",
+                stacklevel=3,
+            )
         evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
         diagnose = partial(where_not_finite, network, **evaluation)
         stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
 
         warn_of_other_processes("fit", stacklevel=3)
-        network.remember_input(batches.seen())
+        _take_input(network, batches.seen())
         _keep_freed_memory()
     try:
         with threads(1 if batches.size() * width_of(network) <= LITTLE else torch.get_num_threads()):
@@ -213,10 +230,11 @@ def fit(
     finally:
         network.zero_grad()
         fitted = batches.fitted()
-        network.remember_input(fitted.x)
+        _take_input(network, fitted.x)
         if isinstance(network, Network):
             network.fit_loss = TrainingLoss(
-                x=fitted.x, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares, penalised=lamb > 0,
+                x=fitted.x, inputs=network.input_width, y=fitted.y, weight=fitted.weight, outputs=network.width_in[-1], squares=squares,
+                penalised=lamb > 0,
                 objective_of=objective_of, mapped=labels.mapped, unit=units[0] if squares and len(set(units)) == 1 else 1.0,
             )  # fmt: skip
     history.optimizer_state = state_of(method, stepper, scheduler, batches, keeps_knots)
@@ -280,6 +298,18 @@ def _checked_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
 def _has_splines(network: Model) -> bool:
     """Whether a spline is left whose grid could matter."""
     return isinstance(network, Network) and any(bool(layer.mask.any()) for layer in network.numeric_layers)
+
+
+@torch.no_grad()
+def _hides(network: Model, x: Tensor) -> bool:
+    """Whether the user's own code, which is called with `x`, hides what the layers see of it."""
+    return isinstance(network, Network) and observed(network, x).seen is None
+
+
+@torch.no_grad()
+def _take_input(network: Model, x: Tensor) -> None:
+    """Make `x` the last input of `network`; of what its user's own code gives the layers, if it has some, what they see of it."""
+    network.remember_input(observed(network, x).seen if isinstance(network, Network) and own_call(network) else x)
 
 
 def _keep_freed_memory() -> None:

@@ -14,7 +14,7 @@ from kan.training.levenberg_marquardt import Chunk, Linearisation
 from kan.training.objective import METRICS, Objective
 from kan.training.sparsity import sparsity
 
-__all__ = ["ObjectiveProblem"]
+__all__ = ["Leaves", "ObjectiveProblem"]
 
 CHUNK = 2**22
 """Largest number of entries of the Jacobian that are held at a time."""
@@ -90,18 +90,20 @@ class ObjectiveProblem:
 
     def linearise(self) -> Linearisation:
         """Its model around the present parameters."""
-        objective, columns = self.objective, self.columns
-        outputs = objective.network.width_in[-1]
-        gradient = penalty = None
+        outputs = self.objective.network.width_in[-1]
+        gradient, penalty = self._slopes()
+        anchor = None if self._anchor is None else (self._share, self._away(self._anchor))
+        return Linearisation(self._chunks, self.columns.count, len(self.x) * outputs, gradient, penalty, anchor)
+
+    def _slopes(self) -> tuple[Tensor | None, Tensor | None]:
+        """The gradient, where it is not that of squares alone, and the curvature of the penalty, if there is one."""
+        objective, gradient = self.objective, None
         if objective.lamb or not objective.squares:
             objective.with_gradient(self.x, self.y, self.first, self.weight)
-            gradient = columns.gradient()
+            gradient = self.columns.gradient()
         if not objective.squares:
             self._roots = self._curvature()
-        if objective.lamb:
-            penalty = self._penalty()
-        anchor = None if self._anchor is None else (self._share, self._away(self._anchor))
-        return Linearisation(self._chunks, columns.count, len(self.x) * outputs, gradient, penalty, anchor)
+        return gradient, self._penalty() if objective.lamb else None
 
     def _chunks(self) -> Iterator[Chunk]:
         network, outputs = self.objective.network, self.objective.network.width_in[-1]
@@ -158,7 +160,7 @@ class ObjectiveProblem:
             trace = network.trace(
                 self.x, first=self.first, corner=objective.corner, singularity_avoiding=objective.singularity_avoiding, y_th=objective.y_th
             )
-            layers = [_Leaves.of(record) for record in trace.layers]
+            layers = [Leaves.of(record) for record in trace.layers]
         with torch.enable_grad():
             total = sparsity(METRICS[p.metric](Trace(trace.structure, list(layers), trace.output)), p.lamb_l1, p.lamb_entropy)
         leaves = [leaf for record in layers for leaf in (record.numeric, record.total)]
@@ -191,21 +193,24 @@ class ObjectiveProblem:
 
 
 @dataclass
-class _Leaves(LayerRecord):
+class Leaves(LayerRecord):
     """A record whose deviations are variables of their own."""
 
     numeric: Tensor = field(default_factory=lambda: torch.empty(0))
     total: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
-    def of(cls, record: LayerRecord) -> _Leaves:
+    def of(cls, record: LayerRecord) -> Leaves:
+        """With the deviations of `record`."""
         return cls(
             **{f.name: getattr(record, f.name) for f in fields(record)},
             numeric=record.numeric_deviation().clone().requires_grad_(), total=record.edge_deviation().clone().requires_grad_(),
         )  # fmt: skip
 
     def numeric_deviation(self) -> Tensor:
+        """As there."""
         return self.numeric
 
     def edge_deviation(self) -> Tensor:
+        """As there."""
         return self.total

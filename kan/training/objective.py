@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute, node_attribution
 from kan.errors import check_finite, unknown_name
 from kan.network.network import Network
+from kan.network.observed import observed, shown, unseen
+from kan.network.own_code import PENALTY, own_call, own_methods
 from kan.network.trace import FirstLayer, Trace
 from kan.training.plain import PlainNetwork, evaluate_plain, evaluate_plain_with_gradient
 from kan.training.sparsity import sparsity
@@ -71,6 +74,9 @@ def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
 class Objective:
     """``loss(network(x), y) + lamb R``, with ``network(x)`` the last nodes: labels are in the network's units.
 
+    Of a network that is called by its user's own code, ``network(x)`` is what a call of it returns, and ``R`` is that of the layers in this
+    call. A user's own ``get_reg`` or ``reg`` is asked for ``R``.
+
     Attributes:
         network: the network.
         loss_fn: of prediction and label, and of the samples' weights if there are any.
@@ -117,8 +123,8 @@ class Objective:
         return self.loss_fn is nn.functional.mse_loss
 
     def predict(self, x: Tensor) -> Tensor:
-        """The network's last nodes."""
-        return self.network.trace(x, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th).last_nodes
+        """The network's last nodes, or what a call of it returns if that is its user's own."""
+        return self._passed(x, None)[0]
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
@@ -135,16 +141,65 @@ class Objective:
     def _plain(self) -> PlainNetwork | None:
         """The network as `evaluate_plain` wants it, if it fits there and so does the penalty."""
         p = self.penalty
-        easy = self.lamb == 0 or (p.metric == "edge_forward_spline_n" and p.lamb_coef == p.lamb_coefdiff == 0)
+        standard = p.metric == "edge_forward_spline_n" and p.lamb_coef == p.lamb_coefdiff == 0 and not self.own_penalty
+        easy = self.lamb == 0 or standard
         return PlainNetwork.of(self.network) if easy else None
 
     def composed(
         self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same for any network and penalty, differentiable any number of times."""
-        trace = self.network.trace(x, first=first, singularity_avoiding=self.singularity_avoiding, y_th=self.y_th, corner=self.corner)
-        loss = self.loss(trace.last_nodes, y, weight)
+        output, trace = self._passed(x, first)
+        loss = self.loss(output, y, weight)
         if self.lamb == 0:
             return loss, loss, loss.new_zeros(())
-        penalty = regularization(self.network, trace, self.penalty)
+        penalty = self.regularization(trace)
         return loss + self.lamb * penalty, loss, penalty
+
+    def traced(self, x: Tensor) -> Trace:
+        """The record of the pass that the objective makes for `x`.
+
+        Raises:
+            ValueError: if the user's own ``forward`` hides it.
+        """
+        trace = self._passed(x, None)[1]
+        if trace is None:
+            raise unseen(self._between)
+        return trace
+
+    def regularization(self, trace: Trace | None) -> Tensor:
+        """``R`` on the data of `trace`, 0-dim.
+
+        Raises:
+            TypeError: if the user's own penalty is no number.
+            ValueError: if there is no trace, because the user's own ``forward`` hides what the layers see.
+        """
+        network, p = self.network, self.penalty
+        if not self.own_penalty:
+            if trace is None:
+                raise unseen(self._between)
+            return regularization(network, trace, p)
+        with shown(network, trace):
+            value = network.get_reg(p.metric, p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"get_reg and reg of {type(network).__name__} must return a tensor with one number; got {what}.")
+        return value.reshape(())
+
+    @cached_property
+    def own_penalty(self) -> bool:
+        """Whether the penalty is the user's own."""
+        return bool(own_methods(self.network, *PENALTY))
+
+    @cached_property
+    def _between(self) -> str:
+        return own_call(self.network)
+
+    def _passed(self, x: Tensor, first: FirstLayer | None) -> tuple[Tensor, Trace | None]:
+        """The prediction, and the record of the pass."""
+        evaluation: dict[str, Any] = {"singularity_avoiding": self.singularity_avoiding, "y_th": self.y_th, "corner": self.corner}
+        if self._between:
+            output, trace, _ = observed(self.network, x, **evaluation)
+            return output, trace
+        trace = self.network.trace(x, first=first, **evaluation)
+        return trace.last_nodes, trace

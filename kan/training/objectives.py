@@ -85,8 +85,8 @@ def rounded(objective: AnyObjective) -> AnyObjective:
 
 
 @torch.no_grad()
-def check_prediction(objective: PredictionObjective, samples: Samples, same_shape: bool) -> None:
-    """Raise ``TypeError`` for predictions that are no tensors.
+def check_prediction(objective: AnyObjective, samples: Samples, same_shape: bool, whose: str = "pred_fn") -> None:
+    """Raise ``TypeError`` for predictions by the user's own code `whose` that are no tensors.
 
     With `same_shape`, raise ``ValueError`` if they and the labels have different shapes, which the mean squared error would broadcast.
     """
@@ -95,10 +95,10 @@ def check_prediction(objective: PredictionObjective, samples: Samples, same_shap
         prediction = objective.predict(samples.x)
     objective.network.remember_input(before)
     if not isinstance(prediction, Tensor):
-        raise TypeError(f"pred_fn must return a tensor of predictions; it returned {type(prediction).__name__}.")
+        raise TypeError(f"{whose} must return a tensor of predictions; it returned {type(prediction).__name__}.")
     shape = tuple(prediction.shape)
     if same_shape and shape != tuple(samples.y.shape):
-        raise ValueError(f"pred_fn must return predictions of the labels' shape, {tuple(samples.y.shape)}; it returned {shape}.")
+        raise ValueError(f"{whose} must return predictions of the labels' shape, {tuple(samples.y.shape)}; it returned {shape}.")
 
 
 def check_loss(objective: AnyObjective, prediction: Tensor, samples: Samples, trained_on: bool) -> None:

@@ -1,8 +1,9 @@
 r"""The objective of a plain network and its gradient, in closed form.
 
 A network is plain when it is nothing but numeric layers with SiLU as base function: no symbolic edges, no multiplication nodes, no affine
-maps of the nodes that are trained. That is how every fit starts, and there are thousands of evaluations in one; with small networks most
-of their time goes into recording and replaying some two hundred small operations. Here they are half as many, and nothing is recorded.
+maps of the nodes that are trained, no code of the user's (`kan.network.own_code`). That is how most fits start, and there are thousands of
+evaluations in one; with small networks most of their time goes into recording and replaying some two hundred small operations. Here they
+are half as many, and nothing is recorded.
 `Objective.composed` is the same for any network and penalty.
 
 Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, ``std_ij = sqrt(w_ij' C_i w_ij)`` (see `kan.layers.deviation`)
@@ -27,6 +28,7 @@ from kan.layers.deviation import over_deviation, safe_sqrt
 from kan.layers.features import SiLUFeatures, fold, unfold
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
+from kan.network.own_code import own_parts
 from kan.network.trace import INPUT_OFFSET, FirstLayer
 from kan.training.sparsity import sparsity_with_slopes
 
@@ -64,6 +66,8 @@ class PlainNetwork:
     @classmethod
     def of(cls, network: Network) -> PlainNetwork | None:
         """The parts of `network`, or None if it is not plain."""
+        if own_parts(network):
+            return None
         layers = network.numeric_layers
         affine = [*network.node_scale, *network.node_bias, *network.subnode_scale, *network.subnode_bias]
         if (

@@ -23,7 +23,7 @@ class TrainingLoss(FitLoss):
     """The loss of `fit`, without its penalty.
 
     Attributes:
-        x, outputs, squares, penalised, reference: see `FitLoss`.
+        x, inputs, outputs, squares, penalised, reference: see `FitLoss`.
         y, weight: labels and weights of the samples, see `Samples`.
         objective_of: makes the objective without penalty for a network.
         mapped: whether the labels are in the network's own units, see `kan.training.units`.

@@ -27,6 +27,7 @@ from kan.datasets.real_numbers import is_array, real_numbers
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.network.own_code import own_parts
 from kan.training.data import Data
 from kan.training.fit import trainable_parameters
 from kan.training.gauss_newton import Anchor
@@ -81,7 +82,7 @@ class ResidualLoss(FitLoss):
     """The objective of `fit_residuals`, of which the root is reported.
 
     Attributes:
-        x, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
+        x, inputs, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
         terms: the functions of residuals with their points, in float64.
     """
 
@@ -148,6 +149,11 @@ def fit_residuals(
         >>> bool((model(x) - torch.exp(-x)).abs().max() < 1e-3)
         True
     """
+    if own := own_parts(network):
+        raise ValueError(
+            f"fit_residuals differentiates the library's own layers, and cannot honour {'; '.join(own)}. Put what it does into "
+            f"residual_fn, or train with fit(..., loss_fn=...) or an optimiser of torch, which call the model."
+        )
     terms = _terms(network, residual_fn, points, weights)
     points = torch.cat([term.points for term in terms])
     with unchanged_on_error(network) as back:
@@ -201,7 +207,9 @@ def fit_residuals(
         _rounded_into(network, exact)
         seen = points if network.applied("normalizer") else points.to(network.dtype)
         network.remember_input(seen)
-        network.fit_loss = ResidualLoss(x=seen, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms)
+        network.fit_loss = ResidualLoss(
+            x=seen, inputs=network.input_width, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms
+        )  # fmt: skip
     if interrupted and len(history) == 1:
         back()
         return []

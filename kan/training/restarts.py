@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.layers.computed import put_, settled
 from kan.network.network import Network
+from kan.network.own_code import own_call, own_methods
 from kan.training.batched import Shared
 from kan.training.batched_methods import METHODS, BatchedMethod, Stack, workers
 from kan.training.callbacks import FitState, ProgressBar
@@ -106,8 +108,8 @@ def _is_count(steps: Any) -> bool:
 
 
 def _whole(network: Network, dataset: Any, options: dict[str, Any]) -> Data | None:
-    """The data, if the training samples are arrays and the loss is the mean squared error."""
-    if options.get("loss_fn") is not None or options.get("pred_fn") is not None:
+    """The data, if the training samples are arrays and the loss is the mean squared error of the library's own outputs."""
+    if options.get("loss_fn") is not None or options.get("pred_fn") is not None or own_call(network):
         return None
     more = {name: options.get(name) for name in ("validation", "sample_weight")}
     data = check_dataset(network, dataset, same_shape=True, floating=True, exact=True, **more)
@@ -116,6 +118,9 @@ def _whole(network: Network, dataset: Any, options: dict[str, Any]) -> Data | No
 
 def _is_plain(network: Network) -> bool:
     """Whether the network is what `Stack` wants."""
+    grids = ("get_act", "update_grid", "update_grid_from_samples")
+    if own_methods(network, *grids) or any(own_methods(layer, *grids[2:]) for layer in network.numeric_layers):
+        return False
     plain = PlainNetwork.of(network)
     if plain is None or not plain.holds() or any(part is not None for part in plain.maps):
         return False
@@ -132,7 +137,7 @@ def _begun(network: Network, seed: int) -> Network:
         kept = ["grid"] if l == 0 else []
         kept += [name for name in ("coef", "scale_base", "scale_sp") if not getattr(theirs, name).requires_grad]
         for name in kept:
-            getattr(ours, name).copy_(getattr(theirs, name))
+            getattr(ours, name).copy_(settled(theirs, name))
     return new
 
 
@@ -142,7 +147,7 @@ def _begin_(network: Network, seed: int) -> None:
     new = _begun(network, seed)
     for ours, theirs in zip(network.numeric_layers, new.numeric_layers, strict=True):
         for name in ("grid", "coef", "scale_base", "scale_sp"):
-            getattr(ours, name).copy_(getattr(theirs, name))
+            put_(ours, name, getattr(theirs, name))
 
 
 def _last_loss(history: History) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from kan.datasets.real_numbers import check_pairing, columns_of, is_frame, is_table, real_numbers, select, whereabouts
 from kan.network.mlp import Perceptron
 from kan.network.network import Network
+from kan.network.own_code import own_call
 from kan.training.classes import ClassLabels
 
 __all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight"]
@@ -73,7 +74,9 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
         ValueError: if one is empty, of the wrong shape or device, or not finite.
     """
     network, (name, label) = wanted.network, names
-    inputs, outputs = network.input_width, network.width_in[-1]
+    outputs = network.width_in[-1]
+    called = isinstance(network, Network) and own_call(network)
+    inputs = None if called else network.input_width  # a forward of the user's may take other columns
     network.check_numbers()
     check_pairing(name, x, label, y)
     x, y = (part if c is None else select(which, part, c) for which, part, c in zip(names, (x, y), wanted.columns, strict=True))
@@ -84,7 +87,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
     if x.dim() == 1 and inputs == 1:
         x = x[:, None]
-    if x.dim() != 2 or x.shape[1] != inputs:
+    if inputs is not None and (x.dim() != 2 or x.shape[1] != inputs):
         raise ValueError(
             f"{name} must have the shape (number of samples, {inputs}), one column per input of the network; got {tuple(x.shape)}."
         )

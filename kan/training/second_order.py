@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
+from kan.network.own_code import is_called, own_parts
+from kan.network.precision import in_double
 from kan.network.trace import FirstLayer
+from kan.training.called_problem import CalledProblem
 from kan.training.gauss_newton import Anchor, ObjectiveProblem
 from kan.training.jacobian import Columns
 from kan.training.levenberg_marquardt import Damping, improve_
@@ -45,6 +49,9 @@ class LMStepper(Stepper):
         """One step of as many trials as it takes; the parameters stay as they are where nothing better is found."""
         if self._stalled and self._deterministic:
             return
+        if self._is_called:
+            self._step_called(x, y, weight)
+            return
         objective, columns = self._prepared()
         if objective is not self.objective:
             x, first = x.double(), None
@@ -58,9 +65,26 @@ class LMStepper(Stepper):
         if objective is not self.objective:
             round_into_(self.objective.network, objective.network)
 
+    def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+        """As `step`, of a network with code of its user's. It is not copied, for functions that are set on it may refer to it."""
+        network = self.objective.network
+        with in_double(network):
+            weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
+            parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
+            # Of a layer of the library's own, scales of splines say nothing that their coefficients do not.
+            plain = (layer for layer in network.numeric_layers if not is_called(layer))
+            spare = {layer.scale_sp for layer in plain if layer._parameters.get("coef") in set(parameters)}
+            parameters = [p for p in parameters if p not in spare]
+            self._stalled = improve_(CalledProblem(self.objective, parameters, x.double(), y, weight), self.damping) is None
+
+    @cached_property
+    def _is_called(self) -> bool:
+        network = self.objective.network
+        return bool(own_parts(network) or (self.objective.lamb and self.objective.own_penalty))
+
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
-        if error is not None and self.objective.lamb == 0:
+        if error is not None and self.objective.lamb == 0 and not self._is_called:
             self._anchor = Anchor(self._prepared()[1].coordinates(), error)
 
     def _prepared(self) -> tuple[Objective, Columns]:

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from kan.errors import some_of
 from kan.network.labels import NORMALIZERS
 from kan.network.network import Network
+from kan.network.observed import observed
+from kan.network.own_code import own_call
 from kan.training.data import Data
 from kan.training.loaders import Loader
 from kan.training.samples import Model, Samples
@@ -104,14 +106,20 @@ class Labels(NamedTuple):
     reason: str = ""
 
     @classmethod
-    def of(cls, loss_fn: Any, pred_fn: Any) -> Labels:
-        """The labels of a fit with these arguments of `fit`. Fits of residuals count as fits with a `pred_fn`."""
+    def of(cls, loss_fn: Any, pred_fn: Any, network: Model | None = None) -> Labels:
+        """The labels of a fit of `network` with these arguments of `fit`. Fits of residuals count as fits with a `pred_fn`."""
         if pred_fn is not None:
             return cls(False, False)
+        between = own_call(network) if isinstance(network, Network) else ""
+        if between:
+            return cls(False, loss_fn is None or _is_regression(loss_fn), f"{between} makes its own of the outputs of the layers")
         if loss_fn is None:
             return cls(True)
-        compared = loss_fn in REGRESSION or isinstance(loss_fn, tuple(kind for kind in REGRESSION if isinstance(kind, type)))
-        return cls(False, compared, "loss_fn is a function of outputs and labels in your units")
+        return cls(False, _is_regression(loss_fn), "loss_fn is a function of outputs and labels in your units")
+
+
+def _is_regression(loss_fn: Any) -> bool:
+    return loss_fn in REGRESSION or isinstance(loss_fn, tuple(kind for kind in REGRESSION if isinstance(kind, type)))
 
 
 class _Column(NamedTuple):
@@ -193,6 +201,10 @@ def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool)
     x, y = samples.x, samples.y
     if samples.weight is not None:
         x, y = (values[samples.weight > 0] for values in (x, y))
+    seen = _seen(network, x)
+    if seen is None:
+        return []
+    x = seen
     low, high = network.grid_range if isinstance(network, Network) else (-1.0, 1.0)
     found = [("normalizer", x, x.dtype, (low + high) / 2, (high - low) / 2 or 1.0)]
     if labels.compared and y.is_floating_point() and tuple(y.shape[1:]) == (network.width_in[-1],):
@@ -211,6 +223,15 @@ def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool)
         if out:
             sides.append(_Side(label, raw, out, far, middle, half))
     return sides
+
+
+@torch.no_grad()
+def _seen(network: Model, x: Tensor) -> Tensor | None:
+    """What the network itself is given of the inputs `x` by its user's own code, if it has some; None if it is not known."""
+    if not isinstance(network, Network) or not own_call(network):
+        return x
+    seen = observed(network, x if network.applied("normalizer") is not None else x.to(network.dtype)).seen
+    return None if seen is None or seen.dim() != 2 or not bool(torch.isfinite(seen).all()) else seen
 
 
 def _within(column: _Column, band: Band, values: Tensor, middle: float, half: float) -> bool:

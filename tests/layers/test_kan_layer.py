@@ -334,3 +334,34 @@ def test_a_grid_update_with_few_samples_stays_near_the_function_between_them(k: 
         before = layer(between)[3].detach()
         layer.update_grid_from_samples(x)
         assert float((layer(between)[3] - before).detach().abs().max()) < 50 * float(before.abs().max())
+
+
+def test_what_a_layer_takes() -> None:
+    layer = KANLayer(3, 2, num=4, k=3).float()
+    x = torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    half = layer(x.half())[0]
+    assert half.dtype == torch.float32
+    assert torch.equal(half, layer(x.half().float())[0])
+    for other in (x.double(), x.long()):
+        with pytest.raises(TypeError, match=rf"parameters are torch.float32 and the input is {other.dtype}; convert one of them"):
+            layer(other)
+    for other in (x[0], x[:, :2], x[None]):
+        with pytest.raises(ValueError, match=r"the shape \(number of samples, 3\).*got \(.*x.flatten\(0, -2\)"):
+            layer(other)
+    assert layer(x[:0])[0].shape == (0, 2)
+
+
+def test_a_copy_of_a_parametrized_layer_leaves_the_layer_alone() -> None:
+    class Twice(torch.nn.Module):
+        def forward(self, coef: torch.Tensor) -> torch.Tensor:
+            return 2 * coef
+
+    layer = KANLayer(3, 2, num=4, k=3)
+    torch.nn.utils.parametrize.register_parametrization(layer, "coef", Twice())
+    x = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)).to(layer.grid)
+    y = layer(x)[0]
+    assert torch.equal(copy.deepcopy(layer)(x)[0], y)
+    part = layer.get_subset([0, 1, 2], [1])
+    assert type(part) is KANLayer and isinstance(part.coef, torch.nn.Parameter)
+    assert torch.allclose(part(x)[0], y[:, [1]])
+    assert torch.equal(layer(x)[0], y)

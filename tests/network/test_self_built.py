@@ -81,14 +81,12 @@ def test_it_is_copied_saved_and_changed() -> None:
         assert torch.equal(copied(x), own(x))
     own.saveckpt("there")
     assert torch.equal(KAN.loadckpt("there")(x), own(x))
-    # Its constructor does not take our arguments: what is made of it is a plain KAN, as in pykan.
-    with pytest.warns(UserWarning, match=r"constructor of Own does not take the settings of a KAN, .* Let it take \*\*settings"):
-        refined = own.refine(8)
-    assert type(refined) is KAN
+    # Its constructor does not take our arguments, and is not called again.
+    refined = own.refine(8)
+    assert type(refined) is Own
     torch.testing.assert_close(refined(x), own(x))
-    with pytest.warns(UserWarning, match="constructor of Own"):
-        pruned = own.prune(0.0, 0.0)
-    assert type(pruned) is KAN
+    pruned = own.prune(0.0, 0.0)
+    assert type(pruned) is Own
     torch.testing.assert_close(pruned(x), own(x))
     own.auto_symbolic(verbose=0)
     assert len(own.symbolic_formula()[0]) == 1
