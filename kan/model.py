@@ -819,12 +819,12 @@ class KAN(Versioned):
     @property
     def acts(self) -> list[Tensor] | None:
         """Node values on the last input, ``(B, n_l)`` per layer of nodes."""
-        return None if self.last_input is None else self._seen().acts
+        return None if self.last_input is None else [values.contiguous() for values in self._seen().acts]
 
     @property
     def acts_premult(self) -> list[Tensor]:
         """Sub-node values on the last input, ``(B, m_{l+1})`` per layer."""
-        return [layer.premult for layer in self._seen().layers]
+        return [layer.premult.contiguous() for layer in self._seen().layers]
 
     @property
     def spline_preacts(self) -> list[Tensor]:

@@ -18,6 +18,7 @@ from kan.bases.base import Basis
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_product import spline_product, spline_product_gradients
 from kan.bases.spline_table import SplineTable
+from kan.layers.base_functions import base_values
 from kan.modes import composed
 
 __all__ = ["basis_values", "edge_sum"]
@@ -60,7 +61,7 @@ def edge_sum(
         y: Tensor = _SplineSum.apply(x, spline_weight, spline_scaler, prepared)
     else:
         y = _composed_sum(basis_values(x, basis, prepared), spline_weight, spline_scaler)
-    return y if base_weight is None else torch.addmm(y, base_function(x), base_weight.t())
+    return y if base_weight is None else torch.addmm(y, base_values(base_function, x), base_weight.t())
 
 
 def _casts(x: Tensor) -> bool:

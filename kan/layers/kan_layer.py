@@ -35,6 +35,7 @@ from kan.layers.arguments import interval
 from kan.layers.checks import check_dense, check_samples
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
+from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.symbolic.portable import packed, unpacked
 
@@ -191,7 +192,8 @@ class KANLayer(OrdinaryModule):
         features = self.features(x)
         postacts = torch.einsum("bin,ino->boi", features, self.weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
-        return postacts.sum(-1), x[:, None, :].expand_as(postacts), postacts, postspline
+        y = with_zero_gradients(postacts.sum(-1), [self.grid])
+        return y, x[:, None, :].expand_as(postacts), postacts, postspline
 
     @torch.no_grad()
     def update_grid_from_samples(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> None:

@@ -23,8 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from kan.errors import unknown_name
+from kan.layers.base_functions import is_elementwise, register_elementwise
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.network import state
 from kan.network.fit_loss import FitLoss
@@ -38,10 +40,12 @@ __all__ = ["BASE_FUNCTIONS", "Network"]
 Self = TypeVar("Self", bound="Network")
 
 
+@register_elementwise
 def _identity(x: Tensor) -> Tensor:
     return x
 
 
+@register_elementwise
 def _zero(x: Tensor) -> Tensor:
     return x * 0.0
 
@@ -222,7 +226,10 @@ class Network(Labelled):
 
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        new = type(self)(**{**self.settings(), **changes}).to(self.dtype)
+        settings = {**self.settings(), **changes}
+        if isinstance(settings["base_fun"], nn.Module):  # it may have parameters, which are not to be shared
+            settings["base_fun"] = copy.deepcopy(settings["base_fun"])
+        new = type(self)(**settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -255,7 +262,8 @@ class Network(Labelled):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         if state.ARCHITECTURE in local_metadata:
             try:
-                state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
+                with state.still_frozen(self):
+                    state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
             except ValueError as error:
                 error_msgs.append(str(error))
         try:
@@ -365,7 +373,7 @@ class Network(Labelled):
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        return Trace(self.structure, layers, self.in_user_units(x))
+        return Trace(self.structure, layers, self.in_user_units(x).contiguous())  # users view it in other shapes
 
     def curves_in_user_units(
         self, l: int, x: Tensor, y: Tensor, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
@@ -409,15 +417,20 @@ class Network(Labelled):
                 layer.adapt_grid_(x)
             x = self._advance(l, x, None, False, 0.0).outputs
 
-    def first_layer(self, x: Tensor) -> FirstLayer:
-        """What a pass over `x` needs of the first layer and what stays the same while only weights change."""
+    def first_layer(self, x: Tensor) -> FirstLayer | None:
+        """What a pass over `x` needs of the first layer and what stays the same while only weights change.
+
+        None if the base function may change, too: it may have parameters, or draw random numbers.
+        """
+        if not is_elementwise(self.numeric_layers[0].base_fun):
+            return None
         x = self.checked_input(x)
         with torch.no_grad():
             return FirstLayer.of(self.numeric_layers[0].features(x), x)
 
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
-        numeric, size = self.numeric_layers[l], self.width_out[l + 1]
+        numeric, functions, size = self.numeric_layers[l], self.symbolic_layers[l], self.width_out[l + 1]
         features = weight = symbolic = sums = None
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
         if numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
@@ -426,12 +439,19 @@ class Network(Labelled):
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
-            symbolic = self.symbolic_layers[l].edges(x, singularity_avoiding, y_th)
+            symbolic = functions.edges(x, singularity_avoiding, y_th)
         if symbolic is not None:
             added = symbolic.summed(size)
             sums = added if sums is None else sums + added
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
+        unused: list[Tensor] = [numeric.grid]
+        if features is None:
+            unused += [x, numeric.coef, numeric.scale_base, numeric.scale_sp, numeric.mask]
+            unused += numeric.base_fun.parameters() if isinstance(numeric.base_fun, nn.Module) else []
+        if symbolic is None:
+            unused += [functions.affine, functions.mask]
+        sums = with_zero_gradients(sums, unused)
         premult = self._transform("subnode", l, sums)
         nodes = self._transform("node", l, self.multiplied(l + 1, premult))
         return LayerRecord(x, features, weight, symbolic, sums, premult, nodes, first)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kan.analysis.indices import checked_index, layer_index, node_index
 from kan.network.network import Network
+from kan.network.state import still_frozen
 from kan.symbolic.affine_fit import fit_affine, report
 from kan.symbolic.library import ANONYMOUS, anonymous, lookup
 
@@ -94,7 +95,8 @@ def fix_symbolic_(
                 report(r2, fitted.at_boundary[0, 0])
         else:
             affine = _start(network, random)
-    network.symbolic_layers[l].set_function(i, j, name, function, affine)
+    with still_frozen(network):
+        network.symbolic_layers[l].set_function(i, j, name, function, affine)
     set_mode_(network, l, i, j, "s")
     return r2
 
