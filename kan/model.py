@@ -807,9 +807,14 @@ class KAN(Versioned):
         x, y = self.curves_in_user_units(l, layer.inputs[:, [i]], layer.edge(i, j)[:, None, None], [i], [j])
         return x[:, 0].cpu().numpy(), y[:, 0, 0].cpu().numpy()
 
+    def _read(self) -> Trace:
+        """What activations are read from."""
+        self.warn_of_changes()
+        return self.trace()
+
     def _seen(self) -> Trace:
         with torch.no_grad():
-            return self.trace()
+            return self._read()
 
     @property
     def cache_data(self) -> Tensor | None:
@@ -845,22 +850,22 @@ class KAN(Versioned):
     @property
     def subnode_actscale(self) -> list[Tensor]:
         """Standard deviations of the sub-node sums on the last input."""
-        return [scale.detach() for scale in self.trace().subnode_actscale]
+        return [scale.detach() for scale in self._read().subnode_actscale]
 
     @property
     def edge_actscale(self) -> list[Tensor]:
         """Standard deviations of the edges on the last input, ``(m_{l+1}, n_l)`` per layer, differentiable."""
-        return self.trace().edge_actscale
+        return self._read().edge_actscale
 
     @property
     def acts_scale(self) -> list[Tensor]:
         """Standard deviations of the edges over those of their inputs plus 0.1, differentiable."""
-        return self.trace().acts_scale
+        return self._read().acts_scale
 
     @property
     def acts_scale_spline(self) -> list[Tensor]:
         """As `acts_scale`, of the numeric part alone."""
-        return self.trace().acts_scale_spline
+        return self._read().acts_scale_spline
 
     def _child(self, new: KAN, method: str | None) -> KAN:
         """A model made from this one, saved as the next version unless `method` is None."""

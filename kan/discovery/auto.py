@@ -101,6 +101,7 @@ def auto_symbolic_in_context_(
             print(f"fixing ({l},{i},{j}) with {candidate.name}, r2={candidate.r2}, c={candidate.complexity}")
     before = [layer.mask.nonzero().tolist() for layer in network.numeric_layers]
     round_into_(network, best.network)
+    network.forget_pass()
     for l, i, j in sorted(best.kept):
         if verbose >= 1:
             print(f"({l},{i},{j}) stays a spline")

@@ -38,7 +38,8 @@ def base_function(activation: type[nn.Module] | BaseFunction) -> BaseFunction:
     if not isinstance(activation, type):
         return activation
     with torch.inference_mode(False):
-        return activation()
+        made: BaseFunction = activation()
+    return made
 
 
 def interval(grid_range: Sequence[float]) -> tuple[float, float]:

@@ -174,7 +174,7 @@ class KANLayer(OrdinaryModule):
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
         return feature_rows(x, self.table, self.base_fun)
 
-    def weight(self) -> Tensor:
+    def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
         return edge_weight(self.coef, self.scale_base, self.scale_sp, self.mask)
 
@@ -190,7 +190,7 @@ class KANLayer(OrdinaryModule):
         """
         check_dense(x)
         features = self.features(x)
-        postacts = torch.einsum("bin,ino->boi", features, self.weight())
+        postacts = torch.einsum("bin,ino->boi", features, self.edge_weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
         y = with_zero_gradients(postacts.sum(-1), [self.grid])
         return y, x[:, None, :].expand_as(postacts), postacts, postspline

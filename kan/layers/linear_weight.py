@@ -24,9 +24,9 @@ __all__ = ["LinearWeight"]
 
 _fused = (getattr(torch, name, None) for name in ("_transformer_encoder_layer_fwd", "_native_multi_head_attention"))
 PRODUCTS = {
-    *(torch.matmul, torch.mm, torch.mv, torch.bmm, torch.addmm, torch.addmv, torch.baddbmm, torch.einsum, torch.tensordot, torch.chain_matmul),
-    *(Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm, Tensor.addmm, Tensor.addmv, Tensor.__matmul__, Tensor.__rmatmul__, F.bilinear),
-    *(F.linear, torch.inner, Tensor.inner, torch.linalg.multi_dot, *filter(None, _fused)),
+    *(torch.matmul, torch.mm, torch.mv, torch.bmm, torch.addmm, torch.addmv, torch.baddbmm, torch.einsum, torch.tensordot),
+    *(Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm, Tensor.addmm, Tensor.addmv, Tensor.__matmul__, Tensor.__rmatmul__),
+    *(F.linear, F.bilinear, torch.inner, Tensor.inner, torch.linalg.multi_dot, *filter(None, _fused)),
 }
 """Functions that multiply with matrices, for which the weight of this layer is none."""
 TURNS = {
@@ -62,7 +62,7 @@ class LinearWeight(_NoMatrix):
     @staticmethod
     def of(layer: KANLinear) -> LinearWeight:
         """The weight of `layer`."""
-        weight: LinearWeight = layer.base_weight.as_subclass(LinearWeight)  # type: ignore[arg-type]
+        weight = layer.base_weight.as_subclass(LinearWeight)
         weight.layer = layer
         return weight
 
@@ -114,12 +114,13 @@ def _set_grad(weight: LinearWeight, value: Tensor | None) -> None:
     weight.layer.base_weight.grad = value
 
 
+_grad: Any = Tensor.grad
 _HANDLERS: dict[Any, Callable[..., Any]] = {
     F.linear: _linear,
     F.multi_head_attention_forward: _attend,
     Tensor.requires_grad_: _require_gradient,
     Tensor.requires_grad.__set__: _require_gradient,  # type: ignore[attr-defined]
     Tensor.data.__set__: _set_data,  # type: ignore[attr-defined]
-    Tensor.grad.__get__: lambda weight: weight.layer.base_weight.grad,  # type: ignore[attr-defined]
-    Tensor.grad.__set__: _set_grad,  # type: ignore[attr-defined]
+    _grad.__get__: lambda weight: weight.layer.base_weight.grad,
+    _grad.__set__: _set_grad,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -27,6 +29,8 @@ class LastInput(OrdinaryModule):
     def __init__(self) -> None:
         super().__init__()
         self.last_input: Tensor | None = None
+        self._input_version: int | None = None  # of the last input, when it was remembered
+        self._pass_versions: list[int] | None = None  # of the parameters, at the pass over the last input
 
     @property
     @abstractmethod
@@ -73,10 +77,52 @@ class LastInput(OrdinaryModule):
         check_dense(x, "the input")
         self.check_numbers()
 
-    def remember_input(self, x: Tensor | None) -> None:
-        """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
-        if not (torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting()):
+    def remember_input(self, x: Tensor | None, *, passed: bool = False) -> None:
+        """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export.
+
+        Args:
+            x: the input.
+            passed: whether the model has just been called with it, so that users may want to read activations of that pass.
+        """
+        if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
+            return
+        if torch.compiler.is_compiling():  # which cannot read versions
             self.last_input = None if x is None else x.detach()
+            self._input_version = self._pass_versions = None
+            return
+        if passed and x is not None and x.is_inference():
+            x = x.clone()  # changes in place would not be noticed
+        self.__dict__.update(  # a module's own way of setting attributes takes longer than all of this
+            last_input=None if x is None else x.detach(),
+            _input_version=None if x is None or x.is_inference() else x._version,
+            _pass_versions=self._versions() if passed else None,
+        )
+
+    def _versions(self) -> list[int] | None:
+        """How often every parameter that is trained has been changed in place."""
+        try:
+            found = [p._version for p in self._parameters.values() if p is not None and p.requires_grad]
+            for block in self._modules.values():
+                for part in (block, *block._modules.values()):  # type: ignore[union-attr]
+                    found += [p._version for p in part._parameters.values() if p is not None and p.requires_grad]
+        except RuntimeError:  # a parameter that was made in inference mode does not know
+            return None
+        return found
+
+    def forget_pass(self) -> None:
+        """The user has had the model changed: nobody expects its activations to be those of the last pass any more."""
+        self._pass_versions = None
+
+    def warn_of_changes(self) -> None:
+        """Warn, once, if the parameters are not those of the pass over the last input: for what is read as activations of that pass."""
+        if self._pass_versions is not None and self._pass_versions != self._versions():
+            self._pass_versions = None
+            warnings.warn(
+                "the parameters have changed since the pass over the last input, as by a step of an optimiser: activations are "
+                "computed when they are read, so these are those of the model as it is now. Read them before the step, or call model(x) "
+                "again.",
+                stacklevel=_depth(),
+            )
 
     def remembered_input(self) -> Tensor:
         """The last input, for calls without data.
@@ -86,11 +132,28 @@ class LastInput(OrdinaryModule):
         """
         if self.last_input is None:
             raise ValueError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+        if self._input_version is not None and self._input_version != self.last_input._version:
+            self._input_version = None
+            warnings.warn(
+                "the last input has been changed in place since the model saw it: activations, scores and plots are computed when they "
+                "are asked for, so they are those of the numbers that it holds now. Call model(x) again, or give the model a copy, "
+                "model(x.clone()).",
+                stacklevel=_depth(),
+            )
         self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
 
     def __getstate__(self) -> dict[str, Any]:
         x = self.last_input
+        state = {**self.__dict__, "_input_version": None, "_pass_versions": None}  # copies are other tensors
         if x is None or x.untyped_storage().nbytes() <= x.numel() * x.element_size():
-            return self.__dict__
-        return {**self.__dict__, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
+            return state
+        return {**state, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
+
+
+def _depth() -> int:
+    """How many callers up the one is that is no part of this package, for ``warnings.warn`` in the function that asks."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] == "kan":
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -131,7 +131,7 @@ class Perceptron(LastInput):
     def forward(self, x: Tensor) -> Tensor:
         """The output, ``(B, n_L)``, for `x` ``(B, n_0)``."""
         output = self.trace(x).output
-        self.remember_input(x)  # after the pass: an input that is refused is not remembered
+        self.remember_input(x, passed=True)  # after the pass: an input that is refused is not remembered
         return output
 
     def trace(self, x: Tensor | None = None) -> PerceptronTrace:

@@ -291,6 +291,7 @@ class Network(Labelled):
         """
         try:
             with state.unchanged_on_error(self):
+                self.forget_pass()
                 return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             if state.same_shapes(self, state_dict):
@@ -346,7 +347,7 @@ class Network(Labelled):
             y_th: bound of ``|f|`` in that version.
         """
         output = self.trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th).output
-        self.remember_input(x)  # after the pass: an input that is refused is not remembered
+        self.remember_input(x, passed=True)  # after the pass: an input that is refused is not remembered
         return output
 
     def trace(
@@ -435,7 +436,7 @@ class Network(Labelled):
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
         if numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
             rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
-            features, weight = rows.permute(2, 0, 1), numeric.weight()
+            features, weight = rows.permute(2, 0, 1), numeric.edge_weight()
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:

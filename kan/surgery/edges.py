@@ -48,6 +48,7 @@ def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float
     both = mode in ("sn", "ns")
     network.numeric_layers[l].mask[i, j] = (1.0 if mask_n is None else mask_n) if both else float(mode == "n")
     network.symbolic_layers[l].mask[j, i] = float(both or mode == "s")
+    network.forget_pass()
 
 
 @torch.no_grad()

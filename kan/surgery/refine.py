@@ -76,6 +76,7 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
         ValueError: if the widths or degrees differ, or there are no samples.
     """
     _check_match(network, parent)
+    network.forget_pass()
     for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, parent.trace(x).acts, strict=False):
         layer.initialize_grid_from_parent(old, inputs)
 
@@ -95,6 +96,7 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
         ValueError: if the widths or degrees differ, or there are no samples.
     """
     _check_match(network, parent)
+    network.forget_pass()
     x = parent.remembered_input() if x is None else x
     _take_over_(network, parent, x)
     _tell(network, parent, x, warns=True)
