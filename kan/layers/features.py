@@ -122,5 +122,5 @@ class _EdgeWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         to_coef, *others = unfold(grads[0], ctx.saved_tensors, ctx.needs_input_grad)
-        # With a single output the transposed gradient counts as contiguous, but has strides that DistributedDataParallel warns of.
-        return None if to_coef is None else to_coef.view(to_coef.shape), *others
+        # As users view it. (With a single output it counts as contiguous, but has strides that DistributedDataParallel warns of.)
+        return None if to_coef is None else to_coef.contiguous().view(to_coef.shape), *others

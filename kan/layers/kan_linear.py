@@ -151,14 +151,14 @@ class KANLinear(OrdinaryModule):
             ValueError: if the last axis of `x` has another size.
             TypeError: if the dtype of `x` is not the parameters', unless autocast is on.
         """
+        if x.is_nested:  # torch's encoder makes one of a batch with padding
+            rows = x.unbind()
+            parts = self.forward(torch.cat(rows)).split([len(row) for row in rows])
+            return torch.nested.as_nested_tensor(list(parts), layout=x.layout)
         return self.summed(x) if self.bias is None else self.summed(x) + self.bias
 
     def summed(self, x: Tensor) -> Tensor:
         """The sums of the edges, without the bias; as `forward` otherwise."""
-        if x.is_nested:  # torch's encoder makes one of a batch with padding
-            rows = x.unbind()
-            parts = self.summed(torch.cat(rows)).split([len(row) for row in rows])
-            return torch.nested.as_nested_tensor(list(parts), layout=x.layout)
         self._check_input(x)
         y = edge_sum(
             x.reshape(-1, self.in_features),

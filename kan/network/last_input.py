@@ -99,12 +99,13 @@ class LastInput(OrdinaryModule):
         )
 
     def _versions(self) -> list[int] | None:
-        """How often every parameter that is trained has been changed in place."""
+        """How often every parameter has been changed in place, but for masks and grids, which no optimiser moves."""
         try:
-            found = [p._version for p in self._parameters.values() if p is not None and p.requires_grad]
+            found = [p._version for p in self._parameters.values() if p is not None]
             for block in self._modules.values():
                 for part in (block, *block._modules.values()):  # type: ignore[union-attr]
-                    found += [p._version for p in part._parameters.values() if p is not None and p.requires_grad]
+                    parameters = part._parameters.items()
+                    found += [p._version for name, p in parameters if p is not None and name != "mask" and name != "grid"]
         except RuntimeError:  # a parameter that was made in inference mode does not know
             return None
         return found
@@ -115,13 +116,13 @@ class LastInput(OrdinaryModule):
 
     def warn_of_changes(self) -> None:
         """Warn, once, if the parameters are not those of the pass over the last input: for what is read as activations of that pass."""
-        if self._pass_versions is not None and self._pass_versions != self._versions():
+        if self._pass_versions is not None and self._pass_versions != self._versions() and _is_read_on_purpose():
             self._pass_versions = None
             warnings.warn(
                 "the parameters have changed since the pass over the last input, as by a step of an optimiser: activations are "
                 "computed when they are read, so these are those of the model as it is now. Read them before the step, or call model(x) "
                 "again.",
-                stacklevel=_depth(),
+                stacklevel=_caller()[0],
             )
 
     def remembered_input(self) -> Tensor:
@@ -138,7 +139,7 @@ class LastInput(OrdinaryModule):
                 "the last input has been changed in place since the model saw it: activations, scores and plots are computed when they "
                 "are asked for, so they are those of the numbers that it holds now. Call model(x) again, or give the model a copy, "
                 "model(x.clone()).",
-                stacklevel=_depth(),
+                stacklevel=_caller()[0],
             )
         self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
@@ -151,9 +152,14 @@ class LastInput(OrdinaryModule):
         return {**state, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
 
 
-def _depth() -> int:
-    """How many callers up the one is that is no part of this package, for ``warnings.warn`` in the function that asks."""
-    depth, frame = 1, sys._getframe(1)
+def _caller() -> tuple[int, str]:
+    """The nearest caller of the function that asks that is no part of this package: how far up it is, and the name of its module."""
+    depth, frame = 2, sys._getframe(2)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] == "kan":
         depth, frame = depth + 1, frame.f_back
-    return depth
+    return depth, str(frame.f_globals.get("__name__"))
+
+
+def _is_read_on_purpose() -> bool:
+    """Whether it is not a tool that looks at every attribute, such as ``inspect.getmembers`` or ``torch.jit.trace``."""
+    return _caller()[1].split(".")[0] not in ("inspect", "torch")
