@@ -172,7 +172,7 @@ class KANLayer(OrdinaryModule):
 
     def feature_rows(self, x: Tensor) -> Tensor:
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
-        return feature_rows(x, self.table, self.base_fun)
+        return feature_rows(x.to(self.coef.dtype), self.table, self.base_fun)  # under autocast sums have fewer digits than positions need
 
     def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
