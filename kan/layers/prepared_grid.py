@@ -47,12 +47,12 @@ class PreparedGrid:
             traced = torch._C._get_tracing_state()
             if traced is None or torch._C._are_functorch_transforms_active():
                 return self._prepare(grid, basis)
-            torch._C._set_tracing_state(None)  # a trace holds it as constants, as it would after a first pass
+            torch._C._set_tracing_state(None)  # type: ignore[attr-defined] # a trace holds it as constants, as it would after a first pass
             try:
                 with torch.no_grad():
                     return self._prepare(grid.detach(), basis)
             finally:
-                torch._C._set_tracing_state(traced)
+                torch._C._set_tracing_state(traced)  # type: ignore[attr-defined]
         if not self._is_known(grid):
             with torch.inference_mode(False), torch.no_grad():  # to be of use outside of that mode, too
                 self._prepared = self._prepare(grid, basis)
