@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kan.analysis import mlp as analysis
 from kan.analysis.mlp import PerceptronAttribution
 from kan.errors import unknown_name
-from kan.network.mlp import Perceptron
+from kan.network.mlp import Perceptron, PerceptronTrace
 from kan.surgery.mlp import auto_swap_, swap_
 from kan.training import fit as training
 from kan.training.callbacks import Callback
@@ -177,17 +177,22 @@ class MLP(Perceptron):
     @property
     def acts(self) -> list[Tensor] | None:
         """Inputs of the linear layers on the last input, ``(B, n_l)`` each; None before there is one."""
-        return None if self.last_input is None else self.trace().acts
+        return None if self.last_input is None else self._read().acts
 
     @property
     def acts_scale(self) -> list[Tensor]:
         """Standard deviations of the hidden and output nodes."""
-        return self.trace().acts_scale
+        return self._read().acts_scale
 
     @property
     def wa_forward(self) -> list[Tensor]:
         """Weights times the standard deviations of their inputs."""
-        return self.trace().wa_forward
+        return self._read().wa_forward
+
+    def _read(self) -> PerceptronTrace:
+        """What activations are read from."""
+        self.warn_of_changes()
+        return self.trace()
 
     @property
     def a_forward(self) -> list[Tensor]:
@@ -230,7 +235,7 @@ class MLP(Perceptron):
         from kan.plotting.mlp import plot_perceptron
 
         choices: dict[str, Callable[[], Sequence[Tensor]]] = {
-            "w": lambda: self.w, "act": lambda: self.wa_forward, "fa": lambda: self.edge_scores
+            "w": lambda: self.w, "act": lambda: self.trace().wa_forward, "fa": lambda: self.edge_scores
         }  # fmt: skip
         if metric not in choices:
             raise unknown_name("metric", metric, choices)

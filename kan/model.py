@@ -892,9 +892,14 @@ class KAN(Versioned):
         x, y = self.curves_in_user_units(l, layer.inputs[:, [i]], layer.edge(i, j)[:, None, None], [i], [j])
         return x[:, 0].cpu().numpy(), y[:, 0, 0].cpu().numpy()
 
+    def _record(self) -> Trace:
+        """What activations are read from."""
+        self.warn_of_changes()
+        return self.trace()
+
     def _seen(self) -> Trace:
         with torch.no_grad():
-            return self.trace()
+            return self._record()
 
     @property
     def cache_data(self) -> Tensor | None:
@@ -911,12 +916,12 @@ class KAN(Versioned):
     @Recorded
     def acts(self) -> list[Tensor] | None:
         """Node values on the last input, ``(B, n_l)`` per layer of nodes."""
-        return None if self.last_input is None else self._seen().acts
+        return None if self.last_input is None else [values.contiguous() for values in self._seen().acts]
 
     @Recorded
     def acts_premult(self) -> list[Tensor]:
         """Sub-node values on the last input, ``(B, m_{l+1})`` per layer."""
-        return [layer.premult for layer in self._seen().layers]
+        return [layer.premult.contiguous() for layer in self._seen().layers]
 
     @Recorded
     def spline_preacts(self) -> list[Tensor]:
@@ -937,22 +942,22 @@ class KAN(Versioned):
     @Recorded
     def subnode_actscale(self) -> list[Tensor]:
         """Standard deviations of the sub-node sums on the last input."""
-        return [scale.detach() for scale in self.trace().subnode_actscale]
+        return [scale.detach() for scale in self._record().subnode_actscale]
 
     @Recorded
     def edge_actscale(self) -> list[Tensor]:
         """Standard deviations of the edges on the last input, ``(m_{l+1}, n_l)`` per layer, differentiable."""
-        return self.trace().edge_actscale
+        return self._record().edge_actscale
 
     @Recorded
     def acts_scale(self) -> list[Tensor]:
         """Standard deviations of the edges over those of their inputs plus 0.1, differentiable."""
-        return self.trace().acts_scale
+        return self._record().acts_scale
 
     @Recorded
     def acts_scale_spline(self) -> list[Tensor]:
         """As `acts_scale`, of the numeric part alone."""
-        return self.trace().acts_scale_spline
+        return self._record().acts_scale_spline
 
     def _child(self, new: KAN, method: str | None) -> KAN:
         """A model made from this one, saved as the next version unless `method` is None."""

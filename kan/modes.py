@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["composed", "composing", "threads"]
+__all__ = ["composed", "composing", "in_own_precision", "threads"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _composing: ContextVar[bool] = ContextVar("composing", default=False)
 
@@ -52,3 +56,17 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_own_precision(function: F) -> F:
+    """Let `function` compute in the types of its tensors: what a fit solves for is no matter of the few digits that autocast leaves."""
+
+    @wraps(function)
+    def exact(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **kwargs)
+
+    return cast("F", exact)

@@ -78,8 +78,5 @@ def probabilities(network: Network, x: Any) -> Tensor | np.ndarray:
 @torch.no_grad()
 def outputs_of(network: Network, x: Any) -> Tensor:
     """The outputs ``(N, outputs)`` for the samples `x`, some rows at a time; the last input of the network stays what it was."""
-    seen = network.last_input
-    try:
+    with network.same_last_input():
         return torch.cat([network(part) for part in network.as_input(x).split(ROWS)])
-    finally:
-        network.last_input = seen

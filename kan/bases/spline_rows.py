@@ -156,7 +156,9 @@ def write_rows(
     if derivative == 0 and table.uniform is not None and table.size <= FEW_FUNCTIONS * (table.degree + 1):
         return _write_shifted(functions, x, table, slopes, keep)
     # The product with the 0-1 matrix picks exact entries only if factors are not rounded to a shorter format.
-    exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+    exact = x.dtype == torch.float64 or (
+        torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(x.device.type)
+    )
     little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
     if derivative == 0 and table.spans is not None and little and exact and not x.is_cuda:
         return _write_by_product(functions, x, table, slopes)

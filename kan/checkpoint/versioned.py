@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan.checkpoint import format as files
 from kan.checkpoint import single
@@ -240,7 +241,8 @@ class Versioned(Network):
         model = files.load(
             cls, path, config, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
             ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
-            keep=config.get("keep"), save_data=config.get("save_data", True), **({"base_fun": base_fun} if unnamed else {}),
+            keep=config.get("keep"), save_data=config.get("save_data", True),
+            **({"base_fun": copy.deepcopy(base_fun) if isinstance(base_fun, nn.Module) else base_fun} if unnamed else {}),
         )  # fmt: skip
         model.optimizer_state, model.losses = optimizer, config.get("losses")
         model._loaded_from = config["round"], config["state_id"]

@@ -125,6 +125,7 @@ def auto_symbolic_in_context_(
         say(_fixed((l, i, j), candidate, names))
     before = [layer.mask.nonzero().tolist() for layer in network.numeric_layers]
     round_into_(network, best.network)
+    network.forget_pass()
     for l, i, j in sorted(best.kept):
         say(f"({l},{i},{j}) stays a spline")
     settled = {*best.found, *best.kept}

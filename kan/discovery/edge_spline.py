@@ -59,7 +59,7 @@ class EdgeSpline(nn.Module):
         self.base_name = base_name
         with torch.no_grad():
             self.register_buffer("knots", edge.grid.detach().clone())
-            self.register_buffer("weights", edge.weight()[0, :, 0].detach().clone())
+            self.register_buffer("weights", edge.edge_weight()[0, :, 0].detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Values at points of any shape, in their dtype."""

@@ -60,7 +60,7 @@ class Shape:
         if len(factors) != 2 or network.depth != 2 or network.structure.arities[1] != (2,):
             return
         layer = network.numeric_layers[0]
-        rows, weight = layer.features(x), layer.weight()
+        rows, weight = layer.features(x), layer.edge_weight()
         rows = rows - rows.mean(0)
         for i, other in zip(factors, reversed(factors), strict=True):
             if i in terms:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.bspline import BSpline
 from kan.bases.registry import basis_class
+from kan.layers.base_functions import BaseFunction
 
-__all__ = ["BaseFunction", "base_function", "interval", "make_basis", "share_of_equal_spacing"]
-
-BaseFunction = Callable[[Tensor], Tensor]
-
+__all__ = ["base_function", "interval", "make_basis", "share_of_equal_spacing"]
 
 def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolation: Extrapolation | None) -> Basis:
     """The basis itself, or the one of that name with ``grid_size + spline_order`` functions; with `extrapolation` if that is given.
@@ -35,8 +34,12 @@ def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolat
 
 
 def base_function(activation: type[nn.Module] | BaseFunction) -> BaseFunction:
-    """The function itself, or a new module of the class."""
-    return activation() if isinstance(activation, type) else activation
+    """The function itself, or a new module of the class, with parameters that can be trained even if made in inference mode."""
+    if not isinstance(activation, type):
+        return activation
+    with torch.inference_mode(False):
+        made: BaseFunction = activation()
+    return made
 
 
 def interval(grid_range: Sequence[float]) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from kan.bases.base import Basis
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_product import spline_product, spline_product_gradients
 from kan.bases.spline_table import SplineTable
+from kan.layers.base_functions import base_values
+from kan.layers.ordinary_module import ordinary
 from kan.modes import composed
 
 __all__ = ["basis_values", "edge_sum"]
@@ -57,10 +59,11 @@ def edge_sum(
     # Sizes come last: where torch is tracing, the number of rows is not known, and to compare it would fix a bound of it.
     plain = not composed() and not _casts(x) and x.dtype in (torch.float32, torch.float64)
     if isinstance(prepared, SplineTable) and plain and 2 * x.numel() * spline_weight.shape[2] + spline_weight.numel() > KEPT:
-        y: Tensor = _SplineSum.apply(x, spline_weight, spline_scaler, prepared)
+        saved = x if torch.is_inference_mode_enabled() else ordinary(x)
+        y: Tensor = _SplineSum.apply(saved, spline_weight, spline_scaler, prepared)
     else:
         y = _composed_sum(basis_values(x, basis, prepared), spline_weight, spline_scaler)
-    return y if base_weight is None else torch.addmm(y, base_function(x), base_weight.t())
+    return y if base_weight is None else torch.addmm(y, base_values(base_function, x), base_weight.t())
 
 
 def _casts(x: Tensor) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_rows import Slopes, write_rows
 from kan.bases.spline_table import SplineTable
+from kan.layers.base_functions import base_rows
 from kan.modes import composed
 
 __all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
@@ -28,7 +29,7 @@ def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Ten
     if type(base_fun) is nn.SiLU and not composed():
         rows: Tensor = _SiLUFeatures.apply(x, table)
         return rows
-    return torch.cat([base_fun(x)[:, None], basis_rows(x, table)], dim=1)
+    return torch.cat([base_rows(base_fun, x)[:, None], basis_rows(x, table)], dim=1)
 
 
 def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
@@ -120,4 +121,6 @@ class _EdgeWeight(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return unfold(grads[0], ctx.saved_tensors, ctx.needs_input_grad)
+        to_coef, *others = unfold(grads[0], ctx.saved_tensors, ctx.needs_input_grad)
+        # As users view it. (With a single output it counts as contiguous, but has strides that DistributedDataParallel warns of.)
+        return None if to_coef is None else to_coef.contiguous().view(to_coef.shape), *others

@@ -71,7 +71,7 @@ from torch import Tensor, nn
 from kan.bases.base import Basis
 from kan.bases.projection import fitted
 from kan.errors import unknown_name
-from kan.layers.arguments import BaseFunction
+from kan.layers.base_functions import BaseFunction
 
 __all__ = [
     "INITIALISATIONS",

@@ -38,7 +38,8 @@ from torch.nn import functional as F
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.projection import refit
 from kan.errors import unknown_name
-from kan.layers.arguments import BaseFunction, base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.arguments import base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.base_functions import BaseFunction, base_values
 from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values
@@ -184,7 +185,7 @@ class _KANConv(OrdinaryModule):
         values = basis_values(channels_first.flatten(1).t(), self.basis, self._prepared.of(self.grid, self.basis))
         features = values.unflatten(2, channels_first.shape[1:]).movedim(2, 0).flatten(1, 2)
         y = self._convolve(features, self.scaled_spline_weight, self.bias)
-        y = y + self._convolve(self.base_activation(pixels), self.base_weight)
+        y = y + self._convolve(base_values(self.base_activation, pixels), self.base_weight)
         return y if batch is x else y[0]
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

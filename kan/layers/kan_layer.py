@@ -37,6 +37,7 @@ from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
+from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.older_names import understood
 from kan.symbolic.portable import packed, unpacked
@@ -176,9 +177,9 @@ class KANLayer(OrdinaryModule):
 
     def feature_rows(self, x: Tensor) -> Tensor:
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
-        return feature_rows(x, self.table, self.base_fun)
+        return feature_rows(x.to(self.coef.dtype), self.table, self.base_fun)  # under autocast sums have fewer digits than positions need
 
-    def weight(self) -> Tensor:
+    def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
         return edge_weight(self.coef, self.scale_base, self.scale_sp, self.mask)
 
@@ -199,9 +200,10 @@ class KANLayer(OrdinaryModule):
         check_dense(x)
         x = checked_rows(x, self.in_dim, self.grid.dtype)
         features = self.features(x)
-        postacts = torch.einsum("bin,ino->boi", features, self.weight())
+        postacts = torch.einsum("bin,ino->boi", features, self.edge_weight())
         postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
-        return postacts.sum(-1), x[:, None, :].expand_as(postacts), postacts, postspline
+        y = with_zero_gradients(postacts.sum(-1), [self.grid])
+        return y, x[:, None, :].expand_as(postacts), postacts, postspline
 
     @torch.no_grad()
     def update_grid_from_samples(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> None:

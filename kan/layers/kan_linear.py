@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from kan.bases.base import Basis, Extrapolation
 from kan.bases.projection import fitted, refit
-from kan.layers.arguments import BaseFunction, base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.arguments import base_function, interval, make_basis, share_of_equal_spacing
+from kan.layers.base_functions import BaseFunction
 from kan.layers.checks import check_dtype, check_margin, check_samples, warn_of_kept_grids
 from kan.layers.edge_sparsity import edge_sparsity
 from kan.layers.edge_sum import basis_values, edge_sum
 from kan.layers.initialisation import Edges, Scales, initial_weights, initialise_, scheme
+from kan.layers.linear_weight import LinearWeight
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 
@@ -43,6 +45,8 @@ class KANLinear(OrdinaryModule):
         base_activation: the base function: a module's class, as in efficient-kan, or any function of a tensor.
         grid_eps: grid updates mix `grid_eps` of equal spacing with ``1 - grid_eps`` of the samples' quantiles.
         grid_range: ``[low, high]`` of the initial grid.
+        bias: whether a number is added to every output. Unlike ``torch.nn.Linear`` there is none by default, since the basis functions can
+            represent constants.
         basis: a `Basis`, or the name of a registered one, which then has ``G + k`` functions.
         extrapolation: what the basis functions are outside of the grid, see `Extrapolation`; as the basis says when not given.
         init: ``"glorot"``, which keeps the sizes of values and gradients through many layers, ``"power-law"``, ``"efficient-kan"`` or
@@ -54,6 +58,7 @@ class KANLinear(OrdinaryModule):
         base_weight: ``(out_features, in_features)``.
         spline_weight: ``(out_features, in_features, n)``, ``n = G + k``.
         spline_scaler: ``(out_features, in_features)``, or absent.
+        bias: ``(out_features,)``, zero at the beginning, or None.
         grid: buffer with one row per input; for splines the knots, ``(in_features, G + 2k + 1)``.
 
     >>> layer = KANLinear(3, 2)
@@ -77,6 +82,7 @@ class KANLinear(OrdinaryModule):
         grid_eps: float = 0.02,
         grid_range: Sequence[float] = (-1, 1),
         *,
+        bias: bool = False,
         basis: str | Basis = "bspline",
         extrapolation: Extrapolation | None = None,
         init: str | None = None,
@@ -85,6 +91,8 @@ class KANLinear(OrdinaryModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(grid_size, bool):  # the place of nn.Linear's bias
+            raise TypeError("grid_size, the third argument, is a number of intervals; a bias is asked for by name: bias=True.")
         for name, value, least in (("in_features", in_features, 1), ("out_features", out_features, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}.")
@@ -107,6 +115,11 @@ class KANLinear(OrdinaryModule):
             self.spline_scaler = nn.Parameter(torch.empty(out_features, in_features, **made))
         else:
             self.register_parameter("spline_scaler", None)
+        self.bias: nn.Parameter | None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_features, **made))
+        else:
+            self.register_parameter("bias", None)
         self._prepared = PreparedGrid(in_features)
         initialise_(self, KANLinear, generator)
 
@@ -123,10 +136,13 @@ class KANLinear(OrdinaryModule):
         self.spline_weight.copy_(drawn.spline)
         if self.spline_scaler is not None and drawn.scaler is not None:
             self.spline_scaler.copy_(drawn.scaler)
+        if self.bias is not None:
+            self.bias.zero_()
 
     def extra_repr(self) -> str:
         """Sizes, as shown by ``print(layer)``."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, basis={self.basis}"
+        bias = "" if self.bias is None else ", bias=True"
+        return f"in_features={self.in_features}, out_features={self.out_features}{bias}, basis={self.basis}"
 
     def forward(self, x: Tensor) -> Tensor:
         """``y`` ``(..., out_features)`` at `x` ``(..., in_features)``.
@@ -135,6 +151,14 @@ class KANLinear(OrdinaryModule):
             ValueError: if the last axis of `x` has another size.
             TypeError: if the dtype of `x` is not the parameters', unless autocast is on.
         """
+        if x.is_nested:  # torch's encoder makes one of a batch with padding
+            rows = x.unbind()
+            parts = self.forward(torch.cat(rows)).split([len(row) for row in rows])
+            return torch.nested.as_nested_tensor(list(parts), layout=x.layout)
+        return self.summed(x) if self.bias is None else self.summed(x) + self.bias
+
+    def summed(self, x: Tensor) -> Tensor:
+        """The sums of the edges, without the bias; as `forward` otherwise."""
         self._check_input(x)
         y = edge_sum(
             x.reshape(-1, self.in_features),
@@ -146,6 +170,19 @@ class KANLinear(OrdinaryModule):
             self._prepared.of(self.grid, self.basis),
         )
         return y.view(*x.shape[:-1], self.out_features)
+
+    @property
+    def weight(self) -> Tensor:
+        """For code that reads it of a ``torch.nn.Linear``: `base_weight`, but the whole layer for ``F.linear``; see `LinearWeight`."""
+        return LinearWeight.of(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise AttributeError(
+                "the weight of a KANLinear cannot be replaced, and so not be shared with an embedding: its edges are functions. Their "
+                "parameters are base_weight, spline_weight and spline_scaler."
+            )
+        super().__setattr__(name, value)
 
     def b_splines(self, x: Tensor) -> Tensor:
         """Values of the basis functions at `x` ``(B, in_features)``: ``(B, in_features, n)``."""

@@ -33,6 +33,15 @@ def _state(module: OrdinaryModule) -> Any:
     return cast("type[OrdinaryModule]", kind).__getstate__(module)
 
 
+def _make_ordinary_(module: nn.Module) -> None:
+    """Put ordinary tensors in the place of those that a module of the user's has from inference mode."""
+    for part in module.modules():
+        for table in (part._parameters, part._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and tensor.is_inference():
+                    table[name] = ordinary(tensor)  # type: ignore[assignment]
+
+
 class OrdinaryModule(nn.Module):
     """The module."""
 
@@ -45,6 +54,8 @@ class OrdinaryModule(nn.Module):
         super().register_buffer(name, None if tensor is None else ordinary(tensor), persistent)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            _make_ordinary_(value)
         buffers = self.__dict__.get("_buffers")
         super().__setattr__(name, ordinary(value) if buffers and name in buffers and isinstance(value, Tensor) else value)
 

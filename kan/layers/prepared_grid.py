@@ -42,7 +42,17 @@ class PreparedGrid:
         if torch.compiler.is_compiling():
             return self._prepare(grid, basis)  # what is known may be of an older grid, and versions cannot be traced
         if composed():  # another tensor, perhaps one that is batched, may stand for the grid
-            return self._prepared if self._grid is grid and self._version == grid._version else self._prepare(grid, basis)
+            if self._grid is grid and self._version == grid._version:
+                return self._prepared
+            traced = torch._C._get_tracing_state()
+            if traced is None or torch._C._are_functorch_transforms_active():
+                return self._prepare(grid, basis)
+            torch._C._set_tracing_state(None)  # type: ignore[attr-defined] # a trace holds it as constants, as it would after a first pass
+            try:
+                with torch.no_grad():
+                    return self._prepare(grid.detach(), basis)
+            finally:
+                torch._C._set_tracing_state(traced)  # type: ignore[attr-defined]
         if not self._is_known(grid):
             with torch.inference_mode(False), torch.no_grad():  # to be of use outside of that mode, too
                 self._prepared = self._prepare(grid, basis)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from kan.layers.checks import check_dense
 from kan.layers.computed import take_apart_
 from kan.layers.function_tables import FunctionTable
 from kan.layers.ordinary_module import OrdinaryModule
+from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
@@ -69,14 +71,14 @@ class SymbolicLayer(OrdinaryModule):
 
     Attributes:
         mask: ``(out, in)``, not trained. Note the order, the reverse of ``KANLayer``.
-        affine: ``(out, in, 4)``, the numbers ``(a, b, c, d)`` of each edge.
+        affine: ``(out, in, 4)``, the numbers ``(a, b, c, d)`` of each edge. It requires gradients while there is an edge with a function.
         funs_name: nested list ``[out][in]`` of function names, which can be written to, as those of the functions can.
     """
 
     def __init__(self, in_dim: int = 3, out_dim: int = 2, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.mask = nn.Parameter(torch.zeros(out_dim, in_dim), requires_grad=False)
-        self.affine = nn.Parameter(torch.zeros(out_dim, in_dim, 4))
+        self.affine = nn.Parameter(torch.zeros(out_dim, in_dim, 4), requires_grad=False)
         self._named: dict[tuple[int, int], tuple[str, SymbolicFunction]] = {}
         self.to(device)
 
@@ -123,17 +125,30 @@ class SymbolicLayer(OrdinaryModule):
             function: the function, when it is not in the library.
             affine: ``(a, b, c, d)``; the identity ``(1, 0, 1, 0)`` when not given.
         """
-        self._named.pop((j, i), None)
-        if name != NONE or (affine is not None and affine[3] != 0):
-            self._named[(j, i)] = (name, lookup(name) if function is None else function)
+        with self._trained_while_named():
+            self._named.pop((j, i), None)
+            if name != NONE or (affine is not None and affine[3] != 0):
+                self._named[(j, i)] = (name, lookup(name) if function is None else function)
         self.affine[j, i] = torch.tensor([1.0, 0.0, 1.0, 0.0]).to(self.affine) if affine is None else affine.to(self.affine)
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         # Edges of the zero function that have a constant: `active` must know of them, and a state has no names.
         if not self.mask.is_meta:
-            for j, i in ((self.mask != 0) & (self.affine[..., 3] != 0)).nonzero().tolist():
-                self._named.setdefault((j, i), (NONE, SYMBOLIC_LIB[NONE]))
+            with self._trained_while_named():
+                for j, i in ((self.mask != 0) & (self.affine[..., 3] != 0)).nonzero().tolist():
+                    self._named.setdefault((j, i), (NONE, SYMBOLIC_LIB[NONE]))
+
+    @contextmanager
+    def _trained_while_named(self) -> Iterator[None]:
+        """Let `affine` require gradients from the first edge with a function on, and no more without one.
+
+        What the user says in between, such as ``affine.requires_grad_(False)``, holds as long as there are such edges.
+        """
+        before = bool(self._named)
+        yield
+        if bool(self._named) != before:
+            self.affine.requires_grad_(not before)
 
     @property
     def functions(self) -> dict[tuple[int, int], tuple[str, SymbolicFunction]]:
@@ -142,7 +157,8 @@ class SymbolicLayer(OrdinaryModule):
 
     def put_functions_(self, functions: Mapping[tuple[int, int], tuple[str, SymbolicFunction]]) -> None:
         """Let the edges have these functions, as `functions` gives them, and no others; masks and affines are left alone."""
-        self._named = dict(functions)
+        with self._trained_while_named():
+            self._named = dict(functions)
 
     @property
     def device(self) -> torch.device:
@@ -184,7 +200,8 @@ class SymbolicLayer(OrdinaryModule):
         def write(j: int, i: int, new: Any) -> None:
             old = entry(j, i)
             if new is not old and not (isinstance(new, str) and new == old):
-                self._named[(j, i)] = written(*self.function(i, j), table, new)
+                with self._trained_while_named():
+                    self._named[(j, i)] = written(*self.function(i, j), table, new)
 
         return FunctionTable.nested([[entry(j, i) for i in range(self.in_dim)] for j in range(self.out_dim)], write)
 
@@ -194,7 +211,7 @@ class SymbolicLayer(OrdinaryModule):
         try:
             self._table(table)[:] = entries
         except BaseException:
-            self._named = before
+            self.put_functions_(before)
             raise
 
     def names_to_save(self) -> dict[tuple[int, int], str]:
@@ -302,7 +319,9 @@ class SymbolicLayer(OrdinaryModule):
         check_dense(x)
         postacts = x.new_zeros(x.shape[0], self.out_dim, self.in_dim)
         edges = self.edges(x, singularity_avoiding, y_th)
-        if edges is not None:
+        if edges is None:
+            postacts = with_zero_gradients(postacts, [x, self.affine, self.mask])
+        else:
             postacts = edges.added_to(postacts)
         return postacts.sum(-1), postacts
 
@@ -317,6 +336,7 @@ class SymbolicLayer(OrdinaryModule):
             for new_i, i in enumerate(in_id):
                 if (j, i) in self._named:
                     subset._named[(new_j, new_i)] = self._named[(j, i)]
+        subset.affine.requires_grad_(bool(subset._named) and self.affine.requires_grad)
         return subset
 
     @torch.no_grad()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +21,9 @@ from kan.layers.ordinary_module import OrdinaryModule, ordinary
 
 __all__ = ["LastInput"]
 
+OF_LAST_INPUT = ("last_input", "_input_version", "_pass_versions", "_records")
+"""Attributes of the last input."""
+
 
 class LastInput(OrdinaryModule):
     """A module that checks its input and keeps a reference to the last one.
@@ -29,6 +35,12 @@ class LastInput(OrdinaryModule):
 
     input_width: int
     last_input: Tensor | None = None
+
+    _input_version: int | None = None
+    """How often the last input had been changed in place when it was remembered."""
+
+    _pass_versions: list[int] | None = None
+    """How often the parameters had been changed in place at the pass over the last input."""
 
     _records: dict[str, Any] | None = None
     """What has been put in the place of what the last pass has left, see `kan.network.attributes.Recorded`."""
@@ -131,12 +143,66 @@ class LastInput(OrdinaryModule):
         check_dense(x, "the input")
         self.check_numbers()
 
-    def remember_input(self, x: Tensor | None) -> None:
-        """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export."""
-        if not (torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting()):
+    def remember_input(self, x: Tensor | None, *, passed: bool = False) -> None:
+        """Keep a reference to `x` as the input that later calls without data refer to, not to stand-ins in ``torch.func`` and export.
+
+        Args:
+            x: the input.
+            passed: whether the model has just been called with it, so that users may want to read activations of that pass.
+        """
+        if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
+            return
+        if torch.compiler.is_compiling():  # which cannot read versions
             self.last_input = None if x is None else x.detach()
-            if self._records is not None:
-                self._records = None
+            self._input_version = self._pass_versions = self._records = None
+            return
+        if passed and x is not None and x.is_inference():
+            x = x.clone()  # changes in place would not be noticed
+        self.__dict__.update(  # a module's own way of setting attributes takes longer than all of this
+            last_input=None if x is None else x.detach(),
+            _input_version=None if x is None or x.is_inference() else x._version,
+            _pass_versions=self._versions() if passed else None,
+            _records=None,
+        )
+
+    @contextmanager
+    def same_last_input(self) -> Iterator[None]:
+        """Let the last input, and what is known of it, be the same after the block as before, whatever passes the block makes."""
+        own = self.__dict__
+        kept = {name: own[name] for name in OF_LAST_INPUT if name in own}
+        try:
+            yield
+        finally:
+            for name in OF_LAST_INPUT:
+                own.pop(name, None)
+            own.update(kept)
+
+    def _versions(self) -> list[int] | None:
+        """How often every parameter has been changed in place, but for masks and grids, which no optimiser moves."""
+        try:
+            found = [p._version for p in self._parameters.values() if p is not None]
+            for block in self._modules.values():
+                for part in (block, *block._modules.values()):  # type: ignore[union-attr]
+                    parameters = part._parameters.items()
+                    found += [p._version for name, p in parameters if p is not None and name != "mask" and name != "grid"]
+        except RuntimeError:  # a parameter that was made in inference mode does not know
+            return None
+        return found
+
+    def forget_pass(self) -> None:
+        """The user has had the model changed: nobody expects its activations to be those of the last pass any more."""
+        self._pass_versions = None
+
+    def warn_of_changes(self) -> None:
+        """Warn, once, if the parameters are not those of the pass over the last input: for what is read as activations of that pass."""
+        if self._pass_versions is not None and self._pass_versions != self._versions() and _is_read_on_purpose():
+            self._pass_versions = None
+            warnings.warn(
+                "the parameters have changed since the pass over the last input, as by a step of an optimiser: activations are "
+                "computed when they are read, so these are those of the model as it is now. Read them before the step, or call model(x) "
+                "again.",
+                stacklevel=_caller()[0],
+            )
 
     def remembered_input(self) -> Tensor:
         """The last input, for calls without data.
@@ -146,11 +212,33 @@ class LastInput(OrdinaryModule):
         """
         if self.last_input is None:
             raise NoDataError("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")
+        if self._input_version is not None and self._input_version != self.last_input._version:
+            self._input_version = None
+            warnings.warn(
+                "the last input has been changed in place since the model saw it: activations, scores and plots are computed when they "
+                "are asked for, so they are those of the numbers that it holds now. Call model(x) again, or give the model a copy, "
+                "model(x.clone()).",
+                stacklevel=_caller()[0],
+            )
         self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
 
     def __getstate__(self) -> dict[str, Any]:
         x = self.last_input
+        state = {**super().__getstate__(), "_input_version": None, "_pass_versions": None}  # copies are other tensors
         if x is None or x.untyped_storage().nbytes() <= x.numel() * x.element_size():
-            return super().__getstate__()
-        return {**super().__getstate__(), "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
+            return state
+        return {**state, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
+
+
+def _caller() -> tuple[int, str]:
+    """The nearest caller of the function that asks that is no part of this package: how far up it is, and the name of its module."""
+    depth, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] == "kan":
+        depth, frame = depth + 1, frame.f_back
+    return depth, str(frame.f_globals.get("__name__"))
+
+
+def _is_read_on_purpose() -> bool:
+    """Whether it is not a tool that looks at every attribute, such as ``inspect.getmembers`` or ``torch.jit.trace``."""
+    return _caller()[1].split(".")[0] not in ("inspect", "torch")

@@ -134,7 +134,7 @@ class Perceptron(LastInput):
         if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
             x = self.as_input(x)
         output = self.trace(x).output
-        self.remember_input(x)  # after the pass: an input that is refused is not remembered
+        self.remember_input(x, passed=True)  # after the pass: an input that is refused is not remembered
         return output
 
     def trace(self, x: Tensor | None = None) -> PerceptronTrace:

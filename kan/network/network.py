@@ -23,8 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from kan.errors import unknown_name
+from kan.layers.base_functions import is_elementwise, register_elementwise
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicEdges, SymbolicLayer
+from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.network import state
 from kan.network.affine_list import AffineList
@@ -45,10 +47,12 @@ __all__ = ["BASE_FUNCTIONS", "Network"]
 Self = TypeVar("Self", bound="Network")
 
 
+@register_elementwise
 def _identity(x: Tensor) -> Tensor:
     return x
 
 
+@register_elementwise
 def _zero(x: Tensor) -> Tensor:
     return x * 0.0
 
@@ -326,7 +330,10 @@ class Network(Labelled):
         What a subclass has beside the layers, hooks and methods of the user's are taken over, see `kan.network.inheritance`.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
-        new = built(self, {**self.settings(), **changes}).to(self.dtype)
+        settings = {**self.settings(), **changes}
+        if isinstance(settings["base_fun"], nn.Module):  # it may have parameters, which are not to be shared
+            settings["base_fun"] = copy.deepcopy(settings["base_fun"])
+        new = built(self, settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width
         new.inherit_labels(self)
@@ -359,7 +366,8 @@ class Network(Labelled):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         if state.ARCHITECTURE in local_metadata:
             try:
-                state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
+                with state.still_frozen(self):
+                    state.restore_(self, local_metadata[state.ARCHITECTURE], lambda name: prefix + name in state_dict)
             except ValueError as error:
                 error_msgs.append(str(error))
         try:
@@ -387,6 +395,7 @@ class Network(Labelled):
         """
         try:
             with state.unchanged_on_error(self):
+                self.forget_pass()
                 return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             if state.same_shapes(self, state_dict):
@@ -451,7 +460,7 @@ class Network(Labelled):
         if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2):
             x = self.as_input(x)
         trace = self.layer_trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th)
-        self.remember_input(x)  # after the pass: an input that is refused is not remembered
+        self.remember_input(x, passed=True)  # after the pass: an input that is refused is not remembered
         if self._passes is not None and not torch._C._are_functorch_transforms_active():  # their stand-ins are of no use afterwards
             self._passes.append(Pass(x, trace))
         return trace.output
@@ -507,7 +516,7 @@ class Network(Labelled):
             record.corner = corner
             layers.append(record)
             x = record.outputs
-        return Trace(self.structure, layers, self.in_user_units(x))
+        return Trace(self.structure, layers, self.in_user_units(x).contiguous())  # users view it in other shapes
 
     def _with_what_was_set(self, trace: Trace) -> Trace:
         """`trace` with records and scores that a program has put in the place of its own."""
@@ -579,35 +588,47 @@ class Network(Labelled):
                     layer.adapt_grid_(x)
             x = self._advance(l, x, None, False, 0.0).outputs
 
-    def first_layer(self, x: Tensor) -> FirstLayer:
-        """What a pass over `x` needs of the first layer and what stays the same while only weights change."""
+    def first_layer(self, x: Tensor) -> FirstLayer | None:
+        """What a pass over `x` needs of the first layer and what stays the same while only weights change.
+
+        None if the base function may change, too: it may have parameters, or draw random numbers.
+        """
+        if not is_elementwise(self.numeric_layers[0].base_fun):
+            return None
         x = self.checked_input(x)
         with torch.no_grad():
             return FirstLayer.of(self.numeric_layers[0].features(x), x)
 
     def _advance(self, l: int, x: Tensor, first: FirstLayer | None, singularity_avoiding: bool, y_th: float) -> LayerRecord:
         """One layer: from nodes `x` to the next nodes."""
-        numeric, size = self.numeric_layers[l], self.width_out[l + 1]
+        numeric, functions, size = self.numeric_layers[l], self.symbolic_layers[l], self.width_out[l + 1]
         features = weight = symbolic = sums = values = None
         if is_called(numeric):
             sums, _, values, _ = called(numeric, f"act_fun[{l}]", 4, x)
         # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
         elif numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
             rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
-            features, weight = rows.permute(2, 0, 1), numeric.weight()
+            features, weight = rows.permute(2, 0, 1), numeric.edge_weight()
             # The batch comes last in memory from here on, which is how the next layer wants its inputs.
             sums = (weight.flatten(0, 1).t() @ rows.flatten(0, 1)).t()
         if self.symbolic_enabled:
-            layer, added = self.symbolic_layers[l], None
-            if is_called(layer):
-                added, postacts = called(layer, f"symbolic_fun[{l}]", 2, x, singularity_avoiding=singularity_avoiding, y_th=y_th)
+            added = None
+            if is_called(functions):
+                added, postacts = called(functions, f"symbolic_fun[{l}]", 2, x, singularity_avoiding=singularity_avoiding, y_th=y_th)
                 symbolic = SymbolicEdges.of_all(postacts)
-            elif (symbolic := layer.edges(x, singularity_avoiding, y_th)) is not None:
+            elif (symbolic := functions.edges(x, singularity_avoiding, y_th)) is not None:
                 added = symbolic.summed(size)
             if added is not None:
                 sums = added if sums is None else sums + added
         if sums is None:
             sums = x.new_zeros(x.shape[0], size)
+        unused: list[Tensor] = [numeric.grid]
+        if features is None and values is None:
+            unused += [x, numeric.coef, numeric.scale_base, numeric.scale_sp, numeric.mask]
+            unused += numeric.base_fun.parameters() if isinstance(numeric.base_fun, nn.Module) else []
+        if symbolic is None:
+            unused += [functions.affine, functions.mask]
+        sums = with_zero_gradients(sums, unused)
         premult = self._transform("subnode", l, sums)
         nodes = self._transform("node", l, self.multiplied(l + 1, premult))
         if values is not None:

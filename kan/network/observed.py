@@ -52,12 +52,13 @@ def observed(network: Network, x: Tensor, *, singularity_avoiding: bool = False,
 
     `singularity_avoiding` and `y_th` are handed on only if the first is True: a ``forward`` of the user's need not know them.
     """
-    before, passes, outer = network.last_input, list[Pass](), network._passes
+    passes, outer = list[Pass](), network._passes
     network._passes = passes
     try:
-        output = network(x, singularity_avoiding=True, y_th=y_th) if singularity_avoiding else network(x)
+        with network.same_last_input():
+            output = network(x, singularity_avoiding=True, y_th=y_th) if singularity_avoiding else network(x)
     finally:
-        network._passes, network.last_input = outer, before
+        network._passes = outer
     if not passes:
         return Observed(output, None, None)
     seen, trace = passes[-1]

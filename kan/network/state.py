@@ -36,6 +36,7 @@ __all__ = [
     "restore_maps_",
     "same_shapes",
     "sizes_of",
+    "still_frozen",
     "unchanged_on_error",
 ]
 
@@ -66,7 +67,9 @@ def describe(network: Network) -> dict[str, Any]:
         "symbolic": [[[i, j, name] for (j, i), name in layer.names_to_save().items()] for layer in network.symbolic_layers],
         "input_id": network.input_id.tolist(),
         "input_width": network.input_width,
-        "frozen": [name for name, parameter in network.named_parameters() if not parameter.requires_grad],
+        "frozen": [
+            name for name, parameter in network.named_parameters() if not (parameter.requires_grad or name in _without_functions(network))
+        ],
         "labels": {name: _plain(value) for name, value in network.stated_labels().items()},
     }
 
@@ -150,10 +153,24 @@ def build(cls: type[N], state: Mapping[str, Tensor], funs_name: SymbolicNames | 
     if architecture is not None:
         _set_inputs_(network, architecture)
         network.set_labels(**architecture.get("labels", {}))
-        frozen = set(architecture["frozen"])
+        frozen = {*architecture["frozen"], *_without_functions(network)}
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name not in frozen)
     return network
+
+
+def _without_functions(network: Network) -> set[str]:
+    """The parameters that are trained from the first symbolic edge on only, of layers that have none."""
+    return {f"symbolic_fun.{l}.affine" for l, layer in enumerate(network.symbolic_layers) if not layer.functions}
+
+
+@contextmanager
+def still_frozen(network: Network) -> Iterator[None]:
+    """A network of which no parameter is trained stays so, although symbolic edges are new."""
+    frozen = not any(parameter.requires_grad for parameter in network.parameters())
+    yield
+    if frozen:
+        network.requires_grad_(False)
 
 
 @contextmanager

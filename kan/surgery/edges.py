@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kan.analysis.indices import checked_index, layer_index, node_index
 from kan.network.network import Network
+from kan.network.state import still_frozen
 from kan.symbolic.affine_fit import fit_affine, report
 from kan.symbolic.library import ANONYMOUS, anonymous, lookup
 
@@ -47,6 +48,7 @@ def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float
     both = mode in ("sn", "ns")
     network.numeric_layers[l].mask[i, j] = (1.0 if mask_n is None else mask_n) if both else float(mode == "n")
     network.symbolic_layers[l].mask[j, i] = float(both or mode == "s")
+    network.forget_pass()
 
 
 @torch.no_grad()
@@ -94,7 +96,8 @@ def fix_symbolic_(
                 report(r2, fitted.at_boundary[0, 0])
         else:
             affine = _start(network, random)
-    network.symbolic_layers[l].set_function(i, j, name, function, affine)
+    with still_frozen(network):
+        network.symbolic_layers[l].set_function(i, j, name, function, affine)
     set_mode_(network, l, i, j, "s")
     return r2
 

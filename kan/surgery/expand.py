@@ -53,6 +53,7 @@ def expand_depth_(network: Network) -> None:
     network.grid, network.k = fresh.grid, fresh.k
     network.structure, network.mult_arity = structure, fresh.mult_arity
     network.train(network.training)
+    network.forget_pass()
 
 
 @torch.no_grad()

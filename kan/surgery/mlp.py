@@ -53,6 +53,7 @@ def _check_layer(network: Perceptron, l: int) -> None:
 @torch.no_grad()
 def _reorder_(network: Perceptron, l: int, order: Sequence[int]) -> None:
     """Put node ``order[p]`` of the hidden layer `l` at place ``p``."""
+    network.forget_pass()
     before, after, places = network.linear_layers[l - 1], network.linear_layers[l], list(order)
     before.weight.copy_(before.weight[places])
     before.bias.copy_(before.bias[places])

@@ -51,6 +51,7 @@ def perturb_(network: Network, mag: float = 1.0, mode: str = "non-intrusive") ->
         raise unknown_name("mode of perturb", mode, MODES)
     if not math.isfinite(mag):
         raise ValueError(f"mag, the value of the masks, must be finite; got {mag}.")
+    network.forget_pass()
     masks = [layer.mask for layer in network.numeric_layers]
     named = [_named(network, l) for l in range(network.depth)]
     if mode == "non-intrusive":

@@ -183,6 +183,7 @@ def prune_edges_(network: Network, threshold: float | None = None, symbolic: boo
     Warns:
         UserWarning: as for `prune`.
     """
+    network.forget_pass()
     criterion, nodes = criterion_of(network), [[*range(n)] for n in network.width_in]
     if threshold is not None:
         _drop_edges_(network, threshold, symbolic)

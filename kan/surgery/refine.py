@@ -81,6 +81,7 @@ def initialize_grids_from_(network: Network, parent: Network, x: Tensor | None =
     """
     _check_match(network, parent)
     acts = parent.layer_trace(_inputs(parent, x)).acts
+    network.forget_pass()
     for layer, old, inputs in zip(network.numeric_layers, parent.numeric_layers, acts, strict=False):
         layer.initialize_grid_from_parent(old, inputs)
 
@@ -100,6 +101,7 @@ def initialize_from_(network: Network, parent: Network, x: Tensor | None = None)
         ValueError: if the widths or degrees differ, or there are no samples.
     """
     _check_match(network, parent)
+    network.forget_pass()
     x = _inputs(parent, x)
     _take_over_(network, parent, x)
     _tell(network, parent, x, warns=True)

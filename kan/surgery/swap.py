@@ -151,6 +151,7 @@ def _subnodes(structure: Structure, l: int, order: Sequence[int]) -> list[int]:
 @torch.no_grad()
 def _reorder_(network: Network, l: int, order: Sequence[int]) -> None:
     """Put node ``order[p]`` of the hidden layer `l` at place ``p``."""
+    network.forget_pass()
     structure = network.structure
     subnodes = _subnodes(structure, l, order)
     for a, b in _exchanges(subnodes):

@@ -195,11 +195,10 @@ def fit(
             check_prediction(objective, data.first, squares, between or "the model")
             measure.training(data.first, None, None)  # the penalty, too, must be one
         if not squares:
-            seen = network.last_input
-            for samples in (data.first, data.validation, data.test):
-                if samples is not None:
-                    check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
-            network.remember_input(seen)
+            with network.same_last_input():
+                for samples in (data.first, data.validation, data.test):
+                    if samples is not None:
+                        check_loss(objective, measure.predicted(samples.x), samples, trained_on=samples is data.first)
 
         plain = squares and pred_fn is None and batches.whole and not own  # a function of the user's may do as it likes
         if plain and not isinstance(opt, torch.optim.Optimizer):

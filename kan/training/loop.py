@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from kan.modes import in_own_precision
 from kan.network.network import Network
 from kan.training.batches import Batches
 from kan.training.callbacks import Callback, FitState
@@ -71,6 +72,7 @@ class Stage:
     diagnose: Callable[[Tensor], str]
 
 
+@in_own_precision
 def run(stage: Stage, steps: int) -> str:
     """Train for up to `steps` steps.
 

@@ -90,10 +90,8 @@ def check_prediction(objective: AnyObjective, samples: Samples, same_shape: bool
 
     With `same_shape`, raise ``ValueError`` if they and the labels have different shapes, which the mean squared error would broadcast.
     """
-    before = objective.network.last_input
-    with torch.enable_grad():
+    with objective.network.same_last_input(), torch.enable_grad():
         prediction = objective.predict(samples.x)
-    objective.network.remember_input(before)
     if not isinstance(prediction, Tensor):
         raise TypeError(f"{whose} must return a tensor of predictions; it returned {type(prediction).__name__}.")
     shape = tuple(prediction.shape)

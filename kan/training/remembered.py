@@ -40,11 +40,10 @@ class TrainingLoss(FitLoss):
     def __call__(self, network: Network) -> float:
         """The loss of `network` on the samples of the fit."""
         objective = self.objective_of(network)
-        seen = network.last_input  # a prediction function of the user may change it
         x = self.x.to(network.device)  # a network that maps units needs the original precision
         x = x.to(network.dtype) if network.applied("normalizer") is None else x
-        output = Measure(objective, None, None, float, Metrics({}, {})).predicted(x)
-        network.last_input = seen
+        with network.same_last_input():  # a prediction function of the user may change it
+            output = Measure(objective, None, None, float, Metrics({}, {})).predicted(x)
         return float(objective.loss(output, *self._labels(network, slice(None))))
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:

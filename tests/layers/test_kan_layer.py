@@ -58,7 +58,7 @@ def test_it_is_its_definition(inputs: int, outputs: int, num: int, k: int, batch
         torch.testing.assert_close(postacts, expected, rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(y, expected.sum(-1), rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(preacts, x[:, None, :].expand(batch, outputs, inputs))
-        torch.testing.assert_close(layer.features(x).flatten(1) @ layer.weight().flatten(0, 1), y, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(layer.features(x).flatten(1) @ layer.edge_weight().flatten(0, 1), y, rtol=1e-11, atol=1e-11)
     bare = splines.edges(x, layer.grid, k, layer.coef.detach(), np.zeros((inputs, outputs)), *2 * (np.ones((inputs, outputs)),))
     np.testing.assert_allclose(postspline.numpy(), bare, rtol=1e-11, atol=1e-11)
 
@@ -98,9 +98,9 @@ def test_deviations_of_edges_are_those_of_their_values(inputs: int, outputs: int
         std = torch.zeros(outputs, inputs) if batch == 1 else postacts.std(dim=0)
         expected = (std**2 + corner**2).sqrt() - corner
         rows = features.permute(1, 2, 0)
-        torch.testing.assert_close(edge_deviation(rows, layer.weight(), None, corner), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(edge_deviation(rows, layer.edge_weight(), None, corner), expected, rtol=1e-9, atol=1e-9)
         known = covariance(features)
-        torch.testing.assert_close(edge_deviation(rows, layer.weight(), known, corner), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(edge_deviation(rows, layer.edge_weight(), known, corner), expected, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(deviation(x, corner), (deviation(x) ** 2 + corner**2).sqrt() - corner)
 
 
@@ -109,7 +109,7 @@ def test_statistics_of_what_is_dead_are_zero_with_zero_gradient() -> None:
     layer.mask.data[0] = 0.0
     x = torch.cat([torch.full((8, 1), 0.3), uniform(8, 1)], dim=1).requires_grad_()
     for graph in (False, True):
-        std = edge_deviation(layer.features(x).permute(1, 2, 0), layer.weight(), None)
+        std = edge_deviation(layer.features(x).permute(1, 2, 0), layer.edge_weight(), None)
         assert not bool(std[:, 0].any()) and bool(std[:, 1].any())
         grads = torch.autograd.grad(std.sum() + deviation(x).sum(), [x, layer.coef, layer.scale_base], create_graph=graph)
         assert all(bool(torch.isfinite(g).all()) for g in grads)

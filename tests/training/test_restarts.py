@@ -71,7 +71,7 @@ def test_sums_gradients_and_gram_matrices_are_those_of_the_networks(updates: boo
     for l in range(3):
         all_of = [one.numeric_layers[l] for one in networks]
         table = None if l == 0 else tabulate(torch.cat([layer.grid for layer in all_of]), 3)
-        layers.append(Edges(torch.stack([layer.weight().detach() for layer in all_of]), table))
+        layers.append(Edges(torch.stack([layer.edge_weight().detach() for layer in all_of]), table))
     block = Block(tuple(layers))
     first = networks[0].first_layer(x).features.permute(1, 2, 0).flatten(0, 1)
     shared = Shared(first, y.t(), torch.full((len(x),), 1 / y.numel()))
