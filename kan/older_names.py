@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kan.errors import level_of_caller
 
-__all__ = ["OLDER", "Older", "understood"]
+__all__ = ["OLDER", "OLDER_ATTRIBUTES", "Older", "understood"]
 
 
 class Older(NamedTuple):
@@ -49,6 +49,17 @@ OLDER: dict[str, dict[str, Older]] = {
     },
 }  # fmt: skip
 """By method, or class whose constructor it is, and name."""
+
+OLDER_ATTRIBUTES = {
+    "biases": "the biases of the sums of layer l are subnode_bias[l]",
+    "mask": "the masks of edges are act_fun[l].mask and symbolic_fun[l].mask, and prune() returns a model without what is dropped",
+    "save_ckpt": "write saveckpt",
+    "load_ckpt": "write KAN.loadckpt",
+    "clear_ckpts": "delete the folder",
+    "lock": "edges do not share parameters",
+    "unlock": "edges do not share parameters",
+}
+"""What is said of an attribute of pykan 0.0 that is no more."""
 
 
 def understood(call: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

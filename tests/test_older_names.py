@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kan import KAN, KANLayer
-from kan.older_names import OLDER, understood
+from kan.older_names import OLDER, OLDER_ATTRIBUTES, understood
 from kan.spline import curve2coef, extend_grid
 
 
@@ -106,3 +106,11 @@ def test_new_names_are_arguments() -> None:
                 new = understood(call, function, {name: 1})
             assert new == ({} if older.new is None else {older.new: 1})
             assert older.new is None or older.new in function.__code__.co_varnames  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", OLDER_ATTRIBUTES)
+def test_attributes_that_are_no_more_say_what_is(name: str) -> None:
+    model = KAN([2, 1], auto_save=False)
+    assert not hasattr(model, name)
+    with pytest.raises(AttributeError, match=f"KAN has no attribute '{name}', which is pykan 0.0's; "):
+        getattr(model, name)

@@ -40,6 +40,7 @@ from kan.network.own_code import is_called, own_call, own_methods
 from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
+from kan.older_names import OLDER_ATTRIBUTES
 from kan.symbolic.portable import packed, unpacked
 
 __all__ = ["BASE_FUNCTIONS", "Network"]
@@ -189,6 +190,8 @@ class Network(Labelled):
             return inputs if name == "input_width" else torch.arange(inputs, device=self.device)
         if name == "structure":
             raise AttributeError(f"{type(self).__name__} has no layers yet: call super().__init__(width, ...) first, or set self.width.")
+        if name in OLDER_ATTRIBUTES:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, which is pykan 0.0's; {OLDER_ATTRIBUTES[name]}.")
         return super()._absent(name)
 
     @derived("expand_depth() adds a layer, and KAN(width=...) makes a network of another depth")
