@@ -154,7 +154,7 @@ class KAN(Versioned):
         progress: bool = True,
         resume: bool = False,
         grids: Sequence[int] = (),
-        restarts: int = 1,
+        restarts: int | None = None,
     ) -> History:
         """Train the model in place and save it as a new version.
 

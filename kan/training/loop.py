@@ -30,6 +30,7 @@ from kan.training.history import History
 from kan.training.learning_rate import advance
 from kan.training.measure import Measure
 from kan.training.samples import Model, Samples
+from kan.training.second_start import STUCK, SecondStart, unexplained
 from kan.training.snapshot import restore_, snapshot
 from kan.training.steppers import Stepper
 from kan.training.stopping import Stopping
@@ -56,6 +57,7 @@ class Stage:
         scheduler: of the learning rate, if there is one.
         round_off: training loss at and below which the labels' own round-off is all that is left: steps would shuffle it at full cost.
         diagnose: of the inputs, a clause that says where the network's numbers stop being finite; empty if they do not.
+        second_start: what is done if the fit is stuck; nothing if None.
     """
 
     network: Model
@@ -69,6 +71,7 @@ class Stage:
     scheduler: LRScheduler | None
     round_off: float
     diagnose: Callable[[Tensor], str]
+    second_start: SecondStart | None = None
 
 
 def run(stage: Stage, steps: int) -> str:
@@ -121,6 +124,7 @@ class _Loop:
         self.pending: _Undo | None = None
         self.converged = self.idle = False
         self.trouble = ""
+        self.loss: float | None = None  # of the last step
         self.objective: float | None = None  # at the end of the last step, if every step has the same samples
 
     def steps(self, state: FitState) -> str:
@@ -128,6 +132,8 @@ class _Loop:
         stage = self.stage
         begun = stage.history.steps
         for step in range(begun, begun + state.steps):
+            if stage.second_start is not None and stage.second_start.due(step - begun):
+                self._begin_again_if_stuck(stage.second_start)
             row = self._step(step - begun)
             if row is None:
                 return "not finite"
@@ -203,6 +209,20 @@ class _Loop:
         self.converged = self.idle = False
         return True
 
+    def _begin_again_if_stuck(self, second_start: SecondStart) -> None:
+        """Go on from another start, if there is a better one."""
+        stage = self.stage
+        if self.loss is None or unexplained(self.loss, stage.batches.fitted()) < STUCK:
+            return
+        try:
+            stage.history.restarts = second_start.find_()
+        finally:
+            stage.batches.forget()
+            stage.network.remember_input(stage.batches.seen())
+            if stage.history.restarts is not None:
+                stage.stepper.reset()
+                self.objective, self.converged, self.idle = None, False, False
+
     def _evaluated(self, samples: Samples) -> float:
         """The objective at the present parameters."""
         return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
@@ -232,7 +252,7 @@ class _Loop:
         after = stage.stepper.save()
         if not math.isfinite(total) or not math.isfinite(float(after.sum())):
             return None
-        self.objective = total if stage.batches.whole else None
+        self.objective, self.loss = (total, loss) if stage.batches.whole else (None, None)
         if not torch.equal(before, after):
             self.idle = False
         elif not self.idle:
