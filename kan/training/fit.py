@@ -27,7 +27,7 @@ from kan.training.loop import Stage, run
 from kan.training.measure import Measure
 from kan.training.mlp import PerceptronPenalty
 from kan.training.objective import Penalty
-from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
+from kan.training.objectives import check_loss, check_prediction, corner_of, make_objective, rounded
 from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
 from kan.training.processes import warn_of_other_processes
@@ -36,6 +36,7 @@ from kan.training.resume import has_chosen_knots, is_refined, load_state, state_
 from kan.training.samples import Model, Samples
 from kan.training.second_start import SecondStart
 from kan.training.snapshot import snapshot
+from kan.training.steppers import TorchStepper
 from kan.training.stopping import Stopping
 from kan.training.units import (
     Labels,
@@ -202,6 +203,12 @@ def fit(
     evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
     diagnose = partial(where_not_finite, network, **evaluation)
     stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
+    if lamb > 0 and isinstance(network, Network) and isinstance(stepper, TorchStepper):
+
+        def grids_moved(x: Tensor) -> None:
+            stepper.objective = rounded(objective, corner_of(network, x))
+
+        stage.grids_moved = grids_moved
     if second_start and lamb > 0 and plain and opt == "LBFGS" and resume is None and isinstance(network, Network):
         assert isinstance(in_user_units, Samples)
         stage.second_start = _second_start(network, in_user_units, labels, objective, stage, steps, {"penalty": penalty, **evaluation}, lamb)

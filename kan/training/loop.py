@@ -57,6 +57,7 @@ class Stage:
         scheduler: of the learning rate, if there is one.
         round_off: training loss at and below which the labels' own round-off is all that is left: steps would shuffle it at full cost.
         diagnose: of the inputs, a clause that says where the network's numbers stop being finite; empty if they do not.
+        grids_moved: told of the inputs after every update of the grids that is kept, but for the first step's.
         second_start: what is done if the fit is stuck; nothing if None.
     """
 
@@ -71,6 +72,7 @@ class Stage:
     scheduler: LRScheduler | None
     round_off: float
     diagnose: Callable[[Tensor], str]
+    grids_moved: Callable[[Tensor], None] | None = None
     second_start: SecondStart | None = None
 
 
@@ -178,6 +180,8 @@ class _Loop:
         self.pending = undo = _Undo(stage, whole=moves_grid)
         if moves_grid:
             moves_grid = self._move_grids(samples, undo)
+            if moves_grid and step > 0 and stage.grids_moved is not None:
+                stage.grids_moved(samples.x)
         for attempt in range(1 + TRIES + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:

@@ -45,9 +45,8 @@ FINALISTS = 2
 """Number of starts with the least loss, and of those with the least objective, that are trained with the penalty."""
 GAIN = 0.1
 """Share of the stuck fit's objective by which that of another start must be lower."""
-ROWS = 1000
-"""Largest number of samples that the starts are trained on: enough for a network that is small enough to be stuck, and a few times quicker
-than all."""
+ROWS = 500
+"""Largest number of samples that the starts are trained on: several for every parameter of a small network, and quicker than all."""
 METHODS = {"LBFGS": 5, "LM": 20}
 """Steps of the methods that train the starts."""
 LARGEST = 1000
