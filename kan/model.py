@@ -198,7 +198,8 @@ class KAN(Versioned):
             grids: numbers of grid intervals, such as ``[3, 5, 10, 20]``: with every one all the steps are taken, and knots are inserted in
                 between, see `kan.training.levels`. The grids are updated on the first level only.
             restarts: train so many networks, this one and others from the next seeds, and keep the best on validation, test or training
-                data; with `grids` on the first level only. See `kan.training.restarts`.
+                data; with `grids` on the first level only. See `kan.training.restarts`. When not given, a penalised fit of a new model by
+                L-BFGS that is stuck after a quarter of its steps goes on from another start, see `kan.training.second_start`; 1 for never.
 
         Returns:
             ``train_loss``, ``test_loss``, ``reg`` and the metrics, a list with one number per step each. Without test data ``test_loss`` is

@@ -209,7 +209,8 @@ def fit(
             stepper.objective = rounded(objective, corner_of(network, x))
 
         stage.grids_moved = grids_moved
-    if second_start and lamb > 0 and plain and opt == "LBFGS" and resume is None and isinstance(network, Network):
+    again = second_start and lamb > 0 and plain and isinstance(opt, str) and opt == "LBFGS" and resume is None and time_limit is None
+    if again and isinstance(network, Network):
         assert isinstance(in_user_units, Samples)
         stage.second_start = _second_start(network, in_user_units, labels, objective, stage, steps, {"penalty": penalty, **evaluation}, lamb)
 

@@ -5,8 +5,8 @@ Neither gets better with more steps. After the first quarter of its steps, a pen
 variance is unexplained. Then other starts are tried on some of the samples, one after another:
 
 1. The network is trained without penalty, from its own initial weights and from those of the seeds after its own, until a start explains
-   all but `SOLVED` of the variance or `STARTS` have been tried. L-BFGS and Levenberg-Marquardt take turns, since they find different
-   minima.
+   all but `SOLVED` of the variance or `STARTS` have been tried. L-BFGS and, in small networks of numeric edges, Levenberg-Marquardt take
+   turns, since they find different minima.
 2. A few steps with the penalty follow from the `FINALISTS` with the least loss and from as many with the least objective: where a fit
    without penalty goes far, the ones with less loss are the further from being sparse.
 3. The network of the least objective replaces the stuck one, if its objective is lower by at least `GAIN` of it, and the fit goes on with
@@ -51,9 +51,16 @@ them, starts that explain more by chance win too often."""
 METHODS = {"LBFGS": 5, "LM": 20}
 """Steps of the methods that train the starts."""
 LARGEST = 1000
-"""Number of parameters beyond which Levenberg-Marquardt does not take part."""
+"""Number of parameters beyond which Levenberg-Marquardt does not take part. It does not with symbolic edges either: with a Gaussian output
+it drives the splines so far up that none of its starts was ever kept."""
 PENALISED_STEPS = 5
 """Steps of the finalists with the penalty."""
+
+
+DRAWN = ("coef", "scale_base", "scale_sp")
+"""What the constructor draws for numeric edges."""
+NEAR = 1e-3
+"""Relative distance up to which parameters are those that the constructor draws; processors round differently."""
 
 
 @dataclass
@@ -84,7 +91,7 @@ class SecondStart:
         """Replace the network by one from a better start.
 
         Returns:
-            The starts that were tried, by their seeds, with the unexplained shares they ended with; None if the network is as it was.
+            The starts that were tried, with their losses before the penalty; None if the network is as it was.
         """
         network, stuck = self.network, snapshot(self.network)
         kept = False
@@ -94,8 +101,8 @@ class SecondStart:
             restore_(network, stuck)
             samples = self._some()
             bar = (1 - GAIN) * self.objective(samples)
-            seeds, shares, objectives, found = self._starts(samples)
-            finalists = {i for values in (shares, objectives) for i in sorted(range(len(values)), key=values.__getitem__)[:FINALISTS]}
+            seeds, losses, objectives, found = self._starts(samples)
+            finalists = {i for values in (losses, objectives) for i in sorted(range(len(values)), key=values.__getitem__)[:FINALISTS]}
             best, winner, least = -1, stuck, bar
             for index in sorted(finalists):
                 restore_(network, found[index])
@@ -107,16 +114,18 @@ class SecondStart:
                 return None
             restore_(network, winner)
             kept = True
-            return Restarts(seeds, shares, best)
+            return Restarts(seeds, losses, best)
         finally:
             if not kept:
                 restore_(network, stuck)
 
     def _starts(self, samples: Samples) -> tuple[list[int], list[float], list[float], list[list[Tensor]]]:
-        """Seeds, unexplained shares, objectives and networks after some steps without penalty."""
-        methods = list(METHODS) if sum(p.numel() for p in self.network.parameters()) <= LARGEST else ["LBFGS"]
+        """Seeds, last losses, objectives and networks after some steps without penalty."""
+        network = self.network
+        small = sum(p.numel() for p in network.parameters()) <= LARGEST
+        methods = list(METHODS) if small and not any(layer.active() for layer in network.symbolic_layers) else ["LBFGS"]
         seeds: list[int] = []
-        shares: list[float] = []
+        losses: list[float] = []
         objectives: list[float] = []
         found: list[list[Tensor]] = []
         for index in range(STARTS):
@@ -125,12 +134,12 @@ class SecondStart:
             method = methods[index % len(methods)]
             history = self._train(samples, method, METHODS[method], False)
             seeds.append(seed)
-            shares.append(unexplained(history["train_loss"][-1] ** 2, samples) if history.steps else math.inf)
+            losses.append(history["train_loss"][-1] if history.steps else math.inf)
             objectives.append(self.objective(samples))
             found.append(snapshot(self.network))
-            if shares[-1] < SOLVED:
+            if unexplained(losses[-1] ** 2, samples) < SOLVED:
                 break
-        return seeds, shares, objectives, found
+        return seeds, losses, objectives, found
 
     def _train(self, samples: Samples, method: str, steps: int, penalised: bool) -> History:
         with warnings.catch_warnings():
@@ -156,12 +165,14 @@ class SecondStart:
         """Whether the fit began with numeric edges as the constructor draws them; masks and symbolic edges may differ."""
         restore_(self.network, self.start)
         fresh = self._drawn(self.network.seed)
-        pairs = list(zip(self.network.numeric_layers, fresh.numeric_layers, strict=True))
-        return all(
-            getattr(ours, name).shape == getattr(theirs, name).shape and torch.allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-3)
-            for ours, theirs in pairs
-            for name in ("coef", "scale_base", "scale_sp")
-        )
+        for ours, theirs in zip(self.network.numeric_layers, fresh.numeric_layers, strict=True):
+            own, drawn = (dict(layer.named_parameters(recurse=False)) for layer in (ours, theirs))
+            if type(ours) is not type(theirs) or any(
+                name not in own or own[name].shape != drawn[name].shape or not torch.allclose(own[name], drawn[name], rtol=NEAR)
+                for name in DRAWN
+            ):
+                return False
+        return True
 
     @torch.no_grad()
     def _begin_(self, seed: int) -> None:
@@ -170,7 +181,7 @@ class SecondStart:
         if seed == self.network.seed:
             return
         for ours, theirs in zip(self.network.numeric_layers, self._drawn(seed).numeric_layers, strict=True):
-            for name in ("coef", "scale_base", "scale_sp"):
+            for name in DRAWN:
                 if getattr(ours, name).requires_grad:
                     getattr(ours, name).copy_(getattr(theirs, name))
 
