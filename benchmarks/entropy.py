@@ -66,14 +66,14 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(40)))
     parser.add_argument("--pykan", default="", help="interpreter of an environment with pykan, or none")
-    parser.add_argument("--environments", type=Path, default=ROOT / "build", help="where pykan is installed")
+    parser.add_argument("--environment", type=Path, default=ROOT / "build" / "pykan-environment", help="where pykan is installed")
     parser.add_argument("--anew", action="store_true")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "entropy.json")
     arguments = parser.parse_args()
 
     sides = {"ours": (sys.executable, str(ROOT))}
     if arguments.pykan != "none":
-        sides["pykan"] = (arguments.pykan or python_of(PYKAN, arguments.environments / f"pykan-{PYKAN.version}"), "")
+        sides["pykan"] = (arguments.pykan or python_of(PYKAN, arguments.environment), "")
     records = [] if arguments.anew else written(arguments.output)
     for problem in arguments.problems:
         for library, (python, path) in sides.items():

@@ -212,7 +212,8 @@ def fit(
     again = second_start and lamb > 0 and plain and isinstance(opt, str) and opt == "LBFGS" and resume is None and time_limit is None
     if again and isinstance(network, Network):
         assert isinstance(in_user_units, Samples)
-        stage.second_start = _second_start(network, in_user_units, labels, objective, stage, steps, {"penalty": penalty, **evaluation}, lamb)
+        options = {"penalty": penalty, **evaluation}
+        stage.second_start = _second_start(network, in_user_units, labels, objective, stage, steps, options, lamb)
 
     warn_of_other_processes("fit", stacklevel=3)
     network.remember_input(batches.seen())

@@ -32,7 +32,7 @@ from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["SecondStart", "unexplained"]
 
-PATIENCE = 4
+PARTS = 4
 """The fit is looked at after one of so many parts of its steps."""
 STUCK = 0.1
 """Least unexplained share of the labels' variance at which a fit counts as stuck. On pykan's examples, good minima leave 0.1 % to 9 % and
@@ -55,8 +55,6 @@ LARGEST = 1000
 it drives the splines so far up that none of its starts was ever kept."""
 PENALISED_STEPS = 5
 """Steps of the finalists with the penalty."""
-
-
 DRAWN = ("coef", "scale_base", "scale_sp")
 """What the constructor draws for numeric edges."""
 NEAR = 1e-3
@@ -85,7 +83,7 @@ class SecondStart:
 
     def due(self, step: int) -> bool:
         """Whether `step` is the one after which the fit is looked at."""
-        return step == self.steps // PATIENCE
+        return step == self.steps // PARTS
 
     def find_(self) -> Restarts | None:
         """Replace the network by one from a better start.
