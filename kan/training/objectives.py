@@ -29,7 +29,7 @@ is exact."""
 SMALL = 0.1
 """Largest deviation of a layer's edges below which the corner is smaller in proportion. A penalty lets the first layers shrink where later
 ones can make up for it: on sqrt((x_1 - x_2)^2 + (x_3 - x_4)^2) with [4, 2, 1, 1] to 0.01, where all edges would lie in the rounded corner
-and none be driven to zero. In layers that do not shrink, deviations are from 0.2 to 2."""
+and none be driven to zero."""
 LEAST_SHARE = 1e-2
 """Smallest such corner, as a share of `CORNER`, for layers that die."""
 
