@@ -165,7 +165,7 @@ class KAN(Versioned):
         progress: bool = True,
         resume: bool = False,
         grids: Sequence[int] = (),
-        restarts: int = 1,
+        restarts: int | None = None,
         **older: Any,
     ) -> History:
         """Train the model in place and save it as a new version.
@@ -214,7 +214,8 @@ class KAN(Versioned):
             grids: numbers of grid intervals, such as ``[3, 5, 10, 20]``: with every one all the steps are taken, and knots are inserted in
                 between, see `kan.training.levels`. The grids are updated on the first level only.
             restarts: train so many networks, this one and others from the next seeds, and keep the best on validation, test or training
-                data; with `grids` on the first level only. See `kan.training.restarts`.
+                data; with `grids` on the first level only. See `kan.training.restarts`. When not given, a penalised fit of a new model by
+                L-BFGS that is stuck after a quarter of its steps goes on from another start, see `kan.training.second_start`; 1 for never.
             older: arguments of pykan 0.0, see `kan.older_names`.
 
         Returns:

@@ -20,7 +20,7 @@ from kan.network.observed import observed
 from kan.network.own_code import PENALTY, own_call, own_methods, own_parts
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
-from kan.training.data import check_dataset, name_classes_, name_columns_
+from kan.training.data import Data, check_dataset, name_classes_, name_columns_
 from kan.training.diagnosis import where_not_finite
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -30,14 +30,16 @@ from kan.training.measure import Measure
 from kan.training.metrics import named_metrics
 from kan.training.mlp import PerceptronPenalty
 from kan.training.objective import Penalty
-from kan.training.objectives import check_loss, check_prediction, make_objective, rounded
+from kan.training.objectives import check_loss, check_prediction, corner_of, make_objective, rounded
 from kan.training.optimizers import make_stepper
 from kan.training.prediction import PredictionObjective
 from kan.training.processes import warn_of_other_processes
 from kan.training.remembered import TrainingLoss
 from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
-from kan.training.samples import Model
-from kan.training.snapshot import unchanged_on_error
+from kan.training.samples import Model, Samples
+from kan.training.second_start import SecondStart
+from kan.training.snapshot import snapshot, unchanged_on_error
+from kan.training.steppers import TorchStepper
 from kan.training.stopping import Stopping
 from kan.training.units import (
     Labels,
@@ -87,6 +89,8 @@ def fit(
     history: History | None = None,
     previous: Mapping[str, Any] | None = None,
     units_told: bool = False,
+    adopts_units: bool = True,
+    second_start: bool = False,
 ) -> History:
     """Train `network` in place.
 
@@ -127,6 +131,8 @@ def fit(
         previous: state of the last fit of this network, or of the one that it is a refinement of: refined grids stay as they are, see
             `kan.training.resume`, and what the optimiser knows is carried over where it still means the same.
         units_told: whether the user has been warned already of columns that cannot be mapped.
+        adopts_units: whether a new network may get maps of columns that are out of proportion with it.
+        second_start: whether a penalised fit of a new KAN that is stuck may begin anew, see `kan.training.second_start`.
 
     Returns:
         The history: ``train_loss``, ``test_loss``, ``reg``, with validation data ``val_loss``, and the metrics, one number per step, at the
@@ -154,8 +160,9 @@ def fit(
             name_classes_(network, data)
         if data.classes is not None and data.classes.remark and not units_told:
             warnings.warn(data.classes.remark, stacklevel=5)
-        adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
-        data = in_network_units(network, data, labels)
+        if adopts_units:
+            adopt_units_(network, data, labels, follows=grid_schedule is not None, second_order=opt == "LM", quiet=units_told)
+        in_user_units, data = data.train, in_network_units(network, data, labels)
         weighted = sample_weight is not None
         objective = make_objective(network, loss_fn, lamb, penalty, singularity_avoiding, y_th, pred_fn, weighted)
         objective_of = partial(
@@ -219,6 +226,17 @@ def fit(
         evaluation: dict[str, Any] = {"singularity_avoiding": singularity_avoiding, "y_th": y_th} if isinstance(network, Network) else {}
         diagnose = partial(where_not_finite, network, **evaluation)
         stage = Stage(network, stepper, batches, measure, stopping, history, told, schedule, scheduler, round_off, diagnose)
+        if lamb > 0 and isinstance(network, Network) and isinstance(stepper, TorchStepper) and not own:
+
+            def grids_moved(x: Tensor) -> None:
+                stepper.objective = rounded(objective, corner_of(network, x))
+
+            stage.grids_moved = grids_moved
+        again = second_start and lamb > 0 and plain and isinstance(opt, str) and opt == "LBFGS" and resume is None and time_limit is None
+        if again and isinstance(network, Network):
+            assert isinstance(in_user_units, Samples)
+            options = {"penalty": penalty, **evaluation}
+            stage.second_start = _second_start(network, in_user_units, labels, objective, stage, steps, options, lamb)
 
         warn_of_other_processes("fit", stacklevel=3)
         _take_input(network, batches.seen())
@@ -242,6 +260,26 @@ def fit(
     if message:
         warnings.warn(message, stacklevel=3)
     return history
+
+
+def _second_start(
+    network: Network, samples: Samples, labels: Labels, objective: Any, stage: Stage, steps: int, options: dict[str, Any], lamb: float
+) -> SecondStart:
+    """What a fit with the penalty `lamb` does if it is stuck."""
+
+    def trained(samples: Samples, opt: str, steps: int, penalised: bool) -> History:
+        return fit(
+            network, (samples.x, samples.y), opt, steps, lamb=lamb if penalised else 0.0, grid_schedule=stage.schedule,
+            sample_weight=samples.weight, progress=False, adopts_units=False, restore_best=False, **options,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def value(samples: Samples) -> float:
+        own = in_network_units(network, Data(samples, None, None), labels).train
+        assert isinstance(own, Samples)
+        return float(objective(own.x, own.y, None, own.weight)[0])
+
+    return SecondStart(network, samples, trained, value, steps, snapshot(network))
 
 
 def trainable_parameters(network: Model) -> list[nn.Parameter]:

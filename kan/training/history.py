@@ -19,12 +19,12 @@ __all__ = ["History", "Restarts"]
 
 @dataclass(frozen=True)
 class Restarts:
-    """How the networks ended that a fit with `restarts` has trained.
+    """How the networks ended that a fit with `restarts` has trained, or the starts that a penalised fit has tried when it was stuck.
 
     Attributes:
         seeds: of the networks.
         losses: the last loss of each on validation, test or training data, the first of these that there is; infinite for a network that
-            became not finite or was not trained.
+            became not finite or was not trained. Of the starts of a penalised fit, the losses on training data before the penalty.
         best: index of the one that was kept.
     """
 
@@ -48,7 +48,7 @@ class History(dict[str, list[float]]):
         restored: whether the network was brought back to `best_step`.
         seconds: how long the fit took.
         optimizer_state: what another fit can go on from, see `kan.training.resume`; None before the end.
-        restarts: how all networks ended, where this one is the best of several; else None.
+        restarts: how all networks ended, where this one is one of several; else None.
 
     Example:
         >>> history = History(["train_loss", "reg"])

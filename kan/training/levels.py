@@ -36,7 +36,7 @@ def fit_levels(
     *,
     grid_schedule: Any = None,
     time_limit: float | None = None,
-    restarts: int = 1,
+    restarts: int | None = None,
     **options: Any,
 ) -> History:
     """`fit` with one number of grid intervals after another, in place.

@@ -31,6 +31,7 @@ from kan.training.history import History
 from kan.training.learning_rate import advance
 from kan.training.measure import Measure
 from kan.training.samples import Model, Samples
+from kan.training.second_start import STUCK, SecondStart, unexplained
 from kan.training.snapshot import restore_, snapshot
 from kan.training.steppers import Stepper
 from kan.training.stopping import Stopping
@@ -57,6 +58,8 @@ class Stage:
         scheduler: of the learning rate, if there is one.
         round_off: training loss at and below which the labels' own round-off is all that is left: steps would shuffle it at full cost.
         diagnose: of the inputs, a clause that says where the network's numbers stop being finite; empty if they do not.
+        grids_moved: told of the inputs after every update of the grids that is kept, but for the first step's.
+        second_start: what is done if the fit is stuck; nothing if None.
     """
 
     network: Model
@@ -70,6 +73,8 @@ class Stage:
     scheduler: LRScheduler | None
     round_off: float
     diagnose: Callable[[Tensor], str]
+    grids_moved: Callable[[Tensor], None] | None = None
+    second_start: SecondStart | None = None
 
 
 @in_own_precision
@@ -123,6 +128,7 @@ class _Loop:
         self.pending: _Undo | None = None
         self.converged = self.idle = False
         self.trouble = ""
+        self.loss: float | None = None  # of the last step
         self.objective: float | None = None  # at the end of the last step, if every step has the same samples
 
     def steps(self, state: FitState) -> str:
@@ -130,6 +136,8 @@ class _Loop:
         stage = self.stage
         begun = stage.history.steps
         for step in range(begun, begun + state.steps):
+            if stage.second_start is not None and stage.second_start.due(step - begun):
+                self._begin_again_if_stuck(stage.second_start)
             row = self._step(step - begun)
             if row is None:
                 return "not finite"
@@ -174,6 +182,8 @@ class _Loop:
         self.pending = undo = _Undo(stage, whole=moves_grid)
         if moves_grid:
             moves_grid = self._move_grids(samples, undo)
+            if moves_grid and step > 0 and stage.grids_moved is not None:
+                stage.grids_moved(samples.x)
         for attempt in range(1 + TRIES + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:
@@ -205,6 +215,20 @@ class _Loop:
         self.converged = self.idle = False
         return True
 
+    def _begin_again_if_stuck(self, second_start: SecondStart) -> None:
+        """Go on from another start, if there is a better one."""
+        stage = self.stage
+        if self.loss is None or unexplained(self.loss, stage.batches.fitted()) < STUCK:
+            return
+        try:
+            stage.history.restarts = second_start.find_()
+        finally:
+            stage.batches.forget()
+            stage.network.remember_input(stage.batches.seen())
+            if stage.history.restarts is not None:
+                stage.stepper.reset()
+                self.objective, self.converged, self.idle = None, False, False
+
     def _evaluated(self, samples: Samples) -> float:
         """The objective at the present parameters."""
         return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
@@ -234,7 +258,7 @@ class _Loop:
         after = stage.stepper.save()
         if not math.isfinite(total) or not math.isfinite(float(after.sum())):
             return None
-        self.objective = total if stage.batches.whole else None
+        self.objective, self.loss = (total, loss) if stage.batches.whole else (None, None)
         if not torch.equal(before, after):
             self.idle = False
         elif not self.idle:

@@ -16,7 +16,7 @@ from kan.training.objective import Objective, Penalty
 from kan.training.prediction import PredictionObjective
 from kan.training.samples import Model, Samples
 
-__all__ = ["AnyObjective", "check_loss", "check_prediction", "make_objective", "plain_objective", "rounded"]
+__all__ = ["AnyObjective", "check_loss", "check_prediction", "corner_of", "make_objective", "plain_objective", "rounded"]
 
 AnyObjective: TypeAlias = Objective | PerceptronObjective | PredictionObjective
 
@@ -26,6 +26,12 @@ CORNER = 1e-2
 The corner of the deviation at a dead edge stalls quasi-Newton steps: on exp(sin(pi x) + y^2) with [2,5,1], lamb=1e-3 and 50 steps, 8 of 10
 seeds end with one hidden node without this rounding and 10 of 10 with it. In float32 a corner of 1e-3 still stalls. The reported ``reg``
 is exact."""
+SMALL = 0.1
+"""Largest deviation of a layer's edges below which the corner is smaller in proportion. A penalty lets the first layers shrink where later
+ones can make up for it: on sqrt((x_1 - x_2)^2 + (x_3 - x_4)^2) with [4, 2, 1, 1] to 0.01, where all edges would lie in the rounded corner
+and none be driven to zero."""
+LEAST_SHARE = 1e-2
+"""Smallest such corner, as a share of `CORNER`, for layers that die."""
 
 
 def make_objective(
@@ -75,13 +81,20 @@ class _InUserUnits:
         return self.loss_fn(self.network.in_user_units(output), *rest)
 
 
-def rounded(objective: AnyObjective) -> AnyObjective:
+@torch.no_grad()
+def corner_of(network: Network, x: Tensor) -> float:
+    """The corner for a network as it is, on the inputs `x` ``(B, n)``: `CORNER`, or less where the edges of a layer are small."""
+    scales = [float(layer.numeric_deviation().max()) for layer in network.trace(x).layers if layer.features is not None]
+    return CORNER * min(max(min(scales, default=SMALL) / SMALL, LEAST_SHARE), 1.0)
+
+
+def rounded(objective: AnyObjective, corner: float = CORNER) -> AnyObjective:
     """What is minimised: `objective` without corners."""
     if isinstance(objective, PredictionObjective):
-        inner = rounded(objective.inner)
+        inner = rounded(objective.inner, corner)
         assert not isinstance(inner, PredictionObjective)
         return PredictionObjective(inner, objective.pred_fn)
-    return replace(objective, corner=CORNER) if isinstance(objective, Objective) else objective
+    return replace(objective, corner=corner) if isinstance(objective, Objective) else objective
 
 
 @torch.no_grad()

@@ -43,8 +43,10 @@ SQUARES = Labels(mapped=True)
 """What may be done with labels where the loss is the mean squared error."""
 
 
-def check_restarts(network: Model, restarts: int, options: Mapping[str, Any]) -> None:
+def check_restarts(network: Model, restarts: int | None, options: Mapping[str, Any]) -> None:
     """Raise the errors of `fit_restarts` that `fit` does not know."""
+    if restarts is None:
+        return
     if isinstance(restarts, bool) or not isinstance(restarts, Integral) or int(restarts) < 1:
         raise ValueError(f"restarts, the number of networks that are trained, must be a positive integer; got {restarts!r}.")
     if restarts == 1:
@@ -57,7 +59,7 @@ def check_restarts(network: Model, restarts: int, options: Mapping[str, Any]) ->
         raise ValueError("restarts train several networks, and an optimiser that exists holds one: pass its class or its name.")
 
 
-def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) -> History:
+def fit_restarts(network: Model, dataset: Any, restarts: int | None, **options: Any) -> History:
     """Train networks from the seeds ``seed, seed + 1, ...`` and give `network` the parameters of the best, in place.
 
     The first one is the network as it is. The others have its structure, masks, symbolic edges and first grid, and numeric edges drawn from
@@ -69,7 +71,7 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
     Args:
         network: a KAN.
         dataset: see `fit`.
-        restarts: how many networks.
+        restarts: how many networks; None for one, of which a penalised fit that is stuck may begin anew, see `kan.training.second_start`.
         options: arguments of `fit`. `time_limit` is for all networks together.
 
     Returns:
@@ -80,8 +82,8 @@ def fit_restarts(network: Model, dataset: Any, restarts: int, **options: Any) ->
             which belong to one network, or of something else than a KAN.
     """
     check_restarts(network, restarts, options)
-    if not isinstance(network, Network) or restarts == 1:
-        return fit(network, dataset, **options)
+    if not isinstance(network, Network) or restarts is None or restarts == 1:
+        return fit(network, dataset, second_start=restarts is None, **options)
     begun = time.monotonic()
     options.pop("previous", None)  # the other networks begin anew
     # Everything is checked before the first parameter moves.
