@@ -83,8 +83,12 @@ class _InUserUnits:
 
 @torch.no_grad()
 def corner_of(network: Network, x: Tensor) -> float:
-    """The corner for a network as it is, on the inputs `x` ``(B, n)``: `CORNER`, or less where the edges of a layer are small."""
-    scales = [float(layer.numeric_deviation().max()) for layer in network.trace(x).layers if layer.features is not None]
+    """The corner for a network as it is, on the inputs `x` ``(B, n)``: `CORNER`, or less where the edges of a layer are small.
+
+    The last layer does not count. Nothing makes up for its size: where its edges are small, the penalty has switched the network off.
+    """
+    hidden = network.trace(x).layers[:-1]
+    scales = [float(layer.numeric_deviation().max()) for layer in hidden if layer.features is not None]
     return CORNER * min(max(min(scales, default=SMALL) / SMALL, LEAST_SHARE), 1.0)
 
 

@@ -9,8 +9,8 @@ variance is unexplained. Then other starts are tried on some of the samples, one
    turns, since they find different minima.
 2. A few steps with the penalty follow from the `FINALISTS` with the least loss and from as many with the least objective: where a fit
    without penalty goes far, the ones with less loss are the further from being sparse.
-3. The network of the least objective replaces the stuck one, if its objective is lower by at least `GAIN` of it, and the fit goes on with
-   it. Otherwise the fit goes on as if nothing had been tried.
+3. The network of the least objective and the stuck one both take the steps that the fit has left. If the objective of the former ends
+   lower by at least `GAIN`, the fit goes on from there, else as if nothing had been tried.
 
 A fit that is not stuck is not changed in any number. Only new networks get another start, since a trained one is the work of its user.
 """
@@ -45,7 +45,7 @@ STARTS = 12
 FINALISTS = 2
 """Number of starts with the least loss, and of those with the least objective, that are trained with the penalty."""
 GAIN = 0.1
-"""Share of the stuck fit's objective by which that of another start must be lower."""
+"""Share of the stuck fit's last objective by which that of another start must be lower."""
 ROWS = 1000
 """Largest number of samples that the starts are trained on: ten for every parameter of [4, 2, 1, 1]."""
 METHODS = {"LBFGS": 5, "LM": 20}
@@ -98,17 +98,16 @@ class SecondStart:
                 return None
             restore_(network, stuck)
             samples = self._some()
-            bar = (1 - GAIN) * self.objective(samples)
             seeds, losses, objectives, found = self._starts(samples)
             finalists = {i for values in (losses, objectives) for i in sorted(range(len(values)), key=values.__getitem__)[:FINALISTS]}
-            best, winner, least = -1, stuck, bar
+            best, winner, least = -1, stuck, math.inf
             for index in sorted(finalists):
                 restore_(network, found[index])
                 self._train(samples, "LBFGS", PENALISED_STEPS, True)
                 objective = self.objective(samples)
                 if objective < least:
                     best, winner, least = index, snapshot(network), objective
-            if best < 0:
+            if best < 0 or self._ends_at(samples, winner) > (1 - GAIN) * self._ends_at(samples, stuck):
                 return None
             restore_(network, winner)
             kept = True
@@ -116,6 +115,12 @@ class SecondStart:
         finally:
             if not kept:
                 restore_(network, stuck)
+
+    def _ends_at(self, samples: Samples, network: list[Tensor]) -> float:
+        """The objective after the steps that the fit has left, from a network of which this is the snapshot."""
+        restore_(self.network, network)
+        self._train(samples, "LBFGS", self.steps - self.steps // PARTS, True)
+        return self.objective(samples)
 
     def _starts(self, samples: Samples) -> tuple[list[int], list[float], list[float], list[list[Tensor]]]:
         """Seeds, last losses, objectives and networks after some steps without penalty."""
