@@ -77,12 +77,18 @@ class Scaling:
     raw: tuple[tuple[sympy.Expr, Array], ...]
 
     def reduction(self, y: Array, error: float) -> Reduction:
-        """Of the labels `y`."""
+        """Of the labels `y`. Large exponents may let its values overflow, see `_are_finite`."""
         columns = tuple(_power_product(self.bases, q) for q in self.forms) + tuple(name for name, _ in self.raw)
-        x = [np.prod(self.values**q, axis=1) for q in self.forms] + [values for _, values in self.raw]
-        scale = np.prod(self.values**self.powers, axis=1)
+        with np.errstate(all="ignore"):
+            x = [np.prod(self.values**q, axis=1) for q in self.forms] + [values for _, values in self.raw]
+            labels = y / np.prod(self.values**self.powers, axis=1)
         stacked = np.stack(x, 1) if x else np.zeros((len(y), 0))
-        return Reduction(columns, _power_product(self.bases, self.powers), stacked, y / scale, error, self)
+        return Reduction(columns, _power_product(self.bases, self.powers), stacked, labels, error, self)
+
+
+def _are_finite(reduction: Reduction) -> bool:
+    """Whether all of its values are finite, and its labels not all zero."""
+    return bool(np.isfinite(reduction.x).all() and np.isfinite(reduction.y).all() and reduction.y.any())
 
 
 def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> list[Reduction]:
@@ -122,7 +128,7 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambd
             q = _simplest(forms.matrix[len(raw) :][:, definite])
             scaling = Scaling(bases, np.abs(x[:, definite]), q, _simplest_powers(powers[definite], q), others)
             results.append(scaling.reduction(y, e))
-    return results
+    return [reduction for reduction in results if _are_finite(reduction)]
 
 
 def unchanged(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction:
@@ -156,7 +162,9 @@ def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterat
     several = [(q, raw, scaling.powers + t @ q, float(np.abs(t).sum())) for q, raw in choices for t in shifts]
     several.sort(key=lambda one: float(np.abs(one[0]).sum()) + (one[1] is not scaling.raw) + one[3])
     for q, raw, p, _ in several[1 : most + 1]:
-        yield replace(scaling, forms=q, raw=raw, powers=p).reduction(y, reduction.error)
+        other_reduction = replace(scaling, forms=q, raw=raw, powers=p).reduction(y, reduction.error)
+        if _are_finite(other_reduction):
+            yield other_reduction
 
 
 def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> Reduction | None:
