@@ -578,6 +578,31 @@ def test_computed_parameters_are_saved_as_ordinary_ones(kind: Kind) -> None:
             assert torch.equal(getattr(found, name), getattr(wanted, name))
 
 
+@pytest.mark.parametrize("l", [0, 1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model(Z), lambda model: model.fit((Z, Y), steps=1, **QUIET), lambda model: model.update_grid(Z), lambda model: model.prune(),
+        lambda model: model.refine(8), lambda model: model.plot(), lambda model: model.fit((Z, Y), opt="LM", restarts=2, **QUIET),
+    ],
+)  # fmt: skip
+def test_modules_that_are_no_layers_are_named(use: Callable[[KAN], Any], l: int) -> None:
+    model = plain()
+    model(Z)
+    model.act_fun[l] = nn.Linear(*((2, 3), (3, 1))[l])
+    with pytest.raises(TypeError, match=rf"act_fun\[{l}\] is of the class Linear and lacks grid, .*: make it a subclass of KANLayer"):
+        use(model)
+
+
+def test_layers_of_other_grids_are_saved_and_copied(tmp_path: Any) -> None:
+    model = plain()
+    model.act_fun[0] = KANLayer(2, 3, num=7, k=2).double()
+    before, file = model(Z).detach(), str(tmp_path / "model.kan")
+    model.save(file)
+    for new in (KAN.load(file), model.prune(0.0, 0.0), model.refine([14, 8]), KAN.from_state_dict(model.state_dict())):
+        assert close(new(Z), before) and new.settings()["k"] == [2, 3]
+
+
 def test_copies_made_in_a_pass_keep_no_passes() -> None:
     class Copying(Standardising):
         def forward(self, x: Tensor, *rest: Any, **more: Any) -> Tensor:

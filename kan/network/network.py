@@ -36,7 +36,7 @@ from kan.network.fit_loss import FitLoss
 from kan.network.inheritance import built
 from kan.network.labels import Labelled
 from kan.network.observed import OBSERVED, Pass, called, observed, seen_by_layers, unseen
-from kan.network.own_code import is_called, own_call, own_methods
+from kan.network.own_code import check_layer, is_called, own_call, own_methods
 from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
@@ -258,7 +258,10 @@ class Network(Labelled):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
-        return self.numeric_layers[0].grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
+        layer = self.numeric_layers[0]
+        if not hasattr(layer, "grid"):  # a pass says what is wrong
+            return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        return layer.grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
 
     @property
     def node_bias(self) -> list[nn.Parameter]:
@@ -322,13 +325,20 @@ class Network(Labelled):
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:  # a name that a class that builds itself has made up
             base_fun = self.base_fun
         return {
-            "width": self.width, "grid": self.grid, "k": self.k,
+            "width": self.width, "grid": self._of_the_layers("grid", self.grid), "k": self._of_the_layers("k", self.k),
             "mult_arity": self.mult_arity if isinstance(self.mult_arity, Integral) else [list(a) for a in self.structure.arities],
             "noise_scale": self.noise_scale, "scale_base_mu": self.scale_base_mu, "scale_base_sigma": self.scale_base_sigma,
             "base_fun": base_fun, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
             "grid_eps": self.grid_eps, "grid_range": self.grid_range, "sp_trainable": self.sp_trainable, "sb_trainable": self.sb_trainable,
             "seed": self.seed, "save_act": self.save_act, "sparse_init": self.sparse_init, "device": self.device,
         }  # fmt: skip
+
+    def _of_the_layers(self, name: str, stated: int | Sequence[int]) -> int | Sequence[int]:
+        """``grid`` or ``k`` as `stated`, unless a program has put in layers of another one."""
+        for l, layer in enumerate(self.numeric_layers):
+            check_layer(layer, f"act_fun[{l}]")
+        found = [layer.num if name == "grid" else layer.k for layer in self.numeric_layers]
+        return stated if ([*stated] if isinstance(stated, Sequence) else [stated] * len(found)) == found else found
 
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.

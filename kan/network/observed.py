@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kan.network.own_code import own_call
+from kan.network.own_code import check_layer, own_call
 from kan.network.trace import Trace
 
 if TYPE_CHECKING:
@@ -144,8 +144,9 @@ def called(layer: nn.Module, name: str, count: int, x: Tensor, **evaluation: Any
     """The `count` tensors that `layer`, which is called `name` in messages, gives for `x` as a module.
 
     Raises:
-        TypeError: if it gives something else.
+        TypeError: if it gives something else, or is no layer of this library.
     """
+    check_layer(layer, name)
     found = layer(x, **evaluation)
     if not isinstance(found, tuple) or len(found) != count:
         what = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
