@@ -582,8 +582,9 @@ def test_computed_parameters_are_saved_as_ordinary_ones(kind: Kind) -> None:
 @pytest.mark.parametrize(
     "use",
     [
-        lambda model: model(Z), lambda model: model.fit((Z, Y), steps=1, **QUIET), lambda model: model.update_grid(Z), lambda model: model.prune(),
-        lambda model: model.refine(8), lambda model: model.plot(), lambda model: model.fit((Z, Y), opt="LM", restarts=2, **QUIET),
+        lambda model: model(Z), lambda model: model.fit((Z, Y), steps=1, **QUIET), lambda model: model.update_grid(Z),
+        lambda model: model.prune(), lambda model: model.refine(8), lambda model: model.plot(),
+        lambda model: model.fit((Z, Y), opt="LM", restarts=2, **QUIET),
     ],
 )  # fmt: skip
 def test_modules_that_are_no_layers_are_named(use: Callable[[KAN], Any], l: int) -> None:

@@ -67,8 +67,8 @@ def check_layer(layer: nn.Module, name: str) -> None:
     kind, needed = (KANLayer, NUMERIC) if name.startswith("act_fun") else (SymbolicLayer, SYMBOLIC)
     if not isinstance(layer, kind) and (lacking := [attribute for attribute in needed if not hasattr(layer, attribute)]):
         raise TypeError(
-            f"{name} is of the class {type(layer).__name__} and lacks {', '.join(lacking)}, which grids, statistics and checkpoints are read "
-            f"from: make it a subclass of {'KANLayer' if kind is KANLayer else 'Symbolic_KANLayer'} with a forward of its own."
+            f"{name} is of the class {type(layer).__name__} and lacks {', '.join(lacking)}, which grids, statistics and checkpoints are "
+            f"read from: make it a subclass of {'KANLayer' if kind is KANLayer else 'Symbolic_KANLayer'} with a forward of its own."
         )
 
 
