@@ -4,6 +4,8 @@ A table: kinds of own code, and for each of them a model of the library's own pa
 have the outcome of what is done to the other.
 """
 
+import copy
+import threading
 import types
 import warnings
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from torch.nn.utils import parametrize, prune
 
 from kan import KAN
 from kan.KANLayer import KANLayer
+from kan.network.observed import Pass
 from kan.network.own_code import own_call, own_parts
 from kan.plotting.network import diagram_of
 from kan.Symbolic_KANLayer import Symbolic_KANLayer
@@ -226,6 +229,15 @@ def test_levenberg_marquardt_reports_the_loss_of_the_model(kind: Kind) -> None:
     assert history["train_loss"][-1] < (0.5 if kind.computed or kind.make is hooked else 0.1) * error(kind.make())
 
 
+@pytest.mark.parametrize("metric", ["edge_forward_spline_n", "edge_forward_sum", "edge_backward"])
+def test_levenberg_marquardt_makes_the_objective_with_a_penalty_small(kind: Kind, metric: str) -> None:
+    model, lamb = kind.make(), 0.01
+    history = model.fit(DATA, opt="LM", steps=4, lamb=lamb, reg_metric=metric, update_grid=False, **QUIET)
+    objective = [loss**2 + lamb * reg for loss, reg in zip(history["train_loss"], history["reg"], strict=True)]
+    assert history["train_loss"][-1] == pytest.approx(error(model), rel=1e-9)
+    assert objective == sorted(objective, reverse=True) and objective[-1] < 0.9 * objective[0]
+
+
 def test_the_penalty_is_that_of_what_the_layers_see(kind: Kind) -> None:
     model, twin = kind.make(), settled_twin(kind)
     history = model.fit(DATA, opt="Adam", steps=1, lr=1e-12, lamb=0.01, update_grid=False, **QUIET)
@@ -356,6 +368,17 @@ def test_the_law_is_that_of_what_the_model_computes(kind: Kind, monkeypatch: pyt
     (x, y), (seen, values) = asked
     assert torch.equal(x, X) and close(y, kind.make()(X))
     assert torch.equal(seen, X) and close(values, model(X))
+
+
+@pytest.mark.parametrize("options", [{"opt": "LBFGS"}, {"opt": "LM"}, {"opt": "LM", "restarts": 2}, {"opt": "LBFGS", "restarts": 2}])
+def test_hooks_of_the_base_function_are_called(options: dict[str, Any]) -> None:
+    model = plain()
+    before = model(Z).detach()
+    model.base_fun.register_forward_hook(lambda module, given, output: output + given[0] ** 2)  # type: ignore[union-attr]
+    assert not close(model(Z), before)
+    history = model.fit((Z, Y), steps=3, update_grid=False, **options, **QUIET)
+    assert history["train_loss"][-1] == pytest.approx(error(model, Z), rel=1e-9)
+    assert history["train_loss"][-1] < 0.3 * float((before - Y).square().mean().sqrt())
 
 
 def test_frozen_layers_stay_as_they_are_in_a_fit() -> None:
@@ -553,6 +576,66 @@ def test_computed_parameters_are_saved_as_ordinary_ones(kind: Kind) -> None:
     for found, wanted in zip(loaded.act_fun, model.act_fun, strict=True):
         for name in ("grid", "coef", "mask", "scale_base", "scale_sp"):
             assert torch.equal(getattr(found, name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize("l", [0, 1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model(Z), lambda model: model.fit((Z, Y), steps=1, **QUIET), lambda model: model.update_grid(Z),
+        lambda model: model.prune(), lambda model: model.refine(8), lambda model: model.plot(),
+        lambda model: model.fit((Z, Y), opt="LM", restarts=2, **QUIET),
+    ],
+)  # fmt: skip
+def test_modules_that_are_no_layers_are_named(use: Callable[[KAN], Any], l: int) -> None:
+    model = plain()
+    model(Z)
+    model.act_fun[l] = nn.Linear(*((2, 3), (3, 1))[l])
+    with pytest.raises(TypeError, match=rf"act_fun\[{l}\] is of the class Linear and lacks grid, .*: make it a subclass of KANLayer"):
+        use(model)
+
+
+def test_layers_of_other_grids_are_saved_and_copied(tmp_path: Any) -> None:
+    model = plain()
+    model.act_fun[0] = KANLayer(2, 3, num=7, k=2).double()
+    before, file = model(Z).detach(), str(tmp_path / "model.kan")
+    model.save(file)
+    for new in (KAN.load(file), model.prune(0.0, 0.0), model.refine([14, 8]), KAN.from_state_dict(model.state_dict())):
+        assert close(new(Z), before) and new.settings()["k"] == [2, 3]
+
+
+def test_copies_made_in_a_pass_keep_no_passes() -> None:
+    class Copying(Standardising):
+        def forward(self, x: Tensor, *rest: Any, **more: Any) -> Tensor:
+            copies.append(copy.deepcopy(self))
+            return super().forward(x, *rest, **more)
+
+    copies: list[KAN] = []
+    model = Copying([2, 3, 1], grid=4, seed=1, auto_save=False).double()
+    model.get_act(X)
+    found = copies[0]
+    found(X)
+    assert not any(isinstance(part, Pass) for value in vars(found).values() if isinstance(value, list) for part in value)
+
+
+def test_calls_in_several_threads() -> None:
+    model, failures = subclass(), []
+    wanted = model(X).detach()
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                model.get_act(X)
+                assert torch.equal(model(X), wanted)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
 
 
 def test_every_part_is_named() -> None:

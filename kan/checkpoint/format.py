@@ -262,7 +262,8 @@ def build(
         network.set_labels(**config.get("labels", {}))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         missing = "there is no entry " if isinstance(error, KeyError) else ""
-        remedy = "" if config["base_fun_name"] in BASE_FUNCTIONS else " Give it to the call, as in functions={'my_base': f}."
+        name = config["base_fun_name"]
+        remedy = "" if name in BASE_FUNCTIONS else f" Give it to the call, as in functions={{{name!r}: f}}."
         raise ValueError(f"{config_file} does not describe a KAN: {missing}{error}{remedy}") from error
     for l, layer in enumerate(network.symbolic_layers):
         _set_functions(layer, l, names[l], functions or {}, config_file)

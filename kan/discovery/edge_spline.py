@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_table import SplineTable, tabulate
+from kan.layers.base_functions import base_values, is_elementwise
 from kan.layers.kan_layer import KANLayer
 
 __all__ = ["EdgeSpline"]
@@ -46,6 +47,9 @@ class EdgeSpline(nn.Module):
         layer: the layer.
         i, j: the edge's input and output.
         base_name: the name of the layer's base function, if it has one.
+
+    Raises:
+        ValueError: if the base function is no function of one number, but of all the inputs of a sample.
     """
 
     knots: Tensor
@@ -57,6 +61,11 @@ class EdgeSpline(nn.Module):
         self.degree = edge.k
         self.base_fun: Callable[[Tensor], Tensor] = edge.base_fun
         self.base_name = base_name
+        if not _is_of_one_number(self.base_fun, edge.grid.detach()[0]):
+            raise ValueError(
+                f"an edge with the base function {self.base_fun} is no curve, since that takes all inputs of a sample together: make "
+                f"the edge symbolic, or the network with another base_fun."
+            )
         with torch.no_grad():
             self.register_buffer("knots", edge.grid.detach().clone())
             self.register_buffer("weights", edge.edge_weight()[0, :, 0].detach().clone())
@@ -93,3 +102,15 @@ class EdgeSpline(nn.Module):
             f"\ndef {name}(x):\n    knots = {self.knots[0].tolist()!r}\n    weights = {weights!r}\n"
             f"    return {term}spline(x, knots, weights)\n"
         )
+
+
+@torch.no_grad()
+def _is_of_one_number(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Whether a base function gives for the numbers `x` ``(N,)`` together what it gives for every one of them."""
+    if is_elementwise(function):
+        return True
+    try:
+        together, each = base_values(function, x), torch.cat([base_values(function, number[None]) for number in x])
+    except Exception:  # it wants rows, of a length of its own
+        return False
+    return together.shape == x.shape and torch.allclose(together, each, equal_nan=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BaseFunction", "base_rows", "base_values", "is_elementwise", "register_elementwise"]
+__all__ = ["BaseFunction", "base_rows", "base_values", "is_elementwise", "is_silu", "register_elementwise"]
 
 BaseFunction = Callable[[Tensor], Tensor]
 
@@ -41,6 +41,11 @@ def is_elementwise(function: BaseFunction) -> bool:
     if isinstance(function, nn.Module):
         return type(function) in _MODULES and not getattr(function, "inplace", False) and not _watched(function)
     return id(function) in _FUNCTIONS
+
+
+def is_silu(function: BaseFunction) -> bool:
+    """Whether a base function is the usual one, and nobody waits for its calls."""
+    return type(function) is nn.SiLU and is_elementwise(function)
 
 
 def base_values(function: BaseFunction, x: Tensor) -> Tensor:

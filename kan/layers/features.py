@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kan.bases.bspline import basis_rows
 from kan.bases.spline_rows import Slopes, write_rows
 from kan.bases.spline_table import SplineTable
-from kan.layers.base_functions import base_rows
+from kan.layers.base_functions import base_rows, is_silu
 from kan.modes import composed
 
 __all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
@@ -26,7 +26,7 @@ __all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
 
 def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Tensor]) -> Tensor:
     """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times."""
-    if type(base_fun) is nn.SiLU and not composed():
+    if is_silu(base_fun) and not composed():
         rows: Tensor = _SiLUFeatures.apply(x, table)
         return rows
     return torch.cat([base_rows(base_fun, x)[:, None], basis_rows(x, table)], dim=1)

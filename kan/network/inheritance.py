@@ -95,7 +95,8 @@ def _library_attributes(base: type[Network]) -> tuple[frozenset[str], frozenset[
     """Names of the attributes, modules and buffers that networks of this library have."""
     quiet: dict[str, Any] = {"auto_save": False} if "auto_save" in signature(base.__init__).parameters else {}
     plain = base([1, 1], **quiet)
-    return frozenset(vars(plain)) | {"symbolic_acts", "symbolic_acts_premult"}, frozenset(plain._modules), frozenset(plain._buffers)
+    known, modules = frozenset(vars(plain)), frozenset(plain._modules)
+    return known | {"symbolic_acts", "symbolic_acts_premult"}, modules | {"base_fun", "base_fun_name"}, frozenset(plain._buffers)
 
 
 def _replaces_a_method(network: nn.Module, name: str) -> bool:

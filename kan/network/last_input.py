@@ -50,7 +50,7 @@ class LastInput(OrdinaryModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last_input = None
+        self.remember_input(None)
 
     def __getattr__(self, name: str) -> Any:
         """What is found in none of the usual places: parameters, buffers and submodules; and the error of a property that raised one.
@@ -173,9 +173,10 @@ class LastInput(OrdinaryModule):
         try:
             yield
         finally:
-            for name in OF_LAST_INPUT:
-                own.pop(name, None)
             own.update(kept)
+            for name in OF_LAST_INPUT:
+                if name not in kept:
+                    own.pop(name, None)
 
     def _versions(self) -> list[int] | None:
         """How often every parameter has been changed in place, but for masks and grids, which no optimiser moves."""

@@ -35,8 +35,8 @@ from kan.network.attributes import state as state_attribute
 from kan.network.fit_loss import FitLoss
 from kan.network.inheritance import built
 from kan.network.labels import Labelled
-from kan.network.observed import Pass, called, observed, seen_by_layers, unseen
-from kan.network.own_code import is_called, own_call, own_methods
+from kan.network.observed import OBSERVED, Pass, called, observed, seen_by_layers, unseen
+from kan.network.own_code import check_layer, is_called, own_call, own_methods
 from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
@@ -103,7 +103,7 @@ class Network(Labelled):
     noise_scale: float = 0.3
     scale_base_mu: float = 0.0
     scale_base_sigma: float = 1.0
-    base_fun_name: str | Callable[[Tensor], Tensor] = "silu"
+    base_fun_name: str | Callable[[Tensor], Tensor]  # without a default, which would hide a module of this name
     symbolic_enabled: bool = True
     affine_trainable: bool = False
     grid_eps: float = 0.02
@@ -113,8 +113,6 @@ class Network(Labelled):
     seed: int = 1
     save_act: bool = True
     sparse_init: bool = False
-    _passes: list[Pass] | None = None
-    """Where `forward` enters its passes, while somebody observes them."""
     _shown: Trace | None = None
     """The record that stands for the last input, while a penalty is computed of it."""
 
@@ -188,6 +186,8 @@ class Network(Labelled):
                 return self.__dict__["structure"]
             inputs = self.structure.width_in[0]
             return inputs if name == "input_width" else torch.arange(inputs, device=self.device)
+        if name == "base_fun_name":
+            return getattr(self, "base_fun", "silu")
         if name == "structure":
             raise AttributeError(f"{type(self).__name__} has no layers yet: call super().__init__(width, ...) first, or set self.width.")
         if name in OLDER_ATTRIBUTES:
@@ -258,7 +258,10 @@ class Network(Labelled):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters."""
-        return self.numeric_layers[0].grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
+        layer = self.numeric_layers[0]
+        if not hasattr(layer, "grid"):  # a pass says what is wrong
+            return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        return layer.grid.dtype  # a coefficient that a pre-hook computes may be from before a change of the type
 
     @property
     def node_bias(self) -> list[nn.Parameter]:
@@ -318,14 +321,24 @@ class Network(Labelled):
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that describe this network as it is now."""
+        base_fun = self.base_fun_name
+        if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:  # a name that a class that builds itself has made up
+            base_fun = self.base_fun
         return {
-            "width": self.width, "grid": self.grid, "k": self.k,
+            "width": self.width, "grid": self._of_the_layers("grid", self.grid), "k": self._of_the_layers("k", self.k),
             "mult_arity": self.mult_arity if isinstance(self.mult_arity, Integral) else [list(a) for a in self.structure.arities],
             "noise_scale": self.noise_scale, "scale_base_mu": self.scale_base_mu, "scale_base_sigma": self.scale_base_sigma,
-            "base_fun": self.base_fun_name, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
+            "base_fun": base_fun, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
             "grid_eps": self.grid_eps, "grid_range": self.grid_range, "sp_trainable": self.sp_trainable, "sb_trainable": self.sb_trainable,
             "seed": self.seed, "save_act": self.save_act, "sparse_init": self.sparse_init, "device": self.device,
         }  # fmt: skip
+
+    def _of_the_layers(self, name: str, stated: int | Sequence[int]) -> int | Sequence[int]:
+        """``grid`` or ``k`` as `stated`, unless a program has put in layers of another one."""
+        for l, layer in enumerate(self.numeric_layers):
+            check_layer(layer, f"act_fun[{l}]")
+        found = [layer.num if name == "grid" else layer.k for layer in self.numeric_layers]
+        return stated if ([*stated] if isinstance(stated, Sequence) else [stated] * len(found)) == found else found
 
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
@@ -351,7 +364,10 @@ class Network(Labelled):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        return packed(super().__getstate__(), "base_fun", "base_fun_name")
+        state = super().__getstate__()
+        if self._shown is not None:
+            state = {**state, "_shown": None}
+        return packed(state, "base_fun", "base_fun_name")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(unpacked(state))
@@ -464,8 +480,8 @@ class Network(Labelled):
             x = self.as_input(x)
         trace = self.layer_trace(x, singularity_avoiding=singularity_avoiding, y_th=y_th)
         self.remember_input(x, passed=True)  # after the pass: an input that is refused is not remembered
-        if self._passes is not None and not torch._C._are_functorch_transforms_active():  # their stand-ins are of no use afterwards
-            self._passes.append(Pass(x, trace))
+        if OBSERVED.passes and id(self) in OBSERVED.passes and not torch._C._are_functorch_transforms_active():
+            OBSERVED.passes[id(self)].append(Pass(x, trace))  # stand-ins of torch.func are of no use afterwards
         return trace.output
 
     def trace(

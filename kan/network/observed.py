@@ -6,6 +6,7 @@ the layers saw is known from the pass that the network's own `Network.forward` e
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kan.network.own_code import own_call
+from kan.network.own_code import check_layer, own_call
 from kan.network.trace import Trace
 
 if TYPE_CHECKING:
     from kan.network.network import Network
 
-__all__ = ["Observed", "Pass", "called", "given_last", "observed", "seen_by_layers", "shown", "unseen"]
+__all__ = ["OBSERVED", "Observed", "Pass", "called", "given_last", "observed", "seen_by_layers", "shown", "unseen"]
 
 SCORES = ("attribution", "_node_attribution", "_given", "_records")
 """Attributes in which a KAN keeps scores of its last input, and what a program has set; None makes it compute them anew."""
@@ -31,6 +32,20 @@ class Pass(NamedTuple):
 
     x: Tensor
     trace: Trace
+
+
+class _ObservedPasses(threading.local):
+    """Where `Network.forward` enters the passes of networks that are being observed, by the ``id`` of the network.
+
+    A network may be called in several threads, and be copied by a hook while it is observed: the passes are those of this thread, and of
+    this network.
+    """
+
+    def __init__(self) -> None:
+        self.passes: dict[int, list[Pass]] = {}
+
+
+OBSERVED = _ObservedPasses()
 
 
 class Observed(NamedTuple):
@@ -52,13 +67,16 @@ def observed(network: Network, x: Tensor, *, singularity_avoiding: bool = False,
 
     `singularity_avoiding` and `y_th` are handed on only if the first is True: a ``forward`` of the user's need not know them.
     """
-    passes, outer = list[Pass](), network._passes
-    network._passes = passes
+    passes, outer = list[Pass](), OBSERVED.passes.get(id(network))
+    OBSERVED.passes[id(network)] = passes
     try:
         with network.same_last_input():
             output = network(x, singularity_avoiding=True, y_th=y_th) if singularity_avoiding else network(x)
     finally:
-        network._passes = outer
+        if outer is None:
+            del OBSERVED.passes[id(network)]
+        else:
+            OBSERVED.passes[id(network)] = outer
     if not passes:
         return Observed(output, None, None)
     seen, trace = passes[-1]
@@ -126,8 +144,9 @@ def called(layer: nn.Module, name: str, count: int, x: Tensor, **evaluation: Any
     """The `count` tensors that `layer`, which is called `name` in messages, gives for `x` as a module.
 
     Raises:
-        TypeError: if it gives something else.
+        TypeError: if it gives something else, or is no layer of this library.
     """
+    check_layer(layer, name)
     found = layer(x, **evaluation)
     if not isinstance(found, tuple) or len(found) != count:
         what = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__

@@ -29,8 +29,11 @@ from kan.layers.symbolic_layer import SymbolicLayer
 if TYPE_CHECKING:
     from kan.network.network import Network
 
-__all__ = ["PENALTY", "is_called", "own_call", "own_methods", "own_parts"]
+__all__ = ["PENALTY", "check_layer", "is_called", "own_call", "own_methods", "own_parts"]
 
+NUMERIC = ("grid", "coef", "mask", "scale_base", "scale_sp", "num", "k", "in_dim", "out_dim", "base_fun")
+SYMBOLIC = ("mask", "affine", "funs_name")
+"""What is read from layers, whoever has made them."""
 PENALTY = ("get_reg", "reg")
 """Methods that define the penalty of a fit."""
 LIBRARY = "kan."
@@ -59,6 +62,16 @@ def is_called(layer: nn.Module) -> bool:
     return (kind is not KANLayer and kind is not SymbolicLayer) or "forward" in layer.__dict__
 
 
+def check_layer(layer: nn.Module, name: str) -> None:
+    """Raise ``TypeError`` if `layer`, which is called `name`, lacks what is read from all layers, as modules of other kinds do."""
+    kind, needed = (KANLayer, NUMERIC) if name.startswith("act_fun") else (SymbolicLayer, SYMBOLIC)
+    if not isinstance(layer, kind) and (lacking := [attribute for attribute in needed if not hasattr(layer, attribute)]):
+        raise TypeError(
+            f"{name} is of the class {type(layer).__name__} and lacks {', '.join(lacking)}, which grids, statistics and checkpoints are "
+            f"read from: make it a subclass of {'KANLayer' if kind is KANLayer else 'Symbolic_KANLayer'} with a forward of its own."
+        )
+
+
 def own_methods(module: nn.Module, *names: str) -> list[str]:
     """Those of the methods `names` that are not this library's, because a subclass has its own or one was set on the instance."""
     return [name for name in names if name in module.__dict__ or not _is_ours(getattr(type(module), name, own_methods))]
@@ -70,6 +83,7 @@ def own_parts(network: Network) -> list[str]:
     found = [between] if between else []
     for kind in ("act_fun", "symbolic_fun"):
         for l, layer in enumerate(getattr(network, kind)):
+            check_layer(layer, f"{kind}[{l}]")
             if is_called(layer):
                 what = _hooks(layer) if _is_hooked(layer) else "the forward that is set on it" if "forward" in layer.__dict__ else ""
                 found.append(f"{kind}[{l}] ({what or type(layer).__name__})")

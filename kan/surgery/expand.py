@@ -42,6 +42,8 @@ def expand_depth_(network: Network) -> None:
 
     numeric, symbolic = fresh.numeric_layers[-1], fresh.symbolic_layers[-1]
     numeric.mask.zero_()
+    if network.numeric_layers[-1].base_fun is network.base_fun:
+        numeric.base_fun = network.base_fun  # which may have parameters
     _switch_off_(symbolic)
     for i in range(size):
         symbolic.set_function(i, i, IDENTITY)
@@ -150,7 +152,9 @@ def _take_layer_(
     numeric, symbolic = fresh.numeric_layers[l], fresh.symbolic_layers[l]
     _put_edges_(numeric, network.numeric_layers[l], inputs, outputs, away, connected)
     _put_functions_(symbolic, network.symbolic_layers[l], inputs, outputs)
-    network.act_fun[l] = in_the_kind_of(network.numeric_layers[l], numeric)
+    before = network.numeric_layers[l]
+    network.act_fun[l] = layer = in_the_kind_of(before, numeric)
+    layer.base_fun = before.base_fun
     network.symbolic_fun[l] = in_the_kind_of(network.symbolic_layers[l], symbolic)
 
 

@@ -40,8 +40,12 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
 def inherit(new: Network, old: Network, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None) -> None:
     """Let `new` read the same data columns as `old`, or those behind the inputs `inputs` of `old`; it remembers the same input.
 
-    It gets the labels of `old`, too: of all columns, and of the outputs, or of the outputs `outputs` of `old`.
+    It gets the labels of `old`, too: of all columns, and of the outputs, or of the outputs `outputs` of `old`. A base function that layers
+    share in `old` is shared by them in `new`: it may have parameters.
     """
+    for layer, before in zip(new.numeric_layers, old.numeric_layers, strict=True):
+        if before.base_fun is old.base_fun:
+            layer.base_fun = new.base_fun
     new.input_id = old.input_id.clone() if inputs is None else old.input_id[list(inputs)].clone()
     new.input_width = old.input_width
     new.inherit_labels(old, outputs=outputs)

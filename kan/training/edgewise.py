@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.layers.base_functions import is_silu
 from kan.layers.features import SiLUFeatures
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
@@ -62,7 +63,7 @@ class EdgeProblem:
     @staticmethod
     def fits(network: Network, samples: int) -> bool:
         """Whether a network is of the kind that is treated here, and small enough for `samples`."""
-        if network.device.type != "cpu" or any(type(layer.base_fun) is not nn.SiLU for layer in network.numeric_layers):
+        if network.device.type != "cpu" or any(not is_silu(layer.base_fun) for layer in network.numeric_layers):
             return False
         if any(p.requires_grad for name in ("node_scale", "node_bias", "subnode_scale", "subnode_bias") for p in getattr(network, name)):
             return False

@@ -203,7 +203,7 @@ class Leaves(LayerRecord):
     def of(cls, record: LayerRecord) -> Leaves:
         """With the deviations of `record`."""
         return cls(
-            **{f.name: getattr(record, f.name) for f in fields(record)},
+            **{f.name: getattr(record, f.name) for f in fields(LayerRecord)},
             numeric=record.numeric_deviation().clone().requires_grad_(), total=record.edge_deviation().clone().requires_grad_(),
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.layers.base_functions import is_silu
 from kan.layers.deviation import over_deviation, safe_sqrt
 from kan.layers.features import SiLUFeatures, fold, unfold
 from kan.layers.kan_layer import KANLayer
@@ -72,7 +73,7 @@ class PlainNetwork:
         affine = [*network.node_scale, *network.node_bias, *network.subnode_scale, *network.subnode_bias]
         if (
             any(network.structure.arities[1:])
-            or any(type(layer.base_fun) is not nn.SiLU for layer in layers)
+            or any(not is_silu(layer.base_fun) for layer in layers)
             or any(p.requires_grad for p in affine)
         ):
             return None

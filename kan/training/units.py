@@ -112,7 +112,7 @@ class Labels(NamedTuple):
             return cls(False, False)
         between = own_call(network) if isinstance(network, Network) else ""
         if between:
-            return cls(False, loss_fn is None or _is_regression(loss_fn), f"{between} makes its own of the outputs of the layers")
+            return cls(False, loss_fn is None or _is_regression(loss_fn), f"{between} may make something else of the outputs of the layers")
         if loss_fn is None:
             return cls(True)
         return cls(False, _is_regression(loss_fn), "loss_fn is a function of outputs and labels in your units")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from kan import KAN
 from kan.discovery.edge_spline import SPLINE_SOURCE, EdgeSpline
@@ -70,3 +71,17 @@ def test_base_functions_of_ones_own_have_no_source() -> None:
     torch.testing.assert_close(curve(POINTS), edge_values(model), rtol=1e-12, atol=1e-14)
     with pytest.raises(ValueError, match=r"the edge phi_0_1_2 has the base function .*, of which there is no source code; expected one of"):
         curve.source("phi_0_1_2", "np")
+
+
+@pytest.mark.parametrize("base", [nn.Softmax(dim=1), nn.Softmax(dim=-1), nn.PReLU(2), nn.LayerNorm(2)])
+def test_base_functions_of_rows_are_no_curves(base: nn.Module) -> None:
+    base = copy.deepcopy(base).double()
+    with pytest.raises(ValueError, match=r"base function .* takes all inputs of a sample together"):
+        network(3, base).symbolic_formula(numeric="function")
+
+
+@pytest.mark.parametrize("base", [nn.PReLU(), lambda x: x.tanh(), nn.Softplus(beta=2)])
+def test_base_functions_of_ones_own_are_in_the_curve(base: Any) -> None:
+    model = network(3, copy.deepcopy(base).double() if isinstance(base, nn.Module) else base)
+    curve = EdgeSpline(model.numeric_layers[0], 1, 2, model.base_fun_name)
+    torch.testing.assert_close(curve(POINTS).detach(), edge_values(model), rtol=1e-12, atol=1e-14)

@@ -203,8 +203,8 @@ def test_symbolic_edges_stay() -> None:
 
 def test_arguments_are_pykans() -> None:
     names = {
-        "prune": ["node_th", "edge_th", "tolerance"], "prune_node": ["threshold", "mode", "active_neurons_id", "log_history"],
-        "prune_edge": ["threshold", "log_history", "symbolic"], "prune_input": ["threshold", "active_inputs", "log_history"],
+        "prune": ["node_th", "edge_th", "tolerance", "older"], "prune_node": ["threshold", "mode", "active_neurons_id", "log_history"],
+        "prune_edge": ["threshold", "log_history", "symbolic"], "prune_input": ["threshold", "active_inputs", "log_history", "verbose"],
     }  # fmt: skip
     for method, expected in names.items():
         assert [*inspect.signature(getattr(KAN, method)).parameters][1:] == expected

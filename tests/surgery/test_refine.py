@@ -1,14 +1,16 @@
 """Refinement computes the same function on more grid intervals, in a network that shares nothing with the old one."""
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan import KAN
 
@@ -145,6 +147,60 @@ def test_all_settings_come_along() -> None:
     expected = {**model.settings(), "grid": 7}
     assert refined.settings() == expected
     assert refined.base_fun is torch.tanh and all(layer.grid_eps == 0.3 for layer in refined.act_fun)
+
+
+class Shifted(KAN):
+    def forward(self, x: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
+        return super().forward(x - 0.1, *rest, **more)  # type: ignore[arg-type]
+
+
+def self_built() -> KAN:
+    model = KAN([2, 3, 1], base_fun=nn.PReLU(), auto_save=False)
+    own = KAN.__new__(KAN)
+    nn.Module.__init__(own)
+    own.width, own.grid, own.k, own.base_fun, own.base_fun_name = [2, 3, 1], 3, 3, model.base_fun, "prelu"
+    own.act_fun, own.symbolic_fun = model.act_fun, model.symbolic_fun
+    for name, parameter in model.named_parameters(recurse=False):
+        setattr(own, name, parameter)
+    own.auto_save = False
+    return own
+
+
+def deeper(model: KAN) -> KAN:
+    model.expand_depth()
+    return model
+
+
+def wider(model: KAN) -> KAN:
+    model.expand_width(1, 1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: KAN([2, 3, 1], base_fun=nn.PReLU(), auto_save=False),
+        lambda: KAN([2, 3, 1], base_fun=nn.Softmax(dim=1), auto_save=False),
+        lambda: Shifted([2, 3, 1], base_fun=nn.PReLU(), auto_save=False),
+        self_built,
+    ],
+)
+@pytest.mark.parametrize(
+    "change", [lambda m: m.refine(6), lambda m: m.prune(0.0, 0.0), lambda m: m.copy(), copy.deepcopy, deeper, wider]
+)
+def test_modules_as_base_functions_come_along(make: Callable[[], KAN], change: Callable[[KAN], KAN]) -> None:
+    model, x = make(), torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        for parameter in model.base_fun.parameters():  # type: ignore[union-attr]
+            parameter.fill_(0.7)
+    before = model(x).detach()
+    new = change(model)
+    assert type(new.base_fun) is type(model.base_fun) and type(new.settings()["base_fun"]) is type(model.base_fun)
+    if change is not wider or not isinstance(model.base_fun, nn.Softmax):  # of a row with one more entry it is another one
+        assert torch.allclose(new(x), before, atol=1e-10)
+    assert sum("base_fun" in name for name, _ in new.named_parameters()) == len([*model.base_fun.parameters()])  # type: ignore[union-attr]
+    new(x).sum().backward()
+    assert all(p.grad is not None for p in new.base_fun.parameters())  # type: ignore[union-attr]
 
 
 def smooth_model(size: float) -> KAN:
