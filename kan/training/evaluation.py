@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kan.analysis.predictions import outputs_of
 from kan.network.network import Network
-from kan.training.classes import loss_of_link
+from kan.training.classes import Target, loss_of_link, target_of
 from kan.training.data import check_test_data
 from kan.training.metrics import named_metrics, number
 
@@ -43,7 +43,8 @@ def evaluate(
     {'test_loss': np.float64(0.0)}
     """
     loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
-    named = named_metrics(metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else [])
+    chosen = metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else []
+    named = named_metrics(chosen, target_of(loss) is Target.NUMBERS)
     samples = check_test_data(network, dataset, loss)
     output = outputs_of(network, samples.x)
     y = samples.y.to(output.dtype) if samples.y.is_floating_point() else samples.y
