@@ -12,9 +12,9 @@ __all__ = ["NoDataError", "check_finite", "level_of_caller", "module_of_caller",
 
 
 class NoDataError(ValueError, AttributeError):
-    """What is computed from a model's last input is asked for, and there is none.
+    """A model has no last input, from which the requested value would be computed.
 
-    Of an attribute it says that the model does not have it, so that ``hasattr`` and ``inspect.getmembers`` work on new models.
+    It is also an ``AttributeError``, so that ``hasattr`` and ``inspect.getmembers`` work on new models.
     """
 
 

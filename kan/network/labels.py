@@ -88,7 +88,7 @@ class Labelled(LastInput):
 
     @property
     def frame_columns(self) -> list[str] | None:
-        """The columns that frames must have, taken in this order: those of the frame that the module was trained on, or `in_vars`."""
+        """Names of the columns that are read from frames, in this order: those of the training data, or else `in_vars`."""
         columns: list[str] | None = self._labels.get("frame_columns", self.in_vars)
         return columns
 
@@ -225,7 +225,7 @@ class Labelled(LastInput):
         return [columns[i] for i in self.input_id.tolist()]
 
     def of_inputs(self, entries: Iterable[T]) -> list[T]:
-        """One entry per input node: of `entries` for all columns of the input those that are used, others as they are given."""
+        """One entry per input node. Of `entries` for all columns of the input, those that are used; other `entries` as they are."""
         found = list(entries)
         return self.used(found) if len(found) == self.input_width != len(self.input_id) else found
 

@@ -1,4 +1,4 @@
-"""What networks say about their input, and the last one, which calls without data refer to."""
+"""How networks check their input, and keep the last one, to which calls without data refer."""
 
 from __future__ import annotations
 
@@ -195,9 +195,8 @@ class LastInput(OrdinaryModule):
         if self._pass_versions is not None and self._pass_versions != self._versions() and _is_read_on_purpose():
             self._pass_versions = None
             warnings.warn(
-                "the parameters have changed since the pass over the last input, as by a step of an optimiser: activations are "
-                "computed when they are read, so these are those of the model as it is now. Read them before the step, or call model(x) "
-                "again.",
+                "the parameters have changed since the last pass, as by a step of an optimiser. Activations are computed when they are "
+                "read, so they are those of the present parameters. Read them before the step, or call model(x) again.",
                 stacklevel=level_of_caller(),
             )
 
@@ -212,8 +211,8 @@ class LastInput(OrdinaryModule):
         if self._input_version is not None and self._input_version != self.last_input._version:
             self._input_version = None
             warnings.warn(
-                "the last input has been changed in place since the model saw it: activations, scores and plots are computed when they "
-                "are asked for, so they are those of the numbers that it holds now. Call model(x) again, or give the model a copy, "
+                "the last input has been changed in place since the model was called with it. Activations, scores and plots are computed "
+                "when they are read, so they are those of the present numbers. Call model(x) again, or give the model a copy, "
                 "model(x.clone()).",
                 stacklevel=level_of_caller(),
             )

@@ -1,4 +1,4 @@
-"""How good a network is on data that it has not been trained on."""
+"""Loss and metrics of a network on data that it has not been trained on."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def evaluate(
     Args:
         network: a network; it is a classifier if it has `class_names`.
         dataset: a dictionary with ``test_input`` and ``test_label``, or these two as a pair ``(X, y)``, or a loader, as `fit` takes them.
-        loss_fn: of prediction and label. When not given, the cross-entropy of a classifier; of another network the mean squared error, of
-            which the root is returned.
-        metrics: functions of prediction and label, or names of `kan.training.metrics`; ``["accuracy"]`` for a classifier when not given.
+        loss_fn: function of prediction and label. When not given, it is the cross-entropy for a classifier; for other networks it is the
+            mean squared error, and its root is returned.
+        metrics: functions of prediction and label, or names in `kan.training.metrics`. When not given, ``["accuracy"]`` for a classifier
+            and none for other networks.
 
     Returns:
         ``test_loss`` and the metrics, such as ``test_accuracy``.
