@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Real
 
-__all__ = ["NoDataError", "check_finite", "level_of_caller", "some_of", "unknown_name"]
+__all__ = ["NoDataError", "check_finite", "level_of_caller", "module_of_caller", "some_of", "unknown_name"]
 
 
 class NoDataError(ValueError, AttributeError):
-    """What is computed from a model's last input is asked for, and there is none.
+    """A model has no last input, from which the requested value would be computed.
 
-    Of an attribute it says that the model does not have it, so that ``hasattr`` and ``inspect.getmembers`` work on new models.
+    It is also an ``AttributeError``, so that ``hasattr`` and ``inspect.getmembers`` work on new models.
     """
 
 
@@ -50,8 +50,18 @@ def unknown_name(what: str, name: object, valid: Iterable[str]) -> ValueError:
 
 
 def level_of_caller() -> int:
-    """The `stacklevel` of a warning, for the function that asks, at which it names the first line outside of this package."""
-    package, level, frame = __name__.partition(".")[0], 0, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    return level + 1
+    """The `stacklevel` at which a warning of the function that calls this names the first line outside of this package."""
+    return _caller()[0]
+
+
+def module_of_caller() -> str:
+    """The name of the module of the first line outside of this package, among the callers of the function that calls this."""
+    return _caller()[1]
+
+
+def _caller() -> tuple[int, str]:
+    """How far above the function that called one of the two above the first line outside of this package is, and its module."""
+    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level, str(frame.f_globals.get("__name__"))

@@ -1,7 +1,7 @@
-"""Arguments of pykan 0.0 that have another name by now, or nothing left to do.
+"""Arguments of pykan 0.0 that have been renamed or have no effect any more.
 
-Programs written for it are understood: such an argument is taken, with a warning that says what to write. One that nothing here does is
-refused with what does it instead; so is any other that does not exist, with the nearest that does.
+Such an argument is accepted, with a warning that says what to write. An argument without a counterpart is refused, and the error says what
+to use instead. For any other unknown argument, the error names the nearest known one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Older(NamedTuple):
 
     Attributes:
         advice: a clause that says what to do about it.
-        new: its name by now; None if it has no effect.
+        new: its present name; None if it has no effect.
         refused: whether a call that has it is an error.
     """
 
@@ -59,11 +59,11 @@ OLDER_ATTRIBUTES = {
     "lock": "edges do not share parameters",
     "unlock": "edges do not share parameters",
 }
-"""What is said of an attribute of pykan 0.0 that is no more."""
+"""For attributes of pykan 0.0 that no longer exist, a clause that says what to use instead."""
 
 
 def understood(call: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments `given` under their names by now, without those that have no effect; each is warned of.
+    """The arguments `given` under their present names, without those that have no effect; a warning names each of them.
 
     Args:
         call: key of `OLDER`.
@@ -71,7 +71,7 @@ def understood(call: str, function: Callable[..., Any], given: Mapping[str, Any]
         given: arguments that `function` does not have.
 
     Raises:
-        TypeError: for one that is not pykan 0.0's either, or has nothing that corresponds to it.
+        TypeError: for an argument that pykan 0.0 did not have, or that has no counterpart.
 
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")

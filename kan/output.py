@@ -1,11 +1,11 @@
 """What the library prints, and the one switch that silences it.
 
-Every printed line goes through `say`, and every progress bar is made by `progress_bar`, so that `set_verbosity` reaches all of them. Two
-things have to agree before anything is printed: the switch, which holds for the whole process, and the argument of the call (``verbose``,
-``progress``, ``log``). Warnings are no output in this sense: they are raised by Python's `warnings`, which has switches of its own.
+Every printed line goes through `say`, and every progress bar is made by `progress_bar`, so that `set_verbosity` reaches all of them. A line
+is printed only if both allow it: the switch, which holds for the whole process, and the argument of the call (``verbose``, ``progress``,
+``log``). Warnings are not affected: Python's `warnings` controls them.
 
-A progress bar is one output, wherever it is shown: a line that is rewritten in a terminal, a display that is rewritten in a notebook (with
-or without ipywidgets), and elsewhere, as in a log file, a few lines: the last state, and at most one in ten seconds before.
+A progress bar is one output, wherever it is shown: a line that is rewritten in a terminal; a display that is rewritten in a notebook, with
+or without ipywidgets; and elsewhere, as in a log file, a few lines, which are the last state and at most one line in ten seconds before.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tqdm import tqdm
 __all__ = ["Verbosity", "is_on", "progress_bar", "say", "set_verbosity", "silent_unless", "verbosity"]
 
 LEVELS = (0, 1)
-"""What `set_verbosity` takes: nothing is printed, or what pykan prints."""
+"""The levels of `set_verbosity`: at 0 nothing is printed, at 1 what pykan prints."""
 WIDTH = 100
-"""Columns of a progress bar, where there are so many."""
+"""Columns of a progress bar, in a terminal that is at least so wide."""
 SECONDS_BETWEEN_LINES = 10.0
 """Least time between two lines of a progress bar that can only print one line after another."""
 SHARE_BETWEEN_LINES = 0.1
 """Least progress between two such lines, as a share of the whole, so that there are never more than eleven."""
 BAR_FORMAT = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-"""A progress bar: what is said of it, and the time that has passed and is left."""
+"""A progress bar: description, share, bar, steps, and the elapsed and the remaining time."""
 NARROW_FORMAT = "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} {elapsed}"
-"""The same where there are fewer columns than `WIDTH`, without the bar."""
+"""A progress bar in a terminal with fewer columns than `WIDTH`, without the bar itself."""
 LINE_FORMAT = "{desc}{n_fmt}/{total_fmt} [{elapsed}]"
-"""The same as a line that is printed and stays."""
+"""A progress bar as a line that is printed once and stays, for files and pipes."""
 
 
 class _Frame:
@@ -189,11 +189,11 @@ class _OwnBar(tqdm):
         raise NotImplementedError
 
     def is_due(self) -> bool:
-        """Whether enough has happened since it was last shown."""
+        """Whether enough time has passed, and enough progress been made, since it was last shown."""
         return monotonic() - self._shown_at >= self.seconds
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Show the bar as it is, if it is due."""
+        """Show the present state, if it is due."""
         if self.is_due():
             self._now()
 

@@ -166,7 +166,7 @@ def test_a_forward_that_records_as_pykans_does_is_what_is_read() -> None:
 def test_records_that_do_not_fit_are_named() -> None:
     net = model()
     net.edge_actscale = net.edge_actscale[:1]
-    message = "edge_actscale has been set to 1 tensors of the shapes (4, 3), where 2 of (4, 3), (1, 4) belong"
+    message = "edge_actscale must have 2 tensors of the shapes (4, 3), (1, 4); it has been set to 1 tensors of the shapes (4, 3)"
     with pytest.raises(ValueError, match=re.escape(message)):
         net.attribute()
     net.edge_actscale = []  # as it is in the middle of a pass, and after one that saves nothing
@@ -262,7 +262,7 @@ def test_scores_hold_until_they_are_computed_anew() -> None:
 def test_scores_that_do_not_fit_are_named() -> None:
     net = model()
     net.node_scores = [torch.ones(3), torch.ones(5), torch.ones(1)]
-    message = "node_scores has been set to 3 tensors of the shapes (3,), (5,), (1,), where 3 of (3,), (4,)"
+    message = "node_scores must have 3 tensors of the shapes (3,), (4,)"
     with pytest.raises(ValueError, match=re.escape(message)):
         net.prune_node(0.5)
     with pytest.raises(TypeError, match="edge_scores must be a list with one tensor for every layer, or None; got 3"):

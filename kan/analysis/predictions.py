@@ -1,4 +1,4 @@
-"""What a network says of new samples, in the terms of the data that it was trained on: numbers, or classes by their names."""
+"""Predictions for new samples: numbers, or the names and probabilities of classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kan.network.network import Network
 __all__ = ["outputs_of", "predict", "probabilities"]
 
 ROWS = 2**16
-"""Number of rows that are evaluated at a time."""
+"""Number of rows that are evaluated at a time, which bounds the memory that a prediction takes."""
 
 
 def predict(network: Network, x: Any) -> Tensor | np.ndarray:
@@ -26,9 +26,9 @@ def predict(network: Network, x: Any) -> Tensor | np.ndarray:
         x: ``(N, inputs)``, in any form that the network can be called with.
 
     Returns:
-        The outputs ``(N, outputs)``. Of a classifier the names of the classes, ``(N,)``: those with the largest outputs, or, by the sign of
-        a single output, one of two; of several outputs that are choices of their own, ``(N, outputs)``. A tensor if `x` is one, except for
-        names that are text; an array otherwise.
+        The outputs ``(N, outputs)``. For a classifier, the names of the classes ``(N,)``: the one with the largest output, or, with a
+        single output, the first of two where it is negative and the second where it is positive. Where each of several outputs decides
+        between two classes, ``(N, outputs)``. A tensor if `x` is one and the names are no text, else an array.
 
     >>> network = Network([1, 2])
     >>> network.class_names = ["low", "high"]
@@ -55,16 +55,16 @@ def probabilities(network: Network, x: Any) -> Tensor | np.ndarray:
         x: ``(N, inputs)``, as of `predict`.
 
     Returns:
-        ``(N, classes)``; of several outputs that are choices of their own, those of the second class of each, ``(N, outputs)``. A tensor if
-        `x` is one, an array otherwise.
+        ``(N, classes)``. Where each of several outputs decides between two classes, the probabilities of the second class,
+        ``(N, outputs)``. A tensor if `x` is one, an array otherwise.
 
     Raises:
         ValueError: for a network that is no classifier.
     """
     if network.class_names is None:
         raise ValueError(
-            "probabilities are those of classes, and the model has none: it was not fitted with a loss of classes, such as "
-            "torch.nn.CrossEntropyLoss(), and model.class_names is not set."
+            "predict_proba gives the probabilities of classes, and the model has no classes. Fit it with a loss of classes, such as "
+            "torch.nn.CrossEntropyLoss(), or set model.class_names."
         )
     output = outputs_of(network, x)
     if network.class_link == "softmax":

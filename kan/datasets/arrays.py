@@ -17,7 +17,7 @@ __all__ = ["Dataset", "create_dataset_from_data"]
 
 
 class Dataset(dict[str, Tensor]):
-    """A dictionary of tensors that knows what its columns and classes are called; `fit` gives these names to the model.
+    """A dictionary of tensors that keeps the names of columns and classes; `fit` passes these names on to the model.
 
     Attributes:
         in_vars, out_vars: names of the columns of inputs and labels, or None.

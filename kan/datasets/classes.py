@@ -1,9 +1,9 @@
-"""Classes in what users have: text, categories, truth values and integers, as the numbers of classes.
+"""Labels that are classes (text, categories and truth values), and their indices.
 
     ``code_b = index of label_b in the names of the classes``
 
-The names of categories are in the order that their type declares, those of all other labels in ascending order. Integers may be counts as
-well as classes, which only the loss tells: they stay numbers here, and `kan.training.classes` makes classes of them.
+The names of categories are in the order that their type declares, those of all other labels in ascending order. Integers may be classes or
+counts, and only the loss tells which: they stay numbers here, and `kan.training.classes` takes them for classes if the loss does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.real_numbers import is_frame, is_table, labels_of
+from kan.errors import some_of
 
 __all__ = ["ClassName", "ClassNames", "codes_of", "named_classes", "shown"]
 
@@ -53,9 +54,9 @@ def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None
         others = {type(entry) for entry in entries} - {str, bool}
         if others or len({type(entry) for entry in entries}) > 1:
             kinds = sorted({type(entry).__name__ for entry in entries})
-            raise TypeError(f"{name} must hold classes of one kind; got entries of the types {kinds}. Make text of all with str.")
+            raise TypeError(f"{name} must hold classes of one type; got entries of the types {kinds}. Convert all to text with str.")
         if all(isinstance(entry, str) and _is_fraction(entry) for entry in entries):
-            raise TypeError(f"{name} holds text of numbers, such as {entries[0]!r}; .astype(float) makes numbers of it.")
+            raise TypeError(f"{name} holds text of numbers, such as {entries[0]!r}; .astype(float) converts it to numbers.")
         declared = sorted(set(entries))
     return entries, declared
 
@@ -82,7 +83,7 @@ def shown(names: Sequence[ClassName]) -> str:
     >>> shown(["cat", "dog"])
     "['cat', 'dog']"
     """
-    return repr(list(names)) if len(names) <= SHOWN else f"{repr(list(names[:SHOWN]))[:-1]}, ... and {len(names) - SHOWN} more]"
+    return f"[{some_of([*map(repr, names)], SHOWN)}]"
 
 
 def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:

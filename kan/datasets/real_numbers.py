@@ -21,7 +21,8 @@ from torch import Tensor
 from kan.errors import some_of
 
 __all__ = [
-    "check_dense", "check_pairing", "columns_of", "is_array", "is_frame", "is_table", "labels_of", "real_numbers", "select", "whereabouts",
+    "check_all_finite", "check_dense", "check_pairing", "columns_of", "is_array", "is_frame", "is_table", "labels_of", "real_numbers",
+    "select",
 ]  # fmt: skip
 
 ADVICE = "Encode or drop them; .astype(float) makes numbers of those that are stored as categories or text"
@@ -70,7 +71,7 @@ def select(name: str, frame: Any, wanted: Sequence[str]) -> Any:
         wanted: names, all different.
 
     Raises:
-        ValueError: if it has none of that name, naming those that are missing.
+        ValueError: if some are missing, naming them.
     """
     columns = columns_of(frame)
     if columns is None or columns == list(wanted):
@@ -78,24 +79,48 @@ def select(name: str, frame: Any, wanted: Sequence[str]) -> Any:
     missing = [column for column in wanted if column not in columns]
     if missing:
         raise ValueError(
-            f"{name} must have the columns {list(wanted)}, by which it was trained; missing: {missing}, present: {columns}. "
-            f"Rename them, or give the numbers alone, as in frame.to_numpy(), to go by the order of the columns."
+            f"{name} must have the {len(wanted)} column(s) {_quoted(wanted)} that the model takes; missing: "
+            f"{_quoted(missing)}, present: {_quoted(columns)}. Rename them, or pass "
+            f"frame.to_numpy(), whose columns are taken by their order."
         )
     return frame[list(wanted)]
 
 
-def whereabouts(bad: Tensor, names: Sequence[str] | None = None) -> str:
-    """Where the entries `bad` ``(N, ...)`` of some values are, for messages: the columns, by name if there are `names`, and the rows.
+def check_all_finite(name: str, values: Tensor, names: Sequence[str] | None = None, dtype: torch.dtype | None = None) -> None:
+    """Raise ``ValueError`` if some of `values` ``(N, ...)`` are NaN or infinite, or so in the type of a model.
 
-    >>> whereabouts(torch.tensor([[False, False], [False, True]]), ["mass", "height"])
-    "in column(s) ['height'] (1 of 2 rows, first in row 1)"
+    Args:
+        name: what messages call them.
+        values: numbers.
+        names: of their columns.
+        dtype: type that the model computes in; that of `values` when not given.
     """
+    bad = ~torch.isfinite(values if dtype is None else values.to(dtype))
+    if not bool(bad.any()):
+        return
+    undefined = ~torch.isfinite(values)
+    if bool(undefined.any()):
+        raise ValueError(f"{name} must be finite; it holds NaN or infinity {_whereabouts(undefined, names)}. Remove or fill them.")
+    assert dtype is not None
+    raise ValueError(
+        f"{name} must be finite in {dtype}; it holds numbers beyond {torch.finfo(dtype).max:.2g} {_whereabouts(bad, names)}. Choose "
+        f"larger units for these columns, or take a model in double precision, model.double()."
+    )
+
+
+def _quoted(names: Sequence[Any]) -> str:
+    """Names for messages, the first few of many."""
+    return f"[{some_of([*map(repr, names)])}]"
+
+
+def _whereabouts(bad: Tensor, names: Sequence[str] | None) -> str:
+    """Where the entries `bad` ``(N, ...)`` of some values are: the columns, by name if there are `names`, and the rows."""
     bad = bad.reshape(len(bad), -1)
     columns: list[Any] = bad.any(dim=0).nonzero()[:, 0].tolist()
     if names is not None and len(names) == bad.shape[1]:
         columns = [names[i] for i in columns]
     rows = bad.any(dim=1).nonzero()[:, 0]
-    return f"in column(s) [{some_of(list(map(repr, columns)))}] ({len(rows)} of {len(bad)} rows, first in row {int(rows[0])})"
+    return f"in column(s) {_quoted(columns)} ({len(rows)} of {len(bad)} rows, first in row {int(rows[0])})"
 
 
 def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; got {}") -> Tensor:
@@ -204,7 +229,7 @@ def _array(name: str, value: Any) -> np.ndarray:
             value = value.to_numpy() if hasattr(value, "to_numpy") else value
         array = np.asanyarray(value)  # which keeps masks, of variables in files, too
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {error}.") from error
+        raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {str(error).rstrip('.')}.") from error
     if isinstance(array, np.ma.MaskedArray):
         _refuse_masked(name, np.ma.getmaskarray(array))
         return np.asarray(array.data)
@@ -310,7 +335,7 @@ def _is_numeral(text: str) -> bool:
 def _refuse_columns(name: str, others: dict[str, tuple[str, str]], refusal: str) -> None:
     """Raise ``TypeError`` if there are `others`: of the columns that hold no numbers, their kind and their first text."""
     if others:
-        kinds = {key: kind for key, (kind, _) in others.items()}
-        texts = ", ".join(f"{key} has {text}" for key, (_, text) in others.items() if text)
-        advice = f"{ADVICE}; {DATES}" if any(kind.lower().startswith(("date", "time", "period")) for kind in kinds.values()) else ADVICE
-        raise TypeError(f"{name} {refusal.split(';')[0]}; the columns {kinds} do not{f' ({texts})' if texts else ''}. {advice}.")
+        kinds = some_of([f"{key!r}: {kind!r}" for key, (kind, _) in others.items()])
+        texts = some_of([f"{key} has {text}" for key, (_, text) in others.items() if text])
+        advice = f"{ADVICE}; {DATES}" if any(kind.lower().startswith(("date", "time", "period")) for kind, _ in others.values()) else ADVICE
+        raise TypeError(f"{name} {refusal.split(';')[0]}; the columns {{{kinds}}} do not{f' ({texts})' if texts else ''}. {advice}.")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.classes import named_classes, shown
-from kan.datasets.real_numbers import check_pairing, columns_of, whereabouts
+from kan.datasets.real_numbers import check_all_finite, check_pairing, columns_of
 from kan.datasets.real_numbers import real_numbers as taken
 
 __all__ = ["Observations", "check_options", "column_names", "label_numbers", "observations", "real_numbers"]
@@ -93,9 +93,7 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
         )
     labels = labels.reshape(-1, 1)
     for name, values, names in (("X", x, columns_of(X)), ("y", labels, None)):
-        bad = ~values.isfinite()
-        if bool(bad.any()):
-            raise ValueError(f"{name} must be finite; it holds NaN or infinity {whereabouts(bad, names)}.")
+        check_all_finite(name, values, names)
     different = _different_rows(torch.cat([x[:MANY], labels[:MANY]], 1))
     if different < LEAST_SAMPLES and len(x) > MANY:
         different = _different_rows(torch.cat([x, labels], 1))

@@ -1,7 +1,7 @@
-r"""Numbers in formulas: rounded, and without those that say nothing.
+r"""Rounding the numbers in formulas, and removing those that are round-off.
 
-What is rounded for the eye (`ex_round`, `shown`) is another formula. What a network's formula loses (`without_round_off`) cannot be told
-from the errors that rounding makes in it anyway: factors of one, and terms that vanish beside the others in their sum.
+`ex_round` and `shown` round numbers for reading, which changes the formula. `without_round_off` removes only what cannot be distinguished
+from the rounding errors of double precision: factors of one, and terms that vanish beside the others in their sum.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["DIGITS", "as_text", "ex_round", "shown", "slow", "typical_size", "wi
 DIGITS = 6
 """Significant digits of the numbers in formulas that are shown."""
 ONE = 5e-16
-"""Largest distance from one of a factor that is taken for one: sympy prints it as 1.0."""
+"""Largest distance from one at which a factor is taken for one; sympy prints such a factor as 1.0."""
 NEAR_ZERO = 1e-6
-"""Part of the largest value below which values are near zero in any case."""
+"""Share of the largest value below which any value counts as near zero."""
 ROUND_OFF = 4 * torch.finfo(torch.float64).eps
 """Size of a term, as a share of the others in its sum, below which it is a rounding error: a few units in the last place."""
 
 Change = Callable[["sympy.Expr", Sequence["sympy.Expr"]], "sympy.Expr | None"]
-"""What becomes of a node, given its parts as they are now; None for the same node of these parts."""
+"""A function of a node and its new parts that returns the new node, or None for the old node with the new parts."""
 
 
 def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:

@@ -1,7 +1,7 @@
-"""Attributes that are computed when they are read, and that programs may set all the same.
+"""Attributes that are computed when they are read, and that programs may set nevertheless.
 
-pykan keeps in plain attributes what a pass has left, what scores came out and how a network is built, and programs assign to them: to free
-memory, to steer what follows, or in a constructor of their own. What is assigned to one of these descriptors takes effect or is refused.
+In pykan, the results of a pass, the scores and the structure of a network are plain attributes. Programs assign to them to free memory, to
+steer later calls, or in a constructor of their own. An assignment to one of these descriptors takes effect or is refused.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ __all__ = ["STATED", "Derived", "Lasting", "Recorded", "being_built", "derived",
 T = TypeVar("T")
 
 STATED = "_stated"
-"""Where a module keeps what its subclass has set before, or in place of, the call of the constructor."""
+"""Where a module keeps the attributes that its subclass has set before ``super().__init__``, or without calling it."""
 
 
 def being_built(module: nn.Module) -> bool:
-    """Whether the module's class builds itself: it has not called the constructor, or not yet."""
+    """Whether the module builds itself: its class has not called ``super().__init__``, or not yet."""
     return STATED in module.__dict__ or "structure" not in module.__dict__
 
 
 def state(module: nn.Module, name: str, value: Any) -> None:
-    """Keep what a class that builds itself has set."""
+    """Keep an attribute that a class that builds itself has set."""
     own = module.__dict__
     own.setdefault(STATED, {})[name] = value
     own.pop("structure", None)  # it is made of what is stated
 
 
 class _Computed(Generic[T]):
-    """A descriptor of a value that `compute` makes of a module."""
+    """A descriptor of a value that `compute` computes from a module."""
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
@@ -61,7 +61,7 @@ class _Computed(Generic[T]):
 
 
 class Recorded(_Computed[T]):
-    """What the last pass has left: computed from the last input, or what has been set since, None as well, until the next pass."""
+    """A result of the last pass: computed from the last input, or, until the next pass, what a program has set, which may be None."""
 
     table = "_records"
 

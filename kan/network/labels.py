@@ -10,7 +10,7 @@ Normalised columns are ``(x - mean) / std``. Who normalises is one of two:
 The outputs of a classifier stand for classes, by one of two links from outputs ``z`` to probabilities:
 
 - ``"softmax"``: one output per class, ``p_k = exp(z_k) / sum_j exp(z_j)``;
-- ``"sigmoid"``: two classes, each output its own choice of the second one, ``p = 1 / (1 + exp(-z))``.
+- ``"sigmoid"``: two classes, of which every output gives the probability of the second, ``p = 1 / (1 + exp(-z))``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from kan.datasets.classes import ClassName, ClassNames
+from kan.datasets.classes import ClassName, ClassNames, shown
 from kan.errors import some_of, unknown_name
 from kan.network.last_input import LastInput
 
@@ -88,7 +88,7 @@ class Labelled(LastInput):
 
     @property
     def frame_columns(self) -> list[str] | None:
-        """The columns that frames must have, taken in this order: those of the frame that the module was trained on, or `in_vars`."""
+        """Names of the columns that are read from frames, in this order: those of the training data, or else `in_vars`."""
         columns: list[str] | None = self._labels.get("frame_columns", self.in_vars)
         return columns
 
@@ -117,8 +117,9 @@ class Labelled(LastInput):
     def class_names(self) -> ClassNames | None:
         """Names of the classes that the outputs stand for, different strings or numbers; None for a model that is no classifier.
 
-        `fit` sets them. Names that are set are those of the outputs, one each, or two for a single output; for outputs that are choices of
-        their own, set the label ``classes``: ``model.set_labels(classes=("sigmoid", [False, True]))``.
+        `fit` sets them. To set them by hand, give one name per output, or two names for a single output. For a model with several
+        outputs, each of which decides between the same two classes, set the label ``classes`` instead:
+        ``model.set_labels(classes=("sigmoid", [False, True]))``.
         """
         return None if "classes" not in self._labels else list(self._labels["classes"][1])
 
@@ -224,7 +225,7 @@ class Labelled(LastInput):
         return [columns[i] for i in self.input_id.tolist()]
 
     def of_inputs(self, entries: Iterable[T]) -> list[T]:
-        """One entry per input node: of `entries` for all columns of the input those that are used, others as they are given."""
+        """One entry per input node. Of `entries` for all columns of the input, those that are used; other `entries` as they are."""
         found = list(entries)
         return self.used(found) if len(found) == self.input_width != len(self.input_id) else found
 
@@ -270,19 +271,22 @@ def _normalizer(label: str, pair: Any, count: int) -> Normalizer:
 
 def _classes(label: str, value: Any, count: int) -> tuple[str, ClassNames]:
     """`value` as a link and the names of the classes that suit it and `count` outputs."""
-    wanted = f"{label} must be a pair of a link, {' or '.join(map(repr, LINKS))}, and the names of the classes"
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2 or isinstance(value[1], str):
-        raise TypeError(f"{wanted}; got {value!r}.")
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        links = " or ".join(map(repr, LINKS))
+        raise TypeError(f"{label} must be a pair of a link, {links}, and the names of the classes; got {value!r:.200}.")
     link, given = value
+    wanted = "the names of the classes must be different strings or numbers"
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{wanted}, in a list; got {given!r:.200}.")
     names = given.tolist() if hasattr(given, "tolist") else list(given)
     if link not in LINKS:
         raise unknown_name("link", link, LINKS)
     others = [name for name in names if not isinstance(name, (str, int, float))]
     if others:
-        raise TypeError(f"{wanted}, strings or numbers; got {others[0]!r} of type {type(others[0]).__name__}.")
+        raise TypeError(f"{wanted}; got {others[0]!r} of type {type(others[0]).__name__}.")
     needed = count if link == "softmax" else 2
     if len(names) != needed or len(set(names)) != needed:
-        raise ValueError(f"{wanted}, {needed} different ones for {count} output(s) and the link {link!r}; got {names}.")
+        raise ValueError(f"{wanted}, {needed} of them for {count} output(s) and the link {link!r}; got {shown(names)}.")
     return link, names
 
 

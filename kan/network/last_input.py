@@ -1,9 +1,8 @@
-"""What networks say about their input, and the last one, which calls without data refer to."""
+"""How networks check their input, and keep the last one, to which calls without data refer."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.datasets.real_numbers import columns_of, is_table, real_numbers, select, whereabouts
-from kan.errors import NoDataError
+from kan.datasets.real_numbers import check_all_finite, columns_of, is_table, real_numbers, select
+from kan.errors import NoDataError, level_of_caller, module_of_caller
 from kan.layers.checks import check_dense
 from kan.layers.ordinary_module import OrdinaryModule, ordinary
 
@@ -83,9 +82,9 @@ class LastInput(OrdinaryModule):
     def as_input(self, x: Any) -> Tensor:
         """`x` as a tensor, if the module can be called with it: whatever holds real numbers, one row per sample.
 
-        Arrays, lists, frames and series become tensors on the module's device. Columns of a frame are taken by their names, where the
-        module knows these, in whatever order and however many there are. Integers become floating-point numbers. Where there is one input,
-        its samples may be ``(N,)``.
+        Arrays, lists, frames and series become tensors on the module's device. If the module knows the names of its columns, it takes
+        those of a frame by their names: they may be in another order, and others may stand among them. Integers become floating-point
+        numbers. For a module with one input, `x` may be ``(N,)``.
 
         Raises:
             TypeError: for what holds no real numbers.
@@ -94,17 +93,14 @@ class LastInput(OrdinaryModule):
         if not isinstance(x, Tensor):
             if not is_table(x):
                 raise TypeError(
-                    f"the input must be a tensor, an array, a list of numbers or a frame; got {type(x).__name__}. "
-                    f"Convert it with torch.as_tensor(x)."
+                    f"the input must be a tensor, an array, a list of numbers or a frame, with one row per sample; got {type(x).__name__}."
                 )
             columns: list[str] | None = getattr(self, "frame_columns", None)
             x = x if columns is None else select("the input", x, columns)
             names = columns_of(x)
             x = real_numbers("the input", x, "must hold numbers; got {}").to(self.device)
-            bad = ~torch.isfinite(x.to(self.dtype))
-            if bad.dim() > 0 and bool(bad.any()):
-                where = whereabouts(bad, names)
-                raise ValueError(f"the input must be finite; it holds NaN or infinity {where}. Remove or fill these values.")
+            if x.dim() > 0:
+                check_all_finite("the input", x, names, self.dtype)
         found: Tensor = x if x.is_floating_point() or x.is_complex() else x.to(self.dtype)
         return found[:, None] if found.dim() == 1 and self.input_width == 1 else found
 
@@ -136,9 +132,10 @@ class LastInput(OrdinaryModule):
                 f"the input must be a tensor of floating-point numbers; got {what}. Convert it with torch.as_tensor(x).to(model.dtype)."
             )
         if x.dim() != 2 or x.shape[1] != self.input_width:
+            single = " For a single sample write x[None], or [x] for a list."
             raise ValueError(
                 f"the input must have the shape (number of samples, {self.input_width}), one column per input of the network; "
-                f"got {tuple(x.shape)}.{' For a single sample write x[None].' if tuple(x.shape) == (self.input_width,) else ''}"
+                f"got {tuple(x.shape)}.{single if tuple(x.shape) == (self.input_width,) else ''}"
             )
         check_dense(x, "the input")
         self.check_numbers()
@@ -199,10 +196,9 @@ class LastInput(OrdinaryModule):
         if self._pass_versions is not None and self._pass_versions != self._versions() and _is_read_on_purpose():
             self._pass_versions = None
             warnings.warn(
-                "the parameters have changed since the pass over the last input, as by a step of an optimiser: activations are "
-                "computed when they are read, so these are those of the model as it is now. Read them before the step, or call model(x) "
-                "again.",
-                stacklevel=_caller()[0],
+                "the parameters have changed since the last pass, as by a step of an optimiser. Activations are computed when they are "
+                "read, so they are those of the present parameters. Read them before the step, or call model(x) again.",
+                stacklevel=level_of_caller(),
             )
 
     def remembered_input(self) -> Tensor:
@@ -216,10 +212,10 @@ class LastInput(OrdinaryModule):
         if self._input_version is not None and self._input_version != self.last_input._version:
             self._input_version = None
             warnings.warn(
-                "the last input has been changed in place since the model saw it: activations, scores and plots are computed when they "
-                "are asked for, so they are those of the numbers that it holds now. Call model(x) again, or give the model a copy, "
+                "the last input has been changed in place since the model was called with it. Activations, scores and plots are computed "
+                "when they are read, so they are those of the present numbers. Call model(x) again, or give the model a copy, "
                 "model(x.clone()).",
-                stacklevel=_caller()[0],
+                stacklevel=level_of_caller(),
             )
         self.last_input = ordinary(self.last_input)  # scores differentiate with respect to what depends on it
         return self.last_input
@@ -232,14 +228,6 @@ class LastInput(OrdinaryModule):
         return {**state, "last_input": x.clone()}  # of a view, copies and pickles would hold the whole tensor behind it
 
 
-def _caller() -> tuple[int, str]:
-    """The nearest caller of the function that asks that is no part of this package: how far up it is, and the name of its module."""
-    depth, frame = 2, sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] == "kan":
-        depth, frame = depth + 1, frame.f_back
-    return depth, str(frame.f_globals.get("__name__"))
-
-
 def _is_read_on_purpose() -> bool:
     """Whether it is not a tool that looks at every attribute, such as ``inspect.getmembers`` or ``torch.jit.trace``."""
-    return _caller()[1].split(".")[0] not in ("inspect", "torch")
+    return module_of_caller().split(".")[0] not in ("inspect", "torch")

@@ -1,4 +1,4 @@
-"""The record of a pass with what a program has put in the place of parts of it."""
+"""The record of a pass in which a program has replaced some parts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["RecordedTrace", "with_records"]
 
 
 def with_records(trace: Trace, records: Mapping[str, Any]) -> Trace:
-    """`trace` with lists of tensors for its own, by pykan's names of them; None and empty lists, which hold nothing, change nothing.
+    """`trace` with some of its lists of tensors replaced, by pykan's names for them; None and empty lists replace nothing.
 
     Raises:
-        ValueError: if a list has not one tensor of the right shape for every layer.
+        ValueError: unless a list has one tensor of the right shape for every layer.
     """
     there = {name: [torch.as_tensor(value) for value in values] for name, values in records.items() if values is not None and len(values)}
     for name, values in there.items():
@@ -39,7 +39,7 @@ def with_records(trace: Trace, records: Mapping[str, Any]) -> Trace:
 
 @dataclass
 class RecordedLayer(LayerRecord):
-    """One layer, the edges' outputs ``(B, O, I)`` of which are `values`, if it has any."""
+    """The record of a layer; the outputs ``(B, O, I)`` of its edges are `values`, if these are given."""
 
     values: Tensor | None = None
 
@@ -54,7 +54,7 @@ class RecordedLayer(LayerRecord):
 
 @dataclass
 class RecordedTrace(Trace):
-    """The record, with what is `given` for the properties of these names."""
+    """The record of a pass in which the properties named in `given` have the values given there."""
 
     @property
     def acts(self) -> list[Tensor]:
@@ -99,6 +99,6 @@ def _check(trace: Trace, name: str, values: list[Tensor]) -> None:
     if got != wanted:
         rows = " for every sample" * name.startswith(("acts", "spline"))
         raise ValueError(
-            f"{name} has been set to {len(got)} tensors of the shapes {some_of(got)}, where {len(wanted)} of {some_of(wanted)} belong"
-            f"{rows}: set it to None, and it is computed again."
+            f"{name} must have {len(wanted)} tensors of the shapes {some_of(wanted)}{rows}; it has been set to {len(got)} tensors of "
+            f"the shapes {some_of(got)}. Set it to None to have it computed again."
         )

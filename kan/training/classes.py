@@ -1,13 +1,13 @@
 """Labels that are classes, as the loss of a fit takes them.
 
-What a loss takes is known of those of torch:
+The losses of torch take one of three kinds of labels:
 
 - an *index* of a class per sample, ``(N,)``, integers (cross-entropy, negative log-likelihood, margins);
 - an *indicator* per sample and output, ``(N, outputs)``, 0 or 1 or between (binary cross-entropy);
-- *numbers* (no `loss_fn`, which is the mean squared error).
+- *numbers* (mean squared error, which is that of no `loss_fn`, mean absolute error, Huber's losses).
 
-Text, categories and truth values become indices or indicators, and so do integers that are not the indices ``0 ... outputs - 1`` already.
-A loss of the user's own gets the indices of text and categories, and everything else as it is.
+Text, categories and truth values become indices or indicators, and so do integers other than the indices ``0 ... outputs - 1``. Losses of
+numbers refuse text and categories. A loss of the user's own gets the indices of text and categories, and all other labels as they are.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from kan.datasets.classes import ClassNames, codes_of, named_classes, shown
 from kan.datasets.real_numbers import is_frame, is_table, real_numbers
 from kan.network.network import Network
 
-__all__ = ["ClassLabels", "Target", "loss_of_link", "target_of"]
+__all__ = ["ClassLabels", "Target", "check_function", "loss_of_link", "target_of"]
 
 MOST_CLASSES = 20
-"""Largest number of different integers for which labels without a `loss_fn` may be meant as classes, and are warned of."""
+"""Integers up to this number, in labels without a `loss_fn`, may be meant as classes; `fit` warns that it takes them for numbers."""
 
 
 class Target(Enum):
@@ -41,6 +41,10 @@ class Target(Enum):
     OTHER = "what a loss of the user's own takes"
 
 
+NUMBERS = (
+    nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss,
+    functional.huber_loss,
+)  # fmt: skip
 INDEX = (
     nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, functional.cross_entropy, functional.nll_loss, functional.multi_margin_loss,
 )  # fmt: skip
@@ -51,7 +55,7 @@ INDICATOR = (
 
 
 def target_of(loss_fn: Any) -> Target:
-    """What `loss_fn` takes as labels; partial functions of torch's losses are known, too.
+    """What `loss_fn` takes as labels, if it is a loss of torch, or a partial function of one.
 
     >>> target_of(nn.CrossEntropyLoss()), target_of(None)
     (<Target.INDEX: 'the index of a class'>, <Target.NUMBERS: 'numbers'>)
@@ -59,10 +63,18 @@ def target_of(loss_fn: Any) -> Target:
     if loss_fn is None:
         return Target.NUMBERS
     function = loss_fn.func if isinstance(loss_fn, partial) else loss_fn
-    for known, target in ((INDEX, Target.INDEX), (INDICATOR, Target.INDICATOR)):
+    for known, target in ((NUMBERS, Target.NUMBERS), (INDEX, Target.INDEX), (INDICATOR, Target.INDICATOR)):
         if function in known or isinstance(function, tuple(kind for kind in known if isinstance(kind, type))):
             return target
     return Target.OTHER
+
+
+def check_function(name: str, function: Any) -> None:
+    """Raise ``TypeError`` if `function`, the argument called `name`, is neither None nor can be called with tensors."""
+    if isinstance(function, type) and issubclass(function, nn.Module):
+        raise TypeError(f"{name} must be a function; got the class {function.__name__}. Pass an object of it, {function.__name__}().")
+    if function is not None and not callable(function):
+        raise TypeError(f"{name} must be a function; got {type(function).__name__}.")
 
 
 def loss_of_link(link: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -73,17 +85,18 @@ def loss_of_link(link: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
 
 @dataclass
 class ClassLabels:
-    """The classes among the labels of a fit: those of the first labels that are read, by which all others are read as well.
+    """The classes of a fit. The first labels that are read determine them, and all later labels must belong to them.
 
     Attributes:
         target: what the loss takes.
-        outputs: how many the network has; None if something else is compared with the labels.
-        names: of the classes; None before they are known, and for labels that are no classes.
+        outputs: number of outputs of the network; None if a `pred_fn` makes something else of them.
+        names: names of the classes; None before they are known, and for labels that are no classes.
         ignored: index that the loss leaves out.
-        indices: whether integers are indices of the classes, and not their names: in batches, whose first one need not have all of them,
-            and in data sets that know the names.
-        found: whether labels have been read that are classes.
-        remark: what the user should know of labels that are taken as numbers; empty if nothing.
+        indices: whether integers are indices of the classes, and not their names. They are in batches, the first of which need not
+            contain all classes, and in data sets that know the names.
+        found: whether labels that are classes have been read.
+        loss: name of the `loss_fn` that is given; empty for none.
+        remark: warning about labels that are taken as numbers; empty if there is none.
     """
 
     target: Target
@@ -91,16 +104,19 @@ class ClassLabels:
     names: ClassNames | None = None
     ignored: int = -100
     indices: bool = False
+    loss: str = ""
     found: bool = field(default=False, init=False)
     remark: str = field(default="", init=False)
 
     @classmethod
     def of(cls, network: Any, loss_fn: Any, pred_fn: Any = None, names: ClassNames | None = None) -> ClassLabels:
-        """Those of a fit with these arguments of `fit`; the classes are `names`, or those of the network, if it has some.
+        """The classes for these arguments of `fit`; their names are `names`, or, if there are none, those that the network knows.
 
         Raises:
+            TypeError: if `loss_fn` is no function.
             ValueError: if both are given and differ.
         """
+        check_function("loss_fn", loss_fn)
         target = target_of(loss_fn)
         if pred_fn is not None:  # what it returns need not have the shape of the network's output
             return cls(Target.OTHER if loss_fn is not None else target, None, names, indices=names is not None)
@@ -112,11 +128,12 @@ class ClassLabels:
             )
         options = loss_fn.keywords if isinstance(loss_fn, partial) else {}
         ignored = options.get("ignore_index", getattr(loss_fn, "ignore_index", -100))
-        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None)
+        loss = "" if loss_fn is None else str(getattr(loss_fn, "__name__", type(loss_fn).__name__))
+        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None, loss)
 
     @property
     def link(self) -> str | None:
-        """The link from outputs to classes, see `kan.network.labels`; None if labels were no classes, or outputs are no choice of them."""
+        """The link from outputs to classes, see `kan.network.labels`; None if the labels are no classes, or not as many as the outputs."""
         if not self.found or self.names is None or self.outputs is None:
             return None
         if self.target is Target.INDICATOR or (self.outputs == 1 and len(self.names) == 2):
@@ -124,7 +141,7 @@ class ClassLabels:
         return "softmax" if self.outputs == len(self.names) else None
 
     def read(self, label: str, y: Any) -> Any:
-        """`y` as the loss takes it, a tensor, if it holds classes; else `y` as it is.
+        """`y` as a tensor that the loss takes, if it holds classes; else `y` as it is.
 
         Args:
             label: what messages call `y`.
@@ -132,7 +149,7 @@ class ClassLabels:
 
         Raises:
             TypeError: for classes without a loss that takes them.
-            ValueError: for classes that are missing, not known, or not as many as the network has outputs.
+            ValueError: if a label is missing or of no known class, or if the number of classes does not suit the outputs.
         """
         named = named_classes(label, y)
         if self.target is Target.NUMBERS:
@@ -146,14 +163,14 @@ class ClassLabels:
         return self._index(label, values) if self.target is Target.INDEX else self._indicator(label, values)
 
     def _coded(self, label: str, entries: Sequence[Any], names: ClassNames) -> Tensor:
-        """Classes that have names."""
-        self._decide(label, names)
+        """Labels that are names of classes, as the loss takes them."""
+        self._decide(label, names, flat=True)
         assert self.names is not None
         codes = codes_of(label, entries, self.names)
         return codes.to(torch.get_default_dtype())[:, None] if self.target is Target.INDICATOR else codes
 
     def _index(self, label: str, values: Tensor) -> Tensor:
-        """Integers, or floating-point numbers that are whole, as indices of classes; probabilities of classes as they are."""
+        """Labels for a loss that takes indices. Whole numbers become indices of classes, and probabilities of classes stay as they are."""
         assert self.outputs is not None
         if values.dim() == 2 and values.shape[1] == 1 and self.outputs > 1:
             values = values[:, 0]
@@ -172,7 +189,7 @@ class ClassLabels:
         return self._places(label, values.masked_fill(~counts, different[0]), different).masked_fill(~counts, self.ignored)
 
     def _indicator(self, label: str, values: Tensor) -> Tensor:
-        """Integers as 0 and 1, in a column if there is one output; numbers between 0 and 1 as they are."""
+        """Labels for a loss that takes indicators. Integers become 0 and 1, and numbers between 0 and 1 stay; one output gets a column."""
         if values.dim() == 1 and self.outputs == 1:
             values = values[:, None]
         if values.is_floating_point():
@@ -186,12 +203,19 @@ class ClassLabels:
         self._decide(label, [0, 1] if self.indices or {*different} <= {0, 1} else different)
         return self._places(label, values.long(), different).to(torch.get_default_dtype())
 
-    def _decide(self, label: str, names: ClassNames) -> None:
-        """Take `names` as those of the classes if none are known, after checking that the network has the outputs for them."""
+    def _decide(self, label: str, names: ClassNames, flat: bool = False) -> None:
+        """Check that the classes suit the outputs of the network; they are called `names` unless their names are known already.
+
+        Args:
+            label: what messages call the labels.
+            names: of the classes.
+            flat: whether a sample has a single class, which makes one indicator, so that there has to be one output.
+        """
         chosen = self.names or names
         if not self.found:
             count, binary = len(chosen), len(chosen) == 2
-            if not {Target.INDEX: count == self.outputs and count > 1, Target.INDICATOR: binary}.get(self.target, True):
+            suits = {Target.INDEX: count == self.outputs and count > 1, Target.INDICATOR: binary and (self.outputs == 1 or not flat)}
+            if not suits.get(self.target, True):
                 single = ", or torch.nn.BCEWithLogitsLoss() and one output" if binary else ""
                 raise ValueError(
                     f"{label} holds the {count} classes {shown(chosen)}, and the network has {self.outputs} output(s). Take "
@@ -200,7 +224,7 @@ class ClassLabels:
         self.names, self.found = chosen, True
 
     def _places(self, label: str, values: Tensor, different: Sequence[int]) -> Tensor:
-        """The indices of the classes in integers `values`, which are names of the classes, or their indices where names are text."""
+        """The indices of the classes that integers stand for: as names of the classes, or, where these are text, as indices."""
         assert self.names is not None
         integers = [] if self.indices else [int(name) for name in self.names if isinstance(name, int)]
         known = integers if len(integers) == len(self.names) else list(range(len(self.names)))
@@ -211,17 +235,19 @@ class ClassLabels:
         return order[torch.searchsorted(names[order], values)]
 
     def _check_numbers(self, label: str, y: Any, named: tuple[list[Any], ClassNames] | None) -> None:
-        """Notice labels that the mean squared error cannot take, or takes for numbers though they may be classes."""
+        """Refuse labels that a loss of numbers cannot take, and keep a warning about those that may be classes."""
         choices = named is not None and isinstance(named[1][0], bool)
         classes = self.names if named is None or choices else named[1]
         if classes is not None:
+            why = f"{self.loss} is a loss of numbers" if self.loss else "without a loss_fn the mean squared error of numbers is minimised"
             raise TypeError(
-                f"{label} holds the classes {shown(classes)}, and without a loss_fn the mean squared error is minimised, which is one of "
-                f"numbers. Pass loss_fn=torch.nn.CrossEntropyLoss() and take a network with one output per class, as in "
-                f"KAN([..., {len(classes)}]); or make numbers of them."
+                f"{label} holds the classes {shown(classes)}, and {why}. Pass loss_fn=torch.nn.CrossEntropyLoss() and take a "
+                f"network with one output per class, as in KAN([..., {len(classes)}]); or replace the classes by numbers."
             )
         values = _numbers(label, y)
         if values is None or not len(values) or (values.is_floating_point() and not choices) or self.outputs is None:
+            return
+        if self.loss:
             return
         if values.dim() == 1 and self.outputs > 1:
             raise ValueError(
@@ -235,16 +261,17 @@ class ClassLabels:
         dense = different[0] in (-1, 0, 1) and different[-1] < MOST_CLASSES and 2 * len(different) <= len(values)
         if (dense or choices) and len(different) > 1:
             kind = "truth values" if choices else "integers"
+            values_shown = shown(named[1] if named is not None else different)
             loss = "BCEWithLogitsLoss()" if len(different) == 2 else "CrossEntropyLoss() and take one output per class"
             self.remark = (
-                f"fit: {label} holds {len(different)} different {kind}, {shown(different)}, and without a loss_fn the mean squared error "
-                f"takes them for numbers. If they are classes, pass loss_fn=torch.nn.{loss}; labels of a floating-point type say that they "
-                f"are numbers."
+                f"fit: {label} holds {len(different)} different {kind}, {values_shown}, and without a loss_fn the mean squared error "
+                f"takes them for numbers. If they are classes, pass loss_fn=torch.nn.{loss}; if they are numbers, convert them to a "
+                f"floating-point type, and there is no warning."
             )
 
 
 def _numbers(label: str, y: Any) -> Tensor | None:
-    """The real numbers in labels that may be classes; None for other labels, which are taken, or refused, elsewhere."""
+    """Labels as real numbers; None if they are something else, which is for other functions to take or to refuse."""
     if not is_table(y):
         return None
     try:

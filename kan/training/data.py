@@ -115,16 +115,16 @@ def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samp
 
 
 def _columns(network: Model, dataset: Any) -> tuple[list[str] | None, list[str] | None]:
-    """The columns of inputs and labels in the order in which `network` is to take those of frames; None where nothing says so.
+    """The columns of inputs and of labels that `network` reads from frames, in this order; None if the columns have no names.
 
-    They are those that the network knows, in its order, if the training data have a column of one of these names; else those of the
+    They are the columns that the network knows, if the training data have a column of one of these names, and otherwise the columns of the
     training data.
     """
     found: list[list[str] | None] = []
     for array, label in zip(_training_arrays(dataset) or (None, None), ("frame_columns", "out_vars"), strict=True):
         names, own = columns_of(array), getattr(network, label, None)
         if label == "out_vars" and len(names or ()) == 1:
-            names = None  # there is no order in one column, whatever it is called
+            names = None  # a single column may have any name
         found.append(own if names and own and {*names} & {*own} else names)
     return found[0], found[1]
 
@@ -161,7 +161,7 @@ def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> No
 
 
 def name_classes_(network: Network, data: Data) -> None:
-    """Let `network` know the classes that its outputs stand for, in place, if the labels of `data` are classes."""
+    """Store in `network` the names of the classes that its outputs stand for, if the labels of `data` are classes."""
     if data.classes is not None and data.classes.link is not None:
         network.set_labels(classes=(data.classes.link, data.classes.names))
 

@@ -1,4 +1,4 @@
-"""How good a network is on data that it has not been trained on."""
+"""Loss and metrics of a network on data that it has not been trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kan.analysis.predictions import outputs_of
 from kan.network.network import Network
-from kan.training.classes import loss_of_link
+from kan.training.classes import Target, loss_of_link, target_of
 from kan.training.data import check_test_data
 from kan.training.metrics import named_metrics, number
 
@@ -28,9 +28,10 @@ def evaluate(
     Args:
         network: a network; it is a classifier if it has `class_names`.
         dataset: a dictionary with ``test_input`` and ``test_label``, or these two as a pair ``(X, y)``, or a loader, as `fit` takes them.
-        loss_fn: of prediction and label. When not given, the cross-entropy of a classifier; of another network the mean squared error, of
-            which the root is returned.
-        metrics: functions of prediction and label, or names of `kan.training.metrics`; ``["accuracy"]`` for a classifier when not given.
+        loss_fn: function of prediction and label. When not given, it is the cross-entropy for a classifier; for other networks it is the
+            mean squared error, and its root is returned.
+        metrics: functions of prediction and label, or names in `kan.training.metrics`. When not given, ``["accuracy"]`` for a classifier
+            and none for other networks.
 
     Returns:
         ``test_loss`` and the metrics, such as ``test_accuracy``.
@@ -43,7 +44,8 @@ def evaluate(
     {'test_loss': np.float64(0.0)}
     """
     loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
-    named = named_metrics(metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else [])
+    chosen = metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else []
+    named = named_metrics(chosen, target_of(loss) is Target.NUMBERS)
     samples = check_test_data(network, dataset, loss)
     output = outputs_of(network, samples.x)
     y = samples.y.to(output.dtype) if samples.y.is_floating_point() else samples.y

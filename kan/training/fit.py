@@ -20,6 +20,7 @@ from kan.network.observed import observed
 from kan.network.own_code import PENALTY, own_call, own_methods, own_parts
 from kan.training.batches import make_batches, width_of
 from kan.training.callbacks import Callback, Every, ProgressBar
+from kan.training.classes import Target, target_of
 from kan.training.data import Data, check_dataset, name_classes_, name_columns_
 from kan.training.diagnosis import where_not_finite
 from kan.training.grid_schedule import GridSchedule
@@ -177,7 +178,7 @@ def fit(
         shown, spreads = root_of_loss(units) if squares else float, None
         if shown is None:
             shown, spreads = math.sqrt, data.first.y.new_tensor(units)
-        named = named_metrics(() if metrics is None else metrics)
+        named = named_metrics(() if metrics is None else metrics, target_of(loss_fn) is Target.NUMBERS)
         measure = Measure(objective, data.validation, data.test, shown, named, spreads, labels.mapped)
         history = History(measure.names) if history is None else history
         for key in _listed("display_metrics", "names of results", display_metrics or ()):

@@ -90,7 +90,7 @@ class History(dict[str, list[float]]):
         return f"<div>{escape(self._headline())}</div><table>{''.join([*head, *cells])}</table>"
 
     def _headline(self) -> str:
-        """How many steps were taken, how long that took, why it ended, and which step was the best."""
+        """Number of steps, time, why the fit ended, and the best step."""
         end = "" if self.stopped == "steps" else f" ({self.stopped})"
         text = f"{self.steps} step{'s' * (self.steps != 1)} in {self.seconds:.1f} s{end}"
         watched = next((name for name in ("val_loss", "test_loss", "train_loss") if isinstance(self.get(name), list)), None)
@@ -100,7 +100,7 @@ class History(dict[str, list[float]]):
         return text
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        """Of every series its name, first and last number."""
+        """Name, first number and last number of every series."""
         return [(str(name), _brief(values[0]), _brief(values[-1])) for name, values in self.items() if isinstance(values, list) and values]
 
     @property
@@ -146,7 +146,7 @@ class History(dict[str, list[float]]):
 
 
 def _brief(value: Any) -> str:
-    """A number in three digits; what a user has put in its place as text."""
+    """A number with three digits; anything else, which a user may have put there, as text."""
     try:
         return f"{float(value):.2e}"
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""What a fit measures besides losses: functions without arguments, as pykan's, or functions of prediction and label.
+"""Metrics of a fit: functions without arguments, as in pykan, or functions of prediction and label.
 
-A function of two arguments is called with the predictions ``(N, outputs)`` and the labels as the loss takes them, in this order, which is
-that of torch's losses. scikit-learn has the other one, ``metric(label, prediction)``.
+A function of two arguments is called with the predictions ``(N, outputs)`` and the labels as the loss takes them. This is the order of
+torch's losses; scikit-learn has the reverse, ``metric(label, prediction)``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ WANTED = "functions without arguments, or of prediction and label"
 
 @torch.no_grad()
 def accuracy(prediction: Tensor, label: Tensor) -> float:
-    """Share of the labels that are predicted right.
+    """Share of the labels that are predicted correctly.
 
     Args:
-        prediction: outputs ``(N, K)``: one per class, or, for labels of the same shape, positive ones for 1.
-        label: indices of classes ``(N,)``, of which negative ones do not count, or 0 and 1, ``(N, K)``.
+        prediction: outputs ``(N, K)``, one per class; or, for labels of the same shape, outputs whose positive values predict 1.
+        label: indices of classes ``(N,)``, where negative ones are left out; or 0 and 1, ``(N, K)``.
 
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
     0.5
@@ -41,11 +41,19 @@ def accuracy(prediction: Tensor, label: Tensor) -> float:
 
 @torch.no_grad()
 def r2(prediction: Tensor, label: Tensor) -> float:
-    """Share of the variance of labels that is explained, the mean over the outputs.
+    """Coefficient of determination, ``1 - residual variance / variance of the labels``, averaged over the outputs.
+
+    Raises:
+        ValueError: for labels of another shape than the predictions.
 
     >>> r2(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [3.0]]))
     1.0
     """
+    if prediction.shape != label.shape:
+        raise ValueError(
+            f"the metric 'r2' is for labels that are numbers, one per output; got labels of the shape {tuple(label.shape)} for outputs of "
+            f"the shape {tuple(prediction.shape)}. For classes take 'accuracy'."
+        )
     missed = (prediction - label).square().mean(0)
     return float((1 - missed / label.var(0, correction=0)).mean())
 
@@ -55,41 +63,48 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Any]] = {"accuracy": accuracy, "r2
 
 
 class Metrics(NamedTuple):
-    """Metrics by their names: `plain` ones without arguments, and `paired` ones of prediction and label."""
+    """Metrics by their names: those in `plain` take no arguments, those in `paired` take prediction and label."""
 
     plain: dict[str, Callable[[], Any]]
     paired: dict[str, Callable[[Tensor, Tensor], Any]]
 
     @torch.no_grad()
     def of(self, part: str, prediction: Tensor, label: Tensor) -> dict[str, float]:
-        """The paired ones of some data, under names such as ``"test_accuracy"`` for the `part` ``"test"``.
+        """Values of the paired metrics, under names such as ``"test_accuracy"`` for the `part` ``"test"`` of the data.
 
         Raises:
-            TypeError: if one returns something else than a number.
+            TypeError: if a metric returns something else than a number.
         """
         return {f"{part}_{name}": number(name, metric(prediction, label)) for name, metric in self.paired.items()}
 
 
-def named_metrics(metrics: Sequence[Any]) -> Metrics:
+def named_metrics(metrics: Sequence[Any], of_numbers: bool = False) -> Metrics:
     """Metrics by their names, which become keys of the result.
 
     Args:
         metrics: functions, modules, or names of `METRICS`.
+        of_numbers: whether labels and predictions are numbers and not classes, see `kan.training.classes.target_of`.
 
     Raises:
-        TypeError: if one is neither, or wants other arguments.
-        ValueError: for unknown names, and names that are taken.
+        TypeError: if one of them is neither, or takes other arguments.
+        ValueError: for unknown names, names that are taken, and the accuracy of numbers.
 
     >>> def f(): return 1.0
     >>> named_metrics([f, "accuracy"]).plain.keys(), named_metrics([f, "accuracy"]).paired.keys()
     (dict_keys(['f']), dict_keys(['accuracy']))
     """
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics must be a list of {WANTED}; got {type(metrics).__name__}.")
+        entry = repr(metrics) if isinstance(metrics, str) else getattr(metrics, "__name__", "metric")
+        raise TypeError(f"metrics must be a list of {WANTED}; got {type(metrics).__name__}. Write metrics=[{entry}].")
     found = Metrics({}, {})
     for metric in metrics:
         if isinstance(metric, str) and metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
+        if of_numbers and metric == "accuracy":
+            raise ValueError(
+                "the metric 'accuracy' is for classes, and the loss is one of numbers. Pass a loss_fn of classes, such as "
+                "torch.nn.BCEWithLogitsLoss(), or a metric of your own, such as lambda p, y: ((p > 0.5) == (y > 0.5)).double().mean()."
+            )
         function = METRICS[metric] if isinstance(metric, str) else metric
         if not callable(function):
             raise TypeError(f"metrics must be {WANTED}; got {type(metric).__name__}.")
@@ -109,7 +124,7 @@ def number(name: str, value: Any) -> float:
     """The number that a metric called `name` has returned.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if `value` is no number.
     """
     try:
         return float(value.detach() if isinstance(value, Tensor) else value)
@@ -119,7 +134,7 @@ def number(name: str, value: Any) -> float:
 
 
 def _takes_pair(name: str, function: Callable[..., Any]) -> bool:
-    """Whether a metric is to be called with prediction and label; one that can do without is one of pykan's."""
+    """Whether a metric takes prediction and label; a function that can be called without arguments is called so, as in pykan."""
     if isinstance(function, nn.Module):
         return True
     try:

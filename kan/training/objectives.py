@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.network.network import Network
+from kan.training.classes import check_function
 from kan.training.losses import in_dtype, weighted_loss
 from kan.training.mlp import PerceptronObjective, PerceptronPenalty
 from kan.training.objective import Objective, Penalty
@@ -45,9 +46,8 @@ def make_objective(
     weighted: bool,
 ) -> AnyObjective:
     """The exact objective; arguments as those of `fit`, `weighted` says whether samples have weights."""
-    for name, function in (("loss_fn", loss_fn), ("pred_fn", pred_fn)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function; got {type(function).__name__}.")
+    check_function("loss_fn", loss_fn)
+    check_function("pred_fn", pred_fn)
     loss = nn.functional.mse_loss if loss_fn is None else weighted_loss(loss_fn) if weighted else loss_fn
     loss = in_dtype(loss, network.dtype)
     objective: Objective | PerceptronObjective

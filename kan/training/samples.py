@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from kan.datasets.real_numbers import check_pairing, columns_of, is_frame, is_table, real_numbers, select, whereabouts
+from kan.datasets.real_numbers import check_all_finite, check_pairing, columns_of, is_frame, is_table, real_numbers, select
 from kan.network.mlp import Perceptron
 from kan.network.network import Network
 from kan.network.own_code import own_call
@@ -113,12 +113,8 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     if not y.is_floating_point() and not wanted.floating and y.dtype != torch.bool:
         y = y.long()  # torch's losses take no other numbers of classes
     rounded = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
-    for which, values, heading in zip((name, label), rounded, headings, strict=True):
-        bad = ~torch.isfinite(values)
-        if bool(bad.any()):
-            raise ValueError(
-                f"{which} must be finite in {dtype}; it holds NaN or infinity {whereabouts(bad, heading)}. Remove or fill these values."
-            )
+    for which, values, known, heading in zip(names, (x, y), rounded, headings, strict=True):
+        check_all_finite(which, values, heading, known.dtype if known.is_floating_point() else None)
     if wanted.exact:
         return Samples(*(_precise(values) if known.is_floating_point() else known for values, known in zip((x, y), rounded, strict=True)))
     return Samples(*rounded)

@@ -73,19 +73,20 @@ def test_the_model_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_probabilities_are_those_of_classes() -> None:
-    with pytest.raises(ValueError, match="the model has none: it was not fitted with a loss of classes"):
+    with pytest.raises(ValueError, match="the model has no classes. Fit it with a loss of classes"):
         new(2).predict_proba(X)
 
 
 @pytest.mark.parametrize(
     ("outputs", "classes", "error", "sentence"),
     [
-        (3, ("softmax", ["a", "b"]), ValueError, r"3 different ones for 3 output\(s\) and the link 'softmax'; got \['a', 'b'\]"),
-        (3, ("softmax", ["a", "b", "a"]), ValueError, "3 different ones"),
-        (1, ("sigmoid", ["a", "b", "c"]), ValueError, r"2 different ones for 1 output\(s\)"),
+        (3, ("softmax", ["a", "b"]), ValueError, r"3 of them for 3 output\(s\) and the link 'softmax'; got \['a', 'b'\]"),
+        (3, ("softmax", ["a", "b", "a"]), ValueError, "3 of them"),
+        (1, ("sigmoid", ["a", "b", "c"]), ValueError, r"2 of them for 1 output\(s\)"),
         (2, ("logit", ["a", "b"]), ValueError, "unknown link 'logit'.*Valid are: 'softmax', 'sigmoid'"),
         (2, ("softmax", [None, "b"]), TypeError, "strings or numbers; got None of type NoneType"),
         (2, "ab", TypeError, "classes must be a pair of a link"),
+        (2, ("softmax", "ab"), TypeError, "must be different strings or numbers, in a list; got 'ab'"),
     ],
 )
 def test_classes_that_the_outputs_cannot_stand_for(outputs: int, classes: Any, error: type[Exception], sentence: str) -> None:

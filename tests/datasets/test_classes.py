@@ -52,8 +52,8 @@ def test_what_is_left_to_others(numbers: Any) -> None:
     ("labels", "error", "sentence"),
     [
         (["a", None, "b", float("nan")], ValueError, "must have a class for every sample; 2 of 4 are missing, first in row 1"),
-        (["a", 1], TypeError, r"classes of one kind; got entries of the types \['int', 'str'\]"),
-        (["1.5", "2.25"], TypeError, r"holds text of numbers, such as '1.5'; .astype\(float\) makes numbers of it"),
+        (["a", 1], TypeError, r"classes of one type; got entries of the types \['int', 'str'\]"),
+        (["1.5", "2.25"], TypeError, r"holds text of numbers, such as '1.5'; .astype\(float\) converts it to numbers"),
     ],
 )
 def test_what_is_refused(labels: Any, error: type[Exception], sentence: str) -> None:
@@ -76,7 +76,7 @@ def test_codes_lead_back_to_the_entries(labels: list[str]) -> None:
 def test_an_unknown_class_is_named() -> None:
     with pytest.raises(ValueError, match=r"y must hold the classes \['cat', 'dog'\]; row 3 has 'emu'"):
         codes_of("y", PETS, SORTED[:2])
-    assert shown(list(range(10))) == "[0, 1, 2, 3, 4, 5, 6, 7, ... and 2 more]"
+    assert shown(list(range(10))) == "[0, 1, 2, 3, 4, 5, 6, 7 and 2 more]"
 
 
 def test_categories_of_pandas_are_in_their_own_order() -> None:

@@ -270,5 +270,19 @@ def test_columns_are_selected_by_name() -> None:
     frame = Frame({"a": X[:, 0], "b": X[:, 1]})
     assert select("x", frame, ["a", "b"]) is frame and select("x", X, ["a", "b"]) is X
     assert np.array_equal(np.asarray(select("x", frame, ["b"])), X[:, [1]])
-    with pytest.raises(ValueError, match=r"must have the columns \['c', 'a'\], by which .*; missing: \['c'\], present: \['a', 'b'\]"):
+    sentence = r"must have the 2 column\(s\) \['c', 'a'\] that the model takes; missing: \['c'\], present: \['a', 'b'\]"
+    with pytest.raises(ValueError, match=sentence):
         select("x", frame, ["c", "a"])
+    wide = Frame({f"c{i}": X[:, 0] for i in range(40)})
+    for call in (lambda: select("x", frame, wide.columns), lambda: select("x", wide, ["a"])):
+        with pytest.raises(ValueError, match="'c4' and 35 more") as error:
+            call()
+        assert len(str(error.value)) < 500
+
+
+def test_of_many_columns_without_numbers_the_first_are_named() -> None:
+    texts = Frame({f"c{i}": np.array(["1.5", "two"]) for i in range(40)})
+    sentence = r"the columns \{'c0': '<U3', .* and 35 more\} do not \(c0 has 'two' in row 1, .* and 35 more\)"
+    with pytest.raises(TypeError, match=sentence) as error:
+        real_numbers("x", texts)
+    assert len(str(error.value)) < 500

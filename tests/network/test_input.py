@@ -51,6 +51,9 @@ def test_precision_is_the_models() -> None:
     for x in (X, TENSOR, X.astype(np.float32), TENSOR.half()):
         assert model(x).dtype == torch.float32
     assert torch.equal(model(X), model(TENSOR.float()))
+    sentence = "the input must be finite in torch.float32; it holds numbers beyond 3.4e+38 in column(s) [1] (1 of 20 rows, first in row 7"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        new().float()(holed(1e300))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -71,9 +74,9 @@ def test_columns_are_taken_by_their_names() -> None:
     model.fit(((other, X[:, [0]]), (FRAME, X[:, [0]])), validation=(other, X[:, [0]]), steps=0, progress=False)
     assert torch.equal(model.last_input, TENSOR) if model.last_input is not None else False
     for columns in ({"mass": X[:, 0]}, {"mass": X[:, 0], "Height": X[:, 1]}):
-        with pytest.raises(ValueError, match=re.escape("the input must have the columns ['mass', 'height'], by which it was trained;")):
+        with pytest.raises(ValueError, match=re.escape("the input must have the 2 column(s) ['mass', 'height'] that the model takes;")):
             model(Frame(columns))
-        with pytest.raises(ValueError, match=re.escape("the test input X must have the columns ['mass', 'height']")):
+        with pytest.raises(ValueError, match=re.escape("the test input X must have the 2 column(s) ['mass', 'height']")):
             model.fit(((FRAME, X[:, [0]]), (Frame(columns), X[:, [0]])), steps=1, progress=False)
 
 
@@ -106,8 +109,8 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "sparse": (scipy.sparse.csr_matrix(X), TypeError, "the input must be a dense array; got a sparse csr_matrix. Convert it with .toarray"),
     "complex": (X * 1j, TypeError, "the input must hold numbers; got complex ones."),
     "complex tensor": (TENSOR * 1j, TypeError, "the input must be a tensor of floating-point numbers; got torch.complex128."),
-    "a string": ("data.csv", TypeError, "the input must be a tensor, an array, a list of numbers or a frame; got str."),
-    "one sample": (X[0], ValueError, "got (2,). For a single sample write x[None]."),
+    "a string": ("data.csv", TypeError, "an array, a list of numbers or a frame, with one row per sample; got str."),
+    "one sample": (X[0], ValueError, "got (2,). For a single sample write x[None], or [x] for a list."),
     "a column too many": (np.zeros((4, 3)), ValueError, "the input must have the shape (number of samples, 2)"),
     "ragged": ([[1.0, 2.0], [3.0]], TypeError, "must hold real numbers, as many in each row"),
 }  # fmt: skip

@@ -19,8 +19,8 @@ READ = (
     *("acts", "acts_premult", "spline_preacts", "spline_postacts", "spline_postsplines"),
     *("subnode_actscale", "edge_actscale", "acts_scale", "acts_scale_spline"),
 )
-INPUT = r"the last input has been changed in place since the model saw it.*model\(x.clone\(\)\)"
-PARAMETERS = r"the parameters have changed since the pass over the last input.*Read them before the step, or call model\(x\) again"
+INPUT = r"the last input has been changed in place since the model was called with it.*model\(x.clone\(\)\)"
+PARAMETERS = r"the parameters have changed since the last pass.*Read them before the step, or call model\(x\) again"
 
 
 def points(rows: int = 30) -> Tensor:

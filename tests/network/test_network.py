@@ -169,7 +169,7 @@ def test_it_remembers_a_reference_to_what_it_accepted() -> None:
         ),
         (torch.zeros(4), ValueError, "got (4,)."),
         (torch.zeros(4, 2) * 1j, TypeError, "the input must be a tensor of floating-point numbers; got torch.complex64."),
-        ({0.0}, TypeError, "got set. Convert it with torch.as_tensor(x)."),
+        ({0.0}, TypeError, "a list of numbers or a frame, with one row per sample; got set."),
     ],
 )
 def test_bad_input(x: object, error: type[Exception], message: str) -> None:

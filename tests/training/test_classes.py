@@ -45,7 +45,32 @@ def test_what_losses_take() -> None:
         assert target_of(loss) is Target.INDEX
     for loss in (BCE, nn.functional.binary_cross_entropy_with_logits):
         assert target_of(loss) is Target.INDICATOR
-    assert target_of(None) is Target.NUMBERS and target_of(nn.L1Loss()) is target_of(lambda p, y: p.sum()) is Target.OTHER
+    for loss in (None, nn.L1Loss(), nn.MSELoss(), nn.functional.huber_loss):
+        assert target_of(loss) is Target.NUMBERS
+    assert target_of(lambda p, y: p.sum()) is Target.OTHER
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_losses_of_numbers_refuse_classes(outputs: int) -> None:
+    with pytest.raises(TypeError, match="y holds the classes .* and MSELoss is a loss of numbers. Pass loss_fn=torch.nn.CrossEntropyLoss"):
+        fitted(outputs, PET, nn.MSELoss())
+    dataset = create_dataset_from_data(X, PET)
+    with pytest.raises(TypeError, match="holds the classes .* and L1Loss is a loss of numbers"):
+        new(outputs).fit(dataset, loss_fn=nn.L1Loss(), progress=False)
+    fitted(outputs, CODES[:, None].repeat(outputs, 1), nn.MSELoss())  # numbers
+
+
+def test_a_class_of_losses_is_no_loss() -> None:
+    sentence = re.escape("loss_fn must be a function; got the class CrossEntropyLoss. Pass an object of it, CrossEntropyLoss().")
+    model = fitted(3, PET, CE)
+    for call in (model.fit, model.evaluate, lambda data, loss_fn: model.auto_symbolic(data=data, loss_fn=loss_fn)):
+        with pytest.raises(TypeError, match=sentence):
+            call((X, PET), loss_fn=nn.CrossEntropyLoss)
+
+
+def test_two_classes_need_one_output_for_the_binary_cross_entropy() -> None:
+    with pytest.raises(ValueError, match=r"has 2 output\(s\).* as in KAN\(\[..., 2\]\), or torch.nn.BCEWithLogitsLoss\(\) and one output"):
+        fitted(2, CHOICE, BCE)
 
 
 INDEX: dict[str, tuple[Any, Any, list[Any]]] = {
@@ -178,7 +203,7 @@ def test_data_sets_bring_names_along() -> None:
     model = new(3)
     model.fit(data, steps=1, loss_fn=CE, progress=False)
     assert model.class_names == PETS and model.in_vars == ["p", "q"]
-    with pytest.raises(TypeError, match="holds the classes .* and without a loss_fn the mean squared error is minimised"):
+    with pytest.raises(TypeError, match="holds the classes .* and without a loss_fn the mean squared error of numbers is minimised"):
         new(1).fit(data, steps=1, progress=False)
     other = create_dataset_from_data(X, np.char.upper(PET), seed=0)
     with pytest.raises(ValueError, match=r"the model has the classes \['cat', .* the dataset has \['CAT', .*class_names = None"):

@@ -177,8 +177,8 @@ def test_labels_that_would_be_broadcast_are_refused_with_what_to_write() -> None
 
 
 def test_numbers_too_large_for_the_networks_dtype_are_refused() -> None:
-    with pytest.raises(ValueError, match=re.escape("must be finite in torch.float32; it holds NaN or infinity in column(s) [0, 1]")):
-        check_dataset(Network([2, 1]).float(), (X * 1e200, Y), same_shape=True)
+    with pytest.raises(ValueError, match=re.escape("must be finite in torch.float32; it holds numbers beyond 3.4e+38 in column(s) [0, 1]")):
+        check_dataset(Network([2, 1]).float(), (X.double() * 1e200, Y), same_shape=True)
 
 
 def test_a_later_batch_that_is_bad_ends_the_fit_with_the_network_as_it_was() -> None:

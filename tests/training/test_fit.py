@@ -99,12 +99,12 @@ BAD = {
     "nan in inputs": (
         lambda: {"dataset": holed("train_input", 3, 1, torch.nan)},
         ValueError,
-        "dataset['train_input'] must be finite in torch.float64; it holds NaN or infinity in column(s) [1] (1 of 60 rows, first in row 3).",
+        "dataset['train_input'] must be finite; it holds NaN or infinity in column(s) [1] (1 of 60 rows, first in row 3).",
     ),
     "infinity in labels": (
         lambda: {"dataset": holed("test_label", 3, 0, torch.inf)},
         ValueError,
-        "dataset['test_label'] must be finite in torch.float64; it holds NaN or infinity in column(s) [0] (1 of 60 rows, first in row 3).",
+        "dataset['test_label'] must be finite; it holds NaN or infinity in column(s) [0] (1 of 60 rows, first in row 3).",
     ),
     "optimiser": (lambda: {"dataset": dataset(), "opt": "LBGFS"}, ValueError, "LBFGS"),
     "steps": (lambda: {"dataset": dataset(), "steps": -1}, ValueError, "steps must be an integer of at least 0; got -1."),

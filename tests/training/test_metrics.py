@@ -42,12 +42,22 @@ def test_kinds_are_told_by_what_they_take() -> None:
         (["acuracy"], ValueError, "unknown metric 'acuracy'; did you mean 'accuracy'?"),
         ([lambda a: 1.0], TypeError, "metrics must be functions without arguments, or of prediction and label; <lambda> takes ['a']."),
         ([error, error], ValueError, "'error' is taken"),
-        ("accuracy", TypeError, "metrics must be a list of functions without arguments, or of prediction and label; got str."),
+        ("accuracy", TypeError, "a list of functions without arguments, or of prediction and label; got str. Write metrics=['accuracy']."),
     ],
 )
 def test_what_is_refused(metrics: Any, kind: type[Exception], sentence: str) -> None:
     with pytest.raises(kind, match=re.escape(sentence)):
         named_metrics(metrics)
+
+
+def test_numbers_have_no_accuracy_and_classes_no_r2() -> None:
+    model = KAN([2, 1], auto_save=False, seed=0)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="'accuracy' is for classes, and the loss is one of numbers"):
+            call((X, Y), metrics=["accuracy"])
+    model = KAN([2, 2], auto_save=False, seed=0)
+    with pytest.raises(ValueError, match=r"'r2' is for labels that are numbers.* got labels of the shape \(40,\) for .* \(40, 2\)"):
+        model.fit((X, CLASS), loss_fn=nn.CrossEntropyLoss(), steps=1, metrics=["r2"], progress=False)
 
 
 def test_they_are_of_training_test_and_validation_data() -> None:
