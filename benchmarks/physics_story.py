@@ -86,6 +86,17 @@ def rate_of_change(gradients: Tensor, flow: Tensor) -> Tensor:
     return (flow * gradients).sum(dim=1).square().mean()
 
 
+def oscillator(seed: int) -> dict[str, Tensor]:
+    """States and their flow."""
+    x = torch.rand(1000, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    flow = torch.stack([x[:, 1], -x[:, 0]], dim=1)
+    return {"train_input": x[:800], "train_label": flow[:800], "test_input": x[800:], "test_label": flow[800:]}
+
+
+def tested(model: Any, data: dict[str, Tensor]) -> dict[str, Any]:
+    return {"loss": math.sqrt(float(rate_of_change(unit_gradients(model, data["test_input"]), data["test_label"])))}
+
+
 def conservation(seed: int, **options: Any) -> dict[str, Any]:
     """The conserved quantity of an oscillator, of which the flow is known: its gradient is at right angles to it."""
     from kan import KAN
@@ -110,9 +121,7 @@ def conservation(seed: int, **options: Any) -> dict[str, Any]:
             self.fitted = True
 
     torch.set_default_dtype(torch.float32)
-    x = torch.rand(1000, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    flow = torch.stack([x[:, 1], -x[:, 0]], dim=1)
-    data = {"train_input": x[:800], "train_label": flow[:800], "test_input": x[800:], "test_label": flow[800:]}
+    data = oscillator(seed)
     if "pred_fn" in inspect.signature(KAN.fit).parameters:
         model = KAN(width=[2, 1], seed=seed)
         model.fit(data, steps=STEPS, pred_fn=unit_gradients, loss_fn=rate_of_change, **options)
@@ -121,7 +130,7 @@ def conservation(seed: int, **options: Any) -> dict[str, Any]:
         model.fitted = True
         model.fit(data, steps=STEPS, loss_fn=rate_of_change, **options)
         model.fitted = False
-    return {"loss": math.sqrt(float(rate_of_change(unit_gradients(model, data["test_input"]), data["test_label"])))}
+    return tested(model, data)
 
 
 def conservation_of_four(seed: int) -> dict[str, Any]:
@@ -129,7 +138,27 @@ def conservation_of_four(seed: int) -> dict[str, Any]:
     return conservation(4 * seed, restarts=4)
 
 
-PROBLEMS = {"lagrangian": lagrangian, "conservation": conservation, "conservation, restarts=4": conservation_of_four}
+def conservation_by_residuals(seed: int) -> dict[str, Any]:
+    """The same by Levenberg-Marquardt."""
+    from kan import KAN, fit_residuals
+
+    def residual(quantity: Any, x: Tensor) -> Tensor:
+        (gradients,) = torch.autograd.grad(quantity(x).sum(), x, create_graph=True)
+        return (gradients[:, 0] * x[:, 1] - gradients[:, 1] * x[:, 0]) / gradients.norm(dim=1)
+
+    torch.set_default_dtype(torch.float32)
+    data = oscillator(seed)
+    model = KAN(width=[2, 1], seed=seed)
+    fit_residuals(model, residual, data["train_input"])
+    return tested(model, data)
+
+
+PROBLEMS = {
+    "lagrangian": lagrangian,
+    "conservation": conservation,
+    "conservation, restarts=4": conservation_of_four,
+    "conservation, fit_residuals": conservation_by_residuals,
+}
 
 
 def main() -> None:
