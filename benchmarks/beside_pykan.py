@@ -30,7 +30,11 @@ def rows(python: str, story: str, problem: str, seeds: Sequence[int], path: str)
 
 
 def count(
-    description: str | None, story: str, problems: Mapping[str, Sequence[str]], summary: Callable[[Sequence[dict[str, Any]]], Any], name: str
+    description: str | None,
+    story: str,
+    problems: Mapping[str, Sequence[str]],
+    summary: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
+    name: str,
 ) -> None:
     """A command line that runs `story` and writes what it gives.
 

@@ -37,6 +37,7 @@ def accelerations(lagrangian: Any, state: Tensor) -> Tensor:
 def lagrangian(seed: int, steps: int = STEPS) -> dict[str, Any]:
     """A body under a constant force at relativistic speed: compiled as ``q'^2``, freed, and trained on its accelerations."""
     import sympy
+
     from kan import KAN
     from kan.compiler import kanpiler
     from kan.LBFGS import LBFGS
