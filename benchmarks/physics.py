@@ -24,16 +24,20 @@ PROBLEMS = {
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by problem and library."""
+    """Counts by problem and library, on the seeds that all of a problem's libraries have run."""
     found: dict[str, Any] = {}
     for problem, libraries in PROBLEMS.items():
+        sides: dict[str, dict[int, dict[str, Any]]] = {library: {} for library in libraries}
+        for row in records:
+            if row["problem"] == problem:
+                sides[row["library"]][row["seed"]] = row
+        shared = set.intersection(*(set(side) for side in sides.values()))
         entry = found[problem] = {}
-        for library in libraries:
-            rows = [row for row in records if (row["problem"], row["library"]) == (problem, library)]
+        for library, side in sides.items():
+            rows = [row for seed, row in side.items() if seed in shared or not shared]
             if rows:
-                good = sum(row["good"] for row in rows)
-                medians = {name: statistics.median(row[name] for row in rows) for name in ("loss", "seconds")}
-                entry[library] = {"seeds": len(rows), "good": good, "median loss": medians["loss"], "median seconds": medians["seconds"]}
+                medians = {f"median {name}": statistics.median(row[name] for row in rows) for name in ("loss", "seconds")}
+                entry[library] = {"seeds": len(rows), "good": sum(row["good"] for row in rows), **medians}
     return found
 
 
