@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
+.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench-training  how training converges, beside pykan (benchmarks/training.py)"
 	@echo "make bench-refinement  fit, refine, fit again beside fit(grids=...) (benchmarks/refinement.py)"
 	@echo "make bench-entropy  good minima with a strong entropy penalty, beside pykan (benchmarks/entropy.py)"
+	@echo "make bench-physics  laws of physics learned from derivatives, beside pykan (benchmarks/physics.py)"
 	@echo "make bench-units  whether a fit is as good in any units (benchmarks/units.py)"
 	@echo "make bench-checkpoints  exchange checkpoints with pykan both ways (benchmarks/checkpoints.py)"
 	@echo "make bench-durability  checkpoints under kills, full disks and hostile files (benchmarks/durability.py)"
@@ -75,6 +76,9 @@ bench-refinement: $(BENCH_INSTALLED)
 
 bench-entropy: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/entropy.py $(BENCH_FLAGS)
+
+bench-physics: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/physics.py $(BENCH_FLAGS)
 
 bench-units: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/units.py $(BENCH_FLAGS)

@@ -8,34 +8,15 @@ forgets them. ``--pykan`` names the interpreter of an environment with pykan; wi
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from beside_pykan import LIBRARIES, count
 from entropy_story import PROBLEMS
-from environments import HERE, PYKAN, ROOT, python_of, surroundings, write, written
 
 MARGIN = 0.2
 """Bar: this library's rate of good minima is at least pykan's and so much."""
-
-
-def rows(python: str, problem: str, seeds: Sequence[int], path: str) -> Iterator[dict[str, Any]]:
-    """The rows of `entropy_story.py` as they come, with the packages of `path` in front."""
-    command = [python, "-W", "ignore", str(HERE / "entropy_story.py"), problem, *map(str, seeds)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tempfile.gettempdir()) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            yield json.loads(line)
-    if process.returncode:
-        raise SystemExit(f"{problem} ended with {process.returncode} in {python}")
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -60,36 +41,5 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(40)))
-    parser.add_argument("--pykan", default="", help="interpreter of an environment with pykan, or none")
-    parser.add_argument("--environment", type=Path, default=ROOT / "build" / "pykan-environment", help="where pykan is installed")
-    parser.add_argument("--anew", action="store_true")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "entropy.json")
-    arguments = parser.parse_args()
-
-    sides = {"ours": (sys.executable, str(ROOT))}
-    if arguments.pykan != "none":
-        sides["pykan"] = (arguments.pykan or python_of(PYKAN, arguments.environment), "")
-    records = [] if arguments.anew else written(arguments.output)
-    for problem in arguments.problems:
-        for library, (python, path) in sides.items():
-            done = {record["seed"] for record in records if (record["problem"], record["library"]) == (problem, library)}
-            left = [seed for seed in arguments.seeds if seed not in done]
-            for row in rows(python, problem, left, path) if left else ():
-                print(library, json.dumps(row), flush=True)
-                records.append({"library": library, **row})
-                found = {"pykan": PYKAN.version, "environment": surroundings(1), "summary": summary(records), "records": records}
-                arguments.output.parent.mkdir(parents=True, exist_ok=True)
-                arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-    found = {"pykan": PYKAN.version, "environment": surroundings(1), "summary": summary(records), "records": records}
-    for problem, entry in found["summary"].items():
-        print(problem, json.dumps(entry))
-    write(found, arguments.output)
-
-
 if __name__ == "__main__":
-    main()
+    count(__doc__, "entropy_story.py", dict.fromkeys(PROBLEMS, LIBRARIES), summary, "entropy.json")

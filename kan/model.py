@@ -565,7 +565,7 @@ class KAN(Versioned):
 
         Args:
             mag: the mask that they get.
-            mode: ``'non-intrusive'``, ``'minimal'`` (``'best'`` is an older name of it) or ``'all'``.
+            mode: ``'non-intrusive'``, ``'minimal'`` or ``'all'`` (``'best'`` is an older name of it).
         """
         perturb.perturb_(self, mag, mode)
         self.log_history("perturb")

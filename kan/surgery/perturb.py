@@ -18,8 +18,8 @@ from kan.network.network import Network
 __all__ = ["MODES", "perturb_"]
 
 MODES = ("non-intrusive", "minimal", "all")
-LEGACY = {"best": "minimal"}
-"""Names of older versions of pykan."""
+LEGACY = {"best": "all"}
+"""Names of older versions of pykan. Its page on Lagrangians calls ``best`` and goes on with splines on edges of inputs without use."""
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def perturb_(network: Network, mag: float = 1.0, mode: str = "non-intrusive") ->
     Args:
         network: changed in place.
         mag: value of the masks.
-        mode: one of `MODES`, or ``best``, an older name of ``minimal``.
+        mode: one of `MODES`, or ``best``, an older name of ``all``.
 
     Raises:
         ValueError: for an unknown mode or a magnitude that is not finite.
