@@ -93,6 +93,7 @@ def figures() -> Iterator[Any]:
     from matplotlib import pyplot as plt
 
     plt.switch_backend("Agg")
+    plt.close("all")
     yield plt
     plt.close("all")
 
