@@ -78,7 +78,7 @@ def test_outliers_do_not_hide_the_law(count: int, verdict: str) -> None:
 def test_a_wrong_law_in_noise_says_how_wrong_it_is() -> None:
     x = RANDOM(0).uniform(0.5, 3, (500, 2))
     y = np.exp(-x[:, 0]) * np.cos(x[:, 1])
-    found = found_in(x, y + 0.01 * np.std(y) * RANDOM(1).normal(size=500), 20, variables=["length", "gravity"])
+    found = found_in(x, y + 0.01 * np.std(y) * RANDOM(1).normal(size=500), 45, variables=["length", "gravity"])
     assert str(found[0].formula) == "exp(-length)*cos(gravity)" and found[0].verdict == "within noise"
     wrong = [law for law in found if law.verdict == "approximate"]
     assert wrong and all(law.excess > 1 and "the noise" in str(law) for law in wrong)
