@@ -140,7 +140,7 @@ def conservation_of_four(seed: int) -> dict[str, Any]:
 
 
 def conservation_by_residuals(seed: int) -> dict[str, Any]:
-    """The same by Levenberg-Marquardt."""
+    """The conserved quantity by Levenberg-Marquardt."""
     from kan import KAN, fit_residuals
 
     def residual(quantity: Any, x: Tensor) -> Tensor:

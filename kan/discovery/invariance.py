@@ -77,7 +77,7 @@ class Scaling:
     raw: tuple[tuple[sympy.Expr, Array], ...]
 
     def reduction(self, y: Array, error: float) -> Reduction:
-        """Of the labels `y`. Large exponents may let its values overflow, see `_are_finite`."""
+        """The reduction of the labels `y`. Its values may overflow where exponents are large, see `_are_finite`."""
         columns = tuple(_power_product(self.bases, q) for q in self.forms) + tuple(name for name, _ in self.raw)
         with np.errstate(all="ignore"):
             x = [np.prod(self.values**q, axis=1) for q in self.forms] + [values for _, values in self.raw]

@@ -87,7 +87,7 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
     __str__ = __repr__
 
     def latex(self, digits: int | None = None) -> str:
-        """The same in LaTeX, see `kan.symbolic.latex`."""
+        """The formulas in LaTeX, see `kan.symbolic.latex`."""
         return "\n".join(f"{latex_name(name)} = {latex(formula)}" for name, formula in self._named(digits))
 
     def _repr_latex_(self) -> str:
