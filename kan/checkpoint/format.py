@@ -53,7 +53,8 @@ NOISE_SCALE = 0.3
 """Of pykan's models, whose files do not hold it; the constructor's default here as there."""
 VERSION = re.compile(r"[0-9]+\.[0-9]+")
 MOST_TRIES = 100
-"""Times that a checkpoint is read which another process replaces all the time, before it counts as damaged."""
+"""Number of attempts to read a checkpoint whose files do not fit each other, as while another process replaces it. After these it is
+reported as damaged."""
 
 
 # From a network

@@ -133,7 +133,7 @@ class Labelled(LastInput):
         return None if "classes" not in self._labels else self._labels["classes"][0]
 
     def labels(self) -> dict[str, Any]:
-        """Those that are set, by name, as copies: lists of strings, pairs of lists of numbers, and for ``classes`` link and names.
+        """The labels that are set, by name, as copies: lists of strings, pairs of lists of numbers, and for ``classes`` link and names.
 
         Example:
             >>> from kan.network.network import Network

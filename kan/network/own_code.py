@@ -73,7 +73,7 @@ def check_layer(layer: nn.Module, name: str) -> None:
 
 
 def own_methods(module: nn.Module, *names: str) -> list[str]:
-    """Those of the methods `names` that are not this library's, because a subclass has its own or one was set on the instance."""
+    """The names among `names` whose methods are the user's own: a subclass defines them, or they are set on the instance."""
     return [name for name in names if name in module.__dict__ or not _is_ours(getattr(type(module), name, own_methods))]
 
 

@@ -58,27 +58,27 @@ class RecordedTrace(Trace):
 
     @property
     def acts(self) -> list[Tensor]:
-        """As of `Trace`."""
+        """Values of the nodes, as given, or else those of the pass."""
         return self.given["acts"] if "acts" in self.given else super().acts
 
     @property
     def edge_actscale(self) -> list[Tensor]:
-        """As of `Trace`."""
+        """Standard deviations of the edges, as given, or else those of the pass."""
         return self.given["edge_actscale"] if "edge_actscale" in self.given else super().edge_actscale
 
     @property
     def subnode_actscale(self) -> list[Tensor]:
-        """As of `Trace`."""
+        """Standard deviations of the sub-nodes, as given, or else those of the pass."""
         return self.given["subnode_actscale"] if "subnode_actscale" in self.given else super().subnode_actscale
 
     @property
     def acts_scale(self) -> list[Tensor]:
-        """As of `Trace`."""
+        """Standard deviations of the edges over those of their inputs, as given, or else those of the pass."""
         return self.given["acts_scale"] if "acts_scale" in self.given else super().acts_scale
 
     @property
     def acts_scale_spline(self) -> list[Tensor]:
-        """As of `Trace`."""
+        """Standard deviations of the numeric parts of the edges over those of their inputs, as given, or else those of the pass."""
         return self.given["acts_scale_spline"] if "acts_scale_spline" in self.given else super().acts_scale_spline
 
 
