@@ -34,7 +34,7 @@ import torch
 from environments import HERE, surroundings, write
 from torch import Tensor
 
-from kan.discovery.suggest import Candidate, DescriptionLength, fitted_candidates
+from kan.discovery.edges.suggest import Candidate, DescriptionLength, fitted_candidates
 
 BAR = {0.0: 0.97, 0.01: 0.90}
 SECONDS_BAR = 0.1

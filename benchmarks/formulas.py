@@ -32,8 +32,8 @@ from torch import Tensor
 
 from kan import KAN, create_dataset
 from kan.compiler import kanpiler
-from kan.discovery.agreement import agreement
-from kan.discovery.network_formula import NetworkFormula
+from kan.discovery.formulas.agreement import agreement
+from kan.discovery.formulas.network_formula import NetworkFormula
 from kan.feynman import get_feynman_dataset
 
 LAWS: dict[str, tuple[int, list[Any], Callable[[Tensor], Tensor]]] = {

@@ -4,7 +4,7 @@
 ``benchmarks/results/initialisation.json``. All layers have cubic splines on [-1, 1] and are float32.
 
 Contenders
-    The schemes of `kan.layers.initialisation` as they are by default, and ``glorot, equal parts``: the same rule with as much for the
+    The schemes of `kan.drop_in.initialisation` as they are by default, and ``glorot, equal parts``: the same rule with as much for the
     splines as for the base function (``SPLINE_SHARE = 1/2``).
 
 Depth
@@ -33,8 +33,8 @@ import torch
 from environments import HERE, surroundings, write
 from torch import Tensor
 
-from kan.layers import initialisation
-from kan.layers.kan_linear import KANStack
+from kan.drop_in import initialisation
+from kan.drop_in.kan_linear import KANStack
 
 EQUAL_PARTS = "glorot, equal parts"
 CONTENDERS = [*initialisation.INITIALISATIONS, EQUAL_PARTS]

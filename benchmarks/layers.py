@@ -145,7 +145,7 @@ class Case:
 
 
 def ours(workload: Workload, x: Tensor, *, adapted: bool) -> Case:
-    from kan.layers.kan_linear import KANStack
+    from kan.drop_in.kan_linear import KANStack
 
     stack = KANStack(workload.sizes, workload.intervals, DEGREE, device=x.device)
     if adapted:

@@ -1,5 +1,5 @@
 """pykan's import path of the optimiser."""
 
-from kan.training.lbfgs import LBFGS
+from kan.solvers.lbfgs import LBFGS
 
 __all__ = ["LBFGS"]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kan.analysis import mlp as analysis
-from kan.analysis.mlp import PerceptronAttribution
+from kan.analysis import perceptron as analysis
+from kan.analysis.perceptron import PerceptronAttribution
 from kan.errors import unknown_name
-from kan.network.mlp import Perceptron, PerceptronTrace
-from kan.surgery.mlp import auto_swap_, swap_
+from kan.network.perceptron import Perceptron, PerceptronTrace
+from kan.surgery.perceptron import auto_swap_, swap_
 from kan.training import fit as training
 from kan.training.callbacks import Callback
 from kan.training.history import History
-from kan.training.mlp import PerceptronPenalty, penalise
+from kan.training.objectives.of_perceptron import PerceptronPenalty, penalise
 from kan.training.resume import optimizer_state
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ class MLP(Perceptron):
 
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
-                ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see `kan.training.data`.
-            opt: ``'LBFGS'``, ``'Adam'`` or another name of `kan.training.optimizers`, a class of ``torch.optim``, or an optimiser of this
-                model's parameters.
+                ``DataLoader``; or a pair of training and test data. Tensors, numpy arrays or pandas frames, see
+                `kan.training.data.dataset`.
+            opt: ``'LBFGS'``, ``'Adam'`` or another name of `kan.training.methods.by_name`, a class of ``torch.optim``, or an optimiser of
+                this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
             lamb: weight of the penalty.
@@ -83,9 +84,10 @@ class MLP(Perceptron):
             loss_fn: of prediction and label (and weights, with `sample_weight`); the mean squared error when not given.
             lr: learning rate.
             batch: samples per step, -1 for all.
-            metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.metrics`.
+            metrics: functions without arguments, or of prediction and label, evaluated after every step, see
+                `kan.training.evaluation.metrics`.
             in_vars, out_vars, beta, device: not used, as in pykan.
-            reg_metric: what the penalty is taken of, see `kan.training.mlp.PERCEPTRON_METRICS`.
+            reg_metric: what the penalty is taken of, see `kan.training.objectives.of_perceptron.PERCEPTRON_METRICS`.
             display_metrics: keys of the result that the progress bar shows.
             pred_fn: the prediction as a function of model and inputs; ``model(x)`` when not given.
             validation: a fraction of the training samples that is held out, or samples ``(X, y)``; the result has ``val_loss`` then.
@@ -120,7 +122,7 @@ class MLP(Perceptron):
         return results
 
     def reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:
-        """The penalty ``R`` on the last input, see `kan.training.mlp`."""
+        """The penalty ``R`` on the last input, see `kan.training.objectives.of_perceptron`."""
         return penalise(self.trace(), PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy))
 
     def get_reg(self, reg_metric: str = "w", lamb_l1: float = 1.0, lamb_entropy: float = 2.0) -> Tensor:
@@ -142,7 +144,7 @@ class MLP(Perceptron):
     # Scores on the last input, differentiable
 
     def attribute(self) -> None:
-        """Check that there is data to read scores on; they are computed when read, see `kan.analysis.mlp`."""
+        """Check that there is data to read scores on; they are computed when read, see `kan.analysis.perceptron`."""
         self.remembered_input()
 
     def _attribution(self) -> PerceptronAttribution:
@@ -203,7 +205,7 @@ class MLP(Perceptron):
 
     @property
     def connection_cost(self) -> Tensor:
-        """Sizes of the weights times the distances of their nodes, see `kan.analysis.mlp.connection_cost`."""
+        """Sizes of the weights times the distances of their nodes, see `kan.analysis.perceptron.connection_cost`."""
         return analysis.connection_cost(self.w)
 
     def swap(self, l: int, i1: int, i2: int) -> None:
@@ -232,7 +234,7 @@ class MLP(Perceptron):
         Raises:
             ValueError: for an unknown metric, or a scale that is not positive.
         """
-        from kan.plotting.mlp import plot_perceptron
+        from kan.plotting.perceptron import plot_perceptron
 
         choices: dict[str, Callable[[], Sequence[Tensor]]] = {
             "w": lambda: self.w, "act": lambda: self.trace().wa_forward, "fa": lambda: self.edge_scores

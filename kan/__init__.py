@@ -26,10 +26,10 @@ from kan._version import __version__ as __version__
 from kan.analysis.derivatives import batch_hessian, batch_jacobian, get_derivative, model2param
 from kan.datasets.arrays import create_dataset_from_data
 from kan.datasets.synthetic import create_dataset
-from kan.discovery.rounding import ex_round
-from kan.layers.kan_conv import KANConv1d, KANConv2d, KANConv3d
+from kan.discovery.formulas.rounding import ex_round
+from kan.drop_in.kan_conv import KANConv1d, KANConv2d, KANConv3d
+from kan.drop_in.kan_linear import KANLinear, KANStack
 from kan.layers.kan_layer import sparse_mask
-from kan.layers.kan_linear import KANLinear, KANStack
 from kan.model import KAN
 from kan.output import set_verbosity
 from kan.spline import curve2coef

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kan.discovery.compiler import compiled, next_nontrivial_operation
+from kan.discovery.formulas.compiler import compiled, next_nontrivial_operation
 from kan.model import KAN
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def expr2kan(
     dtype: torch.dtype | None = None,
     **settings: Any,
 ) -> KAN:
-    """A model that computes a formula, with symbolic edges only; see `kan.discovery.compiler`.
+    """A model that computes a formula, with symbolic edges only; see `kan.discovery.formulas.compiler`.
 
     Args:
         input_variables: sympy symbols or names, in the order of the inputs.

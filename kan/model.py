@@ -22,23 +22,23 @@ from kan.analysis.attribution import Attribution
 from kan.analysis.connection import connection_cost
 from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint.versioned import Versioned
-from kan.discovery import auto, suggest
-from kan.discovery.network_formula import NetworkFormula, network_formula
+from kan.discovery.edges import automatic, suggest
+from kan.discovery.formulas.network_formula import NetworkFormula, network_formula
 from kan.network.attributes import Lasting, Recorded, derived
-from kan.network.inheritance import left_behind
 from kan.network.network import Network
-from kan.network.observed import given_last
 from kan.network.trace import Trace
+from kan.network.user_code.inheritance import left_behind
+from kan.network.user_code.observed import given_last
 from kan.older_names import understood
 from kan.output import say, silent_unless
 from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.surgery.prune import Pruning
-from kan.training import evaluation
 from kan.training.callbacks import Callback
+from kan.training.evaluation import evaluate
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
 from kan.training.levels import fit_levels
-from kan.training.objective import Penalty, regularization
+from kan.training.objectives.of_network import Penalty, regularization
 from kan.training.residuals import ResidualFunction, fit_residuals
 from kan.training.resume import optimizer_state, refined_state
 
@@ -170,16 +170,16 @@ class KAN(Versioned):
     ) -> History:
         """Train the model in place and save it as a new version.
 
-        The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objective`. Ctrl-C ends the training: the model is left
-        as the last complete step left it, or at its best state, and saved; before the first step is complete it is left as it was, and
-        nothing is saved. An error leaves it there too, and goes on.
+        The objective is ``loss + lamb R`` with the penalty ``R`` of `kan.training.objectives.of_network`. Ctrl-C ends the training: the
+        model is left as the last complete step left it, or at its best state, and saved; before the first step is complete it is left as it
+        was, and nothing is saved. An error leaves it there too, and goes on.
 
         Args:
             dataset: dictionary with ``train_input``, ``train_label`` and perhaps ``test_input``, ``test_label``; a pair ``(X, y)``; a
-                ``DataLoader``; or a pair of training and test data. Tensors, arrays, lists or frames, see `kan.training.data`.
+                ``DataLoader``; or a pair of training and test data. Tensors, arrays, lists or frames, see `kan.training.data.dataset`.
                 Columns of frames give their names to the model, as its `in_vars` and `out_vars`, unless it has some. Labels may be
-                classes, see `kan.training.classes`, which the model keeps as `class_names`.
-            opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.optimizers`, a class of
+                classes, see `kan.training.data.classes`, which the model keeps as `class_names`.
+            opt: ``'LBFGS'``, ``'LM'`` (Levenberg-Marquardt), ``'Adam'`` or another name of `kan.training.methods.by_name`, a class of
                 ``torch.optim``, or an optimiser of this model's parameters.
             steps: optimiser steps; one of L-BFGS is up to 20 iterations.
             log: the progress bar is renewed every `log` steps.
@@ -192,12 +192,12 @@ class KAN(Versioned):
             batch: samples per step, -1 for all.
             metrics: functions without arguments; functions of prediction and label, as in ``metric(model(x), label)``, whose values on
                 training, test and validation data are ``train_<name>``, ``test_<name>`` and ``val_<name>``; or ``"accuracy"`` and
-                ``"r2"``. See `kan.training.metrics`.
+                ``"r2"``. See `kan.training.evaluation.metrics`.
             save_fig: save a picture of the network every `save_fig_freq` steps as ``img_folder/<step>.jpg``, drawn with `in_vars`,
                 `out_vars`, `beta`.
             in_vars, out_vars, beta, save_fig_freq, img_folder: see `save_fig`.
             singularity_avoiding, y_th: evaluate symbolic functions in the version bounded by `y_th`.
-            reg_metric: scores that the penalty is taken of, see `kan.training.objective.METRICS`.
+            reg_metric: scores that the penalty is taken of, see `kan.training.objectives.of_network.METRICS`.
             display_metrics: keys of the result that the progress bar shows.
             pred_fn: the prediction as a function of model and inputs; ``model(x)`` when not given.
             validation: a fraction of the training samples that is held out, or samples ``(X, y)``; the result has ``val_loss`` then.
@@ -282,7 +282,7 @@ class KAN(Versioned):
         lamb_coefdiff: float = 0.0,
         entropy_offset: float | None = None,
     ) -> Tensor:
-        """The penalty ``R`` on the last input, see `kan.training.objective`.
+        """The penalty ``R`` on the last input, see `kan.training.objectives.of_network`.
 
         Args:
             reg_metric: the scores that it is taken of. ``'edge_forward_spline_n'``: `acts_scale_spline`, deviations of the numeric parts
@@ -354,14 +354,14 @@ class KAN(Versioned):
     def evaluate(
         self, dataset: Any, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, metrics: Sequence[Any] | None = None
     ) -> dict[str, Any]:
-        """Test loss and metrics, number of numeric edges and grid; see `kan.training.evaluation`.
+        """Test loss and metrics, number of numeric edges and grid; see `kan.training.evaluation.evaluate`.
 
         Args:
             dataset: a dictionary with ``test_input`` and ``test_label``, or these two as a pair ``(X, y)``, as `fit` takes them.
             loss_fn: when not given, the root of the mean squared error, or of a classifier the cross-entropy.
             metrics: as those of `fit` of prediction and label; the accuracy of a classifier when not given.
         """
-        return {**evaluation.evaluate(self, dataset, loss_fn, metrics), "n_edge": self.n_edge, "n_grid": self.grid}
+        return {**evaluate.evaluate(self, dataset, loss_fn, metrics), "n_edge": self.n_edge, "n_grid": self.grid}
 
     def predict(self, X: Any) -> Tensor | np.ndarray:
         """The outputs for new samples, or, of a classifier, the names of their classes; see `kan.analysis.predictions`.
@@ -591,7 +591,7 @@ class KAN(Versioned):
         c_loss_fun: Callable[[Any], Any] | None = None,
         weight_simple: float = 0.8,
     ) -> tuple[str, Any, float, float]:
-        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.suggest`. Changes nothing."""
+        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`. Changes nothing."""
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
         best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
         return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
@@ -609,7 +609,7 @@ class KAN(Versioned):
         time_limit: float = math.inf,
         loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        """Make every numeric edge symbolic; see `kan.discovery.auto`.
+        """Make every numeric edge symbolic; see `kan.discovery.edges.automatic`.
 
         Without `data` every edge is judged by itself, as in pykan, and a fit has to follow. With it, in one of the forms that `fit` takes,
         by what the whole network makes of it on these data: splines and constants are fitted along, so that the result is fitted, and
@@ -626,9 +626,9 @@ class KAN(Versioned):
         """
         with silent_unless(verbose):
             if data is None:
-                auto.auto_symbolic_(self, a_range, b_range, lib, weight_simple, r2_threshold)
+                automatic.auto_symbolic_(self, a_range, b_range, lib, weight_simple, r2_threshold)
             else:
-                auto.auto_symbolic_in_context_(self, data, lib, time_limit, loss_fn)
+                automatic.auto_symbolic_in_context_(self, data, lib, time_limit, loss_fn)
             self.log_history("auto_symbolic")
 
     def symbolic_formula(
@@ -643,7 +643,7 @@ class KAN(Versioned):
         data: Tensor | None = None,
         **older: Any,
     ) -> NetworkFormula:
-        """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.network_formula`.
+        """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.formulas.network_formula`.
 
         What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`, and the last input to compare the formula on.
         """
@@ -655,7 +655,7 @@ class KAN(Versioned):
         return found
 
     def discover(self, X: Any = None, y: Any = None, *, output: int | None = None, **options: Any) -> Discovery:
-        """Look for the law of what this model computes, symbolic or not; see `kan.discovery.network_law`. Changes nothing.
+        """Look for the law of what this model computes, symbolic or not; see `kan.discovery.laws.network_law`. Changes nothing.
 
         Args:
             X: ``(N, inputs)``, as the model is called with; its last input when not given.
@@ -663,7 +663,7 @@ class KAN(Versioned):
             output: which one, where there are several.
             options: of `kan.discover`. The names of the variables are `in_vars`, unless ``variables`` are given.
         """
-        from kan.discovery.network_law import discover_law
+        from kan.discovery.laws.network_law import discover_law
 
         return discover_law(self, X, y, output, **options)
 

@@ -3,7 +3,7 @@
 from kan.analysis.derivatives import batch_hessian, batch_jacobian, get_derivative, model2param
 from kan.datasets.arrays import create_dataset_from_data
 from kan.datasets.synthetic import create_dataset
-from kan.discovery.rounding import ex_round
+from kan.discovery.formulas.rounding import ex_round
 from kan.layers.kan_layer import sparse_mask
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.augmentation import augment_input

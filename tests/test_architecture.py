@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. Rooms that share a line are siblings and do not import each other.
 LEVELS = [
-    ["_version", "errors", "formula_text", "modes", "output"],
+    ["_version", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
     ["bases", "symbolic", "datasets", "older_names"],
     ["layers"],
-    ["network"],
+    ["network", "drop_in"],
     ["analysis"],
     ["training", "surgery", "checkpoint", "plotting"],
     ["discovery"],

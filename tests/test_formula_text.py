@@ -85,7 +85,7 @@ ENTRANCES: dict[str, Callable[[str], Any]] = {
     "test_symmetry_var": _symmetry,
     "augment_input": lambda text: augment_input([X, Y], [text], torch.rand(5, 2)),
     "symbolic_formula": _formula,
-    "a law as numpy": lambda text: kan.discovery.python_code.to_numpy(text, [X, Y]),
+    "a law as numpy": lambda text: kan.discovery.formulas.python_code.to_numpy(text, [X, Y]),
     "a problem": lambda text: parsed(text, {"x": X}),
 }
 

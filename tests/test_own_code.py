@@ -20,8 +20,8 @@ from torch.nn.utils import parametrize, prune
 
 from kan import KAN
 from kan.KANLayer import KANLayer
-from kan.network.observed import Pass
-from kan.network.own_code import own_call, own_parts
+from kan.network.user_code.observed import Pass
+from kan.network.user_code.own_code import own_call, own_parts
 from kan.plotting.network import diagram_of
 from kan.Symbolic_KANLayer import Symbolic_KANLayer
 
@@ -360,7 +360,7 @@ def test_functions_are_found_for_what_edges_do(kind: Kind, capsys: pytest.Captur
 
 def test_the_law_is_that_of_what_the_model_computes(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("kan.discovery.network_law.discover", lambda x, y, **options: asked.append((x, y)))
+    monkeypatch.setattr("kan.discovery.laws.network_law.discover", lambda x, y, **options: asked.append((x, y)))
     model = kind.make()
     model.discover(X)
     model.fit(DATA, steps=1, **QUIET)
@@ -667,9 +667,9 @@ def test_plain_models_take_the_closed_forms(opt: str, lamb: float, monkeypatch: 
 
     monkeypatch.setattr(KANLayer, "forward", never)
     monkeypatch.setattr(Symbolic_KANLayer, "forward", never)
-    monkeypatch.setattr("kan.training.second_order.CalledProblem", never)
+    monkeypatch.setattr("kan.training.methods.lm.CalledProblem", never)
     if opt != "LM":
-        monkeypatch.setattr("kan.training.objective.Objective.composed", never)
+        monkeypatch.setattr("kan.training.objectives.of_network.Objective.composed", never)
     for kind in (KAN, Subclass):
         model = kind([2, 3, 1], grid=4, seed=1, auto_save=False).double()
         model.fit({**DATA, "train_input": Z, "test_input": Z}, opt=opt, steps=2, lamb=lamb, lr=0.02, **QUIET)

@@ -26,7 +26,7 @@ from kan.errors import level_of_caller
 from kan.network.network import Network
 from kan.output import say
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
-from kan.symbolic.written import WrittenFunction
+from kan.symbolic.user_function import WrittenFunction
 
 __all__ = ["Store", "folder_of", "newest", "unnamed_functions", "version_of"]
 

@@ -3,7 +3,7 @@
     ``code_b = index of label_b in the names of the classes``
 
 The names of categories are in the order that their type declares, those of all other labels in ascending order. Integers may be classes or
-counts, and only the loss tells which: they stay numbers here, and `kan.training.classes` takes them for classes if the loss does.
+counts, and only the loss tells which: they stay numbers here, and `kan.training.data.classes` takes them for classes if the loss does.
 """
 
 from __future__ import annotations

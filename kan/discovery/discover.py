@@ -1,14 +1,15 @@
 r"""From data to a formula.
 
-1. *Fewer variables.* `kan.discovery.stages`: power products, differences and sums of variables that the law depends on, other labels.
+1. *Fewer variables.* `kan.discovery.reduction.views`: power products, differences and sums of variables that the law depends on, other
+   labels.
 2. *Power products, curves, sums.* What is left of most laws is a constant, a function of one variable, or a sum of such functions.
-3. *Parts.* `kan.discovery.parts` sees which variables meet in terms and factors, which are looked for alone; and so is what a candidate
-   leaves of the labels.
+3. *Parts.* `kan.discovery.laws.separation` sees which variables meet in terms and factors, which are looked for alone; and so is what a
+   candidate leaves of the labels.
 4. *Networks* of several shapes are trained by Levenberg-Marquardt, products of sums and functions of sums, and so on, the simple ones
-   first; where one comes near to the data, `kan.discovery.context` names its edges.
-5. *Constants.* `kan.discovery.constants` fits them to the original data until round-off and makes exact what these allow.
+   first; where one comes near to the data, `kan.discovery.edges.joint_selection` names its edges.
+5. *Constants.* `kan.discovery.formulas.constants` fits them to the original data until round-off and makes exact what these allow.
 
-Whatever the way to a formula, it is judged on the original data, see `kan.discovery.judge`.
+Whatever the way to a formula, it is judged on the original data, see `kan.discovery.laws.candidates`.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from kan.discovery.conclusion import conclude
-from kan.discovery.fill_values import rows_that_stand_alone
-from kan.discovery.hunt import Hunt
-from kan.discovery.invariance import Reduction
-from kan.discovery.judge import ROUND_OFF, Constant, Judge, Law
-from kan.discovery.observations import Observations, check_options, observations
-from kan.discovery.outliers import outlying_rows
-from kan.discovery.round_off import spread
-from kan.discovery.rows import searched_rows, split_rows
-from kan.discovery.scaling import scaled
-from kan.discovery.stages import Stage, symbols_of
-from kan.discovery.units import Units, known_units, unit_reduction
-from kan.discovery.verdict import MOST_ROWS, VERDICTS, Rows
+from kan.discovery.data.fill_values import rows_that_stand_alone
+from kan.discovery.data.observations import Observations, check_options, observations
+from kan.discovery.data.outliers import outlying_rows
+from kan.discovery.data.rows import searched_rows, split_rows
+from kan.discovery.data.scaling import scaled
+from kan.discovery.formulas.round_off import spread
+from kan.discovery.laws.candidates import ROUND_OFF, Constant, Judge, Law
+from kan.discovery.laws.conclusion import conclude
+from kan.discovery.laws.search import Hunt
+from kan.discovery.laws.verdict import MOST_ROWS, VERDICTS, Rows
+from kan.discovery.reduction.dimensional_analysis import Units, known_units, unit_reduction
+from kan.discovery.reduction.invariance import Reduction
+from kan.discovery.reduction.views import Stage, symbols_of
 from kan.modes import threads
 from kan.network.network import Network
 from kan.output import progress_bar
@@ -112,7 +113,7 @@ def discover(
 
     Args:
         X: ``(N, n)``: tensors, arrays, lists or frames of real numbers. Columns that are constant or multiples of others are left out,
-            with a warning. Of more than `kan.discovery.rows.MOST_ROWS` rows, so many drawn by the seed are what the search works on.
+            with a warning. Of more than `kan.discovery.data.rows.MOST_ROWS` rows, so many drawn by the seed are what the search works on.
         y: ``(N,)`` or ``(N, 1)``, likewise.
         variables: names of the inputs; those of a frame's columns, or else ``x_1 ... x_n``, when not given.
         units: from the name of every variable to the exponents of base units in its unit, such as

@@ -40,7 +40,7 @@ from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.older_names import understood
-from kan.symbolic.portable import packed, unpacked
+from kan.pickling import packed, unpacked
 
 __all__ = ["KANLayer", "sparse_mask"]
 

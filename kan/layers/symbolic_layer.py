@@ -24,7 +24,7 @@ from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
-from kan.symbolic.written import TABLES, name_to_save, written
+from kan.symbolic.user_function import TABLES, name_to_save, written
 
 __all__ = ["SymbolicEdges", "SymbolicLayer"]
 

@@ -33,15 +33,15 @@ from kan.network.affine_list import AffineList
 from kan.network.attributes import STATED, being_built, derived
 from kan.network.attributes import state as state_attribute
 from kan.network.fit_loss import FitLoss
-from kan.network.inheritance import built
 from kan.network.labels import Labelled
-from kan.network.observed import OBSERVED, Pass, called, observed, seen_by_layers, unseen
-from kan.network.own_code import check_layer, is_called, own_call, own_methods
 from kan.network.recorded_trace import with_records
 from kan.network.structure import Structure, per_layer
 from kan.network.trace import CalledRecord, FirstLayer, LayerRecord, Trace
+from kan.network.user_code.inheritance import built
+from kan.network.user_code.observed import OBSERVED, Pass, called, observed, seen_by_layers, unseen
+from kan.network.user_code.own_code import check_layer, is_called, own_call, own_methods
 from kan.older_names import OLDER_ATTRIBUTES
-from kan.symbolic.portable import packed, unpacked
+from kan.pickling import packed, unpacked
 
 __all__ = ["BASE_FUNCTIONS", "Network"]
 
@@ -343,7 +343,7 @@ class Network(Labelled):
     def replace(self: Self, **changes: Any) -> Self:
         """A new network of the same class and settings with some of them changed, freshly initialised, in the same dtype.
 
-        What a subclass has beside the layers, hooks and methods of the user's are taken over, see `kan.network.inheritance`.
+        What a subclass has beside the layers, hooks and methods of the user's are taken over, see `kan.network.user_code.inheritance`.
         With as many inputs it reads the same columns of the data. Labels of inputs and outputs are taken over where their number stays.
         """
         settings = {**self.settings(), **changes}

@@ -21,7 +21,7 @@ from torch import Tensor
 from kan.network.network import Network
 from kan.network.trace import slopes_of
 from kan.surgery.criterion import Criterion
-from kan.surgery.units import Units
+from kan.surgery.switches import Units
 
 __all__ = ["costs"]
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from kan.network.fit_loss import FitLoss
-from kan.network.inheritance import portable_call
 from kan.network.network import Network
 from kan.network.trace import Trace
+from kan.network.user_code.inheritance import portable_call
 
 __all__ = ["TOLERANCE", "Criterion", "LossCriterion", "criterion_of"]
 

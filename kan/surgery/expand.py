@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from kan.analysis.indices import layer_index
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
-from kan.network.inheritance import in_the_kind_of
 from kan.network.network import Network
 from kan.network.structure import Structure
+from kan.network.user_code.inheritance import in_the_kind_of
 
 __all__ = ["expand_depth_", "expand_width_"]
 

@@ -25,8 +25,8 @@ from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.surgery.criterion import TOLERANCE, Criterion, criterion_of
 from kan.surgery.select import select_nodes
+from kan.surgery.switches import Units, connected_nodes, drop_, switches
 from kan.surgery.trial import Trial
-from kan.surgery.units import Units, connected_nodes, drop_, switches
 
 __all__ = ["EDGE_THRESHOLD", "NODE_THRESHOLD", "Pruning", "active_nodes", "prune", "prune_edges_", "prune_inputs", "prune_nodes"]
 

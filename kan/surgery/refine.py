@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from kan.layers.computed import settled
-from kan.network.inheritance import in_the_kind_of
 from kan.network.insertion import reaching_knots
 from kan.network.network import Network
-from kan.network.observed import seen_by_layers
+from kan.network.user_code.inheritance import in_the_kind_of
+from kan.network.user_code.observed import seen_by_layers
 from kan.surgery.select import inherit
 
 __all__ = ["initialize_from_", "initialize_grids_from_", "refine"]

@@ -13,7 +13,7 @@ from kan.network.network import Network
 from kan.surgery.costs import costs
 from kan.surgery.criterion import Criterion
 from kan.surgery.select import select_nodes
-from kan.surgery.units import Units, connected_nodes, drop_, switches
+from kan.surgery.switches import Units, connected_nodes, drop_, switches
 
 __all__ = ["Trial"]
 

@@ -2,7 +2,7 @@ r"""Best row of a family, :math:`y \approx c\,f(a x + b;\,\theta) + d`, for a ba
 
 Written with normalised abscissae every family is :math:`\sum_k c_k\,\phi_k(z;\,q) + d` with one or two columns and two nonlinear
 parameters q; polynomials have none. Columns and d are projected out (variable projection, as in `kan.symbolic.affine_fit`), q starts at the
-best points of a bank (`kan.symbolic.lattice`) and is polished by Levenberg-Marquardt.
+best points of a bank (`kan.symbolic.starts`) and is polished by Levenberg-Marquardt.
 
 =========  =====================================================  ============================
 family     columns                                                q
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from .affine_fit import Curves, few_samples, finish
 from .families import Family, ParametricFunction, damped, polynomial, power, rational, x_sin
-from .lattice import Bank, gridded, of_lattices, standardised
 from .search import GIVE_UP, damped_newton
+from .starts import Bank, gridded, of_lattices, standardised
 
 _STARTS = 5
 

@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from kan.errors import unknown_name
-from kan.symbolic.portable import dumps
+from kan.pickling import dumps
 
 if TYPE_CHECKING:
     from kan.symbolic.families import Family

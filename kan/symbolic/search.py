@@ -1,6 +1,6 @@
 r"""The search for (a, b) in :math:`y \approx c\,f(a x + b) + d`, with c and d projected out; see `kan.symbolic.affine_fit`.
 
-1. Banks of :math:`(a, b)` are scored on a common grid, in float32; see `kan.symbolic.lattice`.
+1. Banks of :math:`(a, b)` are scored on a common grid, in float32; see `kan.symbolic.starts`.
 2. The best local maxima are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian), on few samples.
 3. The best of them on all samples is polished there.
 
@@ -18,9 +18,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from .lattice import DOMAINS, LEAST_SPREAD, gridded, standardised, starts_of
 from .library import SymbolicFunction
 from .slopes import SLOPES, value_and_slope, value_of
+from .starts import DOMAINS, LEAST_SPREAD, gridded, standardised, starts_of
 
 # Elements of the largest temporary: the scan wants cache, the polish wants few calls
 _SCAN_ELEMENTS = 2**18

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.network.mlp import Perceptron
-from kan.network.observed import observed
-from kan.network.own_code import own_call
-from kan.training.samples import Model
+from kan.network.perceptron import Perceptron
+from kan.network.user_code.observed import observed
+from kan.network.user_code.own_code import own_call
+from kan.training.data.samples import Model
 
 __all__ = ["bad_gradient", "where_not_finite"]
 

@@ -16,33 +16,13 @@ from kan.errors import check_finite, unknown_name
 from kan.modes import threads
 from kan.network.insertion import beyond_grids
 from kan.network.network import Network
-from kan.network.observed import observed
-from kan.network.own_code import PENALTY, own_call, own_methods, own_parts
-from kan.training.batches import make_batches, width_of
+from kan.network.user_code.observed import observed
+from kan.network.user_code.own_code import PENALTY, own_call, own_methods, own_parts
 from kan.training.callbacks import Callback, Every, ProgressBar
-from kan.training.classes import Target, target_of
-from kan.training.data import Data, check_dataset, name_classes_, name_columns_
-from kan.training.diagnosis import where_not_finite
-from kan.training.grid_schedule import GridSchedule
-from kan.training.history import History
-from kan.training.learning_rate import make_scheduler
-from kan.training.loop import Stage, run
-from kan.training.measure import Measure
-from kan.training.metrics import named_metrics
-from kan.training.mlp import PerceptronPenalty
-from kan.training.objective import Penalty
-from kan.training.objectives import check_loss, check_prediction, corner_of, make_objective, rounded
-from kan.training.optimizers import make_stepper
-from kan.training.prediction import PredictionObjective
-from kan.training.processes import warn_of_other_processes
-from kan.training.remembered import TrainingLoss
-from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
-from kan.training.samples import Model, Samples
-from kan.training.second_start import SecondStart
-from kan.training.snapshot import snapshot, unchanged_on_error
-from kan.training.steppers import TorchStepper
-from kan.training.stopping import Stopping
-from kan.training.units import (
+from kan.training.data.batches import make_batches, width_of
+from kan.training.data.classes import Target, target_of
+from kan.training.data.dataset import Data, check_dataset, name_classes_, name_columns_
+from kan.training.data.normalisation import (
     Labels,
     adopt_units_,
     in_network_units,
@@ -50,6 +30,26 @@ from kan.training.units import (
     root_of_loss,
     spreads_of_labels,
 )
+from kan.training.data.samples import Model, Samples
+from kan.training.diagnosis import where_not_finite
+from kan.training.evaluation.measure import Measure
+from kan.training.evaluation.metrics import named_metrics
+from kan.training.grid_schedule import GridSchedule
+from kan.training.history import History
+from kan.training.loop import Stage, run
+from kan.training.methods.by_name import make_stepper
+from kan.training.methods.learning_rate import make_scheduler
+from kan.training.methods.stepper import TorchStepper
+from kan.training.objectives.make import check_loss, check_prediction, corner_of, make_objective, rounded
+from kan.training.objectives.of_network import Penalty
+from kan.training.objectives.of_perceptron import PerceptronPenalty
+from kan.training.objectives.of_prediction import PredictionObjective
+from kan.training.objectives.training_loss import TrainingLoss
+from kan.training.processes import warn_of_other_processes
+from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of
+from kan.training.second_start import SecondStart
+from kan.training.snapshot import snapshot, unchanged_on_error
+from kan.training.stopping import Stopping
 
 __all__ = ["fit", "trainable_parameters"]
 
@@ -98,9 +98,9 @@ def fit(
     Args:
         network: to be trained. Where a KAN has no names for inputs or outputs, it takes those of the columns if the training data are
             pandas frames with different strings as names. A new KAN gets maps of columns that are out of proportion with it, see
-            `kan.training.units`.
-        dataset: in one of the forms of `kan.training.data`.
-        opt: how the parameters are moved, see `kan.training.optimizers.make_stepper`.
+            `kan.training.data.normalisation`.
+        dataset: in one of the forms of `kan.training.data.dataset`.
+        opt: how the parameters are moved, see `kan.training.methods.by_name.make_stepper`.
         steps: number of optimiser steps; a step of L-BFGS is up to 20 iterations.
         log: the progress bar's numbers are renewed every `log` steps; no bar for numbers below 1.
         lamb: weight of the penalty.
@@ -109,15 +109,15 @@ def fit(
         loss_fn: of prediction and label (and weights); the mean squared error when not given.
         lr: learning rate.
         batch: number of samples per step, drawn without replacement; -1 for all.
-        metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.metrics`; their
-            names become keys of the result.
+        metrics: functions without arguments, or of prediction and label, evaluated after every step, see `kan.training.evaluation.metrics`;
+            their names become keys of the result.
         singularity_avoiding, y_th: how symbolic edges are evaluated, see `Network.forward`.
         display_metrics: keys of the result that the progress bar shows instead of the losses.
         on_step: called after every step with its number.
         pred_fn: the prediction as a function of network and inputs; the network's output when not given.
         validation: fraction of the training samples, or samples, on which the loss is watched.
         sample_weight: how much each training sample counts, ``(N,)``.
-        lr_scheduler: schedule of the learning rate, see `kan.training.learning_rate.make_scheduler`.
+        lr_scheduler: schedule of the learning rate, see `kan.training.methods.learning_rate.make_scheduler`.
         clip: largest norm of the gradient.
         patience: steps without a lower loss of validation, test or training data (the first of these that there is), after which the fit
             ends.

@@ -19,11 +19,11 @@ import torch
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.training.callbacks import ProgressBar
+from kan.training.data.samples import Model
 from kan.training.fit import fit
 from kan.training.history import History
 from kan.training.restarts import check_restarts, fit_restarts
 from kan.training.resume import refined_state
-from kan.training.samples import Model
 from kan.training.snapshot import way_back
 
 __all__ = ["fit_levels"]

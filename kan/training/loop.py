@@ -23,17 +23,17 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kan.modes import in_own_precision
 from kan.network.network import Network
-from kan.training.batches import Batches
 from kan.training.callbacks import Callback, FitState
+from kan.training.data.batches import Batches
+from kan.training.data.samples import Model, Samples
 from kan.training.diagnosis import bad_gradient
+from kan.training.evaluation.measure import Measure
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History
-from kan.training.learning_rate import advance
-from kan.training.measure import Measure
-from kan.training.samples import Model, Samples
+from kan.training.methods.learning_rate import advance
+from kan.training.methods.stepper import Stepper
 from kan.training.second_start import STUCK, SecondStart, unexplained
 from kan.training.snapshot import restore_, snapshot
-from kan.training.steppers import Stepper
 from kan.training.stopping import Stopping
 
 __all__ = ["Stage", "run"]

@@ -6,7 +6,7 @@ of sensitivities and features; but residual b depends on nothing but point b, an
 
     ``d r_bc / d theta = d (sum_b r_bc) / d theta_b``:
 
-one backward pass per component of the residual gives the exact Jacobian. `kan.training.levenberg_marquardt` does the rest.
+one backward pass per component of the residual gives the exact Jacobian. `kan.solvers.levenberg_marquardt` does the rest.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from kan.datasets.real_numbers import is_array, real_numbers
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
-from kan.network.own_code import own_parts
-from kan.training.data import Data
+from kan.network.user_code.own_code import own_parts
+from kan.solvers.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
+from kan.training.data.dataset import Data
+from kan.training.data.normalisation import Labels, adopt_units_
+from kan.training.data.samples import Samples
 from kan.training.fit import trainable_parameters
-from kan.training.gauss_newton import Anchor
 from kan.training.grid_schedule import LARGEST_RISE
-from kan.training.jacobian import Block, Columns
-from kan.training.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
+from kan.training.least_squares.coordinates import Block, Columns
+from kan.training.least_squares.network_problem import Anchor
 from kan.training.processes import warn_of_other_processes
-from kan.training.samples import Samples
 from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error
-from kan.training.units import Labels, adopt_units_
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -114,8 +114,8 @@ def fit_residuals(
     """Make residuals small, in place, by Levenberg-Marquardt in float64.
 
     Args:
-        network: is trained. A new one gets maps of inputs that are out of proportion with it, see `kan.training.units`; `u` and its
-            derivatives are those of the points as they are.
+        network: is trained. A new one gets maps of inputs that are out of proportion with it, see `kan.training.data.normalisation`; `u`
+            and its derivatives are those of the points as they are.
         residual_fn: ``residual_fn(u, x)`` with the network as a function `u` and points `x` that require gradients returns residuals
             ``(B,)`` or ``(B, C)``; the residuals of a point depend on that point alone, and `u` is called with as many points as `x` has.
             Or several such functions.

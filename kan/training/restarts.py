@@ -1,9 +1,9 @@
 """Several networks from several seeds, of which the best is kept.
 
-Plain networks (numeric edges, SiLU, sum nodes, see `kan.training.plain`) that Adam or Levenberg-Marquardt train on whole sets of samples
-for the mean squared error are trained as one computation, see `kan.training.batched`: the same steps as one after another, in a third of
-the time for small networks on two cores. Everything else, and whatever looks at a network while it is trained (metrics, callbacks), makes
-`fit` train them one after another.
+Plain networks (numeric edges, SiLU, sum nodes, see `kan.training.objectives.closed_form`) that Adam or Levenberg-Marquardt train on whole
+sets of samples for the mean squared error are trained as one computation, see `kan.training.together.stack_pass`: the same steps as one
+after another, in a third of the time for small networks on two cores. Everything else, and whatever looks at a network while it is trained
+(metrics, callbacks), makes `fit` train them one after another.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch import Tensor
 
 from kan.layers.computed import put_, settled
 from kan.network.network import Network
-from kan.network.own_code import own_call, own_methods
-from kan.training.batched import Shared
-from kan.training.batched_methods import METHODS, BatchedMethod, Stack, workers
+from kan.network.user_code.own_code import own_call, own_methods
 from kan.training.callbacks import FitState, ProgressBar
-from kan.training.data import Data, check_dataset
+from kan.training.data.dataset import Data, check_dataset
+from kan.training.data.normalisation import Labels, in_network_units, relative_round_off, spreads_of_labels
+from kan.training.data.samples import Model, Samples
 from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.plain import PlainNetwork
-from kan.training.samples import Model, Samples
+from kan.training.objectives.closed_form import PlainNetwork
 from kan.training.snapshot import restore_, snapshot
-from kan.training.units import Labels, in_network_units, relative_round_off, spreads_of_labels
+from kan.training.together.methods import METHODS, BatchedMethod, Stack, workers
+from kan.training.together.stack_pass import Shared
 
 __all__ = ["check_restarts", "fit_restarts"]
 

@@ -14,8 +14,8 @@ from typing import Any, TypeGuard
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from kan.training.batches import Batches
-from kan.training.steppers import Stepper, TorchStepper
+from kan.training.data.batches import Batches
+from kan.training.methods.stepper import Stepper, TorchStepper
 
 __all__ = ["has_chosen_knots", "is_refined", "load_state", "optimizer_state", "refined_state", "state_of"]
 

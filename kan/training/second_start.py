@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from kan.network.network import Network
+from kan.training.data.samples import Samples
 from kan.training.history import History, Restarts
-from kan.training.samples import Samples
 from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["SecondStart", "unexplained"]

@@ -9,8 +9,8 @@ from numbers import Integral, Real
 
 from torch import Tensor
 
+from kan.training.data.samples import Model
 from kan.training.history import History
-from kan.training.samples import Model
 from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["Stopping"]

@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 from kan.bases import BASES, Basis, BSpline, Fourier, GaussianRBF, IntervalBasis, projection
 from kan.bases.knots import core, extend_knots
 from kan.bases.projection import change_of_basis, refit, solve
-from kan.layers.kan_linear import KANLinear
+from kan.drop_in.kan_linear import KANLinear
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),

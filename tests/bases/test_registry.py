@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kan.bases import BASES, BSpline, GaussianRBF, IntervalBasis, register_basis
 from kan.bases.registry import basis_class
-from kan.layers.kan_linear import KANLinear, KANStack
+from kan.drop_in.kan_linear import KANLinear, KANStack
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as arrays
 
 from kan import KAN, create_dataset_from_data
 from kan.datasets.real_numbers import columns_of, is_array, is_frame, is_table, real_numbers, select
-from kan.discovery.network_law import discover_law
-from kan.discovery.observations import observations
+from kan.discovery.data.observations import observations
+from kan.discovery.laws.network_law import discover_law
 from tests.tables import Frame, Series
 
 pytestmark = pytest.mark.usefixtures("float64")

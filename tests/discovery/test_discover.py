@@ -16,9 +16,9 @@ from torch import Tensor
 import kan
 from kan.discovery import discover as module
 from kan.discovery.discover import Discovery, Law, discover
-from kan.discovery.judge import Judge, complexity
-from kan.discovery.shapes import shapes
-from kan.discovery.stages import Stage, symbols_of
+from kan.discovery.laws.candidates import Judge, complexity
+from kan.discovery.laws.network_shapes import shapes
+from kan.discovery.reduction.views import Stage, symbols_of
 from kan.symbolic.evaluation import evaluate_expression
 
 

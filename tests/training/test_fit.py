@@ -15,15 +15,15 @@ from kan import KAN
 from kan.MLP import MLP
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
+from kan.solvers.lbfgs import LBFGS
 from kan.training import fit as fit_module
 from kan.training import levels
 from kan.training.callbacks import Callback
 from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
-from kan.training.lbfgs import LBFGS
-from kan.training.objective import Objective, Penalty, regularization
-from kan.training.optimizers import make_optimizer
+from kan.training.methods.by_name import make_optimizer
+from kan.training.objectives.of_network import Objective, Penalty, regularization
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -715,7 +715,7 @@ def test_a_metric_that_is_no_number_is_named() -> None:
 
 def test_large_test_sets_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit(Network([2, 2, 1]), dataset(), steps=2, log=0)
-    monkeypatch.setattr("kan.training.measure.CHUNK", 100)
+    monkeypatch.setattr("kan.training.evaluation.measure.CHUNK", 100)
     assert fit(Network([2, 2, 1]), dataset(), steps=2, log=0)["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-12)
 
 

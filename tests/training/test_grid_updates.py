@@ -9,11 +9,11 @@ from torch import Tensor
 
 from kan import KAN, fit_residuals
 from kan.network.network import Network
-from kan.training.batched_methods import Stack
 from kan.training.fit import fit
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.restarts import fit_restarts
 from kan.training.resume import has_chosen_knots, is_refined
+from kan.training.together.methods import Stack
 
 pytestmark = pytest.mark.usefixtures("float64")
 

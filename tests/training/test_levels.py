@@ -14,8 +14,8 @@ from kan.training.callbacks import Callback, FitState
 from kan.training.fit import fit
 from kan.training.history import History
 from kan.training.levels import fit_levels
-from kan.training.optimizers import make_stepper
-from kan.training.steppers import TorchStepper
+from kan.training.methods.by_name import make_stepper
+from kan.training.methods.stepper import TorchStepper
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -90,7 +90,7 @@ def test_states_that_still_fit_are_carried() -> None:
     assert before.optimizer_state is not None
     from kan.network.insertion import insert_knots_
     from kan.training.fit import trainable_parameters
-    from kan.training.objective import Objective, Penalty
+    from kan.training.objectives.of_network import Objective, Penalty
 
     insert_knots_(network, 7, x)
     objective = Objective(network, torch.nn.functional.mse_loss, 0.0, Penalty())

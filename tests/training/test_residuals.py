@@ -15,7 +15,7 @@ from kan.network.network import Network
 from kan.surgery.edges import fix_symbolic_
 from kan.training import residuals
 from kan.training.fit import trainable_parameters
-from kan.training.jacobian import Columns
+from kan.training.least_squares.coordinates import Columns
 from kan.training.residuals import Term, _PerPoint, _Residuals, fit_residuals
 
 pytestmark = pytest.mark.usefixtures("float64")

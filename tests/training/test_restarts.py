@@ -15,13 +15,14 @@ from kan import KAN
 from kan.bases.bspline import tabulate
 from kan.layers.features import unfold
 from kan.network.network import Network
-from kan.training import batched_methods, restarts
-from kan.training.batched import Block, Edges, Shared, gradients, gram, jacobian, losses
+from kan.training import restarts
 from kan.training.callbacks import Every
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
 from kan.training.restarts import fit_restarts
+from kan.training.together import methods as batched_methods
+from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.filterwarnings("error")]
 

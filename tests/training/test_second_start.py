@@ -9,11 +9,11 @@ from torch import Tensor
 from kan import KAN
 from kan.network.network import Network
 from kan.training import loop, second_start
+from kan.training.data.samples import Samples
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.objectives import CORNER, LEAST_SHARE, corner_of
-from kan.training.samples import Samples
+from kan.training.objectives.make import CORNER, LEAST_SHARE, corner_of
 from kan.training.second_start import SecondStart, unexplained
 from kan.training.snapshot import snapshot
 

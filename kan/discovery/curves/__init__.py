@@ -1,0 +1,1 @@
+"""Formulas for functions of one variable."""

@@ -1,0 +1,1 @@
+"""What a search for a law is given, checked."""

@@ -1,0 +1,1 @@
+"""Symbolic functions for the edges of a network."""

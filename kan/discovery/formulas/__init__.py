@@ -1,0 +1,1 @@
+"""Formulas: composed, compiled, simplified, their constants, and how they are written."""

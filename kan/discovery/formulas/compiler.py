@@ -1,0 +1,357 @@
+r"""From a formula to the network that computes it.
+
+The network is the tree of the formula. A node is ``scale (.) + bias``; inside the brackets stands
+
+    a sum          ``sum_t c_t f_t(u_t) + d_t``       a sum node with an edge per term
+    a product      ``prod_r (s_r (sum ...) + b_r)``   a multiplication node with a sub-node per factor
+    ``f(u)``                                          a sum node with one edge
+
+and every argument ``u`` is either a node one layer below or ``a x + b`` of a variable ``x``. Affine maps are composed exactly, as numbers
+of sympy, and rounded once. Variables lie in the lowest layer: identity edges lead from there to where they are needed. Two edges from a
+variable to one sub-node, as in ``x + sin(x)``, would be the same edge of a network; one more layer then gives each a node of its own.
+
+Functions outside the library are built of functions in it: powers of products and roots, ``2**x`` and ``x**y`` of ``exp`` and ``log``,
+the hyperbolic functions of ``exp`` (see `REWRITTEN`).
+A compiled network therefore holds no function that a checkpoint could not name.
+
+Source
+    Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205, section on the compiler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from kan.discovery.formulas.compiler_nodes import Edge, Node, Subnode, laid_out
+from kan.formula_text import as_expression
+from kan.network.network import Network
+from kan.symbolic.library import SYMBOLIC_LIB
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["LIBRARY", "REWRITTEN", "compiled", "next_nontrivial_operation", "rewrites"]
+
+N = TypeVar("N", bound=Network)
+
+LIBRARY = {
+    "exp": "exp", "sin": "sin", "cos": "cos", "tan": "tan", "log": "log", "tanh": "tanh", "asin": "arcsin", "acos": "arccos",
+    "atan": "arctan", "atanh": "arctanh", "sign": "sgn", "Abs": "abs",
+}  # fmt: skip
+"""Functions by sympy's name and by the library's."""
+
+LARGEST_POWER = 5
+"""Largest exponent of an integer power in the library."""
+
+ROOTS = (1, 2, 4, 8)
+"""Denominators of exponents that are built of square roots; others go by way of ``exp`` and ``log``."""
+
+
+def compiled(build: Callable[[list[list[int]], list[list[int]]], N], input_variables: Sequence[Any], expr: sympy.Expr) -> N:
+    """A network that computes `expr`, with symbolic edges only.
+
+    Args:
+        build: makes a network from its ``width`` and its ``mult_arity``.
+        input_variables: sympy symbols or names, in the order of the inputs; those that do not occur get an input without effect.
+        expr: one real sympy expression.
+
+    Raises:
+        TypeError: if `expr` is no sympy expression.
+        ValueError: if it contains other symbols, or something that cannot be built of the library's functions; the message names it.
+    """
+    variables = _variables(input_variables)
+    root = _Builder(variables).node(_checked(expr, variables))
+    layers = laid_out(root)
+    arities = [[len(node.subnodes) for node in nodes if len(node.subnodes) > 1] for nodes in layers]
+    width = [[len(nodes) - len(arity), len(arity)] for nodes, arity in zip(layers, arities, strict=True)]
+    width[0] = [len(variables), 0]
+
+    network = build(width, arities)
+    _fill(network, layers)
+    return network
+
+
+def next_nontrivial_operation(expr: sympy.Expr, scale: Any = 1, bias: Any = 0) -> tuple[sympy.Expr, Any, Any]:
+    """Take the affine map off an expression: ``(e, s, b)`` such that ``scale * expr + bias = s * e + b``.
+
+    Numeric addends and factors are taken off until there are none, one inside the other too; of a number 0 is left.
+
+    >>> import sympy
+    >>> x = sympy.Symbol("x")
+    >>> next_nontrivial_operation(sympy.pi * (x + 1) + 3)
+    (x, pi, 3 + pi)
+    """
+    import sympy
+
+    while True:
+        if not expr.free_symbols:
+            return sympy.S.Zero, scale, bias + scale * expr
+        numbers = [part for part in expr.args if not part.free_symbols] if expr.is_Add or expr.is_Mul else []
+        if not numbers:
+            return expr, scale, bias
+        rest = [part for part in expr.args if part.free_symbols]
+        if expr.is_Add:
+            bias = bias + scale * sympy.Add(*numbers)
+        else:
+            scale = scale * sympy.Mul(*numbers)
+        # Not evaluated: products that were taken apart on purpose must not become powers again.
+        expr = rest[0] if len(rest) == 1 else expr.func(*rest, evaluate=False)
+
+
+def _variables(input_variables: Sequence[Any]) -> list[sympy.Symbol]:
+    import sympy
+
+    variables = [sympy.Symbol(variable) if isinstance(variable, str) else variable for variable in input_variables]
+    if not variables or len(set(variables)) < len(variables) or not all(isinstance(variable, sympy.Symbol) for variable in variables):
+        raise ValueError(f"input_variables must be a list of different sympy symbols, at least one; got {list(input_variables)!r}.")
+    return variables
+
+
+def _checked(expr: Any, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
+    import sympy
+
+    if isinstance(expr, (int, float)) and not isinstance(expr, bool):
+        expr = as_expression(expr)
+    if not isinstance(expr, sympy.Expr):
+        raise TypeError(f"expr must be one sympy expression, such as sympy.sin(x) + y**2; got {type(expr).__name__}.")
+    unknown = sorted(map(str, expr.free_symbols - set(variables)))
+    if unknown:
+        raise ValueError(
+            f"'{expr}' contains {', '.join(unknown)}, but the input variables are {', '.join(map(str, variables))}. Add what is missing to "
+            f"input_variables, or put numbers in its place with expr.subs."
+        )
+    return expr
+
+
+class _Builder:
+    """Makes the tree of nodes.
+
+    Args:
+        variables: symbols of the inputs.
+    """
+
+    def __init__(self, variables: Sequence[sympy.Symbol]) -> None:
+        self.index = {variable: i for i, variable in enumerate(variables)}
+        self.known: dict[sympy.Expr, Node] = {}
+
+    def node(self, expr: sympy.Expr) -> Node:
+        """The node of an expression, the same for equal ones."""
+        if expr not in self.known:
+            self.known[expr] = self.made(expr)
+        return self.known[expr]
+
+    def made(self, expr: sympy.Expr) -> Node:
+        core, scale, bias = self.stripped(expr)
+        if core.is_Mul:
+            return Node([self.factor(part) for part in core.args], _number(scale), _number(bias))
+        return Node([Subnode(self.terms(core))], _number(scale), _number(bias))
+
+    def factor(self, expr: sympy.Expr) -> Subnode:
+        """The sub-node of a factor."""
+        core, scale, bias = self.stripped(expr)
+        return Subnode(self.terms(core), _number(scale), _number(bias))
+
+    def terms(self, core: sympy.Expr) -> list[Edge]:
+        """The edges of the terms of a sum, or the one of anything else; none of zero."""
+        if core == 0:
+            return []
+        return [self.edge(*self.stripped(part)) for part in (core.args if core.is_Add else (core,))]
+
+    def edge(self, core: sympy.Expr, c: Any, d: Any) -> Edge:
+        """The edge that computes ``c core + d``."""
+        if core in self.index:
+            return Edge("x", _numbers(1, 0, c, d), self.index[core])
+        if core.is_Add or core.is_Mul or core == 0:
+            return Edge("x", _numbers(1, 0, c, d), self.node(core))
+        name, argument = self.applied(core)
+        inner, a, b = self.stripped(argument)
+        if inner in self.index:
+            return Edge(name, _numbers(a, b, c, d), self.index[inner])
+        return Edge(name, _numbers(1, 0, c, d), self.node(argument))
+
+    def stripped(self, expr: sympy.Expr) -> tuple[sympy.Expr, Any, Any]:
+        """`next_nontrivial_operation` with functions and powers that need it rewritten as sums and products."""
+        core, scale, bias = next_nontrivial_operation(expr)
+        while (other := _rewritten(core)) is not None:
+            core, scale, bias = next_nontrivial_operation(other, scale, bias)
+        return core, scale, bias
+
+    def applied(self, core: sympy.Expr) -> tuple[str, sympy.Expr]:
+        """Name in the library and argument of a function or power."""
+        import sympy
+        from sympy.core.function import AppliedUndef
+
+        if core.is_Pow:
+            return _power(core)
+        kind = type(core).__name__
+        if isinstance(core, AppliedUndef) and kind in SYMBOLIC_LIB and len(core.args) == 1:
+            return kind, core.args[0]
+        if isinstance(core, sympy.Function) and kind in LIBRARY and len(core.args) == 1:
+            return LIBRARY[kind], core.args[0]
+        known = ", ".join(sorted({*LIBRARY, *REWRITTEN}))
+        raise ValueError(
+            f"'{core}' cannot be computed by a network: {kind} is not among the functions {known}, and is not registered. Rewrite it with "
+            f"these, or register a function of one argument with add_symbolic and use sympy.Function of that name."
+        )
+
+
+def _power(core: sympy.Expr) -> tuple[str, sympy.Expr]:
+    """Name in the library of the outermost of the functions that a power is built of, and its argument."""
+    import sympy
+
+    base, exponent = core.args
+    fraction = _fraction(exponent)
+    if fraction is None or fraction.denominator not in ROOTS:
+        return _exponential(core)
+    p, q = fraction.numerator, fraction.denominator
+    if p == q:
+        return "x", base
+    if q == 1 and abs(p) <= LARGEST_POWER:
+        return _integer_power(p), base
+    if q > 1 and p in (1, -1, 3):
+        return {1: "x^0.5", -1: "1/x^0.5", 3: "x^1.5"}[p], base ** sympy.Rational(2, q)
+    # A factor of the exponent outside, the others inside. A prime is reached with a negative sign only, see `_rewritten`.
+    outer = _divisor(abs(p))
+    return _integer_power(outer if p > 0 else -outer), base ** sympy.Rational(abs(p) // outer, q)
+
+
+def _exponential(core: sympy.Expr) -> tuple[str, sympy.Expr]:
+    """``b**e`` as ``exp(e log b)``."""
+    import sympy
+
+    base, exponent = core.args
+    if (not base.free_symbols and not base.is_positive) or (not exponent.free_symbols and exponent.is_real is False):
+        raise ValueError(f"'{core}' cannot be computed by a network: it is not real. Only powers of positive numbers are real in general.")
+    return "exp", sympy.Mul(exponent, sympy.log(base))
+
+
+def _integer_power(n: int) -> str:
+    name = "x" if abs(n) == 1 else f"x^{abs(n)}"
+    return name if n > 0 else f"1/{name}"
+
+
+def _divisor(n: int) -> int:
+    """The largest divisor that is an exponent of the library."""
+    return next(d for d in range(LARGEST_POWER, 0, -1) if n % d == 0)
+
+
+def _fraction(exponent: sympy.Expr) -> Fraction | None:
+    """The exponent as a fraction; None if it is none, or a floating-point number without a short one."""
+    if exponent.is_Rational:
+        return Fraction(int(exponent.p), int(exponent.q))
+    if exponent.is_Float and float(exponent) * ROOTS[-1] == int(float(exponent) * ROOTS[-1]):
+        return Fraction(float(exponent))
+    return None
+
+
+def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
+    """The sum or product by which a function or power is replaced; None if it stays."""
+    import sympy
+
+    if core.is_Pow:
+        fraction = _fraction(core.exp)
+        if fraction is None or fraction.denominator not in ROOTS:
+            return None
+        p, q = fraction.numerator, fraction.denominator
+        if p <= LARGEST_POWER or _divisor(p) > 1:
+            return None
+        # No factor to take out: u^7 = u^6 u.
+        return sympy.Mul(core.base ** sympy.Rational(p - 1, q), core.base ** sympy.Rational(1, q), evaluate=False)
+    kind = type(core).__name__
+    return rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
+
+
+REWRITTEN = (
+    "Heaviside", "Max", "Min", "acosh", "acot", "acoth", "acsc", "acsch", "asec", "asech", "asinh", "conjugate", "cosh", "cot", "coth",
+    "csc", "csch", "im", "re", "sec", "sech", "sinh",
+)  # fmt: skip
+"""Functions, by sympy's name, that are built of others."""
+
+
+@cache
+def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
+    """What each of `REWRITTEN` is, as a function of its arguments."""
+    from sympy import Abs, Integer, Rational, acos, asin, atan, atanh, cos, exp, log, sign, sin, sqrt, tan, tanh
+
+    half = Rational(1, 2)
+
+    def extreme(side: int, u: sympy.Expr, v: sympy.Expr, *others: sympy.Expr) -> sympy.Expr:
+        value = half * (u + v + side * Abs(u - v))
+        return extreme(side, value, *others) if others else value
+
+    def arsinh(u: sympy.Expr) -> sympy.Expr:
+        return log(u + sqrt(u**2 + 1))
+
+    def arcosh(u: sympy.Expr) -> sympy.Expr:
+        return log(u + sqrt(u - 1) * sqrt(u + 1))
+
+    return {
+        "sinh": lambda u: half * (exp(u) - exp(-u)),
+        "cosh": lambda u: half * (exp(u) + exp(-u)),
+        "coth": lambda u: 1 / tanh(u),
+        "sech": lambda u: 2 / (exp(u) + exp(-u)),
+        "csch": lambda u: 2 / (exp(u) - exp(-u)),
+        "sec": lambda u: 1 / cos(u),
+        "csc": lambda u: 1 / sin(u),
+        "cot": lambda u: 1 / tan(u),
+        "asinh": arsinh,
+        "acosh": arcosh,
+        "acoth": lambda u: atanh(1 / u),
+        "asech": lambda u: arcosh(1 / u),
+        "acsch": lambda u: arsinh(1 / u),
+        "asec": lambda u: acos(1 / u),
+        "acsc": lambda u: asin(1 / u),
+        "acot": lambda u: atan(1 / u),
+        "Max": lambda *u: extreme(1, *u),
+        "Min": lambda *u: extreme(-1, *u),
+        # Everything is real here. sympy does not know that of a symbol, and brings these in.
+        "re": lambda u: u,
+        "im": lambda u: Integer(0),
+        "conjugate": lambda u: u,
+        "Heaviside": lambda u, at_zero=half: half * (1 + sign(u)),
+    }
+
+
+@torch.no_grad()
+def _fill(network: Network, layers: Sequence[Sequence[Node]]) -> None:
+    """Write the numbers and functions of the nodes into a network of their shape."""
+    for l in range(network.depth):
+        numeric, symbolic = network.numeric_layers[l], network.symbolic_layers[l]
+        numeric.mask.zero_()
+        symbolic.mask.fill_(1.0)
+        symbolic.affine.copy_(symbolic.affine.new_tensor([1.0, 0.0, 1.0, 0.0]).expand_as(symbolic.affine))
+        nodes, below = layers[l + 1], {node: i for i, node in enumerate(layers[l])}
+        subnodes = [subnode for node in nodes for subnode in node.subnodes]
+        for name, parts in (("node", nodes), ("subnode", subnodes)):
+            for kind in ("scale", "bias"):
+                parameter = getattr(network, f"{name}_{kind}_{l}")
+                parameter.copy_(torch.tensor([getattr(part, kind) for part in parts], dtype=torch.float64))
+        for j, subnode in enumerate(subnodes):
+            for edge in subnode.edges:
+                i = below[edge.source] if isinstance(edge.source, Node) else edge.source
+                symbolic.set_function(i, j, edge.name, affine=torch.tensor(edge.affine, dtype=torch.float64))
+
+
+def _numbers(a: Any, b: Any, c: Any, d: Any) -> tuple[float, float, float, float]:
+    return _number(a), _number(b), _number(c), _number(d)
+
+
+def _number(value: Any) -> float:
+    """A number of sympy as a float.
+
+    Raises:
+        ValueError: if it is not real and finite.
+    """
+    try:
+        number = float(value)
+    except TypeError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"the constant '{value}' cannot be computed by a network: it is no finite real number.")
+    return number

@@ -1,0 +1,1 @@
+"""Laws of many variables as laws of fewer."""

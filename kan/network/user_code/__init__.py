@@ -1,0 +1,1 @@
+"""Networks whose users have written or replaced parts of them."""

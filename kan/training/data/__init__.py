@@ -1,0 +1,1 @@
+"""Samples: data sets checked, divided into batches, and mapped to the units of the network."""

@@ -1,0 +1,128 @@
+"""Batches from a ``DataLoader``, or from any iterable of pairs ``(x, y)`` that can be iterated again and again.
+
+A loader draws from torch's global generator even where it does not shuffle. Here that generator stands, while a loader works, at a place of
+its own that begins with the network's seed: the order is the same every time, and outside nothing has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan.datasets.real_numbers import check_dense, is_array
+from kan.training.data.samples import Samples, Wanted, checked_samples
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """The batches of `source`, one pass after another; each is checked when it comes, and moved to the network's device.
+
+    Args:
+        source: gives pairs ``(x, y)``, anew for every pass.
+        name: what messages call it.
+        wanted: what the fit wants of them.
+
+    Raises:
+        TypeError, ValueError: if there is no first batch, or if it is not what is wanted.
+    """
+
+    def __init__(self, source: Iterable[Any], name: str, wanted: Wanted) -> None:
+        if isinstance(source, Iterator):
+            raise TypeError(
+                f"the {name} must be an iterable of batches (x, y) that starts anew for every pass, as a DataLoader or a list; "
+                f"got {type(source).__name__}, which can be iterated only once."
+            )
+        self.source, self.name, self.wanted = source, name, wanted
+        self.random_state = torch.Generator().manual_seed(int(wanted.network.seed)).get_state()
+        self._batches: Iterator[Any] | None = None
+        self._number = 0
+        self._peeked: Samples | None = None
+        self._prepare: Callable[[Samples], Samples] | None = None
+        self._peeked = self.draw()
+
+    @property
+    def first(self) -> Samples:
+        """The first batch, before it is drawn."""
+        assert self._peeked is not None
+        return self._peeked
+
+    def draw(self) -> Samples:
+        """The next batch, the first of the next pass after the last one."""
+        if self._peeked is not None:
+            batch, self._peeked = self._peeked, None
+            return batch
+        with self._own_randomness():
+            for _ in range(2):
+                if self._batches is None:
+                    self._batches, self._number = iter(self.source), 0
+                for found in self._batches:
+                    return self._checked(found)
+                if self._number == 0:
+                    break
+                self._batches = None
+        raise ValueError(f"the {self.name} yields no batches: its data are empty, or drop_last drops the only batch.")
+
+    def look(self, rows: int) -> Samples:
+        """The first `rows` samples or a few more, all of one pass if these are fewer; the batches come in the same order afterwards."""
+        begun = torch.Generator().manual_seed(int(self.wanted.network.seed)).get_state()
+        self.restart(begun)
+        self._number, parts = 0, list[Samples]()
+        with self._own_randomness():
+            for found in self.source:
+                parts.append(self._checked(found))
+                if sum(map(len, parts)) >= rows:
+                    break
+        self.restart(begun)
+        self._peeked = self.draw()
+        return _joined(parts)
+
+    def prepared_by(self, function: Callable[[Samples], Samples]) -> Loader:
+        """This loader, with `function` of every batch in its place from now on."""
+        self._prepare = function
+        if self._peeked is not None:
+            self._peeked = function(self._peeked)
+        return self
+
+    def everything(self) -> Samples:
+        """One pass, as one batch."""
+        parts = [self.draw()]
+        with self._own_randomness():
+            parts += [self._checked(found) for found in self._batches or ()]
+        return _joined(parts)
+
+    def restart(self, random_state: Tensor) -> None:
+        """Begin a new pass, with the generator as it was at another time."""
+        self.random_state, self._batches, self._peeked = random_state.clone(), None, None
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        outside = torch.get_rng_state()
+        torch.set_rng_state(self.random_state)
+        try:
+            yield
+        finally:
+            self.random_state = torch.get_rng_state()
+            torch.set_rng_state(outside)
+
+    def _checked(self, batch: Any) -> Samples:
+        name = f"batch {self._number} of the {self.name}"
+        self._number += 1
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(map(is_array, batch)):
+            inside = f" of {', '.join(type(value).__name__ for value in batch)}" if isinstance(batch, (tuple, list)) else ""
+            raise TypeError(f"{name} must be a pair (x, y) of tensors or arrays; got {type(batch).__name__}{inside}.")
+        device = self.wanted.network.device
+        for which, value in zip("xy", batch, strict=True):
+            if isinstance(value, Tensor):
+                check_dense(f"{which} in {name}", value)  # before it is moved, which one without numbers cannot be
+        x, y = (value.to(device) if isinstance(value, Tensor) else value for value in batch)
+        samples = checked_samples(self.wanted, (f"x in {name}", f"y in {name}"), x, y)
+        return samples if self._prepare is None else self._prepare(samples)
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    return Samples(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))

@@ -1,0 +1,1 @@
+"""Losses and metrics, during a fit and after it."""

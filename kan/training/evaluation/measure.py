@@ -1,0 +1,112 @@
+"""The numbers of one step: losses, penalty, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan.network.network import Network
+from kan.network.trace import FirstLayer
+from kan.training.data.batches import width_of
+from kan.training.data.samples import Samples
+from kan.training.evaluation.metrics import Metrics, number
+from kan.training.objectives.make import AnyObjective
+from kan.training.objectives.of_prediction import PredictionObjective
+
+__all__ = ["Measure"]
+
+CHUNK = 2**24
+"""Largest number of features of a layer that one evaluation of validation or test data makes."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is reported after a step.
+
+    Attributes:
+        objective: exact, without rounding.
+        validation, test: samples that are looked at only.
+        shown: of a loss, what is reported.
+        metrics: what else is measured.
+        spreads: units of the outputs in the user's, ``(outputs,)``, where these differ and the loss is the mean squared error. What is
+            reported is computed from the errors in the user's units then.
+        mapped: whether labels are in the network's own units, see `kan.training.data.normalisation`.
+    """
+
+    objective: AnyObjective
+    validation: Samples | None
+    test: Samples | None
+    shown: Callable[[float], float]
+    metrics: Metrics
+    spreads: Tensor | None = None
+    mapped: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The keys of `row`."""
+        own = ["train_loss", "test_loss", "reg"] if self.validation is None else ["train_loss", "test_loss", "reg", "val_loss"]
+        parts = self._parts(None)
+        return [*own, *self.metrics.plain, *(f"{part}_{name}" for name in self.metrics.paired for part in parts)]
+
+    @torch.no_grad()
+    def training(self, samples: Samples, first: FirstLayer | None, known: float | None) -> tuple[float, float, float]:
+        """Objective, loss and penalty on the samples of the step; `known` is the objective, if that is known and there is no penalty."""
+        if known is not None and self.objective.lamb == 0:
+            return known, known, 0.0
+        total, loss, penalty = self.objective(samples.x, samples.y, first, samples.weight)
+        return float(total), float(loss), float(penalty)
+
+    def row(self, loss: float, penalty: float, samples: Samples) -> dict[str, float]:
+        """All numbers, where those of the training samples `samples` are known.
+
+        Without test data ``test_loss`` is the loss of the validation data, and without these that of the training samples.
+
+        Raises:
+            TypeError: if a metric returns something else than a number.
+        """
+        if self.spreads is not None:
+            loss = self._loss(samples)
+        held_out = None if self.validation is None else self._loss(self.validation)
+        test = self._loss(self.test) if self.test is not None else loss if held_out is None else held_out
+        row = {"train_loss": self.shown(loss), "test_loss": self.shown(test), "reg": penalty}
+        if held_out is not None:
+            row["val_loss"] = self.shown(held_out)
+        row |= {name: number(name, metric()) for name, metric in self.metrics.plain.items()}
+        for part, seen in self._parts(samples).items() if self.metrics.paired else ():
+            row |= self.metrics.of(part, *self._in_user_units(self.predicted(seen.x), seen.y))
+        return row
+
+    def watched(self, row: Mapping[str, float]) -> float:
+        """The number that patience and the best state go by: the loss of validation, test or training data, the first there is."""
+        return row["test_loss"] if self.validation is None else row["val_loss"]
+
+    @torch.no_grad()
+    def _loss(self, samples: Samples) -> float:
+        predicted, y = self.predicted(samples.x), samples.y
+        if self.spreads is not None:
+            predicted, y = predicted * self.spreads, y * self.spreads
+        return float(self.objective.loss(predicted, y, samples.weight))
+
+    def _parts(self, samples: Samples | None) -> dict[str, Any]:
+        """The samples of the step, and those that are looked at only, by name."""
+        parts = {"train": samples, "test": self.test, "val": self.validation}
+        return {part: seen for part, seen in parts.items() if part == "train" or seen is not None}
+
+    def _in_user_units(self, predicted: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and labels, which are both in the network's units if the labels are mapped."""
+        network = self.objective.network
+        if isinstance(self.objective, PredictionObjective) or not isinstance(network, Network):
+            return predicted, y
+        return network.in_user_units(predicted), network.in_user_units(y) if self.mapped else y
+
+    @torch.no_grad()
+    def predicted(self, x: Tensor) -> Tensor:
+        """Predictions for `x` ``(N, n)``, without a graph, some samples at a time."""
+        count = max(CHUNK // width_of(self.objective.network), 1)
+        if len(x) <= count or isinstance(self.objective, PredictionObjective):
+            return self.objective.predict(x)
+        return torch.cat([self.objective.predict(part) for part in x.split(count)])

@@ -1,0 +1,1 @@
+"""Objectives as problems of least squares, for Levenberg-Marquardt."""

@@ -1,0 +1,1 @@
+"""Methods of training, one step at a time."""

@@ -1,0 +1,154 @@
+"""Levenberg-Marquardt as a method of training: what it needs besides the mathematics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kan.network.network import Network
+from kan.network.precision import in_double
+from kan.network.trace import FirstLayer
+from kan.network.user_code.own_code import is_called, own_parts
+from kan.solvers.levenberg_marquardt import Damping, improve_
+from kan.training.least_squares.autograd_problem import CalledProblem
+from kan.training.least_squares.coordinates import Columns
+from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
+from kan.training.methods.stepper import Stepper
+from kan.training.objectives.losses import in_dtype
+from kan.training.objectives.of_network import Objective
+from kan.training.snapshot import round_into_
+
+__all__ = ["LMStepper"]
+
+
+class LMStepper(Stepper):
+    """Levenberg-Marquardt, see `kan.solvers.levenberg_marquardt`, in float64; a network in another format has a copy that is trained.
+
+    Args:
+        objective: is minimised.
+        parameters: those of its network that are trained.
+    """
+
+    def __init__(self, objective: Objective, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(parameters)
+        self.objective = objective
+        self.damping = Damping()
+        self._deterministic = self._stalled = False
+        self._known: float | None = None
+        self._anchor: Anchor | None = None
+        self._exact: Objective | None = None
+        self._first: FirstLayer | None = None
+
+    def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
+        """One step of as many trials as it takes; the parameters stay as they are where nothing better is found."""
+        if self._stalled and self._deterministic:
+            return
+        if self._is_called:
+            self._step_called(x, y, weight)
+            return
+        objective, columns = self._prepared()
+        if objective is not self.objective:
+            x, first = x.double(), None
+            y, weight = y.double() if y.is_floating_point() else y, None if weight is None else weight.double()
+            if self._deterministic:
+                first = self._first = objective.network.first_layer(x) if self._first is None else self._first
+        problem = ObjectiveProblem(objective, columns, x, y, first, weight, self._anchor)
+        new = improve_(problem, self.damping)
+        self._stalled = new is None
+        self._known = new if self._anchor is None and objective is self.objective and self._deterministic else None
+        if objective is not self.objective:
+            round_into_(self.objective.network, objective.network)
+
+    def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+        """As `step`, of a network with code of its user's. It is not copied, for functions that are set on it may refer to it."""
+        network = self.objective.network
+        with in_double(network):
+            weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
+            parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
+            # Of a layer of the library's own, scales of splines say nothing that their coefficients do not.
+            plain = (layer for layer in network.numeric_layers if not is_called(layer))
+            spare = {layer.scale_sp for layer in plain if layer._parameters.get("coef") in set(parameters)}
+            parameters = [p for p in parameters if p not in spare]
+            self._stalled = improve_(CalledProblem(self.objective, parameters, x.double(), y, weight), self.damping) is None
+
+    @cached_property
+    def _is_called(self) -> bool:
+        network = self.objective.network
+        return bool(own_parts(network) or (self.objective.lamb and self.objective.own_penalty))
+
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
+        """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
+        if error is not None and self.objective.lamb == 0 and not self._is_called:
+            self._anchor = Anchor(self._prepared()[1].coordinates(), error)
+
+    def _prepared(self) -> tuple[Objective, Columns]:
+        """The objective of a network in float64 and the columns of its Jacobian."""
+        network = self.objective.network
+        exact = self.objective
+        if network.dtype != torch.float64:
+            if self._exact is None:
+                loss_fn = in_dtype(self.objective.loss_fn, torch.float64)
+                self._exact = replace(self.objective, network=copy.deepcopy(network).double(), loss_fn=loss_fn)
+            exact = self._exact
+            _refresh(exact.network, network)
+        names = {p: name for name, p in network.named_parameters()}
+        own = dict(exact.network.named_parameters())
+        parameters = [own[names[p]] for p in self.parameters if isinstance(p, nn.Parameter)]
+        _wake(exact.network, set(parameters))
+        return exact, Columns(exact.network, parameters, exact.singularity_avoiding, exact.y_th)
+
+    def shrink(self) -> None:
+        """Much more damping."""
+        if self.damping.mu is not None:
+            self.damping.mu *= 1e3
+        self._forget()
+
+    def reset(self) -> None:
+        """Forget what is known of the present parameters; the damping stays."""
+        self._forget()
+        self._anchor = None
+
+    def _forget(self) -> None:
+        self._stalled, self._known, self._exact, self._first = False, None, None, None
+
+    def assume_deterministic(self) -> None:
+        """A step that found nothing better will not be tried again."""
+        self._deterministic = True
+
+    @property
+    def known_loss(self) -> float | None:
+        """The objective after the last step, if it was computed in the network's own format."""
+        return self._known
+
+    def state_dict(self) -> dict[str, Any]:
+        """The damping."""
+        return {"mu": self.damping.mu, "growth": self.damping.growth}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the damping of `state`."""
+        self.damping = Damping(state["mu"], state["growth"])
+
+
+@torch.no_grad()
+def _wake(network: Network, trained: set[nn.Parameter]) -> None:
+    """Edges whose spline is scaled by zero get the scale 1 and a spline of zero instead, so that coefficients have an effect."""
+    for layer in network.numeric_layers:
+        if layer.coef in trained and layer.scale_sp in trained:
+            dead = (layer.scale_sp == 0) & (layer.mask != 0)
+            if bool(dead.any()):
+                layer.coef[dead] = 0.0
+                layer.scale_sp[dead] = 1.0
+
+
+@torch.no_grad()
+def _refresh(copied: Network, network: Network) -> None:
+    """Bring a copy in float64 up to date where the network is not what it is rounded."""
+    for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
+        if not torch.equal(ours.to(theirs.dtype), theirs):
+            ours.copy_(theirs)

@@ -1,0 +1,187 @@
+"""How a fit moves the parameters: one step at a time, whatever the method."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kan.network.trace import FirstLayer
+from kan.solvers.lbfgs import LBFGS
+from kan.solvers.lbfgs_state import load_plain_state, plain_state
+
+__all__ = ["Stepper", "TorchStepper", "WithGradient"]
+
+
+class WithGradient(Protocol):
+    """What a first-order method needs of an objective."""
+
+    def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
+        """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
+
+
+class Stepper(ABC):
+    """A method of training.
+
+    Args:
+        parameters: those that it moves.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = list(parameters)
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
+        """Move the parameters once.
+
+        Args:
+            x, y: the samples.
+            first: the first layer's features for this `x`, if they are known.
+            weight: how much each sample counts, ``(B,)``.
+        """
+
+    @abstractmethod
+    def shrink(self) -> None:
+        """Take smaller steps from here on, and forget what a step that was not finite has left behind."""
+
+    def reset(self) -> None:  # noqa: B027 (may have nothing to forget)
+        """The parameters mean another function now, as after a grid update, or the last step was broken off."""
+
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:  # noqa: B027 (may have no use for it)
+        """Take over what still fits of the state of a fit of the same network before its grids were refined.
+
+        Args:
+            state: what `state_dict` was then; empty if that was another method.
+            error: the mean squared error before the first step; None if that is not the loss.
+        """
+
+    def assume_deterministic(self) -> None:  # noqa: B027 (may have no use for it)
+        """The objective will depend on nothing but the parameters."""
+
+    @property
+    def known_loss(self) -> float | None:
+        """The objective that is minimised, at the parameters that the last step ended with, if the method knows it."""
+        return None
+
+    def gradient_is_finite(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> bool:
+        """Whether the gradient at the present parameters is finite; asked when a step has not moved them."""
+        return True
+
+    def save(self) -> Tensor:
+        """The parameters, one after another."""
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    @torch.no_grad()
+    def restore_(self, saved: Tensor) -> None:
+        """Bring the parameters back to what `save` returned."""
+        pieces = saved.split([p.numel() for p in self.parameters])
+        for p, piece in zip(self.parameters, pieces, strict=True):
+            p.copy_(piece.view_as(p))
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered from step to step, as tensors and plain data, not copied."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state, of which copies are made."""
+
+
+class TorchStepper(Stepper):
+    """An optimiser of torch, or one with the same interface.
+
+    Args:
+        objective: is minimised.
+        optimizer: of the objective's parameters.
+        clip: largest norm of the gradient of all parameters together; a longer one is scaled down to it.
+
+    Raises:
+        ValueError: for `clip` with an L-BFGS, whose line search compares gradients with losses.
+    """
+
+    def __init__(self, objective: WithGradient, optimizer: torch.optim.Optimizer, clip: float | None = None) -> None:
+        super().__init__([p for group in optimizer.param_groups for p in group["params"]])
+        self.objective, self.optimizer, self.clip = objective, optimizer, clip
+        self._learns_curvature = isinstance(optimizer, (LBFGS, torch.optim.LBFGS))
+        if clip is not None and self._learns_curvature:
+            raise ValueError(
+                "clip is for first-order optimisers such as 'Adam': L-BFGS bounds its steps by a line search, which needs true gradients."
+            )
+
+    def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
+        """Move the parameters once."""
+
+        def closure() -> Tensor:
+            total = self.objective.with_gradient(x, y, first, weight)
+            if not isinstance(self.optimizer, LBFGS):  # others may view gradients as vectors
+                for p in self.parameters:
+                    p.grad = None if p.grad is None else p.grad.contiguous()
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            return total
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]
+
+    def shrink(self) -> None:
+        """Halve the learning rate and forget moments and curvature."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"] / 2
+        self._forget()
+
+    def reset(self) -> None:
+        """Forget the curvature; moments stay."""
+        if self._learns_curvature:
+            self._forget()
+
+    def _forget(self) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            self.optimizer.reset()
+        else:
+            self.optimizer.state.clear()
+
+    def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
+        """Moments of parameters that have their shape still. The curvature of L-BFGS is that of other coefficients, and is not taken."""
+        if self._learns_curvature or not state:
+            return
+        own, before = self.optimizer.state_dict(), state["state"]
+        fits = {
+            index: entries
+            for index, entries in before.items()
+            if all(not isinstance(v, Tensor) or v.dim() == 0 or v.shape == self.parameters[index].shape for v in entries.values())
+        }
+        self.optimizer.load_state_dict({**own, "state": copy.deepcopy(fits)})
+
+    def assume_deterministic(self) -> None:
+        """Let L-BFGS keep the last evaluation of a step as the first of the next."""
+        if isinstance(self.optimizer, LBFGS):
+            self.optimizer.deterministic = True
+
+    @property
+    def known_loss(self) -> float | None:
+        """L-BFGS knows it."""
+        return self.optimizer.known_loss if isinstance(self.optimizer, LBFGS) else None
+
+    def gradient_is_finite(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> bool:
+        """Evaluates it."""
+        self.objective.with_gradient(x, y, first, weight)
+        return all(math.isfinite(float(p.grad.sum())) for p in self.parameters if p.grad is not None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's."""
+        return plain_state(self.optimizer) if isinstance(self.optimizer, LBFGS) else self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """All of it but the learning rates, which stay as they are."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        own = copy.deepcopy(dict(state))
+        if isinstance(self.optimizer, LBFGS):
+            load_plain_state(self.optimizer, own)
+        else:
+            self.optimizer.load_state_dict(own)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate

@@ -1,0 +1,450 @@
+"""Methods that train many plain networks of one structure at once: Adam and Levenberg-Marquardt.
+
+Both are those of `fit`, network by network. Adam works entry by entry, so that one optimiser of the stacked parameters is as many of its
+own. In Levenberg-Marquardt every network has its own damping and its own trials; one that finds nothing better rests until the grids move.
+
+Blocks of a few networks, which caches hold, are given to as many threads as torch may use. What a block holds does not depend on their
+number, and so neither do the results.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from kan.bases.bspline import tabulate
+from kan.bases.spline_table import SplineTable
+from kan.layers.features import feature_rows, fold, unfold
+from kan.layers.kan_layer import KANLayer
+from kan.network.network import Network
+from kan.solvers.levenberg_marquardt import FIRST_DAMPING, TRIALS, Damping, Linearisation, damped_cholesky, decrease
+from kan.training.data.samples import Samples
+from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
+
+__all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
+
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""`map`, or that of a pool."""
+T = TypeVar("T")
+
+TOGETHER = 2**17
+"""Coefficients per sample and network times samples that a block has at least, if there are as many networks."""
+
+
+@contextmanager
+def workers() -> Iterator[Mapper]:
+    """`map` with one thread for each that torch may use, of which each runs its tensor operations alone."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(count)
+
+
+class Stack:
+    """The parameters of several networks, and their knots.
+
+    Args:
+        networks: plain ones with the same structure, masks and first knots.
+        dtype: of the copies.
+
+    Attributes:
+        parameters: for each layer ``coef`` ``(S, I, O, n)``, ``scale_base``, ``scale_sp`` ``(S, I, O)``, one after another.
+        masks: for each layer, ``(S, I, O)``.
+        knots: for each layer, ``(S I, P)``; of the first one ``(I, P)``.
+        trained: for each of `parameters`, whether it is.
+    """
+
+    def __init__(self, networks: Sequence[Network], dtype: torch.dtype) -> None:
+        self.network, self.count, self.dtype = networks[0], len(networks), dtype
+        self.layers = networks[0].numeric_layers
+        self.parameters: list[Tensor] = []
+        self.masks: list[Tensor] = []
+        self.knots: list[Tensor] = []
+        self.trained: list[bool] = []
+        for l, layer in enumerate(self.layers):
+            all_of = [network.numeric_layers[l] for network in networks]
+            for name in ("coef", "scale_base", "scale_sp"):
+                self.parameters.append(torch.stack([getattr(one, name).detach() for one in all_of]).to(dtype))
+                self.trained.append(bool(getattr(layer, name).requires_grad))
+            self.masks.append(layer.mask.detach().to(dtype).expand(self.count, -1, -1))
+            self.knots.append(layer.grid.detach().to(dtype) if l == 0 else torch.cat([one.grid.detach() for one in all_of]).to(dtype))
+        self.tabulate_()
+
+    def tabulate_(self) -> None:
+        """The knots have moved."""
+        self.tables = [tabulate(knots, layer.k) for knots, layer in zip(self.knots, self.layers, strict=True)]
+
+    def shared(self, samples: Samples) -> Shared:
+        """`samples` for all networks, on the present first knots."""
+        x = self.network.checked_input(samples.x).to(self.dtype)
+        y = samples.y.to(self.dtype)
+        weight = samples.weight
+        share = torch.full((len(y),), 1 / y.numel(), dtype=self.dtype, device=y.device)
+        if weight is not None:
+            share = weight.to(self.dtype) / (weight.sum() * y.shape[1])
+        first = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun).flatten(0, 1)
+        return Shared(first, y.t().contiguous(), share)
+
+    def weights(self, l: int) -> Tensor:
+        """Of layer `l`, ``(S, I, n+1, O)``."""
+        coef, base, sp = self.parameters[3 * l : 3 * l + 3]
+        folded = fold(coef.flatten(0, 1), base.flatten(0, 1), sp.flatten(0, 1), self.masks[l].flatten(0, 1))
+        return folded.view(self.count, -1, *folded.shape[1:])
+
+    def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
+        """The networks of each list."""
+        weights = [self.weights(l) for l in range(len(self.layers))]
+        return [Block(tuple(Edges(weight[list(some)], self._table(l, some)) for l, weight in enumerate(weights))) for some in ids]
+
+    def _table(self, l: int, ids: Sequence[int]) -> SplineTable | None:
+        if l == 0:
+            return None
+        inputs, first, last = self.layers[l].in_dim, ids[0], ids[-1] + 1
+        if len(ids) == last - first:
+            return self.tables[l].inputs(first * inputs, last * inputs)
+        return self.tables[l].taken([s * inputs + i for s in ids for i in range(inputs)])
+
+    def split(self, ids: Sequence[int], samples: int) -> list[list[int]]:
+        """`ids` in blocks of neighbours."""
+        each = max(layer.in_dim * layer.out_dim * (layer.k + 1) for layer in self.layers[-1:]) * samples
+        size = max(1, math.ceil(TOGETHER / each))
+        return [list(ids[start : start + size]) for start in range(0, len(ids), size)]
+
+    def move_grids_(self, x: Tensor, mapper: Mapper) -> None:
+        """Let all grids follow their inputs on the samples `x`, as `Network.update_grid` does."""
+        x = self.network.checked_input(x).to(self.dtype)
+        first = _layer_like(self.layers[0], self.knots[0], self._units())
+        first.update_grid_from_samples(x)
+        change = first.coef.detach()  # new coefficients of every old function, (I, n, n)
+        self.knots[0] = first.grid.detach()
+        self.parameters[0].copy_(torch.einsum("siom,imn->sion", self.parameters[0], change))
+        self.tables[0] = tabulate(self.knots[0], self.layers[0].k)
+        rows = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun).flatten(0, 1)
+        blocks = self.split(range(self.count), len(x))
+        weight = self.weights(0)
+        nodes = [weight[ids].flatten(1, 2).mT @ rows for ids in blocks]
+        for l in range(1, len(self.layers)):
+            found = list(mapper(partial(self._moved, l), list(zip(blocks, nodes, strict=True))))
+            self.knots[l] = torch.cat([knots for knots, _, _ in found])
+            self.parameters[3 * l].copy_(torch.cat([coef for _, coef, _ in found]))
+            nodes = [outputs for _, _, outputs in found]
+        self.tabulate_()
+
+    def _units(self) -> Tensor:
+        size = self.layers[0].coef.shape[2]
+        return torch.eye(size, dtype=self.dtype, device=self.knots[0].device).expand(self.layers[0].in_dim, -1, -1)
+
+    @torch.no_grad()
+    def _moved(self, l: int, job: tuple[list[int], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Knots, coefficients and outputs ``(S, O, B)`` of layer `l` of some networks after a grid update at nodes ``(S, I, B)``."""
+        ids, nodes = job
+        inputs, part = self.layers[l].in_dim, slice(3 * l, 3 * l + 3)
+        coef, base, sp = (values[ids].flatten(0, 1) for values in self.parameters[part])
+        knots = self.knots[l].unflatten(0, (self.count, inputs))[ids].flatten(0, 1)
+        layer = _layer_like(self.layers[l], knots, coef)
+        x = nodes.flatten(0, 1)
+        layer.adapt_grid_(x.t())
+        moved = layer.coef.detach()
+        outputs = nodes.new_empty(0)
+        if l + 1 < len(self.layers):
+            weight = fold(moved, base, sp, self.masks[l][ids].flatten(0, 1)).unflatten(0, (len(ids), inputs))
+            outputs = weight.flatten(1, 2).mT @ layer.feature_rows(x).unflatten(0, (len(ids), inputs)).flatten(1, 2)
+        return layer.grid.detach(), moved.unflatten(0, (len(ids), inputs)), outputs
+
+    def save(self) -> list[Tensor]:
+        """Copies of everything that training changes, ``(S, ...)`` each."""
+        first, *rest = self.knots
+        knots = [first.expand(self.count, -1, -1), *(values.unflatten(0, (self.count, -1)) for values in rest)]
+        return [values.clone() for values in (*self.parameters, *knots)]
+
+    @torch.no_grad()
+    def undo_(self, saved: Sequence[Tensor], ids: Tensor) -> None:
+        """Bring the networks where `ids` ``(S,)`` is true back to what was `saved`, if the first grid, which all share, is as it was."""
+        numbers, knots = saved[: len(self.parameters)], saved[len(self.parameters) :]
+        if not bool(ids.any()) or not torch.equal(knots[0][0], self.knots[0]):
+            return
+        for values, before in zip(self.parameters, numbers, strict=True):
+            values[ids] = before[ids]
+        for values, before in zip(self.knots[1:], knots[1:], strict=True):
+            values.unflatten(0, (self.count, -1))[ids] = before[ids]
+        self.tabulate_()
+
+    def bury_(self, ids: Sequence[int]) -> None:
+        """Make the networks `ids` zero, so that what is not finite in them reaches nothing."""
+        for values in self.parameters:
+            values[list(ids)] = 0.0
+
+    @torch.no_grad()
+    def into_(self, network: Network, s: int, saved: Sequence[Tensor]) -> None:
+        """Give `network` what `saved` says of network `s`."""
+        for l, layer in enumerate(network.numeric_layers):
+            for name, values in zip(("coef", "scale_base", "scale_sp"), saved[3 * l : 3 * l + 3], strict=True):
+                getattr(layer, name).copy_(values[s])
+            layer.grid.copy_(saved[3 * len(self.layers) + l][s])
+
+
+def _layer_like(layer: KANLayer, knots: Tensor, coef: Tensor) -> KANLayer:
+    """A layer with other knots ``(I, P)`` and coefficients ``(I, O, n)``."""
+    inputs, outputs = coef.shape[:2]
+    found = KANLayer(
+        inputs, outputs, layer.num, layer.k, noise_scale=0.0, base_fun=layer.base_fun, grid_eps=layer.grid_eps, generator=torch.Generator()
+    ).to(device=coef.device, dtype=coef.dtype)
+    with torch.no_grad():
+        found.grid.copy_(knots)
+        found.coef.copy_(coef)
+    return found
+
+
+class BatchedMethod(ABC):
+    """A method of training all networks of a stack.
+
+    Args:
+        stack: of the networks.
+        lr: learning rate.
+        mapper: how blocks are gone through.
+    """
+
+    def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
+        self.stack, self.mapper = stack, mapper
+
+    @staticmethod
+    def dtype(network: Network) -> torch.dtype:
+        """What it computes in."""
+        return network.dtype
+
+    @abstractmethod
+    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+        """Move the networks `active` once; the losses of all afterwards, ``(S,)``."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """The grids have moved."""
+
+    @abstractmethod
+    def state_of(self, s: int) -> dict[str, Any]:
+        """What the method of one network would remember, see `Stepper.state_dict`."""
+
+    def losses(self, shared: Shared) -> Tensor:
+        """Of all networks, ``(S,)``."""
+        blocks = self.stack.blocks(self.stack.split(range(self.stack.count), len(shared.share)))
+        return torch.cat(list(self.mapper(_quietly(lambda block: losses(block, shared)), blocks)))
+
+
+def _quietly(function: Callable[[Any], T]) -> Callable[[Any], T]:
+    """`function` without graphs, in whatever thread."""
+
+    def run(argument: Any) -> T:
+        with torch.no_grad():
+            return function(argument)
+
+    return run
+
+
+class BatchedAdam(BatchedMethod):
+    """Adam."""
+
+    def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
+        super().__init__(stack, lr, mapper)
+        self._trained = [p for p, trained in zip(stack.parameters, stack.trained, strict=True) if trained]
+        self._optimizer = torch.optim.Adam(self._trained, lr=lr)
+        self._current = False
+
+    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+        """One evaluation: that after a step is the next one's gradient."""
+        if not self._current:
+            self._evaluate(shared)
+        self._optimizer.step()
+        return self._evaluate(shared)
+
+    def _evaluate(self, shared: Shared) -> Tensor:
+        stack = self.stack
+        blocks = stack.blocks(stack.split(range(stack.count), len(shared.share)))
+        found = list(self.mapper(_quietly(lambda block: gradients(block, shared)), blocks))
+        for l in range(len(stack.layers)):
+            part = slice(3 * l, 3 * l + 3)
+            arguments = [p.flatten(0, 1) for p in (*stack.parameters[part], stack.masks[l])]
+            grad = torch.cat([grads[l] for _, grads in found]).flatten(0, 1)
+            for p, own in zip(stack.parameters[part], unfold(grad, arguments, (*stack.trained[part], False)), strict=False):
+                p.grad = None if own is None else own.view_as(p)
+        self._current = True
+        return torch.cat([values for values, _ in found])
+
+    def reset(self) -> None:
+        """Gradients are others now; moments stay."""
+        self._current = False
+
+    def state_of(self, s: int) -> dict[str, Any]:
+        """That of ``torch.optim.Adam``."""
+        state = self._optimizer.state_dict()
+        own = {i: {key: v[s].clone() if v.dim() else v.clone() for key, v in entries.items()} for i, entries in state["state"].items()}
+        return {**state, "state": own}
+
+
+class BatchedLM(BatchedMethod):
+    """Levenberg-Marquardt, in float64."""
+
+    def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
+        super().__init__(stack, lr, mapper)
+        self.damping = [Damping() for _ in range(stack.count)]
+        self.known: Tensor | None = None
+        self.stalled: set[int] = set()
+        for coef, sp, mask in zip(stack.parameters[::3], stack.parameters[2::3], stack.masks, strict=True):
+            dead = (sp == 0) & (mask != 0)  # coefficients must have an effect
+            coef[dead], sp[dead] = 0.0, 1.0
+        self._shapes = [tuple(stack.weights(l).shape[1:]) for l in range(len(stack.layers))]
+        alive = [(mask[0] != 0)[:, None].expand(shape).reshape(-1) for mask, shape in zip(stack.masks, self._shapes, strict=True)]
+        self._columns = torch.cat(alive).nonzero()[:, 0]
+
+    @staticmethod
+    def dtype(network: Network) -> torch.dtype:
+        """float64."""
+        return torch.float64
+
+    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+        """Of as many trials as every network needs."""
+        if self.known is None:
+            self.known = self.losses(shared)
+        known, todo = self.known, [s for s in active if s not in self.stalled]
+        if todo:
+            jobs = self.stack.split(todo, len(shared.share))
+            work = list(zip(jobs, self.stack.blocks(jobs), strict=True))
+            for ids, (steps, new) in zip(jobs, self.mapper(_quietly(lambda job: self._improved(shared, known, *job)), work), strict=True):
+                self._take_(ids, steps)
+                self.stalled.update(s for s, value in zip(ids, new, strict=True) if value is None)
+                for s, value in zip(ids, new, strict=True):
+                    known[s] = known[s] if value is None else value
+        return known.clone()
+
+    def reset(self) -> None:
+        """Losses are others now; the damping stays."""
+        self.known = None
+        self.stalled.clear()
+
+    def state_of(self, s: int) -> dict[str, Any]:
+        """That of `LMStepper`."""
+        return {"mu": self.damping[s].mu, "growth": self.damping[s].growth}
+
+    def _take_(self, ids: list[int], step: Tensor) -> None:
+        """Add a step of the weights, ``(S, P)``, to the parameters."""
+        parts = step.split([math.prod(shape) for shape in self._shapes], dim=1)
+        for l, (part, shape) in enumerate(zip(parts, self._shapes, strict=True)):
+            coef, base, sp = self.stack.parameters[3 * l : 3 * l + 3]
+            move, mask = part.view(len(ids), *shape), self.stack.masks[l][ids]
+            scale = (mask * sp[ids]).where(mask != 0, 1.0)
+            base[ids] += move[:, :, 0] / mask.where(mask != 0, 1.0)
+            coef[ids] += move[:, :, 1:].mT / scale[..., None]
+
+    def _improved(self, shared: Shared, known: Tensor, ids: list[int], block: Block) -> tuple[Tensor, list[float | None]]:
+        """`improve_` for a block: steps of the weights ``(S, P)`` and the losses after them, None for those that stay."""
+        models = _models(block, shared, self._columns)
+        values = known[ids].tolist()
+        taken = shared.share.new_zeros(len(ids), block.size)
+        new: list[float | None] = [None] * len(ids)
+        before = [replace(self.damping[s]) for s in ids]
+        pending = []
+        for own, (s, model) in enumerate(zip(ids, models, strict=True)):
+            if math.isfinite(values[own]) and math.isfinite(model.largest) and bool(torch.isfinite(model.gradient).all()):
+                pending.append(own)
+                if self.damping[s].mu is None:
+                    self.damping[s].mu = FIRST_DAMPING * model.largest
+        for _ in range(TRIALS):
+            trials, foretold = [], []
+            for own in list(pending):
+                model, damping = models[own], self.damping[ids[own]]
+                damping.mu = mu = max(damping.mu or 0.0, 1e-3 * torch.finfo(torch.float64).eps ** 2 * model.largest)
+                step = model.step(mu)
+                expected = model.foretold(step, mu)
+                if expected > 0:
+                    trials.append(own)
+                    foretold.append(expected)
+                    taken[own, self._columns] = step
+                elif expected == 0:
+                    pending.remove(own)
+                else:
+                    damping.after(-1.0)
+            found = losses(block.taken(trials).moved(taken[trials]), shared).tolist() if trials else []
+            for own, expected, value in zip(trials, foretold, found, strict=True):
+                gain = (values[own] - value) / expected if math.isfinite(value) else -1.0
+                self.damping[ids[own]].after(gain)
+                if gain > 0:
+                    new[own] = value
+                    pending.remove(own)
+            if not pending:
+                break
+        for own, s in enumerate(ids):
+            if new[own] is None:
+                taken[own] = 0.0
+                self.damping[s].mu, self.damping[s].growth = before[own].mu, before[own].growth
+        return taken, new
+
+
+class _Model(Protocol):
+    """What of `Linearisation` a step needs."""
+
+    gradient: Tensor
+    largest: float
+
+    def step(self, mu: float) -> Tensor:
+        """``p`` with the damping `mu`."""
+
+    def foretold(self, step: Tensor, mu: float) -> float:
+        """Decrease of the objective that the model expects of ``step(mu)``."""
+
+
+class _Gram:
+    """The model of one network's loss where its Gram matrix is well conditioned; see `Linearisation` for what it has otherwise."""
+
+    def __init__(self, matrix: Tensor, slope: Tensor, exact: Callable[[], Linearisation]) -> None:
+        self._matrix, self.gradient, self._exact = matrix.mul_(2), 2 * slope, exact
+        self._found: Linearisation | None = None
+        self.largest = float(self._matrix.diagonal().amax())
+
+    def step(self, mu: float) -> Tensor:
+        """``p`` with the damping `mu`."""
+        factor = damped_cholesky(self._matrix, mu)
+        if factor is not None:
+            return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
+        if self._found is None:
+            self._found = self._exact()
+        return self._found.step(mu)
+
+    def foretold(self, step: Tensor, mu: float) -> float:
+        """Decrease of the objective that the model expects of ``step(mu)``."""
+        return decrease(self.gradient, step, mu)
+
+
+def _models(block: Block, shared: Shared, columns: Tensor) -> list[_Model]:
+    """The model of every network's loss in the weights `columns`."""
+    rows = shared.y.numel()
+
+    def exact(s: int) -> Linearisation:
+        """With the Jacobian itself."""
+
+        def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+            found, residuals = jacobian(block.taken([s]), shared)
+            yield found[0, columns], residuals[0]
+
+        return Linearisation(chunks, len(columns), rows)
+
+    if rows < len(columns):
+        return [exact(s) for s in range(block.networks)]
+    matrices, slopes = gram(block, shared)
+    if len(columns) < matrices.shape[1]:
+        matrices, slopes = matrices[:, columns][:, :, columns], slopes[:, columns]
+    return [_Gram(matrix, slope, partial(exact, s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]
+
+
+METHODS: dict[str, type[BatchedMethod]] = {"Adam": BatchedAdam, "LM": BatchedLM}
+"""Those of `fit`'s methods that there are for many networks at once."""
