@@ -36,7 +36,7 @@ from kan.checkpoint.schema import check_config, check_sizes, check_tensors
 from kan.layers.computed import computed, settled
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.network import BASE_FUNCTIONS, Network
-from kan.symbolic.function import SymbolicFunction, anonymous
+from kan.symbolic.library import SymbolicFunction, anonymous
 
 __all__ = ["build", "describe", "despite_writers", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]
 

@@ -113,7 +113,7 @@ def check_tensors(state: Any, file: str) -> dict[str, Tensor]:
 
 
 def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_file: str, state_file: str) -> None:
-    """Check that the sizes in `config` are those of the tensors in `state`, before memory is allocated for them.
+    """Check that the sizes that `config` speaks of are those of `state`: sizes that are not there are not allocated.
 
     Raises:
         ValueError: if they differ or are not sizes; the message names both files.

@@ -132,13 +132,13 @@ def _nonlinear(model: _Model, z: Tensor, y: Tensor, half: Tensor, centre: Tensor
     q = q.gather(1, best[..., None].expand(-1, -1, q.shape[-1]))
     q, loss = _polish(model, z, y, q, 40, 1e-9)
     q = q.gather(1, loss.argmin(-1)[:, None, None].expand(-1, 1, q.shape[-1]))
-    coefficients = _linearise(model, z, y, q)[3][:, 0].nan_to_num(1.0, 1.0, 1.0)  # where no member fits, any will do
+    coefficients = _linearise(model, z, y, q)[3][:, 0].nan_to_num(1.0, 1.0, 1.0)  # any row will do where none fits
     numbers = zip(q[:, 0].tolist(), coefficients.tolist(), half[:, 0].tolist(), centre[:, 0].tolist(), strict=True)
     return [model.row(*found) for found in numbers]
 
 
 def _polish(model: _Model, z: Tensor, y: Tensor, q: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Refine q of shape (E, S, 2 or 3) by Levenberg-Marquardt steps for curves (E, n); return q and the losses 1 - R^2, (E, S)."""
+    """Levenberg-Marquardt on q of shape (E, S, 2 or 3) for curves (E, n); also the losses 1 - R^2, (E, S)."""
     loss, gradient, hessian, _ = _linearise(model, z, y, q)
     damping = torch.full_like(loss, 1e-3)
     done = ~loss.isfinite()

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .function import SymbolicFunction
+from .library import SymbolicFunction
 from .slopes import SLOPES, value_and_slope, value_of
 from .starts import DOMAINS, LEAST_SPREAD, gridded, standardised, starts_of
 
@@ -54,7 +54,7 @@ class SearchOptions(NamedTuple):
     samples: int
 
 
-class _Functions(NamedTuple):
+class _Family(NamedTuple):
     """F functions with the properties that the search needs.
 
     Args:
@@ -70,7 +70,7 @@ class _Functions(NamedTuple):
     domain: Tensor
 
     @classmethod
-    def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Functions":
+    def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Family":
         symmetries = [f.symmetries for f in functions]
         free = [[s.scaling is None, s.translation is None] for s in symmetries]
         u = torch.linspace(-2, 2, 257, dtype=torch.float64, device=device)
@@ -82,9 +82,9 @@ class _Functions(NamedTuple):
         ends = [_domain(f) for f in functions]
         return cls(tuple(functions), torch.tensor(free, device=device), size, torch.tensor(ends, dtype=torch.float64, device=device))
 
-    def take(self, rows: Sequence[int]) -> "_Functions":
+    def take(self, rows: Sequence[int]) -> "_Family":
         index = list(rows)
-        return _Functions(tuple(self.functions[k] for k in index), self.free[index], self.size[index], self.domain[index])
+        return _Family(tuple(self.functions[k] for k in index), self.free[index], self.size[index], self.domain[index])
 
 
 def _domain(function: SymbolicFunction) -> tuple[float, float]:
@@ -106,7 +106,7 @@ class _Limits(NamedTuple):
     half: Tensor
     centre: Tensor
 
-    def keep(self, point: Tensor, family: _Functions) -> Tensor:
+    def keep(self, point: Tensor, family: _Family) -> Tensor:
         """Whether points (F, E, S, 2) are within the limits; parameters that a symmetry makes redundant are not checked."""
         a = point[..., 0] / self.half
         b = point[..., 1] - a * self.centre
@@ -135,7 +135,7 @@ def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options:
     searched = [k for k, f in enumerate(functions) if f.symmetries.scaling is None or f.symmetries.translation is None]
     if not searched:
         return a, b
-    family = _Functions.of([functions[k] for k in searched], x.device)
+    family = _Family.of([functions[k] for k in searched], x.device)
 
     # 1. Standard coordinates, sorted, and a subsample at evenly spaced ranks, which contains both extremes.
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
@@ -178,7 +178,7 @@ def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options:
     return a, b
 
 
-def _inside(family: _Functions, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
+def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
     """Return starting points (E, S, 2) of one function within the limits.
 
     They are taken in turn from ``start``, where it is within the limits, and from the best points of a grid over the limits. A function
@@ -208,7 +208,7 @@ def _inside(family: _Functions, z: Tensor, y: Tensor, start: Tensor, box: _Limit
     return torch.where(allowed & (torch.arange(count, device=z.device) % 2 == 0)[:, None], start, lattice)
 
 
-def _first(start: Tensor, box: _Limits, family: _Functions) -> Tensor:
+def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
     """Return starting points within the limits for a function of one parameter: an admissible sign, or two rates from the range of a."""
     if bool(family.free[0, 1]):
         return torch.stack(
@@ -221,7 +221,7 @@ def _first(start: Tensor, box: _Limits, family: _Functions) -> Tensor:
 
 
 def _polish(
-    family: _Functions, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
+    family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
 ) -> tuple[Tensor, Tensor]:
     """Refine ``(alpha, beta)`` by Levenberg-Marquardt steps, for all starting points of all curves and functions together.
 
@@ -269,7 +269,7 @@ def _polish(
     return point, loss
 
 
-def _linearise(family: _Functions, z: Tensor, y: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss (F, E, S), and its Gauss-Newton gradient (F, E, S, 2) and Hessian (F, E, S, 3: aa, ab, bb)."""
     u = point[..., :1] * z[:, None] + point[..., 1:]
     value, slope = torch.empty_like(u), torch.empty_like(u)
@@ -305,8 +305,8 @@ def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Te
     return y - c * centred, c, centred, norm2
 
 
-def _damped_step(family: _Functions, point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
-    """Return the points after one step, which solves ``(H + damping diag H) step = gradient``; directions without curvature stay.
+def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+    """Return the points after the step that solves ``(H + damping diag H) step = gradient``; where there is no curvature they stay.
 
     Where u must stay in an interval, the parameters are the values of u at both ends of the data. A value at the end of the interval that
     would leave it is held fixed; a value that would step across the end stops there.
@@ -318,7 +318,7 @@ def _damped_step(family: _Functions, point: Tensor, gradient: Tensor, hessian: T
     rows = bounded.nonzero()[:, 0]
     some, low, high = point[rows], family.domain[rows, :1, None], family.domain[rows, 1:, None]
     (aa, ab, bb), (ga, gb) = hessian[rows].unbind(-1), gradient[rows].unbind(-1)
-    # The ends are u(-1) = beta - alpha and u(1) = beta + alpha.
+    # ends u(-1) = beta - alpha and u(1) = beta + alpha
     ends = torch.stack([some[..., 1] - some[..., 0], some[..., 1] + some[..., 0]], -1)
     g0, g1 = (gb - ga) / 2, (gb + ga) / 2
     held0 = ((ends[..., 0] <= low) & (g0 < 0)) | ((ends[..., 0] >= high) & (g0 > 0))
@@ -335,19 +335,19 @@ def _damped_step(family: _Functions, point: Tensor, gradient: Tensor, hessian: T
 
 
 def damped_newton(gradient: Tensor, hessian: Tensor, damping: Tensor, point: Tensor) -> Tensor:
-    """Return the step that solves ``(H + damping diag H) step = gradient``, in closed form; it is zero in directions without curvature."""
+    """Solve ``(H + damping diag H) step = gradient`` in closed form; a direction without curvature stays put."""
     (aa, ab, bb), (ga, gb) = hessian.unbind(-1), gradient.unbind(-1)
     aa, bb = aa * (1 + damping), bb * (1 + damping)
     aa, bb = torch.where(aa > 0, aa, 1.0), torch.where(bb > 0, bb, 1.0)
     step = torch.stack([bb * ga - ab * gb, aa * gb - ab * ga], dim=-1) / (aa * bb - ab * ab)[..., None]
-    # Far from the optimum, a Gauss-Newton step may jump to where f is flat, from where no slope leads back.
+    # far from the optimum a Gauss-Newton step may jump to where f is flat, and no slope leads back
     longest = 1 + point.abs().cumsum(-1)
     step = step * (longest / step.abs()).amin(-1, keepdim=True).clamp(max=1.0)
     return step.nan_to_num(0.0, 0.0, 0.0)
 
 
-def _polish_winner(family: _Functions, z: Tensor, y: Tensor, point: Tensor, iterations: int, box: _Limits | None) -> Tensor:
-    """Refine the best of a few candidates, (F, E, S, 2), on all samples and return it, (F, E, 2)."""
+def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, box: _Limits | None) -> Tensor:
+    """Return the best point on all samples, shape (F, E, 2), from a few candidates of shape (F, E, S, 2)."""
     loss, _, _ = _linearise(family, z, y, point)
     if box is not None:
         loss = torch.where(box.keep(point, family), loss, torch.inf)
@@ -378,7 +378,7 @@ def _smallest(point: Tensor, loss: Tensor) -> Tensor:
     return point.gather(-2, index[..., None].expand(*index.shape, 2))
 
 
-def _pattern_search(family: _Functions, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
+def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
     """Improve ``point``, shape (E, 1, 2), without derivatives, by the best of its neighbours at ever smaller distances.
 
     The values of u at z = -1 and z = 1 are varied, so that a value at the end of a domain can stay there exactly.
