@@ -5,20 +5,9 @@ An edge is :math:`\varphi(x) = c\,f(a x + b) + d`, where :math:`f` is a row. A r
 """
 
 __all__ = [
-    "ANONYMOUS",
-    "SingularityFun",
-    "SymbolicFunction",
-    "Threshold",
-    "TorchFun",
-    "anonymous",
-    "built_in",
-    "keep_built_in",
-    "regular",
-    "sympy_call",
-    "sympy_undefined",
-    "unguarded",
-    "unpickled",
-]
+    "ANONYMOUS", "SingularityFun", "SymbolicFunction", "Threshold", "TorchFun", "anonymous", "built_in", "keep_built_in", "regular",
+    "sympy_call", "sympy_undefined", "unguarded", "unpickled",
+]  # fmt: skip
 
 import copy
 import pickle

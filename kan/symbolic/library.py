@@ -7,32 +7,9 @@ Source of names, order and complexities: pykan (Liu et al., KAN: Kolmogorov-Arno
 """
 
 __all__ = [
-    "ANONYMOUS",
-    "SYMBOLIC_LIB",
-    "SymbolicFunction",
-    "Symmetries",
-    "add_symbolic",
-    "anonymous",
-    "f_arccos",
-    "f_arcsin",
-    "f_arctanh",
-    "f_exp",
-    "f_inv",
-    "f_inv2",
-    "f_inv3",
-    "f_inv4",
-    "f_inv5",
-    "f_invsqrt",
-    "f_log",
-    "f_power1d5",
-    "f_sqrt",
-    "f_tan",
-    "gaussian",
-    "identity",
-    "lookup",
-    "resolve_library",
-    "zero",
-]
+    "ANONYMOUS", "SYMBOLIC_LIB", "SymbolicFunction", "Symmetries", "add_symbolic", "anonymous", "gaussian", "identity", "lookup",
+    "resolve_library", "zero",
+]  # fmt: skip
 
 import math
 from collections.abc import Callable, Mapping, Sequence

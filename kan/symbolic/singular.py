@@ -11,21 +11,9 @@ Symbols: ``x`` argument, ``y_th`` threshold on the value, ``t`` threshold on the
 """
 
 __all__ = [
-    "f_arccos",
-    "f_arcsin",
-    "f_arctanh",
-    "f_exp",
-    "f_inv",
-    "f_inv2",
-    "f_inv3",
-    "f_inv4",
-    "f_inv5",
-    "f_invsqrt",
-    "f_log",
-    "f_power1d5",
-    "f_sqrt",
-    "f_tan",
-]
+    "f_arccos", "f_arcsin", "f_arctanh", "f_exp", "f_inv", "f_inv2", "f_inv3", "f_inv4", "f_inv5", "f_invsqrt", "f_log", "f_power1d5",
+    "f_sqrt", "f_tan",
+]  # fmt: skip
 
 import math
 
