@@ -159,7 +159,7 @@ def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options:
         found.append(start)
     point = torch.stack(found)
 
-    # 3. Refinement of the starting points on the subsample; the best of the first three on all samples is refined there.
+    # 3. Refinement of the starting points on the subsample. The best three are compared on all samples, and the winner is refined there.
     point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 2), 1e-3, box)
     best = loss.topk(min(3, starts), dim=-1, largest=False).indices
     point = point.gather(2, best[..., None].expand(*best.shape, 2))
