@@ -7,9 +7,8 @@ from kan.discovery.formulas.rounding import ex_round
 from kan.layers.kan_layer import sparse_mask
 from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.augmentation import augment_input
-from kan.symbolic.library import (
-    SYMBOLIC_LIB,
-    add_symbolic,
+from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
+from kan.symbolic.singular import (
     f_arccos,
     f_arcsin,
     f_arctanh,

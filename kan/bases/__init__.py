@@ -1,4 +1,4 @@
-"""One-dimensional function spaces: pure tensor functions on knots and coefficients, and bases that layers can plug in.
+"""Spaces of functions of one variable: the bases that layers can use, and functions of tensors that evaluate and fit them.
 
 >>> import kan.bases
 >>> sorted(kan.bases.BASES)

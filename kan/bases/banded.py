@@ -18,7 +18,7 @@ from torch import Tensor
 __all__ = ["solve_banded"]
 
 BLOCK = 64
-"""Largest size of a system that is solved as one block; the blocks of larger systems have half as many rows, or as many as the bandwidth if
+"""Largest size of a system that is solved as one block. The blocks of larger systems have half as many rows, or as many as the bandwidth if
 that is more. With torch 2.13 and MKL, a batch of larger blocks can hang forever once the number of threads has been changed, as `fit` does.
 After ``set_num_threads(1)`` and ``(2)``, two systems of size 203 hung; two of size 103 and a single one did not."""
 

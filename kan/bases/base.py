@@ -27,13 +27,13 @@ from kan.modes import composed
 __all__ = ["EXTRAPOLATIONS", "Basis", "Extrapolation", "IntervalBasis", "check_extrapolation", "varies"]
 
 Extrapolation = Literal["own", "linear", "constant"]
-"""What the functions are outside of their interval: their own values there, or continued from its ends."""
+"""Behaviour of the functions outside of their interval: their own values, or a continuation from its ends by tangents or constants."""
 
 EXTRAPOLATIONS: tuple[Extrapolation, ...] = ("own", "linear", "constant")
 
 
 class Basis(ABC):
-    """``n`` functions of one variable for every input; see the module."""
+    """The contract of a basis of ``n`` functions of one variable for every input; see the module."""
 
     @property
     @abstractmethod
@@ -42,25 +42,25 @@ class Basis(ABC):
 
     @abstractmethod
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
-        """Grid ``(in_features, P)`` for inputs in ``[low, high]``; best in float64, which the layer rounds to its own dtype."""
+        """Return the grid ``(in_features, P)`` for inputs in ``[low, high]``, preferably in float64; the layer rounds it."""
 
     @abstractmethod
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
-        """The grid for given samples.
+        """Return the grid for given samples.
 
         Args:
-            samples: ``(B, I)``, finite.
-            grid: the present one, ``(I, P)``.
-            margin: how far the interval reaches beyond the samples on either side.
-            grid_eps: where points of the grid follow quantiles, the share of equal spacing in them.
+            samples: finite samples ``(B, I)``.
+            grid: the present grid ``(I, P)``.
+            margin: distance by which the interval extends beyond the samples on either side.
+            grid_eps: weight of equal spacing, if the points of the grid otherwise follow the quantiles of the samples.
 
         Returns:
-            The new grid ``(I, P)`` and, ``(I,)``, which inputs' samples determine one; the rows of others are the present ones.
+            The new grid ``(I, P)``, and for which inputs the samples determine one, ``(I,)``; the other rows do not change.
         """
 
     @abstractmethod
     def prepare(self, grid: Tensor) -> Any:
-        """What `rows` needs to know of `grid`, worked out once and kept until the grid changes.
+        """Precompute what `rows` needs of `grid`; the result is kept until the grid changes.
 
         Raises:
             ValueError: if `grid` is not a grid of this basis.
@@ -68,11 +68,11 @@ class Basis(ABC):
 
     @abstractmethod
     def rows(self, x: Tensor, prepared: Any) -> Tensor:
-        """Values ``(I, n, B)`` at `x` ``(I, B)``, differentiable any number of times with respect to `x`."""
+        """Evaluate the functions at `x` ``(I, B)``; the values ``(I, n, B)`` can be differentiated any number of times."""
 
     @abstractmethod
     def sites(self, grid: Tensor) -> Tensor:
-        """Points ``(I, n)`` where values determine the coefficients of every function of the span."""
+        """Return points ``(I, n)`` at which the values of a function of the span determine its coefficients."""
 
 
 class _Interval(NamedTuple):
@@ -85,14 +85,14 @@ class _Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class IntervalBasis(Basis):
-    """Functions ``f_m(u)`` of ``u = 2 (x - low)/(high - low) - 1``; the grid's rows are ``[low, high]``.
+    """A basis of functions ``f_m(u)`` of ``u = 2 (x - low)/(high - low) - 1``; the rows of its grid are ``[low, high]``.
 
-    To make a basis, derive from this class and write `functions`; see the page on bases in the documentation.
+    A new basis derives from this class and defines `functions`; see the page on bases in the documentation.
 
     Args:
         size: number of functions ``n``.
-        extrapolation: outside of ``[low, high]``, ``"own"`` takes ``f_m(u)`` as it is, ``"constant"`` its value at the nearer end,
-            ``"linear"`` its tangent there.
+        extrapolation: continuation outside of ``[low, high]``: ``"own"`` by ``f_m(u)`` itself, ``"constant"`` by its value at the nearer
+            end, ``"linear"`` by its tangent there.
     """
 
     size: int = 8
@@ -106,20 +106,20 @@ class IntervalBasis(Basis):
 
     @abstractmethod
     def functions(self, u: Tensor) -> Tensor:
-        """Values ``(I, n, B)`` at `u` ``(I, B)``, made of differentiable operations."""
+        """Return the values ``(I, n, B)`` at `u` ``(I, B)``, computed by differentiable operations."""
 
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
         """``[low, high]`` for every input, ``(in_features, 2)``."""
         return torch.tensor([[low, high]], dtype=torch.float64).repeat(in_features, 1)
 
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
-        """The least and the largest sample of every input, `margin` apart; `grid_eps` has no meaning here."""
+        """Return the smallest and the largest sample of every input, extended by `margin`; `grid_eps` is not used."""
         ends = torch.stack([samples.amin(0) - margin, samples.amax(0) + margin], dim=1).to(grid)
         usable = varies(samples.to(grid.dtype))
         return torch.where(usable[:, None], ends, grid), usable
 
     def prepare(self, grid: Tensor) -> _Interval:
-        """Ends and, for linear continuation, slopes there."""
+        """Return the ends of the intervals and, for linear continuation, the slopes there."""
         if not composed() and (grid.dim() != 2 or grid.shape[1] != 2 or not bool((grid[:, 0] < grid[:, 1]).all())):
             raise ValueError(f"the grid of {self} must be [low, high] with low < high for every input; got {grid.tolist()}.")
         low, high = grid.detach().clone().split(1, dim=1)
@@ -153,7 +153,7 @@ class IntervalBasis(Basis):
 
 
 def varies(samples: Tensor) -> Tensor:
-    """Which columns of `samples` ``(B, I)`` have values that differ by more than round-off, ``(I,)``."""
+    """Return for which columns of `samples` ``(B, I)`` the values differ by more than round-off, ``(I,)``."""
     low, high = samples.aminmax(dim=0)
     return high - low > 8 * torch.finfo(samples.dtype).eps * torch.maximum(low.abs(), high.abs())
 

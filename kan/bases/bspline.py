@@ -79,7 +79,7 @@ class BSpline(Basis):
         return uniform_knots(low, high, self.intervals, self.degree, in_features, torch.float64)
 
     def adapted_grid(self, samples: Tensor, grid: Tensor, margin: float = 0.0, grid_eps: float = 0.02) -> tuple[Tensor, Tensor]:
-        """Knots on `grid_eps` of equal spacing and ``1 - grid_eps`` of the samples' quantiles; ``G + 1`` samples are needed."""
+        """Return knots at a mean of equal spacing, weight `grid_eps`, and quantiles of the samples; ``G + 1`` samples are needed."""
         if len(samples) < self.intervals + 1:
             return grid, torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
         found = quantile_grid(samples.to(grid.dtype).sort(dim=0).values, self.intervals, grid_eps, margin)
@@ -104,7 +104,7 @@ class BSpline(Basis):
 
 
 def bspline_basis(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
-    """Values of all B-splines, or of their derivative of any order, at `x`.
+    """Evaluate all B-splines, or their derivative of any order, at `x`.
 
     Args:
         x: ``(B, I)``, one column per row of knots; same dtype and device as the table.
@@ -132,7 +132,7 @@ def basis_rows(x: Tensor, table: SplineTable, derivative: int = 0) -> Tensor:
 
 
 def _composed_rows(x: Tensor, table: SplineTable, derivative: int) -> Tensor:
-    """`basis_rows` of differentiable operations that make no use of buffers."""
+    """Compute `basis_rows` by differentiable operations that use no buffers."""
     local = local_values(x, table, derivative)
     place = local.first + torch.arange(table.degree + 1, device=x.device)[:, None, None]
     zeros = torch.zeros(x.shape[0], table.size, x.shape[1], dtype=x.dtype, device=x.device)
@@ -140,7 +140,7 @@ def _composed_rows(x: Tensor, table: SplineTable, derivative: int) -> Tensor:
 
 
 class _Basis(torch.autograd.Function):
-    """Rows of B-spline values; its derivative is itself at the next order."""
+    """Rows of B-spline values, whose derivative is the same operation for the next order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: SplineTable, derivative: int) -> Tensor:

@@ -29,12 +29,12 @@ __all__ = ["Chebyshev"]
 class Chebyshev(IntervalBasis):
     """``T_0 ... T_{n-1}`` on ``[-1, 1]``; see the module.
 
-    The fewest functions for a smooth curve: the error falls geometrically with ``n`` where the curve is analytic. Every function reaches
-    over the whole interval, so that a corner anywhere costs accuracy everywhere.
+    They represent smooth curves with few functions: for an analytic curve the error decreases geometrically with ``n``. Every function
+    extends over the whole interval, so that a corner anywhere reduces the accuracy everywhere.
 
     Args:
         size: see `IntervalBasis`.
-        extrapolation: see `IntervalBasis`; ``"linear"`` unless said otherwise, since ``T_m`` grows like ``2^(m-1) u^m`` outside.
+        extrapolation: see `IntervalBasis`; by default ``"linear"``, since ``T_m`` grows like ``2^(m-1) u^m`` outside.
 
     >>> Chebyshev(4).functions(torch.tensor([[0.5]]))[0, :, 0]
     tensor([ 1.0000,  0.5000, -0.5000, -1.0000])

@@ -1,4 +1,4 @@
-r"""Sines and cosines, of half periods or of whole ones.
+r"""Sines and cosines of half periods or whole periods.
 
 Definition
     ``f_m(u) = cos(w_m u)`` for even ``m``, ``sin(w_m u)`` for odd ``m``;  ``m = 0 ... n - 1``, ``-1 <= u <= 1``.
@@ -9,9 +9,9 @@ Definition
         without a jump. The coefficients of a smooth curve fall like ``m^-2``; they converge to it at the ends, too.
 
     Whole periods, ``w_m = pi ceil(m/2)``:
-        ``1, sin(pi u), cos(pi u), sin(2 pi u), ...``, the Fourier series of period 2. Right for what is periodic, such as an angle, and
-        only then: a curve with two different values at the ends has a jump in its continuation, coefficients that fall like ``m^-1``, and
-        Gibbs' oscillations.
+        ``1, sin(pi u), cos(pi u), sin(2 pi u), ...``, the Fourier series of period 2. They suit periodic functions, as of an angle, and
+        only these: a curve with two different values at the ends has a jump in its continuation, coefficients that fall like ``m^-1``, and
+        Gibbs oscillations.
 
 References
     A. Iserles, S. P. Norsett, "From high oscillation to rapid approximation I: Modified Fourier expansions", IMA Journal of Numerical
@@ -36,12 +36,12 @@ __all__ = ["Fourier"]
 class Fourier(IntervalBasis):
     """``n`` sines and cosines on ``[-1, 1]``; see the module.
 
-    For curves that oscillate. The functions are bounded everywhere, so that their own values outside of the interval do no harm.
+    They suit curves that oscillate. The functions are bounded everywhere, so that their own values can be used outside of the interval.
 
     Args:
         size, extrapolation: see `IntervalBasis`.
-        periodic: whether the interval is one period, rather than half of one. The ends of the interval follow the samples in a grid update;
-            for an angle, set ``grid_range=[-pi, pi]`` and leave the grid alone.
+        periodic: whether the interval is one period instead of half a period. A grid update moves its ends to the samples; for an angle,
+            use ``grid_range=[-pi, pi]`` and no grid update.
 
     >>> Fourier(3).functions(torch.tensor([[-1.0, 0.0, 1.0]]))[0].round(decimals=4) + 0.0
     tensor([[ 1.,  1.,  1.],
@@ -59,7 +59,7 @@ class Fourier(IntervalBasis):
         return torch.cos(frequency * u[:, None] - phase)
 
     def sites(self, grid: Tensor) -> Tensor:
-        """Midpoints of ``n`` equal parts, ``(I, n)``, where the functions are orthogonal as they are on the interval."""
+        """Return the midpoints of ``n`` equal parts, ``(I, n)``, at which the functions are orthogonal, as they are on the interval."""
         middle = (torch.arange(self.size, dtype=grid.dtype, device=grid.device) + 0.5) / self.size
         low, high = grid.split(1, dim=1)
         points: Tensor = low + (high - low) * middle

@@ -1,4 +1,4 @@
-r"""Knots of B-splines: made, extended, taken from samples, checked.
+r"""Construction and validation of the knots of B-splines.
 
 A grid is ``G + 1`` points in increasing order; the knots of degree ``k`` on it have ``k`` more on either side. Symbols as in
 `kan.bases.bspline`.
@@ -23,7 +23,7 @@ def uniform_knots(low: float, high: float, intervals: int, degree: int, features
 
 
 def extend_knots(grid: Tensor, degree: int) -> Tensor:
-    """Core grid ``(I, G+1)`` to knots ``(I, G+2k+1)``: `degree` more on each side, at the mean spacing of the row."""
+    """Extend a core grid ``(I, G+1)`` to knots ``(I, G+2k+1)``, by `degree` knots on each side at the mean spacing of the row."""
     if degree == 0:
         return grid.contiguous()
     spacing = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
@@ -51,9 +51,9 @@ def check_knots(knots: Tensor, degree: int) -> None:
 
 
 def quantile_grid(ordered: Tensor, intervals: int, grid_eps: float, margin: float = 0.0) -> Tensor:
-    """``grid_eps * uniform + (1 - grid_eps) * quantiles`` of sorted samples ``(B, I)``: grids ``(I, intervals + 1)``.
+    """Return grids ``grid_eps * uniform + (1 - grid_eps) * quantiles``, ``(I, intervals + 1)``, of sorted samples ``(B, I)``.
 
-    Both reach `margin` beyond the least and the largest sample.
+    Both parts extend by `margin` beyond the smallest and the largest sample.
     """
     count = ordered.shape[0]
     index = [int(count / intervals * i) for i in range(intervals)] + [count - 1]
@@ -64,20 +64,20 @@ def quantile_grid(ordered: Tensor, intervals: int, grid_eps: float, margin: floa
 
 
 def increasing(grid: Tensor) -> Tensor:
-    """Which rows rise from point to point by more than round-off, and by more than has a reciprocal, ``(I,)``."""
+    """Return for which rows the points increase by more than round-off, and by enough for a finite reciprocal, ``(I,)``."""
     format = torch.finfo(grid.dtype)
     noise = (8 * format.eps * grid.abs().amax(dim=1, keepdim=True)).clamp(min=format.tiny)
     return (grid.diff(dim=1) > noise).all(dim=1)
 
 
 def support_sites(knots: Tensor, degree: int) -> Tensor:
-    """Greville abscissae ``(t_{m+1} + ... + t_{m+k})/k``, one per basis function, ``(I, n)``; span midpoints for degree 0."""
+    """Return the Greville abscissae ``(t_{m+1} + ... + t_{m+k})/k``, one per basis function, ``(I, n)``; span midpoints for degree 0."""
     if degree == 0:
         return (knots[:, 1:] + knots[:, :-1]) / 2
     return knots[:, 1:-1].unfold(1, degree, 1).mean(-1)
 
 
 def core_sites(knots: Tensor, degree: int) -> Tensor:
-    """As `support_sites`, of the knots clamped to the core: ``n`` distinct sites in ``[t_k, t_{G+k}]``, ``(I, n)``."""
+    """Return the `support_sites` of the knots clamped to the core: ``n`` distinct sites in ``[t_k, t_{G+k}]``, ``(I, n)``."""
     grid = core(knots, degree)
     return support_sites(torch.minimum(torch.maximum(knots, grid[:, :1]), grid[:, -1:]), degree)

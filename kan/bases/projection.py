@@ -1,9 +1,9 @@
-r"""Coefficients from values: interpolation and least squares on B-splines, one problem per input.
+r"""Interpolation and least squares: the coefficients of functions with given values, one problem per input.
 
 The design matrix of an input, ``A[b, m] = B_m(x_b)``, does not depend on the output, so all outputs are right-hand sides of one
 factorisation. Everything is solved in float64 and rounded once at the end.
 
-Three facts do the work of grid updates and refinement:
+Grid updates and refinement rest on three facts:
 
 * A spline is determined by its values at ``n`` sites that satisfy the Schoenberg-Whitney conditions (site ``m`` inside the support of
   ``B_m``). At such sites (`core_sites`) interpolation reproduces, to round-off, every function that the new knots can represent, which
@@ -14,7 +14,7 @@ Three facts do the work of grid updates and refinement:
 * ``argmin |A c - y|`` has many solutions when the samples leave some spline undetermined. Writing ``c = c0 + d`` and taking the
   smallest ``d`` keeps the prior ``c0`` there, where the smallest ``c`` would forget the function.
 
-Splines at points in order have matrices with a band of non-zeros, which is all that is stored of them (`kan.bases.banded`).
+At ordered points, the matrices of splines are banded, and only the band is stored (`kan.bases.banded`).
 
 References
     C. de Boor, "A Practical Guide to Splines", revised edition, Springer 2001, chapters XIII and XIV.
@@ -35,25 +35,26 @@ from kan.bases.spline_rows import local_values
 __all__ = ["carried_over", "change_of_basis", "evaluate", "fitted", "interpolate", "least_squares", "refit", "solve"]
 
 REFIT_NUMBERS = 2**20
-"""Most entries of the design matrices that `refit` makes at a time, so few that caches hold them; an input's own matrix is never split."""
+"""Largest number of entries in the design matrices that `refit` computes at a time, so that they fit into the cache. The matrix of a single
+input is never split."""
 
 HARDLY_SEEN = 1e-5
-"""Singular value of a design matrix, as a share of the largest, below which a prior knows better than the samples: what they say there is
-what no spline can represent, as many times larger between them."""
+"""Singular value of a design matrix, relative to the largest, below which the prior is kept. The samples hardly determine such a component,
+and a residual that no spline can represent would be amplified between them by its reciprocal."""
 QUADRATURE_NUMBERS = 2**22
-"""Most values of functions that `carried_over` computes at a time; an input's own are never split."""
+"""Largest number of function values that `carried_over` computes at a time. Those of a single input are never split."""
 MAX_RELATIVE_ERROR = 16.0
 """Error on the whole interval, as a multiple of the least possible one, up to which the fit at the samples is preferred. Sixty samples of
 splines of degree 5 led to 10; samples that leave some spline undetermined lead to thousands and more."""
 
 
 def evaluate(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
-    """Splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, shape ``(B, I, O)`` from `x` ``(B, I)``, `coef` ``(I, O, n)``."""
+    """Evaluate splines ``s_io(x) = sum_m coef[i, o, m] B_m(x[b, i])``, ``(B, I, O)``, for `x` ``(B, I)`` and `coef` ``(I, O, n)``."""
     return _values(x.t(), coef, table).transpose(0, 1)
 
 
 def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
-    """Coefficients of the splines through `values` at `sites`.
+    """Return the coefficients of the splines that have `values` at `sites`.
 
     Args:
         sites: ``(I, n)``, satisfying the Schoenberg-Whitney conditions (as `core_sites` and `support_sites` do).
@@ -66,7 +67,7 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
     exact, k = _exact(table), table.degree
     local = local_values(sites.double(), exact)
     place = torch.arange(k + 1, device=sites.device) + local.first[..., None] - torch.arange(exact.size, device=sites.device)[:, None] + k
-    # Round-off may put a site on the other side of a knot, where the function that leaves the band is as good as zero.
+    # Round-off may move a site across a knot, where the function that is outside of the band is practically zero.
     band = torch.zeros(*sites.shape, 2 * k + 1, dtype=torch.float64, device=sites.device)
     band.scatter_add_(2, place.clamp(0, 2 * k), local.values.movedim(0, 2))
     return solve_banded(band, values.double()).transpose(1, 2).to(values.dtype)
@@ -75,19 +76,19 @@ def interpolate(sites: Tensor, values: Tensor, table: SplineTable) -> Tensor:
 def carried_over(
     coef: Tensor, table: SplineTable, new: SplineTable, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR
 ) -> Tensor:
-    """Coefficients on the knots of `new` of given splines ``s_io``, which are to stay the same functions between `ends`.
+    """Return the coefficients on the knots of `new` of given splines ``s_io``, which should remain the same functions between `ends`.
 
-    To round-off they do where the new knots there contain the old ones. Elsewhere the new splines are the best approximations in the mean
-    square over the whole interval, or the least-squares fit at the samples, if there are any and that is nearly as good on the interval:
-    at most `largest` times as far from the old ones as the best approximation.
+    They remain the same up to round-off where the new knots contain the old ones. Elsewhere the new splines are the best approximations in
+    the mean square over the whole interval. The least-squares fit at the samples, if there are any, is preferred if its distance from the
+    old splines on the interval is at most `largest` times that of the best approximation.
 
     Args:
-        coef: ``(I, O, n)``, of the given splines.
-        table: theirs.
+        coef: coefficients ``(I, O, n)`` of the given splines.
+        table: the table of the given splines.
         new: the table of other knots and the same degree.
-        ends: ``(I, 2)``; the interval is the core of `new`, too, without which the coefficients are not determined.
-        samples: ``(B, I)``.
-        largest: see above.
+        ends: ends of the intervals, ``(I, 2)``. The core of `new` is added to them, since it is needed to determine the coefficients.
+        samples: positions ``(B, I)``.
+        largest: largest ratio of the two distances.
 
     Returns:
         ``(I, O, n')`` in float64.
@@ -95,7 +96,7 @@ def carried_over(
     coef, old, new, (low, high) = coef.double(), _exact(table), _exact(new), ends.double().split(1, dim=1)
     sites = support_sites(new.knots.clamp(low, high), new.degree)
     found = interpolate(sites, evaluate(sites.t(), coef, old).transpose(0, 1), new)
-    found += 0 * coef.sum(2, keepdim=True)  # what is not finite stays so, also where no site comes near it
+    found += 0 * coef.sum(2, keepdim=True)  # coefficients that are not finite stay so, even far from every site
     changed = ~_contains(new.knots, old.knots, low, high, 8 * torch.finfo(table.knots.dtype).eps)
     if not bool(changed.any()):
         return found
@@ -115,13 +116,13 @@ def carried_over(
 
 
 def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None = None) -> Tensor:
-    """Coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``, the closest such to `prior`.
+    """Return coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``; of several, those closest to `prior`.
 
     Args:
         x: ``(B, I)`` sample positions.
         y: ``(B, I, O)`` sample values.
         table: the splines' table.
-        prior: ``(I, O, n)``, kept where the samples determine nothing; zero when not given.
+        prior: coefficients ``(I, O, n)``, kept where the samples do not determine them; zero by default.
 
     Returns:
         ``(I, O, n)`` in the dtype of `y`; finite for finite input, also with fewer samples than functions, repeated or
@@ -134,10 +135,10 @@ def least_squares(x: Tensor, y: Tensor, table: SplineTable, prior: Tensor | None
 
 
 def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The smallest coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``, for any basis.
+    """Return the smallest coefficients that minimise ``sum_b (s_io(x_bi) - y_bio)^2``, for any basis.
 
     Args:
-        basis: of the functions ``s_io``.
+        basis: the basis of the functions ``s_io``.
         grid: its grid, ``(I, P)``.
         x: ``(B, I)`` positions.
         y: ``(B, I, O)`` values.
@@ -152,12 +153,12 @@ def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
-    Functions that the basis can represent on `new` are kept to round-off; of others this is the least-squares fit at the samples, or that
-    at points all over the interval where the former would be far from the function between the samples, as in `carried_over`. Both are
-    linear in the coefficients, so that an input needs one matrix (`change_of_basis`), however many functions there are.
+    Functions that the basis can represent on `new` are kept up to round-off. For other functions the result is the least-squares fit at the
+    samples, or at points all over the interval if the former would be far from the function between the samples, as in `carried_over`.
+    Both are linear in the coefficients, so that each input needs one matrix (`change_of_basis`) for any number of functions.
 
     Args:
-        basis: whose functions they are.
+        basis: the basis of the functions.
         coef: ``(I, O, n)``.
         old, new: grids ``(I, P)``.
         samples: ``(B, I)``.
@@ -192,7 +193,7 @@ def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor) -> 
 
 
 def _between(sites: Tensor) -> Tensor:
-    """`sites` ``(I, n)`` in order, with three more points between any two neighbours."""
+    """Return the `sites` ``(I, n)`` in order, with three more points between any two neighbours."""
     ordered = sites.sort(1).values
     shares = torch.arange(4, dtype=sites.dtype, device=sites.device) / 4
     inner = torch.lerp(ordered[:, :-1, None], ordered[:, 1:, None], shares)
@@ -200,13 +201,13 @@ def _between(sites: Tensor) -> Tensor:
 
 
 def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: float = 0.0) -> Tensor:
-    """Least-squares solutions of ``design @ solution = target``, the closest such to `prior`, or the smallest.
+    """Return the least-squares solutions of ``design @ solution = target`` that are closest to `prior`, or smallest.
 
     Args:
         design: ``(I, B, n)`` in float64.
         target: ``(I, B, O)`` in float64.
         prior: ``(I, n, O)`` in float64.
-        cutoff: singular values below this share of the largest, and below round-off, count as zero.
+        cutoff: singular values below this multiple of the largest, and below round-off, are treated as zero.
 
     Returns:
         ``(I, n, O)``.
@@ -221,17 +222,17 @@ def solve(design: Tensor, target: Tensor, prior: Tensor | None = None, cutoff: f
 
 
 def _design(x: Tensor, table: SplineTable) -> Tensor:
-    """Design matrices ``(I, B, n)`` in float64."""
+    """Return the design matrices ``(I, B, n)`` in float64."""
     return bspline_basis(x.double(), _exact(table)).transpose(0, 1)
 
 
 def _exact(table: SplineTable) -> SplineTable:
-    """The table in float64."""
+    """Return the table in float64."""
     return table if table.knots.dtype == torch.float64 else tabulate(table.knots.double(), table.degree)
 
 
 def _values(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
-    """Splines with the coefficients `coef` ``(I, O, n)`` at `x` ``(I, B)``: ``(I, B, O)``, from the ``k + 1`` of every point."""
+    """Evaluate splines with coefficients `coef` ``(I, O, n)`` at `x` ``(I, B)`` from the ``k + 1`` local functions: ``(I, B, O)``."""
     local, functions = local_values(x.contiguous(), table), coef.transpose(1, 2)
     total = coef.new_zeros(*x.shape, coef.shape[1])
     for m, values in enumerate(local.values):
@@ -240,7 +241,7 @@ def _values(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
 
 
 def _contains(knots: Tensor, old: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    """Which inputs' `knots` contain, but for a relative error of `eps`, all `old` ones between `low` and `high` ``(I, 1)``: ``(I,)``."""
+    """Return for which inputs `knots` contain all `old` ones between `low` and `high` ``(I, 1)``, up to the relative error `eps`."""
     rounding = eps * knots.abs().amax(dim=1, keepdim=True)
     place = torch.searchsorted(knots.contiguous(), old.contiguous()).clamp(1, knots.shape[1] - 1)
     distance = torch.minimum((knots.gather(1, place) - old).abs(), (knots.gather(1, place - 1) - old).abs())
@@ -249,7 +250,7 @@ def _contains(knots: Tensor, old: Tensor, low: Tensor, high: Tensor, eps: float)
 
 
 def _quadrature(knots: Tensor, degree: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and weights ``(I, Q)`` for means over ``[low, high]``, exact for products of two splines that have some of the `knots`."""
+    """Return points and weights ``(I, Q)`` for means over ``[low, high]``, exact for products of two splines on subsets of the `knots`."""
     ends = knots.clamp(low, high).sort(1).values
     nodes, weights = (torch.from_numpy(each).to(knots) for each in np.polynomial.legendre.leggauss(degree + 1))
     half, middle = ends.diff(dim=1)[..., None] / 2, (ends[:, 1:] + ends[:, :-1])[..., None] / 2
@@ -257,17 +258,17 @@ def _quadrature(knots: Tensor, degree: int, low: Tensor, high: Tensor) -> tuple[
 
 
 def _integral(coef: Tensor, table: SplineTable, low: Tensor, high: Tensor) -> Tensor:
-    """Mean squares of splines over ``[low, high]``, summed over the outputs: ``(I,)``."""
+    """Return the mean squares of splines over ``[low, high]``, summed over the outputs: ``(I,)``."""
     x, weight = _quadrature(table.knots, table.degree, low, high)
     return (weight[..., None] * _values(x, coef, table).square()).sum((1, 2))
 
 
 def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The best approximations ``(I, O, n')``, and the mean squares ``(I,)`` by which they miss the splines, summed over the outputs."""
+    """Return the best approximations ``(I, O, n')``, and their mean squared errors summed over the outputs, ``(I,)``."""
     x, weight = _quadrature(torch.cat([old.knots, new.knots], 1), old.degree, low, high)
     values, local = _values(x, coef, old), local_values(x.contiguous(), new)
     (inputs, size), k = (len(coef), new.size), new.degree
-    # The normal equations, to which every point contributes at the k + 1 functions around it.
+    # Each point contributes to the normal equations of the k + 1 functions around it.
     target = weight[..., None] * values
     band, moments = target.new_zeros(inputs, size * (2 * k + 1)), target.new_zeros(inputs, size, target.shape[2])
     for m, ours in enumerate(local.values):

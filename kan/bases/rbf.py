@@ -28,13 +28,13 @@ __all__ = ["GaussianRBF"]
 class GaussianRBF(IntervalBasis):
     """``n`` Gaussians on ``[-1, 1]``; see the module.
 
-    They are smooth, local and cheap: one exponential per function, no search. Outside of the interval they fade to zero within a few
-    widths. No polynomial is represented exactly, constants included, and the ends, where neighbours are missing, are met worst: leave them
-    room.
+    They are smooth, local and cheap, with one exponential per function and no search. Outside of the interval they fade to zero within a
+    few widths. No polynomial is represented exactly, not even a constant. The approximation is worst near the ends, where neighbours are
+    missing, so that the interval should extend beyond the data.
 
     Args:
         size, extrapolation: see `IntervalBasis`.
-        width: ``w``; above 2 or so the functions are hard to tell apart, and coefficients become large.
+        width: ``w``; above about 2 the functions are nearly linearly dependent, and coefficients become large.
 
     >>> GaussianRBF(3).functions(torch.tensor([[0.0, 1.0]]))[0]
     tensor([[0.3679, 0.0183],
@@ -55,7 +55,7 @@ class GaussianRBF(IntervalBasis):
         return torch.exp(-distance.square())
 
     def sites(self, grid: Tensor) -> Tensor:
-        """The centres, ``(I, n)``: of Gaussians, any distinct points would do in theory, but these keep the problem well conditioned."""
+        """Return the centres, ``(I, n)``. Any distinct points would determine the coefficients; these keep the problem well conditioned."""
         low, high = grid.split(1, dim=1)
         points: Tensor = low + (high - low) * (self._centres(grid) + 1) / 2
         return points

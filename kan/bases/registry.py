@@ -1,4 +1,4 @@
-"""Bases by name."""
+"""The registry of bases by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kan.errors import unknown_name
 __all__ = ["BASES", "basis_class", "register_basis"]
 
 BASES: dict[str, type[Basis]] = {}
-"""Every registered basis; `KANLinear(..., basis=name)` looks it up here."""
+"""Registered bases, in which ``basis=name`` is looked up."""
 
 AnyBasis = TypeVar("AnyBasis", bound=type[Basis])
 
@@ -25,7 +25,7 @@ def register_basis(name: str) -> Callable[[AnyBasis], AnyBasis]:
 
     def register(cls: AnyBasis) -> AnyBasis:
         known = BASES.get(name)
-        # The same class again, as when a notebook's cell is run twice, replaces the old one.
+        # The same class replaces its older version, as when a cell of a notebook is run twice.
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"the basis name {name!r} is taken by {known.__module__}.{known.__qualname__}; choose another one.")
         BASES[name] = cls
@@ -35,10 +35,10 @@ def register_basis(name: str) -> Callable[[AnyBasis], AnyBasis]:
 
 
 def basis_class(name: str) -> type[Basis]:
-    """The class registered as `name`.
+    """Return the class registered as `name`.
 
     Raises:
-        ValueError: for an unknown name, with the known ones.
+        ValueError: if the name is unknown; the message lists the known ones.
     """
     if name not in BASES:
         raise unknown_name("basis", name, sorted(BASES))

@@ -1,7 +1,7 @@
-"""Memory that is used again and again.
+"""Temporary memory that is reused.
 
-A pass over a layer needs a few blocks of some hundred kilobytes for a moment. Fresh memory of that size is handed back to the system and
-taken anew each time, and its first touch costs several times the arithmetic done in it.
+A pass through a layer briefly needs a few blocks of some hundred kilobytes. Newly allocated memory of that size is returned to the system
+each time, and the first access to it costs several times the arithmetic done in it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from torch import Tensor
 __all__ = ["scratch"]
 
 LARGEST = 1 << 20
-"""Most numbers in a kept block; larger ones are fresh."""
-
+"""Largest number of elements in a block that is kept; larger blocks are allocated each time."""
 
 VIEWS = 256
-"""Most shapes remembered; to make a view of a block costs as much as to use a small one."""
+"""Largest number of views that are kept; creating a view of a small block costs as much as using it."""
 
 
 class _Blocks(threading.local):
@@ -32,7 +31,7 @@ _blocks = _Blocks()
 
 
 def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Uninitialised numbers of the dtype and on the device of `like`, the caller's until this thread asks for `name` again."""
+    """Return uninitialised memory with the dtype and device of `like`, valid until this thread requests `name` again."""
     if like.device.type != "cpu":
         return like.new_empty(shape)
     view = _blocks.views.get((name, like.dtype, shape))
@@ -41,10 +40,10 @@ def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         if size > LARGEST:
             return like.new_empty(shape)
         block = _blocks.known.get((name, like.dtype))
-        with torch.inference_mode(False):  # it must be of use outside of that mode, too
+        with torch.inference_mode(False):  # the block must be usable outside of inference mode, too
             if block is None or block.numel() < size:
                 block = _blocks.known[name, like.dtype] = torch.empty(size, dtype=like.dtype)
-                _blocks.views.clear()  # they keep the former block
+                _blocks.views.clear()  # they refer to the old block
             elif len(_blocks.views) >= VIEWS:
                 _blocks.views.clear()
             view = _blocks.views[name, like.dtype, shape] = block[:size].view(shape)

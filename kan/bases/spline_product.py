@@ -1,17 +1,18 @@
-r"""The product of B-spline values with coefficients: what a layer of splines does, in the least time and memory.
+r"""The product of B-spline values with coefficients, which is the output of a layer of splines.
 
     ``y[b, o] = sum_i sum_m B_im(x[b, i]) W[o, i, m]``
 
-and its two transposed products, the gradients with respect to ``x`` and ``W``. Two ways:
+and its two transposed products, the gradients with respect to ``x`` and ``W``. There are two algorithms:
 
 dense
-    Rows of all ``n`` functions (`kan.bases.spline_rows`) and matrix products. A processor is at its best with those; work and memory grow
-    with ``n``, so it goes by blocks of inputs whose rows stay in the cache.
+    Rows of all ``n`` functions (`kan.bases.spline_rows`) and matrix products, which are fastest per operation. Work and memory grow with
+    ``n``, so that inputs are processed in blocks whose rows stay in the cache.
 gather
-    Sparse products: of the ``n`` values of a point ``k + 1`` are not zero. Work does not grow with ``n``, but every multiplication costs
-    several times as much. For the gradient of ``W`` points are sorted by span, so that every row of the result is written once.
+    Sparse products, since only ``k + 1`` of the ``n`` values of a point are not zero. The work does not grow with ``n``, but every
+    multiplication costs several times as much. For the gradient of ``W`` the points are sorted by span, so that every row of the result is
+    written once.
 
-`gathers` decides. Nothing is kept between a product and its transposed ones but ``x``: rows are made again.
+`gathers` chooses between them. Only ``x`` is kept for the transposed products; the rows are computed again.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from kan.bases.spline_table import SplineTable
 __all__ = ["gathers", "spline_product", "spline_product_gradients"]
 
 BLOCK = 1 << 20
-"""Most numbers in the rows, or in the folded weights, of a block of inputs."""
+"""Largest number of elements in the rows, or in the folded weights, of a block of inputs."""
 
 
 def gathers(x: Tensor, weight: Tensor, degree: int) -> bool:
-    """Whether the sparse way is taken: where ``B >= 2 O`` and ``n >= (k + 1) (4 + O/256)``.
+    """Whether the sparse algorithm is used: if ``B >= 2 O`` and ``n >= (k + 1) (4 + O/256)``.
 
-    As measured on two cores, float32, both passes. With ``k = 3`` and ``B = 1024`` the ways are even at n = 11 for 64 inputs and outputs,
-    at 20 for 256 and at 33 for 1024 outputs; with n = 63 the sparse one is 2.5 times as quick, 1.8 times and 1.2 times. It turns the
-    coefficients over, and that pays with many points only: with ``B <= O`` it is at best even up to n = 72.
-    It needs a CPU with torch's sparse products (MKL).
+    The rule was measured on two cores in float32, for both passes. With ``k = 3`` and ``B = 1024`` both algorithms take the same time at
+    n = 11 for 64 inputs and outputs, at 20 for 256 and at 33 for 1024 outputs; at n = 63 the sparse one is faster by factors of 2.5, 1.8
+    and 1.2. It transposes the coefficients, which pays only for many points: with ``B <= O`` it is at best equal up to n = 72.
+    It requires a CPU with torch's sparse products (MKL).
     """
     (outputs, _, size), batch = weight.shape, len(x)
     worthwhile = batch >= 2 * outputs and size >= (degree + 1) * (4 + outputs / 256)
@@ -50,13 +51,13 @@ def gathers(x: Tensor, weight: Tensor, degree: int) -> bool:
 
 
 def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable) -> Tensor:
-    """``y`` ``(B, O)``, without a graph.
+    """Compute ``y`` ``(B, O)``, without a graph.
 
     Args:
         x: ``(B, I)``.
         weight: ``W``, ``(O, I, n)``.
-        scaler: ``(O, I)``, factors of ``W``; or None for ones.
-        table: of the splines.
+        scaler: factors ``(O, I)`` of ``W``; None for ones.
+        table: the table of the splines.
     """
     gather, y = gathers(x, weight, table.degree), x.new_empty(len(x), len(weight))
     if len(x) == 0:
@@ -76,7 +77,7 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
 
 
 class Gradients(NamedTuple):
-    """Of the arguments of `spline_product`, those that were asked for."""
+    """The requested gradients with respect to the arguments of `spline_product`; None for the others."""
 
     x: Tensor | None
     weight: Tensor | None
@@ -86,7 +87,7 @@ class Gradients(NamedTuple):
 def spline_product_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable, *, to_x: bool, to_weight: bool, to_scaler: bool
 ) -> Gradients:
-    """Gradients from `grad` ``(B, O)``, that with respect to ``y``; arguments as in `spline_product`."""
+    """Compute gradients from `grad` ``(B, O)``, the gradient with respect to ``y``; the other arguments are those of `spline_product`."""
     gather, grad = gathers(x, weight, table.degree), grad.contiguous()
     found = Gradients(
         x.new_empty(x.shape) if to_x else None,
@@ -127,9 +128,9 @@ def spline_product_gradients(
 
 
 def _blocks(x: Tensor, weight: Tensor, degree: int, gather: bool) -> Iterator[tuple[slice, list[slice]]]:
-    """Blocks of inputs, each with blocks of outputs; one of all outputs for the sparse way."""
+    """Iterate over blocks of inputs, each with its blocks of outputs; the sparse algorithm has a single block of outputs."""
     (outputs, inputs, size), batch = weight.shape, len(x)
-    if gather:  # for its many small arrays of k + 1 numbers a point a quarter of a block is best
+    if gather:  # it has many small arrays of k + 1 numbers per point, for which a quarter of a block is best
         count = BLOCK // max(outputs * size, 4 * (degree + 1) * batch)
     else:
         count = BLOCK // max(1, batch * size)
@@ -138,13 +139,13 @@ def _blocks(x: Tensor, weight: Tensor, degree: int, gather: bool) -> Iterator[tu
 
 
 def _equal_parts(length: int, most: int) -> list[slice]:
-    """As few parts of about equal length as go with at most `most` in each, and at least 1."""
+    """Divide a length into the fewest parts of about equal length with at most `most`, and at least 1, in each."""
     step = -(-length // -(-length // max(1, min(length, most))))
     return [slice(first, min(first + step, length)) for first in range(0, length, step)]
 
 
 def _folded(weight: Tensor, scaler: Tensor | None, inputs: slice, outputs: slice, transposed: bool = False) -> Tensor:
-    """Coefficients of some inputs and outputs with their factors, ``(O, I n)``, or ``(I n, O)`` when `transposed`."""
+    """Return the coefficients of some inputs and outputs times their factors, ``(O, I n)``, or ``(I n, O)`` if `transposed`."""
     part = weight[outputs, inputs]
     factor = None if scaler is None else scaler[outputs, inputs, None]
     if transposed:
@@ -157,10 +158,10 @@ def _folded(weight: Tensor, scaler: Tensor | None, inputs: slice, outputs: slice
 
 
 def _unfold(grad: Tensor, weight: Tensor, scaler: Tensor | None, found: Gradients, inputs: slice, outputs: slice) -> None:
-    """Gradients of the coefficients and of their factors from `grad` ``(O, I, n)``, that of their product."""
+    """Write the gradients of the coefficients and of their factors, from the gradient `grad` ``(O, I, n)`` of their product."""
     if found.scaler is not None:
         products = torch.mul(grad, weight[outputs, inputs], out=scratch("products", tuple(grad.shape), grad))
-        found.scaler[outputs, inputs] = products @ grad.new_ones(grad.shape[2])  # quicker than a sum over a short axis
+        found.scaler[outputs, inputs] = products @ grad.new_ones(grad.shape[2])  # faster than a sum over a short axis
     if found.weight is not None:
         if scaler is None:
             found.weight[outputs, inputs] = grad
@@ -169,15 +170,15 @@ def _unfold(grad: Tensor, weight: Tensor, scaler: Tensor | None, found: Gradient
 
 
 class _Sparse(NamedTuple):
-    """The values of the functions at some points as a sum of ``k + 1`` sparse matrices, one for each place among the local functions.
+    """The values of the functions at some points as a sum of ``k + 1`` sparse matrices, one for each of the local functions.
 
-    That of place p, ``(B, I n - k)``, has the values of the functions ``first + p`` in the columns ``first``: all share their columns, and
-    each is multiplied with the rows ``p, p + 1, ...`` of the coefficients' matrix.
+    Matrix p, ``(B, I n - k)``, contains the values of the functions ``first + p`` in the columns ``first``. All matrices have the same
+    columns, and matrix p is multiplied with the rows ``p, p + 1, ...`` of the matrix of coefficients.
 
     Attributes:
-        values, slopes: ``(k+1, I, B)``.
-        first: of each point the first function, ``(I, B)``, int64.
-        size: ``n``.
+        values, slopes: values and derivatives of the local functions, ``(k+1, I, B)``.
+        first: index of the first local function of each point, ``(I, B)``, int64.
+        size: number of functions ``n``.
     """
 
     values: Tensor
@@ -191,11 +192,11 @@ class _Sparse(NamedTuple):
         return cls(local.values, local.slopes, local.first, table.size)
 
     def _offsets(self) -> Tensor:
-        """Number of the first function of each input, ``(I, 1)``."""
+        """Return the index of the first function of each input among the functions of all inputs, ``(I, 1)``."""
         return torch.arange(0, len(self.first) * self.size, self.size)[:, None]
 
     def _by_points(self, values: Tensor) -> list[Tensor]:
-        """The matrices, with `values` ``(k+1, B, I)``."""
+        """Return the matrices, with `values` ``(k+1, B, I)``."""
         inputs, batch = self.first.shape
         columns = (self.first + self._offsets()).t().int().reshape(-1)
         ends = torch.arange(0, columns.numel() + 1, inputs, dtype=torch.int32)
@@ -203,25 +204,26 @@ class _Sparse(NamedTuple):
         return [_compressed(ends, columns, value.view(-1), shape) for value in values]
 
     def add_product(self, y: Tensor, matrix: Tensor, *, add: bool) -> None:
-        """Write into `y` ``(B, O)`` the product with `matrix` ``(I n, O)``, or `add` it."""
+        """Write the product with `matrix` ``(I n, O)`` into `y` ``(B, O)``, or `add` it there."""
         for place, sparse in enumerate(self._by_points(_turned(self.values))):
             torch.addmm(y, sparse, matrix[place : place + sparse.shape[1]], beta=float(add or place > 0), out=y)
 
     def to_points(self, grad: Tensor, matrix: Tensor) -> Tensor:
-        """Gradient with respect to the points, ``(I, B)``."""
+        """Return the gradient with respect to the points, ``(I, B)``."""
         assert self.slopes is not None
         slopes = self.slopes.transpose(1, 2)
         total = torch.zeros_like(slopes[0])
-        for place, pattern in enumerate(self._by_points(_turned(self.values))):  # their values have no part in it
+        for place, pattern in enumerate(self._by_points(_turned(self.values))):  # only their sparsity pattern matters
             rows = matrix[place : place + pattern.shape[1]]
             found = torch.sparse.sampled_addmm(pattern, grad, rows.t(), beta=0.0, out=pattern).values()
             total.addcmul_(found.view(total.shape), slopes[place])
         return total.t()
 
     def to_matrix(self, grad: Tensor) -> Tensor:
-        """Gradient with respect to the matrix of coefficients, ``(I n, O)``."""
+        """Return the gradient with respect to the matrix of coefficients, ``(I n, O)``."""
         inputs, batch = self.first.shape
-        # Sorted by first functions the points are the columns of the transposed matrices, row by row. (NumPy sorts two bytes by radix.)
+        # Sorted by their first functions, the points are the columns of the transposed matrices, row by row. NumPy sorts two-byte integers
+        # by radix, which is fast.
         short = self.first.short() if self.size < 2**15 else self.first
         points = torch.from_numpy(np.argsort(short.numpy(), axis=1, kind="stable"))
         count = inputs * self.size - len(self.values) + 1
@@ -237,20 +239,20 @@ class _Sparse(NamedTuple):
 
 
 def _turned(values: Tensor) -> Tensor:
-    """``(k+1, I, B)`` to ``(k+1, B, I)``."""
+    """Transpose ``(k+1, I, B)`` to ``(k+1, B, I)``."""
     turned = values.transpose(1, 2)
     return scratch("turned", tuple(turned.shape), values).copy_(turned)
 
 
 def _compressed(ends: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A matrix in compressed sparse rows."""
+    """Make a matrix in the format of compressed sparse rows."""
     _accept_sparse()
     return torch.sparse_csr_tensor(ends, columns, values, shape, check_invariants=False)
 
 
 @functools.cache
 def _accept_sparse() -> None:
-    """Make torch say, where nobody hears it, that its sparse rows are in beta state; it says so once a process."""
+    """Trigger torch's warning that sparse rows are in beta state, which appears once per process, while warnings are suppressed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), (0, 0))

@@ -1,14 +1,14 @@
 r"""Evaluation of B-splines: their values and slopes as rows of a matrix with the batch last.
 
-`local_values` is the general way: find the span of each point, take the polynomials of the ``k + 1`` functions that live there, evaluate
-those. The work is ``O(k)`` per point whatever the number of knots is. Where the knots are equidistant all functions are one,
+`local_values` is the general algorithm: it finds the span of each point and evaluates the polynomials of the ``k + 1`` functions that are
+not zero there. The work is ``O(k)`` per point for any number of knots. On equidistant knots all functions are shifts of one function,
 
     ``B_m(x) = N((x - t_0)/h - m)``,  ``N(z) = 1/k! sum_{j <= k/2} (-1)^j binom(k+1, j) max(y - j, 0)^k``,  ``y = min(z, k + 1 - z)``,
 
-and nothing need be looked up. (The half sum over the nearer end has terms of either sign but little cancellation.)
+and no table is needed. The sum over the nearer end has terms of both signs, but little cancellation.
 
-`write_rows` puts the values into rows of zeros. With few functions it is quicker to evaluate all of them, zeros included, since that needs
-no index: by the formula for equidistant knots, else by a product of the table with the 0-1 matrix that says which span a point is in.
+`write_rows` writes the values into rows of zeros. With few functions it is faster to evaluate all of them, including the zeros, without
+indices: by the formula on equidistant knots, otherwise by a product of the table with the 0-1 matrix of the points in each span.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from kan.modes import composed
 __all__ = ["LocalValues", "Slopes", "local_values", "write_rows"]
 
 COUNTED = 24
-"""Most knots per input for which counting the knots below a point is quicker than searching."""
+"""Largest number of knots per input for which counting the knots below a point is faster than a search."""
 LITTLE = 500_000
-"""Most points times functions times knots for which the product with the 0-1 matrix is quicker (measured for cubics on one core)."""
+"""Largest product of points, functions and knots for which the 0-1 matrix is faster, measured for cubic splines on one core."""
 PIECE = 1 << 17
-"""Numbers that are worked on together, so that they stay in the cache."""
+"""Number of elements that are processed together, so that they stay in the cache."""
 FEW_FUNCTIONS = 2
-"""Most functions, in units of ``k + 1``, for which evaluating all on equidistant knots is quicker than scattering the local ones."""
+"""Largest number of functions, in units of ``k + 1``, for which it is faster on equidistant knots to evaluate all of them than to scatter
+the local ones."""
 
 
 class Slopes(NamedTuple):
@@ -59,7 +60,7 @@ class Slopes(NamedTuple):
 
 
 class LocalValues(NamedTuple):
-    """What the functions around each point are.
+    """The values of the functions that are not zero at each point.
 
     Attributes:
         values: of the ``k + 1`` functions ``first, first + 1, ...``, ``(k+1, I, B)``.
@@ -73,16 +74,16 @@ class LocalValues(NamedTuple):
 
 
 def local_values(x: Tensor, table: SplineTable, derivative: int = 0, *, slopes: bool = False, keep: bool = True) -> LocalValues:
-    """Derivatives of order `derivative` of the ``k + 1`` functions around each point of `x` ``(I, B)``.
+    """Evaluate the derivatives of order `derivative` of the ``k + 1`` local functions at each point of `x` ``(I, B)``.
 
-    Without `keep` they hold until the next call only.
+    Without `keep`, the results are valid until the next call only.
     """
     k = table.degree
     if table.uniform is not None and derivative == 0 and not composed():
         knots = table.uniform
-        # NaN is no index; whatever place it gets, its values are NaN.
+        # NaN gets an arbitrary index, and its values are NaN.
         first = (x - knots.start).mul_(knots.inverse).floor_().long().sub_(k).clamp_(0, table.size - k - 1)
-        # Measured from a knot nearby: far from the first one the position in units of the spacing has few digits left.
+        # Positions are measured from a nearby knot, since far from the first knot few digits would remain.
         scaled = (x - table.knots.gather(1, first)).mul_(knots.scaled)
         shape = (k + 1, *x.shape)
         values = x.new_empty(shape) if keep else scratch("local values", shape, x)
@@ -172,7 +173,7 @@ def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool, ke
     found = None
     if slopes:
         found = x.new_empty(shape) if keep else scratch("slopes", shape, x)
-    # A dozen operations run over the numbers: by pieces that stay in the cache.
+    # A dozen operations follow, on pieces that stay in the cache.
     step = max(1, PIECE // max(1, table.size * x.shape[1]))
     for first in range(0, len(x), step):
         part = slice(first, first + step)

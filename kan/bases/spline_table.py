@@ -1,4 +1,4 @@
-r"""Polynomial pieces of B-splines, tabulated once per set of knots.
+r"""Tables of the polynomial pieces of B-splines, computed once per set of knots.
 
 On the span ``[t_s, t_{s+1})`` only ``B_{s-k} ... B_s`` are non-zero, and each is a polynomial in ``u = (x - t_s)/(t_{s+1} - t_s)``, whose
 coefficients depend on the knots alone. Symbols as in `kan.bases.bspline`.
@@ -20,7 +20,7 @@ from kan.modes import composed
 __all__ = ["Equidistant", "SplineTable", "scale", "tabulate"]
 
 FEW_KNOTS = 24
-"""Most knots per input for which tables over all functions are made beside those of the local ones."""
+"""Largest number of knots per input for which tables of all functions are made in addition to those of the local ones."""
 
 
 class Equidistant(NamedTuple):
@@ -31,8 +31,8 @@ class Equidistant(NamedTuple):
         inverse: ``1/h``, ``(I, 1)``.
         scaled: ``r/h``, ``(I, 1)``.
         steepness: ``-k r/h``, ``(I, 1)``.
-        centres: of the functions in units of ``h/r`` from ``t_0``, ``r (m + (k + 1)/2)``, ``(n, 1)``.
-        reach: from a function's centre to where it ends, ``r (k + 1)/2``, 0-dim.
+        centres: centres of the functions, measured from ``t_0`` in units of ``h/r``: ``r (m + (k + 1)/2)``, ``(n, 1)``.
+        reach: distance from the centre of a function to the end of its support, ``r (k + 1)/2``, 0-dim.
     """
 
     start: Tensor
@@ -44,7 +44,7 @@ class Equidistant(NamedTuple):
 
     @classmethod
     def of(cls, start: Tensor, spacing: Tensor, degree: int, size: int, dtype: torch.dtype) -> Equidistant:
-        """From the first knots and the spacings ``(I, 1)`` in float64."""
+        """Compute the constants from the first knots and the spacings ``(I, 1)`` in float64."""
         root, inverse = scale(degree), _inverse(spacing)
         reach = start.new_tensor(root * (degree + 1) / 2)
         centres = root * torch.arange(size, dtype=start.dtype, device=start.device)[:, None] + reach
@@ -52,12 +52,12 @@ class Equidistant(NamedTuple):
         return cls(*(tensor.to(dtype) for tensor in found))
 
     def inputs(self, part: slice | Tensor) -> Equidistant:
-        """Those of some inputs; views of a slice."""
+        """Return the constants of some inputs; for a slice, they are views."""
         return self._replace(start=self.start[part], inverse=self.inverse[part], scaled=self.scaled[part], steepness=self.steepness[part])
 
 
 def scale(degree: int) -> float:
-    """``r`` of `Equidistant`: where lengths are measured in ``h/r``, the leading coefficient of the splines is 1."""
+    """Return the scale ``r`` of `Equidistant`; with lengths in units of ``h/r``, the leading coefficient of the splines is 1."""
     return float(math.factorial(degree) ** (-1 / degree))
 
 
@@ -66,13 +66,14 @@ class SplineTable(NamedTuple):
 
     Attributes:
         knots: ``(I, P)``, contiguous.
-        columns: ``(2 + (k + 1)^2, I * (P + 1))``: for each input the spans ``-1 ... P-1`` (the outer two are empty); their left knots
-            ``t_s``, their ``1/(t_{s+1} - t_s)`` and the coefficients ``[power][function]`` of the ``k + 1`` functions of their windows.
+        columns: ``(2 + (k + 1)^2, I * (P + 1))``. For each input and each of the spans ``-1 ... P-1``, of which the outer two are empty,
+            a column contains the left knot ``t_s``, ``1/(t_{s+1} - t_s)``, and the coefficients ``[power][function]`` of the ``k + 1``
+            local functions.
         degree: ``k``.
-        spans: ``(I, 2, P - 1)``, left knots and ``1/(t_{s+1} - t_s)`` of the spans ``0 ... P-2``; None with more than a few knots.
+        spans: left knots and ``1/(t_{s+1} - t_s)`` of the spans ``0 ... P-2``, ``(I, 2, P - 1)``; None for more than `FEW_KNOTS` knots.
         powers: the coefficients of all ``n`` functions on those spans, ``(I, n, P - 1)`` for each power of ``u``; None likewise.
-        uniform: if the knots of every input are ``t_0 + h j`` to round-off and the degree is at least 2, so that every function is the same
-            one, shifted; else None.
+        uniform: constants for equidistant knots, if the knots of every input are ``t_0 + h j`` up to round-off and the degree is at least
+            2. All functions are then shifts of one function. Otherwise None.
     """
 
     knots: Tensor
@@ -88,7 +89,7 @@ class SplineTable(NamedTuple):
         return self.knots.shape[1] - self.degree - 1
 
     def inputs(self, first: int, last: int) -> SplineTable:
-        """The table of the inputs ``first ... last - 1``, as views."""
+        """Return the table of the inputs ``first ... last - 1``, as views."""
         if first == 0 and last == len(self.knots):
             return self
         part, column = slice(first, last), self.knots.shape[1] + 1
@@ -102,7 +103,7 @@ class SplineTable(NamedTuple):
         )
 
     def taken(self, inputs: Sequence[int] | Tensor) -> SplineTable:
-        """The table of some inputs, as copies."""
+        """Return the table of some inputs, as copies."""
         ids = torch.as_tensor(inputs, device=self.knots.device)
         return SplineTable(
             self.knots[ids],
@@ -115,15 +116,15 @@ class SplineTable(NamedTuple):
 
 
 def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -> SplineTable:
-    """Polynomial pieces of the B-splines of `degree` on `knots` ``(I, P)``; see `SplineTable`.
+    """Tabulate the polynomial pieces of the B-splines of `degree` on `knots` ``(I, P)``; see `SplineTable`.
 
-    The coefficients are computed in float64 and rounded once. Cost ``O(I P k^3)``, independent of any batch.
+    The coefficients are computed in float64 and rounded once. The cost is ``O(I P k^3)``, independent of the batch.
 
     Args:
         knots: ``(I, P)``.
         degree: ``k``.
-        extrapolation: outside of ``[t_k, t_{P-1-k}]`` the functions have their own values (``"own"``: they fade to zero over the outer
-            knots), those at the nearer end (``"constant"``) or those of their tangents there (``"linear"``).
+        extrapolation: continuation outside of ``[t_k, t_{P-1-k}]``: by the functions themselves (``"own"``), which fade to zero over the
+            outer knots, by their values at the nearer end (``"constant"``), or by their tangents there (``"linear"``).
     """
     k = degree
     knots = knots.detach().contiguous()
@@ -131,7 +132,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
     features, count = t.shape
     size, spans = count - k - 1, count - 1
 
-    # The recursion on the outer spans looks at k knots beyond either end. Functions that really exist never depend on them.
+    # The recursion on the outer spans uses k knots beyond either end, on which the actual functions do not depend.
     reach = torch.arange(1, k + 1, dtype=t.dtype, device=t.device)
     padded = torch.cat([t[:, :1] - reach.flip(0), t, t[:, -1:] + reach], dim=1)
 
@@ -153,7 +154,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
         pieces = {m: terms[0] if len(terms) == 1 else terms[0] + terms[1] for m, terms in raised.items()}
     local = torch.stack([pieces[m] for m in range(-k, 1)], dim=-1)  # (I, spans, power, function s-k ... s)
 
-    # Near the ends part of the window s-k ... s does not exist: shift it inside, with zeros for what is not there.
+    # Near the ends, some functions of the window s-k ... s do not exist. The window is shifted inside and filled with zeros.
     span = torch.arange(spans, device=t.device)
     start = (span - k).clamp(0, size - k - 1)
     source = start[:, None] + torch.arange(k + 1, device=t.device) - (span[:, None] - k)  # (spans, function)
@@ -163,7 +164,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
 
     rows = torch.cat([left[..., None], _inverse(width)[..., None], coefficients.flatten(2)], dim=2)
     if extrapolation == "own":
-        rows = F.pad(rows, (0, 0, 1, 1))  # nothing on the spans -1 and P-1
+        rows = F.pad(rows, (0, 0, 1, 1))  # zeros on the spans -1 and P-1
     else:
         order = 1 if extrapolation == "linear" else 0
         below = _continued(rows[:, k], coefficients[:, k], 0.0, order)
@@ -186,17 +187,17 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
 
 
 def _inverse(width: Tensor) -> Tensor:
-    """``1/width``, and 0 where the width is 0 (the convention ``0/0 = 0`` of repeated knots)."""
+    """Return ``1/width``, and 0 where the width is 0, by the convention ``0/0 = 0`` for repeated knots."""
     return torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
 
 
 def _times_linear(polynomial: Tensor, constant: Tensor, slope: Tensor) -> Tensor:
-    """``polynomial * (constant + slope u)``, coefficients by ascending power in the last axis."""
+    """Return ``polynomial * (constant + slope u)``, with coefficients by ascending power in the last axis."""
     return F.pad(polynomial * constant[..., None], (0, 1)) + F.pad(polynomial * slope[..., None], (1, 0))
 
 
 def _continued(row: Tensor, coefficients: Tensor, at: float, order: int) -> Tensor:
-    """Taylor polynomials of `order` 0 or 1 about ``u = at`` in place of a span's pieces: its row ``(I, 2 + (k+1)^2)``."""
+    """Return the row ``(I, 2 + (k+1)^2)`` of a span with its pieces replaced by Taylor polynomials of `order` 0 or 1 about ``u = at``."""
     powers = torch.arange(coefficients.shape[1], dtype=row.dtype, device=row.device)[:, None]
     taylor = [(coefficients * at**powers).sum(1)]
     if order and coefficients.shape[1] > 1:
@@ -208,5 +209,5 @@ def _continued(row: Tensor, coefficients: Tensor, at: float, order: int) -> Tens
 
 
 def _rounding(knots: Tensor) -> Tensor:
-    """How far equidistant knots may be off by rounding, ``(I, 1)``."""
+    """Return the largest error of equidistant knots from rounding, ``(I, 1)``."""
     return 4 * torch.finfo(knots.dtype).eps * knots.double().abs().amax(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-r"""Ricker wavelets (Mexican hats) at dyadic scales and shifts, with the straight lines that they cannot see.
+r"""Ricker wavelets (Mexican hats) at dyadic scales and shifts, together with the straight lines, which wavelets cannot represent.
 
 Definition
     ``f_0(u) = 1``,  ``f_1(u) = u``,  ``f_{m+1}(u) = r((u - c_m)/a_m)``,  ``r(z) = (1 - z^2) exp(-z^2/2)``,  ``m = 1 ... n - 2``,
@@ -9,11 +9,10 @@ Definition
 
     ``v(m) = sum_k b_k 2^-(k+1) = 1/2, 1/4, 3/4, 1/8, 5/8, ...``  with  ``m = sum_k b_k 2^k``,  ``b_k`` in {0, 1},
 
-    which goes through the scales from the coarsest on and visits the places of each evenly. So any ``n`` will do, and the functions of a
-    smaller basis are the first ones of a larger.
+    which proceeds from the coarsest scale to finer ones and covers each of them evenly. Any ``n`` is therefore possible, and the functions
+    of a smaller basis are the first ones of a larger basis.
 
-    A wavelet has mean and first moment zero. Constants and slopes are therefore what no number of wavelets would bring, and why ``1`` and
-    ``u`` are here.
+    The mean and the first moment of a wavelet are zero, so that wavelets cannot represent constants and slopes. Hence ``1`` and ``u``.
 
 References
     I. Daubechies, "Ten Lectures on Wavelets", SIAM 1992, chapter 3.
@@ -33,8 +32,8 @@ from kan.bases.registry import register_basis
 
 __all__ = ["Ricker"]
 
-FAR = 40.0
-"""Distance in scales beyond which ``exp(-z^2/2)`` is zero in float64."""
+MAX_DISTANCE = 40.0
+"""Distance from the centre, in scales, beyond which ``exp(-z^2/2)`` is zero in float64; larger distances are cut off."""
 
 
 @register_basis("ricker")
@@ -42,7 +41,8 @@ FAR = 40.0
 class Ricker(IntervalBasis):
     """``1``, ``u`` and ``n - 2`` wavelets on ``[-1, 1]``; see the module.
 
-    For curves with details of different sizes at different places. Outside of the interval the wavelets fade and a straight line is left.
+    They suit curves with details of different sizes at different places. Outside of the interval the wavelets fade to zero, and a straight
+    line remains.
 
     Args:
         size, extrapolation: see `IntervalBasis`; ``n = 2^j + 1`` fills ``j`` scales.
@@ -58,7 +58,7 @@ class Ricker(IntervalBasis):
         """Values ``(I, n, B)`` at `u` ``(I, B)``."""
         centres, scales = self._places(u)
         # Cut off, since the product of an infinite square with a zero exponential would be NaN.
-        z = ((u[:, None] - centres[:, None]) / scales[:, None]).clamp(-FAR, FAR)
+        z = ((u[:, None] - centres[:, None]) / scales[:, None]).clamp(-MAX_DISTANCE, MAX_DISTANCE)
         square = z.square()
         wavelets = (1 - square) * torch.exp(-square / 2)
         return torch.cat([torch.ones_like(u)[:, None], u[:, None], wavelets], dim=1)[:, : self.size]

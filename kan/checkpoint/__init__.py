@@ -1,1 +1,1 @@
-"""Versions of a model on disk."""
+"""Checkpoints and versions of a model on disk."""

@@ -1,4 +1,4 @@
-"""What changed between two checkpoints, found in their files alone."""
+"""Comparison of two checkpoints by their files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ Edge: TypeAlias = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Difference:
-    """What changed from one version to another; printed, a table.
+    """The changes from one version to another, which print as a table.
+
+    Pairs hold the values for the first and the second version.
 
     Attributes:
-        versions: the two.
-        width: shapes of both.
-        grid: numbers of grid intervals of both.
-        moved_grids: layers with as many intervals as before, but other knots.
-        edges: numbers of edges that are not cut, layer by layer, of both.
-        removed, added: edges that only the first or only the second has. None if the shapes differ, which gives nodes other numbers.
-        symbolic: for edges whose function changed, its names in both, ``"0"`` for none. None if the shapes differ.
-        symbolic_edges: numbers of symbolic edges, of both.
-        losses: of the fits that ended with these versions; None of versions that no fit has made.
+        versions: the names of the versions.
+        width: their shapes.
+        grid: their numbers of grid intervals.
+        moved_grids: layers with the same number of intervals, but other knots.
+        edges: numbers of edges that are not pruned, layer by layer.
+        removed, added: edges that only the first or only the second has; None if the shapes differ, since nodes then have other indices.
+        symbolic: for every edge whose function changed, the pair of names, ``"0"`` for none; None if the shapes differ.
+        symbolic_edges: numbers of symbolic edges.
+        losses: losses of the fits that made the versions; None for a version that was not made by a fit.
     """
 
     versions: tuple[str, str]
@@ -71,7 +73,7 @@ class Difference:
 
 
 def difference(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> Difference:
-    """What changed from the checkpoint `one` to the checkpoint `other`.
+    """Return the changes from the checkpoint `one` to the checkpoint `other`.
 
     Raises:
         FileNotFoundError, ValueError: if a file is missing or damaged.
@@ -93,7 +95,7 @@ def difference(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> Di
 
 
 class _Read:
-    """What is compared of one checkpoint."""
+    """The properties of one checkpoint that are compared."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.config, self.name = read_config(path), os.path.basename(path)

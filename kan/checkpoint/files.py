@@ -1,12 +1,13 @@
-"""Bytes of one checkpoint on disk: written together or not at all, read with nothing executed.
+"""The files of one checkpoint: written together or not at all, and read without executing anything.
 
-**Writing.** The new files are written beside their names as parts, ``<name>.<digest>.part``, and synced. Then the first of them, the
-configuration, is renamed: from there on the new checkpoint holds, and the others follow. As the configuration knows the digests of the
-others, a reader that comes in between, or after a crash there, takes the part that has the digest.
+**Writing.** The new files are written under temporary names, ``<name>.<digest>.part``, and synced. Then the first of them, the
+configuration, is renamed. From that moment the new checkpoint is valid, and the other files are renamed. The configuration contains the
+digests of the other files, so that a reader that comes in between, or after a crash, finds the part with the right digest.
 
-**Reading.** A configuration is YAML without tags, but for those of numpy's numbers, see `kan.checkpoint.numpy_numbers`. Its last line is a
-comment with the SHA-256 of what precedes it. Tensors are what `torch.save` writes: a zip archive, whose own checksums `torch.load` does not
-look at, so that we do, read with ``weights_only``. Whatever does not fit is refused with a ``ValueError`` that names the file.
+**Reading.** A configuration is YAML without tags, except those of numpy's numbers, see `kan.checkpoint.numpy_numbers`. Its last line is a
+comment with the SHA-256 digest of the preceding text. Tensors are written by `torch.save` and read with ``weights_only``. Such a file is a
+zip archive, whose checksums are verified here because `torch.load` ignores them. Everything inconsistent is refused with a ``ValueError``
+that names the file.
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ __all__ = [
 ]
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""The one in C where PyYAML was built with it, which is ten times as fast."""
+"""PyYAML's dumper in C if available, which is ten times as fast as the one in Python."""
 SEAL = b"# sha256 "
-"""Begins the last line of a configuration."""
+"""Beginning of the last line of a configuration, which contains its digest."""
 DEEPEST = 32
-"""Levels of nesting in a configuration; PyYAML's reader in C overflows the stack on very many."""
+"""Largest number of nested levels in a configuration; PyYAML's reader in C overflows the stack at very many."""
 MOST_REPEATED = 100_000
-"""Entries of a configuration that are there by reference only."""
+"""Largest number of entries of a configuration that repeat others by reference."""
 STALE = 3600.0
-"""Seconds after which a part is taken for what a crash has left."""
+"""Age, in seconds, above which a part is regarded as left behind by a crash and removed."""
 
 
 class Link(NamedTuple):
-    """A file of known content, which may be linked to where the same is to be written."""
+    """A file of known content, to which a link can be made instead of writing the same content again."""
 
     file: str
     digest: str
@@ -71,12 +72,12 @@ Content: TypeAlias = bytes | Link
 
 
 def digest(content: bytes | memoryview) -> str:
-    """SHA-256 of `content`, in hexadecimal digits."""
+    """Return the SHA-256 digest of `content` in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_of(content: Content) -> str:
-    """`digest`, which is known of a link."""
+    """Return the `digest` of `content`, which a link contains already."""
     return content.digest if isinstance(content, Link) else digest(content)
 
 
@@ -84,20 +85,20 @@ def digest_of(content: Content) -> str:
 
 
 def dump_config(config: Mapping[str, Any]) -> bytes:
-    """`config`, plain data, as sealed YAML."""
+    """Return the plain data `config` as YAML, with its digest in the last line."""
     text: bytes = yaml.dump(dict(config), Dumper=DUMPER, default_flow_style=False).encode()
     return text + SEAL + digest(text).encode() + b"\n"
 
 
 def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
-    """The configuration in `content`, and whether it is sealed.
+    """Return the configuration in `content`, and whether it ends with a digest.
 
     Args:
-        content: of the file.
+        content: the content of the file.
         file: its name, for messages.
 
     Raises:
-        ValueError: if it is no dictionary in YAML of plain data, or not what was sealed.
+        ValueError: if it is not a dictionary of plain data in YAML, or does not have this digest.
     """
     text, mark, seal = content.rpartition(SEAL)
     if mark and digest(text) != seal.decode("ascii", "replace").strip():
@@ -106,15 +107,15 @@ def parse_config(content: bytes, file: str) -> tuple[dict[str, Any], bool]:
         plain = content.decode("utf-8")
         _check_events(plain)
         config = yaml.load(plain, Loader=Loader)
-    except Exception as error:  # PyYAML lets through what goes wrong inside: of dates such as 2026-99-99, for example
+    except Exception as error:  # PyYAML passes on errors of other libraries, as for dates such as 2026-99-99
         raise ValueError(f"{file} is not a readable configuration: {str(error)[:500]}") from error
     return (dict(config) if isinstance(config, dict) else {}), bool(mark)
 
 
 def _check_events(text: str) -> None:
-    """Refuse what could execute something or cost more than it says, before anything is made of it.
+    """Refuse text that could execute code or use excessive memory, before anything is constructed from it.
 
-    These are tags, merged mappings, deep nesting, and references that multiply or lead in a circle.
+    Refused are tags, merged mappings, deep nesting, and references that multiply or form a circle.
     """
     sizes: dict[str, int] = {}
     above: list[tuple[str | None, int]] = []
@@ -153,17 +154,20 @@ def _check_events(text: str) -> None:
 
 
 def dump_tensors(value: Any) -> bytes:
-    """What `torch.save` writes. It is made in memory: of a disk that is full torch speaks in many tongues."""
+    """Return the bytes that `torch.save` writes.
+
+    They are made in memory, because torch reports a full disk with many kinds of errors.
+    """
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
 def parse_tensors(content: bytes, file: str) -> Any:
-    """The tensors and plain data in `content`, on the CPU.
+    """Return the tensors and plain data in `content`, on the CPU.
 
     Raises:
-        ValueError: if it is not whole, or anything but tensors and plain data; nothing is executed.
+        ValueError: if `content` is incomplete or holds anything but tensors and plain data; nothing is executed.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -174,12 +178,12 @@ def parse_tensors(content: bytes, file: str) -> Any:
         value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         _check_tensors(value)
         return value
-    except Exception as error:  # of a file that anyone may have made, torch, pickle and zip complain in their own ways
+    except Exception as error:  # torch, pickle and zip raise errors of many kinds for invalid files
         raise ValueError(f"{file} could not be read as tensors, nothing was loaded: {_reason(error)}") from error
 
 
 def _check_tensors(value: Any) -> None:
-    """Refuse tensors that speak of more numbers than they have: a copy would allocate these."""
+    """Refuse tensors with more elements than stored numbers, since a copy would allocate them."""
     rest, seen = [value], set()
     while rest:
         value = rest.pop()
@@ -207,13 +211,13 @@ def _reason(error: Exception) -> str:
 
 
 def read(file: str, expected: str | None = None) -> bytes:
-    """The content of `file`, or of a part that was to replace it, if that is what has the digest `expected`.
+    """Return the content of `file`, or of the part that should replace it if that has the digest `expected`.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it has another digest than `expected`, or is no regular file.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it has another digest than `expected`, or is not a regular file.
     """
-    for _ in range(2):  # the part may take its place between the two looks
+    for _ in range(2):  # the part may be renamed between the two attempts
         try:
             content = _content(file)
         except FileNotFoundError:
@@ -255,7 +259,7 @@ def _opened_at_once(file: str, flags: int) -> int:
 
 
 def _whole_part(file: str, expected: str) -> bytes | None:
-    """The content of the part that was to replace `file`, if it is there and has the digest."""
+    """Return the content of the part that should replace `file`, if it exists and has the digest."""
     with suppress(FileNotFoundError):
         content = _content(_part(file, expected))
         return content if digest(content) == expected else None
@@ -263,10 +267,10 @@ def _whole_part(file: str, expected: str) -> bytes | None:
 
 
 def recover(digests: Mapping[str, str]) -> None:
-    """Rename the parts that a crash has left to be renamed, before anything is written over them.
+    """Rename the parts that a crash has left, before they are overwritten.
 
     Args:
-        digests: of the files, by name, as the configuration has them.
+        digests: digests of the files, by name, from the configuration.
     """
     for file, expected in digests.items():
         part = _part(file, expected)
@@ -275,10 +279,10 @@ def recover(digests: Mapping[str, str]) -> None:
 
 
 def write_together(contents: Mapping[str, Content]) -> None:
-    """Write all files, each whole, or none.
+    """Write all files completely, or none.
 
     Args:
-        contents: by name of the file, the configuration first. Of a link a hard link is made where the file system has them.
+        contents: contents by name of the file, the configuration first. A `Link` becomes a hard link where the file system has them.
     """
     parts = {file: _part(file, digest_of(content)) for file, content in contents.items()}
     committed = False
@@ -292,7 +296,8 @@ def write_together(contents: Mapping[str, Content]) -> None:
         sync_folder(os.path.dirname(next(iter(parts))))
     finally:
         for part in parts.values():
-            # Once the configuration stands, what was not renamed is what it refers to. (Renaming one link to another leaves it, too.)
+            # Once the configuration is in place, it refers to the parts that were not renamed. (Renaming a link to a link of the same
+            # file leaves the part, too.)
             if not committed or _same_file(part, part.rsplit(".", 2)[0]):
                 Path(part).unlink(missing_ok=True)
     folder, name = os.path.split(next(iter(contents)))
@@ -300,12 +305,12 @@ def write_together(contents: Mapping[str, Content]) -> None:
 
 
 def replace_file(file: str, content: bytes) -> None:
-    """Write one file, whole or not at all."""
+    """Write one file completely or not at all."""
     folder = os.path.dirname(file) or os.curdir
     handle, part = tempfile.mkstemp(dir=folder, prefix=os.path.basename(file) + ".", suffix=".part")
     try:
         os.close(handle)
-        os.unlink(part)  # to be made anew with the permissions of any other file
+        os.unlink(part)  # it is created again, with the permissions of an ordinary file
         _write_part(part, content)
         os.replace(part, file)
         sync_folder(folder)
@@ -315,7 +320,7 @@ def replace_file(file: str, content: bytes) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Make the names in `folder` survive a loss of power."""
+    """Sync the names in `folder` to disk, so that they survive a loss of power."""
     if os.name == "posix":
         handle = os.open(folder or os.curdir, os.O_RDONLY)
         try:
@@ -329,7 +334,7 @@ def _part(file: str, expected: str) -> str:
 
 
 def _write_part(part: str, content: Content) -> None:
-    Path(part).unlink(missing_ok=True)  # the same content of a crashed attempt, perhaps not all of it
+    Path(part).unlink(missing_ok=True)  # from an attempt that crashed, perhaps incomplete
     if isinstance(content, Link):
         with suppress(OSError):
             os.link(content.file, part)
@@ -349,7 +354,7 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def _remove_stale_parts(folder: str, name: str) -> None:
-    """Remove the parts that crashes have left of files whose names begin with `name`."""
+    """Remove the parts, left behind by crashes, of files whose names begin with `name`."""
     with suppress(OSError), os.scandir(folder or os.curdir) as entries:
         for entry in entries:
             if entry.name.startswith(name) and entry.name.endswith(".part") and time.time() - entry.stat().st_mtime > STALE:

@@ -1,9 +1,9 @@
-"""What a checkpoint holds of a network, and the network that a checkpoint describes.
+"""The content of a checkpoint: from a network to its files, and from the files to a network.
 
-``<path>_config.yml`` is the configuration: the constructor's arguments, names of functions, digests of the other files.
-``<path>_state`` holds the parameters, ``<path>_cache_data`` the last input, both named and read as pykan does; ``<path>_optimizer`` is what
-a fit can be resumed from, if there was one. What pykan's models do not have stands in further entries of the configuration, which pykan
-does not look at.
+``<path>_config.yml`` is the configuration: the constructor's arguments, the names of functions, and the digests of the other files.
+``<path>_state`` holds the parameters and ``<path>_cache_data`` the last input, named and read as in pykan. ``<path>_optimizer`` holds the
+state from which a fit can be resumed, if there was a fit. Properties that pykan's models do not have are further entries of the
+configuration, which pykan ignores.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ SETTINGS = (
     "width", "grid", "k", "mult_arity", "symbolic_enabled", "affine_trainable", "grid_eps", "grid_range", "sp_trainable", "sb_trainable",
 )  # fmt: skip
 OWN_SETTINGS = ("seed", "save_act", "noise_scale", "scale_base_mu", "scale_base_sigma", "sparse_init")
+"""Entries of a configuration that pykan's do not have."""
 MASKS = r"symbolic_fun\.[0-9]+\.mask"
 NOISE_SCALE = 0.3
-"""Of pykan's models, whose files do not hold it; the constructor's default here as there."""
+"""Scale of the initial noise in pykan's models, whose files do not contain it; the constructor's default in both libraries."""
 VERSION = re.compile(r"[0-9]+\.[0-9]+")
 MOST_TRIES = 100
 """Number of attempts to read a checkpoint whose files do not fit each other, as while another process replaces it. After these it is
@@ -62,7 +63,7 @@ reported as damaged."""
 
 
 def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The configuration of `network`, plain data, with the entries `extra`."""
+    """Return the configuration of `network` as plain data, with the further entries `extra`."""
     settings = network.settings()
     base_fun = settings["base_fun"]
     config: dict[str, Any] = {name: settings[name] for name in (*SETTINGS, *OWN_SETTINGS)}
@@ -81,15 +82,16 @@ def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[s
 
 
 def _names(layer: SymbolicLayer) -> list[list[str]]:
-    """The names of a layer's functions, nested ``[out][in]``, as far as they stand for them."""
+    """Return the names of a layer's functions that a file can hold, nested ``[out][in]``."""
     names = layer.names_to_save()
     return [[names.get((j, i), "0") for i in range(layer.in_dim)] for j in range(layer.out_dim)]
 
 
 def state_of(network: Network) -> dict[str, Tensor]:
-    """Copies of all parameters: of a view, torch.save would write the whole tensor behind it.
+    """Return copies of all parameters.
 
-    Parameters that torch computes from others, as pruning does, are saved as ordinary ones.
+    Parameters that torch computes from others, as in pruning, become ordinary ones. They are copied because torch.save would write the
+    whole tensor behind a view.
     """
     state = {name: value.detach().clone() for name, value in network.state_dict().items()}
     for kind in ("act_fun", "symbolic_fun"):
@@ -114,12 +116,12 @@ def save(
     """Write a network under the file names that begin with `path`.
 
     Args:
-        network: to be saved, with its last input.
+        network: the network, which is saved with its last input.
         path: folder and version, such as ``model/0.1``.
         extra: further plain entries of the configuration.
-        optimizer: what a fit can be resumed from, tensors and plain data.
+        optimizer: state from which a fit can be resumed, made of tensors and plain data.
         data: whether to save the last input.
-        known: what was written when the network had the same input, to be linked to instead of written again.
+        known: a file that was written for the same input, to which a link is made instead of writing the input again.
 
     Returns:
         The file with the last input.
@@ -128,7 +130,7 @@ def save(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     state = state_of(network)
     if len(network.input_id) != network.input_width:
-        # pykan would take the first columns of the input for those that are kept; an entry that it does not know makes it refuse.
+        # pykan would use the first columns of the input instead of those that are kept. An unknown entry makes it refuse the file.
         state["input_id"] = network.input_id.detach().clone()
     contents: dict[str, Content] = {"state": dump_tensors(state)}
     if optimizer is not None:
@@ -141,7 +143,7 @@ def save(
         recover({f"{path}_{kind}": expected for kind, expected in read_config(path)["sha256"].items()})
     write_together({f"{path}_config.yml": config, **{f"{path}_{kind}": content for kind, content in contents.items()}})
     if optimizer is None:
-        Path(f"{path}_optimizer").unlink(missing_ok=True)  # of a version that stood here before
+        Path(f"{path}_optimizer").unlink(missing_ok=True)  # of an older version of this name
     return Link(f"{path}_cache_data", digests["cache_data"])
 
 
@@ -149,11 +151,11 @@ def save(
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The configuration of the checkpoint `path`.
+    """Read the configuration of the checkpoint `path`.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the file is no configuration, is damaged, or belongs to another version.
+        ValueError: if the file is not a configuration, is damaged, or belongs to another version.
     """
     file = f"{os.fspath(path)}_config.yml"
     try:
@@ -172,10 +174,10 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse(content: bytes, file: str) -> dict[str, Any]:
-    """The configuration in `content` of `file`, brought to the present format.
+    """Return the configuration in the `content` of `file`, converted to the present format.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if `content` is not a configuration.
     """
     config, sealed = parse_config(content, file)
     needed = (*SETTINGS, "base_fun_name")
@@ -188,7 +190,7 @@ def parse(content: bytes, file: str) -> dict[str, Any]:
 
 
 def despite_writers(path: str | os.PathLike[str], load: Callable[[], T]) -> T:
-    """What ``load()`` returns, which reads the checkpoint `path`; it is called again if another process has replaced that meanwhile."""
+    """Return the result of ``load()``, which reads the checkpoint `path` and is repeated if another process replaces it meanwhile."""
     file = f"{os.fspath(path)}_config.yml"
     for _ in range(MOST_TRIES):
         before = identity(file)
@@ -208,18 +210,18 @@ def load(
     functions: Functions | None = None,
     **arguments: Any,
 ) -> N:
-    """The network saved under `path`.
+    """Load the network saved under `path`.
 
     Args:
-        cls: the network's class.
+        cls: class of the network.
         path: folder and version, such as ``model/0.1``.
-        config: its configuration, as `read_config` gives it.
-        device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
-        functions: symbolic functions that are not in the library, by name, or by edge, such as ``"(0, 1, 2)"``.
-        arguments: further arguments for the class's constructor.
+        config: its configuration, from `read_config`.
+        device: device of the network; by default the one it was saved from if available, otherwise the CPU.
+        functions: symbolic functions that are not in the library, by name or by edge, such as ``"(0, 1, 2)"``.
+        arguments: further arguments for the constructor.
 
     Raises:
-        FileNotFoundError, ValueError: if a file is missing or does not fit.
+        FileNotFoundError, ValueError: if a file is missing or inconsistent with the others.
     """
     path, digests = os.fspath(path), config["sha256"]
     file = f"{path}_state"
@@ -238,20 +240,20 @@ def build(
     functions: Functions | None = None,
     **arguments: Any,
 ) -> N:
-    """The network of a configuration and a state, on the CPU; the names of their files are for messages.
+    """Build the network of a configuration and a state on the CPU; the names of their files are used in messages.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if they are inconsistent.
     """
     state = check_tensors(state, state_file)
     check_sizes(config, state, config_file, state_file)
     settings = {name: config[name] for name in (*SETTINGS, *OWN_SETTINGS) if name in config}
     if "format" not in config and not any(bool(value.any()) for name, value in state.items() if re.fullmatch(MASKS, name)):
-        # pykan's fit turns symbolic edges off where there are none and saves it so; fix_symbolic would have no effect.
+        # If there are no symbolic edges, pykan's fit disables them and saves that. fix_symbolic would then have no effect.
         settings["symbolic_enabled"] = True
     base_fun = (functions or {}).get(config["base_fun_name"], config["base_fun_name"])
     try:
-        # The state is to take the place of all splines: none are drawn.
+        # The state replaces all splines, so that no random ones are needed.
         network = cls(**{"base_fun": base_fun, **settings, **arguments, "noise_scale": 0})
         network.noise_scale = settings.get("noise_scale", NOISE_SCALE)
         network.to(state["act_fun.0.coef"].dtype)
@@ -277,13 +279,13 @@ def build(
 
 
 def load_optimizer(path: str | os.PathLike[str], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the checkpoint `path` with the configuration `config` has of the last fit to resume from; None if it has nothing.
+    """Return the state of the optimiser in the checkpoint `path` with the configuration `config`; None if there is none.
 
     Raises:
         ValueError: if the file is damaged.
     """
     file, expected = f"{os.fspath(path)}_optimizer", config["sha256"].get("optimizer")
-    if expected is None:  # one that the configuration does not know is of something older
+    if expected is None:  # a file that the configuration does not know belongs to an older checkpoint
         return None
     try:
         state = parse_tensors(read(file, expected), file)
@@ -319,7 +321,7 @@ def _row(function: Callable[[Tensor], Tensor] | SymbolicFunction) -> SymbolicFun
 
 
 def _data(network: Network, file: str, expected: str | None) -> Tensor | None:
-    """The last input; None if there was none, or if its file has been deleted."""
+    """Return the last input; None if there was none or its file has been deleted."""
     try:
         data = parse_tensors(read(file, expected), file)
         if data is None:
@@ -336,12 +338,12 @@ def _data(network: Network, file: str, expected: str | None) -> Tensor | None:
 
 def _device(config: Mapping[str, Any]) -> str:
     name = str(config.get("device", "cpu"))
-    name = f"cuda:{name}" if name.isdecimal() else name  # as pykan writes numbers
+    name = f"cuda:{name}" if name.isdecimal() else name  # pykan writes the number of the device only
     return name if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()) else "cpu"
 
 
 def plain(value: Any) -> Any:
-    """`value` with nothing but dictionaries, lists, strings and numbers."""
+    """Return `value` converted to dictionaries, lists, strings and numbers."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

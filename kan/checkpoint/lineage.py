@@ -1,8 +1,8 @@
-"""``history.txt``: which versions there are, and what each was made from.
+"""The history of a folder of versions, ``history.txt``: the versions, and the version that each was made from.
 
 A line is ``init => 0.0`` or ``0.0 => fit => 0.1``; ``### Round 1 ###`` begins a round. The history is written after the files of a version,
-so that every version that it names is complete. Versions that have been removed to make room are marked as ``(removed)``. A line without
-its end is what a crash has left, and names nothing.
+so that every version in it is complete. Versions that were removed to save space are marked ``(removed)``. A last line without a line break
+was left by a crash and is ignored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LINE = re.compile(
 
 _ROUND = re.compile(r"(### Round [0-9]+ ###)?")
 _NOT_TORN = re.compile(r".* => [0-9]+\.[0-9]+[^0-9].*")
-"""The rest of a history after its last end of a line, if it is no beginning of a line."""
+"""Text after the last line break that cannot be the beginning of a line, so that no crash can have left it."""
 
 
 class Entry(NamedTuple):
@@ -51,8 +51,8 @@ class Entry(NamedTuple):
 
     Attributes:
         version: round and state.
-        parent: that it was made from, None for a new model.
-        method: how.
+        parent: the version that it was made from; None for a new model.
+        method: the method that made it.
         removed: whether its files have been removed.
     """
 
@@ -63,10 +63,10 @@ class Entry(NamedTuple):
 
 
 def version_of(model_id: str) -> Version:
-    """``'0.1'`` as ``(0, 1)``.
+    """Return the version ``(0, 1)`` for the text ``'0.1'``.
 
     Raises:
-        ValueError: if it is no version.
+        ValueError: if the text is not a version.
     """
     if not re.fullmatch(r"[0-9]{1,18}\.[0-9]{1,18}", str(model_id)):
         raise ValueError(f"a model version is written round.state, such as '0.1'; got {model_id!r}.")
@@ -79,23 +79,23 @@ def _parsed(text: str) -> Version:
 
 
 def written(version: Version) -> str:
-    """``(0, 1)`` as ``'0.1'``."""
+    """Return the text ``'0.1'`` for the version ``(0, 1)``."""
     return f"{version[0]}.{version[1]}"
 
 
 def line(entry: Entry) -> str:
-    """The line of a version that has not been removed."""
+    """Return the line of the history for a version that has not been removed."""
     beginning = "" if entry.parent is None else f"{written(entry.parent)} => "
     return f"{beginning}{entry.method} => {written(entry.version)}"
 
 
 def lines(folder: str) -> list[str]:
-    """The whole lines of the history; none if there is no history."""
+    """Return the complete lines of the history; an empty list if there is no history."""
     return _lines(folder)[:-1]
 
 
 def _lines(folder: str) -> list[str]:
-    """The whole lines, and the rest."""
+    """Return the complete lines, followed by the text after the last line break."""
     try:
         text = read(os.path.join(folder, HISTORY)).decode("utf-8", errors="replace")
     except FileNotFoundError:
@@ -105,10 +105,10 @@ def _lines(folder: str) -> list[str]:
 
 
 def check(folder: str) -> None:
-    """Check that the history has only lines that were written to it.
+    """Check that the history contains valid lines only.
 
     Raises:
-        ValueError: if it has others: then it is not known which version was saved last, and which were saved at all.
+        ValueError: if it contains others. Then it is unknown which versions were saved, and which of them last.
     """
     *whole, rest = _lines(folder)
     strange = [text for text in whole if not (_LINE.fullmatch(text.strip()) or _ROUND.fullmatch(text.strip()))]
@@ -121,7 +121,7 @@ def check(folder: str) -> None:
 
 
 def entries(folder: str) -> list[Entry]:
-    """The versions that the history names, in the order in which they were made."""
+    """Return the versions in the history, in the order in which they were made."""
     found = []
     for line in lines(folder):
         if match := _LINE.fullmatch(line.strip()):
@@ -131,28 +131,31 @@ def entries(folder: str) -> list[Entry]:
 
 
 def taken(folder: str) -> set[Version]:
-    """The versions that are there or were, also those that pykan, which does not write down what it rewound to, only refers to."""
+    """Return all present and former versions.
+
+    They include versions that only occur as parents, since pykan does not record the version that a rewind makes.
+    """
     found = entries(folder)
     return {entry.version for entry in found} | {entry.parent for entry in found if entry.parent is not None}
 
 
 def rounds(folder: str) -> set[int]:
-    """The rounds that have begun."""
+    """Return the numbers of the rounds that have begun."""
     headers = (re.fullmatch(r"### Round ([0-9]+) ###", line.strip()) for line in lines(folder))
     return {int(header[1]) for header in headers if header} | {version[0] for version in taken(folder)}
 
 
 def begin(folder: str) -> None:
-    """A history with the birth of one model and nothing else, in the place of what there was."""
+    """Replace the history by one that contains the creation of one model."""
     replace_file(os.path.join(folder, HISTORY), b"### Round 0 ###\ninit => 0.0\n")
 
 
 def append(folder: str, *new: str) -> None:
-    """Add whole lines, in one piece."""
+    """Append complete lines in a single write."""
     file = os.path.join(folder, HISTORY)
     text = "".join(" ".join(line.splitlines()) + "\n" for line in new).encode()
     existed = os.path.exists(file)
-    with open(file, "ab+", buffering=0) as stream:  # what a buffer could not write it would try again at the end
+    with open(file, "ab+", buffering=0) as stream:  # a buffer would repeat a failed write when the file is closed
         size = stream.seek(0, os.SEEK_END)
         whole = _end_of_lines(stream, size)
         if whole < size:
@@ -169,7 +172,7 @@ def append(folder: str, *new: str) -> None:
 
 
 def _end_of_lines(stream: FileIO, size: int) -> int:
-    """Where the last whole line ends."""
+    """Return the position where the last complete line ends."""
     end = size
     while end:
         begin = max(0, end - 4096)
@@ -182,14 +185,14 @@ def _end_of_lines(stream: FileIO, size: int) -> int:
 
 
 def mark_removed(folder: str, versions: Iterable[Version]) -> None:
-    """Say of `versions` that they are there no more."""
+    """Mark `versions` as removed."""
     endings = tuple(f"=> {written(version)}" for version in versions)
     marked = [line + REMOVED if line.endswith(endings) else line for line in lines(folder)]
     replace_file(os.path.join(folder, HISTORY), "".join(line + "\n" for line in marked).encode())
 
 
 def tree(folder: str) -> str:
-    """The versions as a tree, children under what they were made from."""
+    """Draw the versions as a tree, each below the version that it was made from."""
     found = entries(folder)
     known = {entry.version for entry in found}
     below: dict[Version | None, list[Entry]] = {}

@@ -1,6 +1,6 @@
-"""Locks on a folder of versions: one process writes at a time, and a process can tell whether others are at work there.
+"""Locks on a folder of versions: one process writes at a time, and a process can detect whether others work there.
 
-Both are locks of the operating system on files in the folder, which a process that dies gives back.
+Both use locks of the operating system on files in the folder, which are released when a process dies.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ NAME = ".lock"
 PRESENCE = ".writer-"
 
 _own: set[str] = set()
-"""Files of this process's presences: a lock of its own tells nothing about others."""
+"""Files of the presences of this process, which do not count as other processes."""
 
 
 @contextmanager
 def locked(folder: str, seconds: float) -> Iterator[None]:
-    """No other process writes to `folder` in the meantime.
+    """Hold the lock on `folder`, so that no other process writes there.
 
     Raises:
-        TimeoutError: if another process has kept the lock for `seconds`.
+        TimeoutError: if another process has held the lock for `seconds`.
     """
     lock = FileLock(os.path.join(folder, NAME))
     try:
@@ -45,7 +45,7 @@ def locked(folder: str, seconds: float) -> Iterator[None]:
 
 
 class Presence:
-    """Says to other processes that this one writes versions to a folder, for as long as the object lives."""
+    """A sign to other processes that this one writes versions to a folder, for as long as the object lives."""
 
     def __init__(self, folder: str) -> None:
         file = os.path.abspath(os.path.join(folder, f"{PRESENCE}{uuid.uuid4().hex[:12]}"))
@@ -56,12 +56,12 @@ class Presence:
         self._finalizer = weakref.finalize(self, _leave, lock, file, os.getpid())
 
     def leave(self) -> None:
-        """End it now."""
+        """Remove the sign now."""
         self._finalizer()
 
 
 def others(folder: str) -> int:
-    """How many presences of other processes `folder` has; what dead ones have left is removed."""
+    """Return the number of presences of other processes in `folder`; those of dead processes are removed."""
     count = 0
     for entry in Path(folder).glob(f"{PRESENCE}*"):
         file = os.path.abspath(entry)
@@ -82,7 +82,7 @@ def others(folder: str) -> int:
 
 
 def _leave(lock: FileLock, file: str, process: int) -> None:
-    if os.getpid() != process:  # a child by fork holds the lock as well; it is the parent's to give back
+    if os.getpid() != process:  # a forked child holds the lock as well, but only the parent may release it
         return
     with suppress(OSError):
         lock.release()

@@ -1,7 +1,7 @@
-"""Configurations of earlier formats, brought to the present one.
+"""Conversion of configurations from earlier formats to the present one.
 
-Format 0 is pykan's, which has no entry ``format``. Format 1 had no checksums. Since format 2 a configuration is sealed and knows the
-digests of the files beside it.
+Format 0 is pykan's, without an entry ``format``. Format 1 has no checksums. From format 2 on, a configuration ends with its own digest and
+contains the digests of the files beside it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any
 __all__ = ["FORMAT", "migrated"]
 
 FORMAT = 2
-"""Of the configurations that are written."""
+"""Format of the configurations that are written."""
 SEALED_SINCE = 2
+"""First format with digests."""
 
 Config = dict[str, Any]
 
 
 def _from_pykan(config: Config) -> Config:
-    # After a rewind pykan has written the state as text.
+    # After a rewind, pykan writes the state as text.
     return {**config, "state_id": int(config.get("state_id", 0)), "round": int(config.get("round", 0))}
 
 
@@ -28,19 +29,19 @@ def _with_digests(config: Config) -> Config:
 
 
 STEPS: tuple[Callable[[Config], Config], ...] = (_from_pykan, _with_digests)
-"""From each format to the next."""
+"""Conversions from each format to the next."""
 
 
 def migrated(config: Config, sealed: bool, file: str) -> Config:
-    """`config` in the present format.
+    """Return `config` in the present format.
 
     Args:
-        config: of any format.
-        sealed: whether its checksum was there.
+        config: a configuration of any format.
+        sealed: whether it ended with its digest.
         file: its name, for messages.
 
     Raises:
-        ValueError: if the format is a later one, or one that is sealed and this one is not.
+        ValueError: if the format is a later one, or requires digests that are missing.
     """
     number = config.get("format", 0)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:

@@ -1,11 +1,12 @@
-"""YAML as pykan writes it: plain data, among them numbers of numpy and tuples, read without executing anything.
+"""A reader for pykan's YAML: plain data with numbers of numpy and tuples, read without executing anything.
 
-PyYAML writes a number of numpy as the call that unpickling would make, with tags that name functions:
+PyYAML writes a number of numpy as the call that would unpickle it, with tags that name functions:
 
     ``!!python/object/apply:numpy.core.multiarray.scalar`` of ``!!python/object/apply:numpy.dtype`` and ``!!binary``,
 
-the format and the bytes of the number. Here these tags stand for nothing but that: the code of the format (such as ``i8``) and the order of
-its bytes are looked at, and the bytes become a plain number. A tuple becomes a list. Every other tag is refused before anything is made.
+that is, the format and the bytes of the number. Here the tags serve to read these only. The code of the format (such as ``i8``) and the
+byte order are checked, and the bytes become a plain number. A tuple becomes a list. Every other tag is refused before anything is
+constructed.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ _TUPLE = f"{_PYTHON}tuple"
 HARMLESS_TAGS = frozenset({*_SCALARS, _DTYPE, _TUPLE, "tag:yaml.org,2002:binary"})
 
 _CODE = re.compile("b1|[iu][1248]|f[248]")
-"""Formats that are read: truth values, integers, and floating-point numbers of two to eight bytes."""
+"""Formats that can be read: truth values, integers, and floating-point numbers of two to eight bytes."""
 
 
 class _Format(NamedTuple):
-    """How the bytes of a number are to be read; where one is left in a configuration, that is refused as no plain value."""
+    """The format of the bytes of a number. A configuration that still contains one after reading is refused."""
 
     dtype: np.dtype[Any]
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, the one in C where PyYAML was built with it, which knows the harmless tags besides."""
+    """PyYAML's safe loader, in C if available, which also reads the harmless tags."""
 
 
 def _format(loader: Any, node: yaml.Node) -> _Format:

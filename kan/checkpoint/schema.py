@@ -1,7 +1,7 @@
-"""What a configuration may say: plain data of the right types, and sizes that the tensors beside it bear out.
+"""Validation of configurations: plain data of the right types, and sizes that agree with the tensors.
 
-Configurations come from disk, where anybody may have written them: they are looked at before anything is made from them, so that nothing is
-allocated for sizes that are not there.
+Configurations come from disk and may be invalid or malicious. They are checked before anything is constructed from them, so that no memory
+is allocated for sizes that the tensors do not have.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ RULES: dict[str, Rule] = {
     "losses": (_is_losses, "a dictionary of numbers, or null"),
     "sha256": (lambda value: isinstance(value, dict) and all(map(_is_digest, value.values())), "a dictionary of SHA-256 digests"),
 }  # fmt: skip
-"""What each entry has to be; entries of other names are not looked at."""
+"""Conditions on the entries of a configuration, with their wording in messages; entries of other names are ignored."""
 
 
 def _is_digest(value: Any) -> bool:
@@ -77,10 +77,10 @@ def _is_digest(value: Any) -> bool:
 
 
 def check_config(config: Mapping[str, Any], file: str) -> None:
-    """Check the types of the entries of `config`; which there must be is known to those who use them.
+    """Check the types of the entries of `config`, but not whether entries are missing.
 
     Raises:
-        ValueError: if one is not what it has to be; the message speaks of `file`.
+        ValueError: if an entry has the wrong type; the message names `file`.
     """
     rest: list[Any] = [dict(config)]
     while rest:
@@ -98,10 +98,10 @@ def check_config(config: Mapping[str, Any], file: str) -> None:
 
 
 def check_tensors(state: Any, file: str) -> dict[str, Tensor]:
-    """`state`, if it may be that of a KAN, without the columns that it uses, which the configuration has as well.
+    """Return `state` without its entry ``input_id``, which the configuration also contains, if it can be the state of a KAN.
 
     Raises:
-        ValueError: if it is no dictionary of tensors of floating-point numbers; the message speaks of `file`.
+        ValueError: if it is not a dictionary of floating-point tensors; the message names `file`.
     """
     if not isinstance(state, Mapping) or "act_fun.0.coef" not in state:
         raise ValueError(f"{file} is not the state of a KAN: the entry 'act_fun.0.coef' is missing.")
@@ -116,7 +116,7 @@ def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_f
     """Check that the sizes that `config` speaks of are those of `state`: sizes that are not there are not allocated.
 
     Raises:
-        ValueError: if they are not, or are no sizes; the message speaks of both files.
+        ValueError: if they differ or are not sizes; the message names both files.
     """
     try:
         if sum(sum(layer) if isinstance(layer, list) else layer for layer in config["width"]) > sum(t.numel() for t in state.values()):

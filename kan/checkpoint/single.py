@@ -1,8 +1,8 @@
-"""One file for one model: what a checkpoint holds but for data and optimiser, to be handed on.
+"""One file for one model, to be passed on: a checkpoint without the data and the optimiser.
 
-Where safetensors is installed it is a file of that format, with the configuration as metadata; else a zip archive of the configuration,
-``config.yml``, and the tensors, ``state``, both as in a checkpoint. Either is read whatever its name. The configuration is sealed, see
-`kan.checkpoint.files`, and knows the digest of the tensors.
+If safetensors is installed, it is a file of that format with the configuration as metadata. Otherwise it is a zip archive of the
+configuration, ``config.yml``, and the tensors, ``state``, both as in a checkpoint. Either can be read under any name. The configuration
+ends with its own digest, see `kan.checkpoint.files`, and contains that of the tensors.
 
 References
     The safetensors format, https://github.com/huggingface/safetensors.
@@ -35,17 +35,17 @@ CONFIG, STATE = "config.yml", "state"
 
 
 def save(network: Network, path: str | os.PathLike[str], format: str | None = None, extra: Mapping[str, Any] | None = None) -> None:
-    """Write `network` to the file `path`, whole or not at all.
+    """Write `network` to the file `path`, completely or not at all.
 
     Args:
-        network: to be saved, without its last input.
+        network: the network, which is saved without its last input.
         path: the file.
-        format: ``"safetensors"`` or ``"zip"``; the first where safetensors is installed, when not given.
+        format: ``"safetensors"`` or ``"zip"``; by default the first if safetensors is installed.
         extra: further plain entries of the configuration.
 
     Raises:
-        ValueError: if the format is another.
-        ImportError: if it is ``"safetensors"``, which is not installed.
+        ValueError: if the format is another one.
+        ImportError: if the format is ``"safetensors"``, and that is not installed.
         OSError: if the file cannot be written.
     """
     if format not in (None, *FORMATS):
@@ -78,19 +78,19 @@ def load(
     functions: Functions | None = None,
     **arguments: Any,
 ) -> N:
-    """The network in the file `path`.
+    """Load the network in the file `path`.
 
     Args:
-        cls: the network's class.
+        cls: class of the network.
         path: the file.
-        map_location: where to put it; the CPU when not given.
+        map_location: device of the network; by default the CPU.
         functions: symbolic functions that are not in the library, see `kan.checkpoint.format.load`.
-        arguments: further arguments for the class's constructor.
+        arguments: further arguments for the constructor.
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is damaged or not such a file; nothing in it is executed.
-        ImportError: if it needs safetensors, which is not installed.
+        ValueError: if the file is damaged or was not written by `save`; nothing in it is executed.
+        ImportError: if the file needs safetensors, and that is not installed.
     """
     file = os.fspath(path)
     content = read(file)
@@ -123,9 +123,9 @@ def _of_safetensors(content: bytes, file: str) -> tuple[dict[str, Any], Any]:
     except ImportError as error:
         raise ImportError(f"{file} is a safetensors file, which needs the package safetensors: install it.") from error
     try:
-        state = safetensors.torch.load(content)  # safe_open would open the file again, where another may be by now
+        state = safetensors.torch.load(content)  # safe_open would open the file again, which may have been replaced
         text = (json.loads(content[8 : 8 + length]).get("__metadata__") or {}).get(CONFIG, "")
-    except Exception as error:  # its own kind, and those of torch
+    except Exception as error:  # errors of safetensors and of torch
         raise ValueError(f"{file} could not be read as a saved KAN, nothing was loaded: {error}") from error
     config = parse(text.encode(), file)
     if config["sha256"].get(STATE) != _fingerprint(state):
@@ -138,7 +138,7 @@ def _altered(file: str) -> ValueError:
 
 
 def _fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Digest of names, types, shapes and numbers."""
+    """Return a digest of the names, types, shapes and values of tensors."""
     parts = []
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()

@@ -1,7 +1,7 @@
-"""The store of versions: every change of a model becomes ``round.state``, ``0.0`` at birth, ``0.1`` after the first change and so on.
+"""The store of versions: every change of a model becomes a version ``round.state``, which begins with ``0.0``, ``0.1``, ...
 
-Models that come from one another (by pruning, refining, rewinding) share one store, so that no version is given twice; what other processes
-save in the same folder is seen under a lock. What cannot be written costs a warning, never a training.
+Models made from one another (by pruning, refining, rewinding) share one store, so that no version is used twice. The versions that other
+processes save in the same folder are read under a lock. A version that cannot be written causes a warning and does not interrupt training.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from kan.checkpoint.lock import Presence, locked, others
 from kan.errors import level_of_caller
 from kan.network.network import Network
 from kan.output import say
-from kan.symbolic.library import ANONYMOUS, SymbolicFunction
+from kan.symbolic.function import ANONYMOUS, SymbolicFunction
 from kan.symbolic.user_function import WrittenFunction
 
 __all__ = ["Store", "folder_of", "newest", "unnamed_functions", "version_of"]
 
 PATIENCE = 10.0
-"""Seconds to wait for another process that writes."""
+"""Time, in seconds, to wait for another process that writes."""
 KINDS = ("config.yml", "state", "cache_data", "optimizer")
 
 
 class Store:
-    """Versions in a folder.
+    """The versions in a folder.
 
     Args:
         path: the folder.
-        keep: how many of the versions that are saved by way of this store stay; None for all.
+        keep: number of versions, among those saved through this store, that are kept; None for all.
         save_data: whether the last input of a model is saved with it.
 
     Attributes:
-        made: versions that were saved by way of this store.
-        unnamed: of these, functions that a checkpoint has no name for.
-        unexpected: whether the folder is another one than the user may think, which is said when something is saved there first.
+        made: versions that were saved through this store.
+        unnamed: functions in these versions that a checkpoint cannot name, by edge.
+        unexpected: whether the user may expect another folder; then the folder is printed with the first version saved there.
     """
 
     def __init__(self, path: str | os.PathLike[str], keep: int | None = None, save_data: bool = True) -> None:
@@ -61,7 +61,7 @@ class Store:
         self._data: tuple[str, Link, Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Store:
-        return self  # copies of a model write to the same folder and must not give a version twice
+        return self  # copies of a model write to the same folder and must not use a version twice
 
     def __reduce__(self) -> tuple[type[Store], tuple[Any, ...]]:
         return Store, (self.path, self.keep, self.save_data)  # in another process, one of several that write to the folder
@@ -69,9 +69,9 @@ class Store:
     # Writing
 
     def begin(self, network: Network, extra: Mapping[str, Any]) -> Version:
-        """Save a new model as version 0.0, with which the folder's history starts anew; return the version.
+        """Save a new model as version 0.0 and return the version; the history of the folder begins again.
 
-        Where another process is at work it is the first version of a new round, and the history goes on.
+        If another process works in the folder, the version is the first one of a new round, and the history continues.
         """
 
         def write() -> Version:
@@ -103,14 +103,17 @@ class Store:
         optimizer: Mapping[str, Any] | None = None,
         parent: Version | None = None,
     ) -> Version:
-        """Save `network` as the next free version after `version` in the round, and return that; what cannot be saved stays `version`.
+        """Save `network` as the next free version after `version` in the round.
 
         Args:
-            network: to be saved.
-            method: how it was made.
-            version: that it has.
+            network: the network.
+            method: the method that made it.
+            version: its present version.
             extra, optimizer: see `kan.checkpoint.format.save`.
             parent: the version that it was made from, if not `version`.
+
+        Returns:
+            The new version; `version` if nothing could be saved.
         """
 
         def write() -> Version:
@@ -138,7 +141,7 @@ class Store:
         return self._attempt(write, version)
 
     def rewound(self, network: Network, version: Version, extra: Mapping[str, Any], optimizer: Mapping[str, Any] | None = None) -> Version:
-        """Save `network`, restored from `version`, as the first version of a new round, and return that."""
+        """Save `network`, restored from `version`, as the first version of a new round, and return the new version."""
 
         def write() -> Version:
             with locked(self.path, PATIENCE):
@@ -156,16 +159,16 @@ class Store:
         return max(lineage.rounds(self.path) | {round_ for round_, _ in self.made}, default=-1) + 1
 
     def _is_pykans(self, version: Version) -> bool:
-        """Whether pykan has rewound to `version` and not yet written it down."""
+        """Whether pykan has rewound to `version` and not yet recorded it in the history."""
         file = Path(f"{self.file(version)}_config.yml")
         return version[0] in lineage.rounds(self.path) and file.exists() and SEAL not in file.read_bytes()
 
     def _taken(self) -> set[Version]:
-        """The versions that are not to be written over."""
+        """Return the versions that must not be overwritten."""
         taken = lineage.taken(self.path)
         try:
             lineage.check(self.path)
-        except ValueError:  # it may have named any of those that are there
+        except ValueError:  # the damaged history may have contained any of the versions in the folder
             found = (re.fullmatch(f"({VERSION.pattern})_config.yml", name) for name in os.listdir(self.path))
             taken |= {version_of(match[1]) for match in found if match}
         return taken
@@ -184,7 +187,7 @@ class Store:
             self.unnamed[new] = unnamed
 
     def _make_room(self) -> None:
-        """Remove the oldest versions of this store beyond `keep`; the history says so first."""
+        """Remove the oldest versions of this store beyond `keep`, after they have been marked in the history."""
         if self.keep is None or len(self.made) <= self.keep:
             return
         old = self.made[: -self.keep]
@@ -198,7 +201,7 @@ class Store:
                         os.unlink(f"{self.file(version)}_{kind}")
 
     def _attempt(self, write: Callable[[], Version], otherwise: Version) -> Version:
-        """What `write` returns, or `otherwise` if it fails; then old versions are removed. As long as it goes on failing, one warning."""
+        """Return the result of `write`, or `otherwise` if it fails, and remove old versions. Repeated failures cause one warning only."""
         version = otherwise
         try:
             version = write()
@@ -225,11 +228,11 @@ class Store:
     # Reading
 
     def file(self, version: Version) -> str:
-        """What the names of a version's files begin with."""
+        """Return the common beginning of the file names of a version."""
         return os.path.join(self.path, written(version))
 
     def require(self, version: Version) -> str:
-        """`file` of a version that can be loaded.
+        """Return the `file` of a version that has not been removed.
 
         Raises:
             FileNotFoundError: if it has been removed.
@@ -239,7 +242,7 @@ class Store:
         return self.file(version)
 
     def history(self, k: str | int = "all", tree: bool = False) -> str:
-        """The history file, or its last `k` lines, or the versions as a tree.
+        """Return the text of the history, its last `k` lines, or the versions as a tree.
 
         Raises:
             FileNotFoundError: if nothing has been saved.
@@ -255,17 +258,17 @@ class Store:
 
 
 def folder_of(config: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
-    """The folder that the versions of a loaded model go to.
+    """Return the folder for the versions of a loaded model.
 
-    A version of a store stays in its folder, wherever that was moved. Of other checkpoints it is what the configuration says, within the
-    working directory, beside the checkpoint, or where versions are saved already.
+    For a version of a store it is the folder that contains the version, even if that was moved. For other checkpoints it is the folder
+    named in the configuration, which must lie in the working directory or beside the checkpoint, or contain versions already.
 
     Args:
-        config: of the checkpoint.
-        path: what the names of its files begin with.
+        config: configuration of the checkpoint.
+        path: common beginning of its file names.
 
     Raises:
-        ValueError: if the configuration leads elsewhere.
+        ValueError: if the configuration names any other folder.
     """
     named, (folder, name) = str(config.get("ckpt_path", "./model")), os.path.split(os.fspath(path))
     folder = folder or os.curdir
@@ -281,7 +284,7 @@ def folder_of(config: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
 
 
 def unnamed_functions(network: Network) -> dict[str, SymbolicFunction]:
-    """The functions of `network` that a checkpoint has no name for, by edge, as `kan.checkpoint.format.load` takes them."""
+    """Return the functions of `network` that a checkpoint cannot name, by edge, as `kan.checkpoint.format.load` takes them."""
     return {
         f"({l}, {i}, {j})": layer.function(i, j)[1]
         for l, layer in enumerate(network.symbolic_layers)
@@ -291,13 +294,13 @@ def unnamed_functions(network: Network) -> dict[str, SymbolicFunction]:
 
 
 def _fingerprint(data: Tensor) -> str:
-    """Tells data from other data."""
+    """Return a digest of data, with its type and shape."""
     array = data.detach().cpu().contiguous()
     return f"{array.dtype} {tuple(array.shape)} {digest(array.view(torch.uint8).numpy().data)}"
 
 
 def newest(folder: str | os.PathLike[str]) -> str | None:
-    """The version of a folder that was saved last, as ``folder/round.state``; None if its history names none.
+    """Return the last version saved in a folder, as ``folder/round.state``; None if its history contains none.
 
     Raises:
         FileNotFoundError, ValueError: if the history or that version is damaged.

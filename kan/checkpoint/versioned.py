@@ -1,4 +1,4 @@
-"""A network whose changes become versions in a store, and which is saved and loaded: what a KAN has of checkpoints."""
+"""The part of a KAN that deals with checkpoints: its changes become versions in a store, and it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["Versioned"]
 V = TypeVar("V", bound="Versioned")
 
 DEFAULT_FOLDER = "./model"
-"""Where pykan's users expect versions, so that any other folder is named with the first version of a loaded model."""
+"""Folder of versions that pykan's users expect. Any other one is printed with the first version of a loaded model."""
 
 
 class Versioned(Network):
-    """A network with a store of versions; its constructor calls `begin_versions_` at the end.
+    """A network with a store of versions. The constructors of subclasses call `begin_versions_` at the end.
 
     Attributes:
-        auto_save: whether changes are saved.
-        round, state_id: the version that the network is, or came from.
-        store: where versions are saved; shared by copies and by what is made of them.
+        auto_save: whether every change is saved.
+        round, state_id: the version that the network is, or was made from.
+        store: the store of versions, shared by copies and by the models made from this one.
     """
 
     auto_save: bool = False
@@ -45,13 +45,13 @@ class Versioned(Network):
     store: Store
 
     optimizer_state: Mapping[str, Any] | None = None
-    """What the last fit's optimiser remembered, for ``fit(..., resume=True)``; copies of a model have it, new models do not."""
+    """State of the optimiser after the last fit, for ``fit(..., resume=True)``; copies of a model have it, new models do not."""
 
     losses: Mapping[str, float] | None = None
-    """The losses at the end of the fit that made the model what it is; None if it was changed since."""
+    """Losses at the end of the last fit; None if the model was changed afterwards."""
 
     _loaded_from: Version | None = None
-    """The version in the store that a loaded model is, until it is saved as the next one, which has another round."""
+    """The version in the store that a loaded model equals, until it is saved in the next round."""
 
     def begin_versions_(
         self,
@@ -63,7 +63,7 @@ class Versioned(Network):
         keep: int | None,
         save_data: bool,
     ) -> None:
-        """Take up the store; a new model, `first_init`, is saved at once if changes are. The arguments are those of `kan.KAN`."""
+        """Create the store, and save a new model (`first_init`) if changes are saved. The arguments are those of `kan.KAN`."""
         self.auto_save, self.state_id, self.round = auto_save, state_id, round
         self.store = Store(ckpt_path, keep, save_data)
         if auto_save and first_init:
@@ -71,19 +71,19 @@ class Versioned(Network):
 
     @property
     def ckpt_path(self) -> str:
-        """The folder that versions go to, which may be set; of a model that was loaded from a folder of versions it is that folder."""
+        """The folder of versions, which may be assigned. A model that was loaded from a folder of versions continues in that folder."""
         return self.store.path
 
     @ckpt_path.setter
     def ckpt_path(self, folder: str | os.PathLike[str]) -> None:
-        known = self.__dict__.get("store")  # a class that builds itself has none yet
+        known = self.__dict__.get("store")  # a subclass with a constructor of its own has none yet
         if known is None:
             self.store = Store(folder)
         elif os.fspath(folder) != known.path:
             self.store = Store(folder, known.keep, known.save_data)
 
     def _absent(self, name: str) -> Any:
-        if name == "store" and STATED in self.__dict__:  # of a class that builds itself
+        if name == "store" and STATED in self.__dict__:  # a subclass with a constructor of its own
             self.store = Store("./model")
             return self.store
         return super()._absent(name)
@@ -92,9 +92,10 @@ class Versioned(Network):
     def from_state_dict(
         cls: type[V], state_dict: Mapping[str, Tensor], funs_name: SymbolicNames | None = None, auto_save: bool = False, **settings: Any
     ) -> V:
-        """The model that a state dictionary comes from; see `Network.from_state_dict`.
+        """Return the model that a state dictionary was taken from; see `Network.from_state_dict`.
 
-        Nothing is written. With `auto_save` the model becomes version 0.0 of the folder `ckpt_path`, unless ``first_init=False``.
+        By default nothing is written. With `auto_save`, the model becomes version 0.0 of the folder `ckpt_path`, unless
+        ``first_init=False``.
         """
         begins = settings.pop("first_init", True) and auto_save
         model = super().from_state_dict(state_dict, funs_name, auto_save=auto_save, first_init=False, **settings)
@@ -103,14 +104,14 @@ class Versioned(Network):
         return model
 
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments that describe this model as it is now."""
+        """Return the constructor's arguments that describe the present model."""
         return {
             **super().settings(), "auto_save": self.auto_save, "first_init": False, "ckpt_path": self.ckpt_path,
             "state_id": self.state_id, "round": self.round, "keep": self.store.keep, "save_data": self.store.save_data,
         }  # fmt: skip
 
     def replace(self: V, **changes: Any) -> V:
-        """A new model of the same settings with some of them changed, in the same store unless `ckpt_path` is."""
+        """Return a new model with some settings changed, in the same store unless `ckpt_path` is changed."""
         new = super().replace(**changes)
         new._loaded_from = self._loaded_from
         if "ckpt_path" not in changes:
@@ -118,7 +119,7 @@ class Versioned(Network):
         return new
 
     def remembered_input(self) -> Tensor:
-        """The last input, for calls without data.
+        """Return the last input, for calls without data.
 
         Raises:
             NoDataError: if there is none.
@@ -137,7 +138,7 @@ class Versioned(Network):
         }  # fmt: skip
 
     def log_history(self, method_name: str) -> None:
-        """Save the model as the next version, made by `method_name`; does nothing without `auto_save`."""
+        """Save the model as the next version, made by `method_name`; without `auto_save`, nothing is saved."""
         if not method_name.startswith("fit"):
             self.losses = None
         if self.auto_save:
@@ -148,11 +149,11 @@ class Versioned(Network):
                 self._loaded_from = None
 
     def history(self, k: str | int = "all", tree: bool = False) -> None:
-        """Print the versions, one line for each with what it was made from.
+        """Print the versions, one line each, with the version that each was made from.
 
         Args:
-            k: only the last `k` lines.
-            tree: draw them as a tree instead.
+            k: print the last `k` lines only.
+            tree: draw a tree instead.
 
         Raises:
             FileNotFoundError: if nothing has been saved.
@@ -160,34 +161,25 @@ class Versioned(Network):
         print(self.store.history(k, tree))
 
     def diff(self, one: str, other: str) -> Difference:
-        """What changed between two versions of this model's folder: shape, edges, symbolic edges, grids, losses.
+        """Return what changed between two versions of this model's folder: shape, edges, symbolic edges, grids, losses.
 
         Raises:
-            FileNotFoundError, ValueError: if one is not there, or damaged.
+            FileNotFoundError, ValueError: if one of them is missing or damaged.
         """
         paths = [self.store.require(version_of(model_id)) for model_id in (one, other)]
         return difference(*paths)
 
-    def _tell_of_unnamed_functions(self, method: str) -> None:
-        unnamed = [*unnamed_functions(self)]
-        if unnamed:
-            warnings.warn(
-                f"{method}: the function of the edge(s) {some_of(unnamed)} is one of your own, and only the names of functions are saved. "
-                f"Load it with functions={{{unnamed[0]!r}: f}}, or register it with add_symbolic and fix the edge by its name.",
-                stacklevel=3,
-            )
-
     def saveckpt(self, path: str | os.PathLike[str] = "model") -> None:
-        """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, in the place of a former checkpoint.
+        """Write the model to ``<path>_config.yml``, ``<path>_state`` and ``<path>_cache_data``, replacing an older checkpoint there.
 
         Raises:
-            OSError: if it cannot be written; a former checkpoint is as it was.
+            OSError: if it cannot be written; an older checkpoint is not changed.
 
         Warns:
             UserWarning: if edges have functions of the user's own, which are not saved.
         """
         files.save(self, path, self._saved(), self.optimizer_state, data=self.store.save_data)
-        self._tell_of_unnamed_functions("saveckpt")
+        _warn_of_unnamed_functions(self, "saveckpt")
 
     @classmethod
     def loadckpt(
@@ -198,70 +190,35 @@ class Versioned(Network):
         functions: files.Functions | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
     ) -> V:
-        """The model saved under `path`; what follows is saved in the next round.
+        """Load the model saved under `path`. Its later versions belong to the next round.
 
         Args:
-            path: what the names of the files begin with, such as ``model/0.1``; or a folder of versions, for the one that was saved last.
-            device: where to put it; the device it was saved from if that is at hand, the CPU otherwise, when not given.
+            path: the common beginning of the file names, such as ``model/0.1``; or a folder of versions, for the one saved last.
+            device: device of the model; by default the one it was saved from if available, otherwise the CPU.
             functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
-            ckpt_path: folder for the versions to come, the model's `ckpt_path`. When not given it is the folder of versions that `path` is
-                in, which is printed with the first version unless it is ``./model``, or else the one that the checkpoint names.
+            ckpt_path: folder of later versions. By default it is the folder of versions that contains `path`, which is printed with the
+                first version unless it is ``./model``; if `path` is in no such folder, the one that the checkpoint names.
 
         Raises:
-            FileNotFoundError, ValueError: if a file is missing or does not fit; nothing in the files is executed.
+            FileNotFoundError, ValueError: if a file is missing or inconsistent; nothing in the files is executed.
         """
         path = os.fspath(path)
         if not os.path.exists(f"{path}_config.yml"):
             path = newest(path) or path
-        return cls._loaded(path, device, functions, ckpt_path)
-
-    @classmethod
-    def _loaded(
-        cls: type[V],
-        path: str,
-        device: torch.device | str | None,
-        functions: files.Functions | None,
-        ckpt_path: str | os.PathLike[str] | None = None,
-        base_fun: str | Callable[[Tensor], Tensor] | None = None,
-    ) -> V:
-        """`base_fun` stands in for one that the checkpoint cannot name."""
-        return files.despite_writers(path, lambda: cls._read(path, device, functions, ckpt_path, base_fun))
-
-    @classmethod
-    def _read(
-        cls: type[V],
-        path: str,
-        device: torch.device | str | None,
-        functions: files.Functions | None,
-        ckpt_path: str | os.PathLike[str] | None,
-        base_fun: str | Callable[[Tensor], Tensor] | None,
-    ) -> V:
-        config = files.read_config(path)
-        unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
-        optimizer = files.load_optimizer(path, config)
-        model = files.load(
-            cls, path, config, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
-            ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
-            keep=config.get("keep"), save_data=config.get("save_data", True),
-            **({"base_fun": copy.deepcopy(base_fun) if isinstance(base_fun, nn.Module) else base_fun} if unnamed else {}),
-        )  # fmt: skip
-        model.optimizer_state, model.losses = optimizer, config.get("losses")
-        model._loaded_from = config["round"], config["state_id"]
-        model.store.unexpected = ckpt_path is None and os.path.realpath(model.ckpt_path) != os.path.realpath(DEFAULT_FOLDER)
-        return model
+        return _loaded(cls, path, device, functions, ckpt_path)
 
     def checkout(self: V, model_id: str) -> V:
-        """The version `model_id` of this model's folder, as `loadckpt` gives it.
+        """Load the version `model_id` of this model's folder, as `loadckpt` does.
 
         Raises:
-            FileNotFoundError, ValueError: if there is no such version, or a file does not fit.
+            FileNotFoundError, ValueError: if there is no such version, or a file is inconsistent.
         """
         version = version_of(model_id)
         functions = {**unnamed_functions(self), **self.store.unnamed.get(version, {})}
-        return type(self)._loaded(self.store.require(version), self.device, functions, self.ckpt_path, self.base_fun)
+        return _loaded(type(self), self.store.require(version), self.device, functions, self.ckpt_path, self.base_fun)
 
     def rewind(self: V, model_id: str) -> V:
-        """The version `model_id`, as the start of a new round; this model is left alone.
+        """Load the version `model_id` as the start of a new round; this model does not change.
 
         Raises:
             FileNotFoundError, ValueError: as for `checkout`.
@@ -279,16 +236,16 @@ class Versioned(Network):
 
         Args:
             path: the file.
-            format: ``"safetensors"`` or ``"zip"``; the first where safetensors is installed, when not given.
+            format: ``"safetensors"`` or ``"zip"``; by default the first if safetensors is installed.
 
         Raises:
-            OSError: if it cannot be written; a former file of that name is as it was.
+            OSError: if it cannot be written; an older file of that name is not changed.
 
         Warns:
-            UserWarning: as `saveckpt`.
+            UserWarning: as for `saveckpt`.
         """
         single.save(self, path, format)
-        self._tell_of_unnamed_functions("save")
+        _warn_of_unnamed_functions(self, "save")
 
     @classmethod
     def load(
@@ -300,15 +257,53 @@ class Versioned(Network):
         auto_save: bool = False,
         ckpt_path: str | os.PathLike[str] = "./model",
     ) -> V:
-        """The model that `save` has written.
+        """Load a model that `save` has written.
 
         Args:
             path: the file.
-            map_location: where to put it; the CPU when not given.
+            map_location: device of the model; by default the CPU.
             functions: symbolic functions that are not in the library, by name or by edge, as in ``{"bump": f, "(0, 1, 2)": g}``.
-            auto_save, ckpt_path: as in the constructor, for the changes to come.
+            auto_save, ckpt_path: as in the constructor, for later changes.
 
         Raises:
-            FileNotFoundError, ValueError: if it is missing, damaged, or not such a file; nothing in it is executed.
+            FileNotFoundError, ValueError: if the file is missing, damaged, or was not written by `save`; nothing in it is executed.
         """
         return single.load(cls, path, map_location, functions, auto_save=auto_save, ckpt_path=ckpt_path, first_init=False)
+
+
+def _loaded(
+    kind: type[V],
+    path: str,
+    device: torch.device | str | None,
+    functions: files.Functions | None,
+    ckpt_path: str | os.PathLike[str] | None,
+    base_fun: str | Callable[[Tensor], Tensor] | None = None,
+) -> V:
+    """Return the model of the class `kind` in a checkpoint; `base_fun` replaces a base function that the checkpoint cannot name."""
+
+    def read() -> V:
+        config = files.read_config(path)
+        unnamed = base_fun is not None and config["base_fun_name"] not in BASE_FUNCTIONS
+        optimizer = files.load_optimizer(path, config)
+        model = files.load(
+            kind, path, config, device, functions, first_init=False, auto_save=bool(config.get("auto_save", True)),
+            ckpt_path=folder_of(config, path) if ckpt_path is None else ckpt_path, state_id=config["state_id"], round=config["round"] + 1,
+            keep=config.get("keep"), save_data=config.get("save_data", True),
+            **({"base_fun": copy.deepcopy(base_fun) if isinstance(base_fun, nn.Module) else base_fun} if unnamed else {}),
+        )  # fmt: skip
+        model.optimizer_state, model.losses = optimizer, config.get("losses")
+        model._loaded_from = config["round"], config["state_id"]
+        model.store.unexpected = ckpt_path is None and os.path.realpath(model.ckpt_path) != os.path.realpath(DEFAULT_FOLDER)
+        return model
+
+    return files.despite_writers(path, read)
+
+
+def _warn_of_unnamed_functions(model: Versioned, method: str) -> None:
+    unnamed = [*unnamed_functions(model)]
+    if unnamed:
+        warnings.warn(
+            f"{method}: the function of the edge(s) {some_of(unnamed)} is one of your own, and only the names of functions are saved. "
+            f"Load it with functions={{{unnamed[0]!r}: f}}, or register it with add_symbolic and fix the edge by its name.",
+            stacklevel=3,
+        )

@@ -1,1 +1,1 @@
-"""Data to train on."""
+"""Data sets: sampled, taken from arrays and frames, or posed as problems of symbolic regression."""

@@ -1,7 +1,8 @@
-r"""The Feynman equations as "AI Feynman" and SRBench pose them: formulas and ranges by the numbers of `kan.datasets.feynman`.
+r"""The Feynman equations as posed in "AI Feynman" and SRBench, numbered as in `kan.datasets.feynman`.
 
-The formulas are those of `kan.datasets.feynman` in other letters, but for Planck's constant, which is ``h`` here and ``hbar = h/(2 pi)``
-there, for factors that pykan drops (32, 115), and for ``x/y``, which is ``y/x`` there (113). The ranges keep every variable away from zero.
+The formulas are those of `kan.datasets.feynman` in other letters, with these exceptions: Planck's constant is ``h`` here and
+``hbar = h/(2 pi)`` there; pykan omits factors in 32 and 115; and ``x/y`` in 113 is ``y/x`` there. The ranges keep every variable away from
+zero.
 
 Source
     S.-M. Udrescu and M. Tegmark, "AI Feynman: a physics-inspired method for symbolic regression", 2020, arXiv:1905.11481, and
@@ -188,7 +189,7 @@ AI_FEYNMAN: dict[int, Equation] = {
     ),
 }
 # fmt: on
-"""The equations by number; ``[low, high]`` of each variable, or one such pair for all."""
+"""Equations by number, with ``[low, high]`` for each variable, or one such pair for all."""
 
 NOT_IN_SRBENCH = (26, 31, 62, 105)
-"""Equations that SRBench leaves out, three of them for their inverse sines and cosines; 116 remain."""
+"""Numbers of the equations that SRBench omits, three of them because of inverse sines and cosines; 116 remain."""

@@ -1,4 +1,4 @@
-"""Data sets taken from arrays."""
+"""Data sets from arrays and frames."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Dataset", "create_dataset_from_data"]
 
 
 class Dataset(dict[str, Tensor]):
-    """A dictionary of tensors that keeps the names of columns and classes; `fit` passes these names on to the model.
+    """A dictionary of tensors with the names of columns and classes, which `fit` passes on to the model.
 
     Attributes:
         in_vars, out_vars: names of the columns of inputs and labels, or None.
-        class_names: the classes, where labels are indices of these, or None.
+        class_names: names of the classes if the labels are their indices, or None.
     """
 
     in_vars: list[str] | None = None
@@ -29,7 +29,7 @@ class Dataset(dict[str, Tensor]):
     class_names: ClassNames | None = None
 
     def copy(self) -> Dataset:
-        """A dictionary of the same tensors with the same names."""
+        """Return a dictionary of the same tensors with the same names."""
         return copy.copy(self)
 
 
@@ -40,24 +40,24 @@ def create_dataset_from_data(
     device: torch.device | str = "cpu",
     seed: int | None = None,
 ) -> dict[str, Tensor]:
-    """A random part of the samples for training, the rest for testing.
+    """Split samples at random into a training set and a test set.
 
     Args:
         inputs: ``(N, n)``, a tensor, an array, a list or a frame.
-        labels: ``(N, ...)``, likewise. Text, categories and truth values of arrays and frames are classes, ``(N,)``: they become indices
-            of their names, which are in the order of the categories, or else ascending.
-        train_ratio: ``int(N train_ratio)`` samples are for training.
-        device: where the tensors go.
-        seed: seed of a private generator, with which the split is the one that ``numpy.random.seed(seed)`` makes without this argument.
-            When not given, numpy's global generator draws it, as in pykan.
+        labels: ``(N, ...)``, likewise. Text, categories and truth values of arrays and frames, ``(N,)``, are classes. They become indices
+            of their names, which are in the order of the categories or, without categories, in ascending order.
+        train_ratio: the training set has ``int(N train_ratio)`` samples.
+        device: device of the tensors.
+        seed: seed of a private generator, which gives the same split as calling ``numpy.random.seed(seed)`` and omitting this argument.
+            By default numpy's global generator is used, as in pykan.
 
     Returns:
         ``train_input``, ``test_input``, ``train_label``, ``test_label``, detached. Tensors keep their dtype; floating-point numbers of
-        arrays get torch's default one. Where columns or classes have names it is a `Dataset`, which knows them.
+        arrays are converted to torch's default dtype. If columns or classes have names, the result is a `Dataset` with these names.
 
     Raises:
-        TypeError: for what does not hold real numbers.
-        ValueError: if entries are masked, the numbers of samples differ, or no sample is left for one of the parts.
+        TypeError: if inputs or labels do not hold real numbers.
+        ValueError: if entries are masked, the numbers of samples differ, or one of the two sets would be empty.
 
     >>> data = create_dataset_from_data(torch.rand(10, 2), torch.rand(10, 1), seed=0)
     >>> len(data["train_input"]), len(data["test_input"])
@@ -78,7 +78,7 @@ def create_dataset_from_data(
         )
     choose = np.random.choice if seed is None else np.random.RandomState(seed).choice
     train = choose(count, size, replace=False)
-    # The order of a set, which is pykan's: who compares test predictions row by row finds the same rows.
+    # The order of a Python set, as in pykan, so that test predictions can be compared row by row.
     test = np.array(list(set(range(count)) - set(train.tolist())))
     parts = {"train": torch.from_numpy(train).to(x.device), "test": torch.from_numpy(test).to(x.device)}
     data = {f"{part}_{kind}": values[ids] for kind, values in (("input", x), ("label", y)) for part, ids in parts.items()}
@@ -92,7 +92,7 @@ def create_dataset_from_data(
 
 
 def _label_names(labels: Any) -> list[str] | None:
-    """The names of the columns of numbers in labels, of a series, too."""
+    """Return the names of the columns of numerical labels in a frame or series, if they are non-empty strings."""
     names = columns_of(labels) or (labels_of(labels) if is_frame(labels) else [])
     return names if names and all(isinstance(name, str) and name.strip() for name in names) else None
 

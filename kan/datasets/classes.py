@@ -1,9 +1,9 @@
-"""Labels that are classes (text, categories and truth values), and their indices.
+"""Class labels (text, categories and truth values) and their indices.
 
     ``code_b = index of label_b in the names of the classes``
 
-The names of categories are in the order that their type declares, those of all other labels in ascending order. Integers may be classes or
-counts, and only the loss tells which: they stay numbers here, and `kan.training.data.classes` takes them for classes if the loss does.
+The names of categories keep the order that their type declares; those of all other labels are in ascending order. Integers may be classes
+or counts, which only the loss determines. They stay numbers here, and `kan.training.data.classes` treats them as classes if the loss does.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ ClassName: TypeAlias = str | int | float | bool
 ClassNames: TypeAlias = list[ClassName]
 
 SHOWN = 8
-"""Number of classes that messages name; of more, the others are counted."""
+"""Largest number of classes that a message names; the others are counted."""
 
 
 def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None:
-    """The entries of labels that are classes by their kind, and the names of the classes; None for numbers.
+    """Return the entries of class labels and the names of the classes; None if the labels are numbers.
 
     Args:
-        name: what messages call the labels.
+        name: name of the labels in messages.
         labels: ``(N,)`` or ``(N, 1)``: text, categories of pandas or polars, or truth values.
 
     Raises:
-        ValueError: if some are missing.
-        TypeError: if text and something else are mixed, or for text of numbers that are no integers.
+        ValueError: if some labels are missing.
+        TypeError: if text is mixed with other types, or represents numbers that are not integers.
 
     >>> named_classes("y", ["dog", "cat", "dog"])
     (['dog', 'cat', 'dog'], ['cat', 'dog'])
@@ -62,10 +62,10 @@ def named_classes(name: str, labels: Any) -> tuple[list[Any], ClassNames] | None
 
 
 def codes_of(name: str, entries: Sequence[Any], names: Sequence[ClassName]) -> Tensor:
-    """The indices of `entries` among the `names` of the classes, ``(N,)``, int64.
+    """Return the indices of `entries` in the `names` of the classes, ``(N,)``, int64.
 
     Raises:
-        ValueError: if one is not among them, naming it and its row.
+        ValueError: if an entry is not among them; the message names it and its row.
 
     >>> codes_of("y", ["dog", "cat", "dog"], ["cat", "dog"])
     tensor([1, 0, 1])
@@ -78,7 +78,7 @@ def codes_of(name: str, entries: Sequence[Any], names: Sequence[ClassName]) -> T
 
 
 def shown(names: Sequence[ClassName]) -> str:
-    """The names of classes for messages, the first few of many.
+    """Return the names of classes for messages, shortened to the first few.
 
     >>> shown(["cat", "dog"])
     "['cat', 'dog']"
@@ -87,7 +87,7 @@ def shown(names: Sequence[ClassName]) -> str:
 
 
 def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
-    """Entries and declared classes of labels that are text, categories or truth values; None for all else."""
+    """Return entries and declared classes of labels that are text, categories or truth values; None for other labels."""
     if isinstance(labels, Tensor):
         flat = labels.dtype == torch.bool and (labels.dim() == 1 or (labels.dim() == 2 and labels.shape[1] == 1))
         return (labels.flatten().tolist(), None) if flat else None
@@ -116,7 +116,7 @@ def _column(labels: Any) -> tuple[list[Any], ClassNames | None] | None:
 
 
 def _is_numeric(labels: Any) -> bool:
-    """Whether the type of an array or a series says that it holds numbers."""
+    """Whether an array or a series has a numerical type."""
     kind: Any = getattr(labels, "dtype", None)
     return getattr(kind, "kind", "") in ("i", "u", "f", "c") or (hasattr(kind, "is_numeric") and bool(kind.is_numeric()))
 
@@ -126,7 +126,7 @@ def _is_missing(entry: Any) -> bool:
 
 
 def _is_fraction(text: str) -> bool:
-    """Whether a text is a number that is not written as an integer, as no name of a class is."""
+    """Whether a text is a number not written as an integer, which cannot be the name of a class."""
     try:
         float(text)
     except ValueError:
@@ -135,7 +135,7 @@ def _is_fraction(text: str) -> bool:
 
 
 def _entries(labels: Any) -> np.ndarray:
-    """The entries of a list or a series as an array that keeps text apart from numbers."""
+    """Return the entries of a list or a series as an array, without converting numbers to text."""
     if hasattr(labels, "to_list"):
         labels = labels.to_list()
     elif hasattr(labels, "to_numpy"):
@@ -144,7 +144,7 @@ def _entries(labels: Any) -> np.ndarray:
 
 
 def _declared(labels: Any) -> ClassNames | None:
-    """The categories of a series of pandas or polars, in the order that its type has; None for other labels."""
+    """Return the categories of a series of pandas or polars, in the order of its type; None for other labels."""
     kind: Any = getattr(labels, "dtype", None)
     if _is_of(kind, "pandas", "CategoricalDtype"):
         return list(kind.categories.tolist())
@@ -156,5 +156,5 @@ def _declared(labels: Any) -> ClassNames | None:
 
 
 def _is_of(value: object, module: str, name: str) -> bool:
-    """Whether `value` is of the class `name` of a module that the caller has imported."""
+    """Whether `value` is an instance of the class `name` of a module, if the caller has imported that module."""
     return isinstance(value, getattr(sys.modules.get(module), name, ()))

@@ -1,7 +1,7 @@
-"""The 27 dimensionless equations of the KAN paper, its table of Feynman equations.
+"""The 27 dimensionless Feynman equations of the KAN paper.
 
-The paper says which equations, not which ranges: these are ours, inside the domains and without singular points, positive where the
-quantity is. They are as wide as lets every variable matter.
+The paper gives the equations without the ranges, which were chosen here. They lie inside the domains, contain no singular points, are
+positive where the quantity is positive, and are wide enough for every variable to matter.
 
 Source
     Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, the table of Feynman data sets.

@@ -1,6 +1,6 @@
-"""Formulas as text, as sympy expressions and as functions of a tensor: each is made from the one before, so that they cannot differ.
+"""Formulas as text, as sympy expressions and as functions of a tensor.
 
-Text is read by `kan.formula_text`.
+Each form is made from the preceding one, so that they cannot differ. Text is parsed by `kan.formula_text`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "TorchFormula", "parsed", "symbol_table"]
 
 TORCH_NAMES = {"Abs": "abs", "Pow": "pow"}
-"""What torch calls otherwise than sympy."""
+"""Names in torch of the functions that have other names in sympy."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class TorchFormula:
     """A sympy expression as a function of a tensor.
 
     Args:
-        expr: sums, products, powers and functions that torch knows by sympy's name.
+        expr: an expression of sums, products, powers and functions that torch has under sympy's names.
         symbols: the variables, in the order of the columns.
-        functions: functions of tensors by name, for those that neither sympy nor torch has.
+        functions: functions of tensors by name, for functions that neither sympy nor torch has.
 
     >>> import sympy
     >>> x, y = sympy.symbols("x y")
@@ -44,7 +44,7 @@ class TorchFormula:
     functions: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Values ``(N, 1)`` at the rows of `x` ``(N, n)``.
+        """Evaluate the expression at the rows of `x` ``(N, n)``, with values ``(N, 1)``.
 
         Raises:
             ValueError: if `x` has another number of columns.
@@ -58,7 +58,7 @@ class TorchFormula:
         return values
 
     def _evaluated(self, expr: Any, columns: dict[Any, Tensor]) -> Any:
-        """Value of an expression: a tensor, or a number where no variable is in it."""
+        """Return the value of an expression: a tensor, or a number if it contains no variable."""
         if expr in columns:
             return columns[expr]
         if not expr.free_symbols:

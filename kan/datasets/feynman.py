@@ -1,7 +1,7 @@
 r"""The Feynman equations: 120 formulas of physics with the ranges that their variables are drawn from.
 
-An equation is a row of the table below: its name, its variables in the order of the columns of the data, the formula as text and the
-ranges. The torch function is made from the formula (`kan.datasets.expression`), so that the two cannot differ.
+An equation is a row of the table below, with its name, its variables in the order of the columns, the formula as text and the ranges. The
+torch function is made from the formula (`kan.datasets.expression`), so that the two cannot differ.
 
 Source
     S.-M. Udrescu and M. Tegmark, "AI Feynman: a physics-inspired method for symbolic regression", 2020, arXiv:1905.11481; the selection,
@@ -30,8 +30,8 @@ class Equation(NamedTuple):
     """One row of the table.
 
     Attributes:
-        name: chapter and number in the Feynman lectures, or what the formula is known as.
-        variables: names in the order of the columns, separated by blanks; ``lambda_`` stands for ``lambda``, which is a word of Python.
+        name: chapter and number in the Feynman lectures, or the common name of the formula.
+        variables: names in the order of the columns, separated by blanks; ``lambda_`` stands for ``lambda``, a keyword of Python.
         formula: the right-hand side.
         ranges: ``[low, high]`` of each variable, or one such pair for all.
     """
@@ -249,14 +249,14 @@ EQUATIONS: dict[int | str, Equation] = {
     ),
 }
 # fmt: on
-"""The equations by number, and pykan's ``'test'``."""
+"""Equations by number, and pykan's equation ``'test'``."""
 
 OLD_NAMES = {"I.10.9": 60, "Rutherforld scattering": 101, "Friedman equation": 102}
-"""Names that pykan gives to other equations than these or spells differently."""
+"""Numbers of equations by the names that pykan uses for others or spells differently."""
 
 
 def get_feynman_dataset(name: int | str) -> tuple[tuple[sympy.Symbol, ...], sympy.Expr, TorchFormula, list[Any]]:
-    """One of the Feynman equations.
+    """Return one of the Feynman equations.
 
     Args:
         name: number from 1 to 120, name such as ``'I.12.11'`` or ``'Goldstein 8.56'``, or ``'test'``.
@@ -282,7 +282,7 @@ def get_feynman_dataset(name: int | str) -> tuple[tuple[sympy.Symbol, ...], symp
 
 
 def _number(name: int | str) -> int | str:
-    """Key of the table."""
+    """Return the key of an equation in the table."""
     if isinstance(name, Integral) and not isinstance(name, bool) and int(name) in EQUATIONS:
         return int(name)
     names = {equation.name: key for key, equation in EQUATIONS.items()} | OLD_NAMES

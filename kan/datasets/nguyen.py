@@ -1,10 +1,10 @@
 """Nguyen's twelve formulas of one and two variables, with the ranges of their first publication.
 
-The sets of 20 points on which they were posed first are the caller's choice: ``problem.sample(20)``.
+They were first posed with sets of 20 points, which ``problem.sample(20)`` draws.
 
 Source
     N. Q. Uy et al., "Semantically-based crossover in genetic programming: application to real-valued symbolic regression", 2011,
-    doi:10.1007/s10710-010-9121-2, for 1 to 10; 11 and 12 are those that came into use with B. K. Petersen et al., "Deep symbolic
+    doi:10.1007/s10710-010-9121-2, for 1 to 10; 11 and 12 became customary with B. K. Petersen et al., "Deep symbolic
     regression", 2021, arXiv:1912.04871.
 """
 

@@ -1,10 +1,10 @@
-r"""A problem of symbolic regression: a formula to be found again, and where its variables are drawn from.
+r"""Problems of symbolic regression: a formula to be recovered, and the ranges of its variables.
 
-Data are uniform in the ranges. Noise is that of SRBench,
+Samples are uniform in the ranges. The noise is that of SRBench,
 
 .. math:: y_i = f(x_i) + \sigma \, \mathrm{RMS}(f(x)) \, \varepsilon_i, \qquad \varepsilon_i \sim N(0, 1),
 
-with the root mean square over the samples drawn. Points where the formula has no finite real value are drawn again.
+with the root mean square over the samples. Points at which the formula has no finite real value are drawn again.
 
 Source
     W. La Cava et al., "Contemporary symbolic regression methods and their relative performance", 2021, arXiv:2107.14351.
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "Sample"]
 
-LEAST_ACCEPTED = 0.01
-"""Part of the points drawn that must have a value."""
+MIN_ACCEPTED_SHARE = 0.01
+"""Smallest share of the drawn points at which the formula must have a finite real value; with less, sampling is abandoned."""
 
 
 class Sample(NamedTuple):
-    """Data of a problem.
+    """Samples of a problem.
 
     Attributes:
-        x: ``(N, n)``.
-        y: ``(N, 1)``, with noise if some was asked for.
+        x: points ``(N, n)``.
+        y: values ``(N, 1)``, with noise if requested.
         rejected: number of points that were drawn again because the formula has no finite real value there.
     """
 
@@ -50,15 +50,15 @@ class Problem:
     """A formula, its variables and their ranges.
 
     Args:
-        name: unique in its set.
-        formula: the right-hand side, as `kan.datasets.expression.parsed` reads it.
-        variables: names in the order of the columns of the data; ``lambda_`` stands for ``lambda``.
+        name: a name, unique in the set of problems.
+        formula: the right-hand side, as text for `kan.datasets.expression.parsed`.
+        variables: names in the order of the columns; ``lambda_`` stands for ``lambda``.
         ranges: ``(low, high)`` of each variable.
-        functions: functions of tensors by name, where the formula has some that are not elementary. Such a problem has no closed form to
-            be found.
+        functions: functions of tensors by name, for functions in the formula that are not elementary. Such a problem has no elementary
+            closed form.
 
     Raises:
-        ValueError: if there is not one range of finite bounds for each variable, or names repeat.
+        ValueError: if a variable has no finite range, or names repeat.
 
     >>> problem = Problem("I.29.4", "omega/c", ("omega", "c"), ((1, 10), (1, 10)))
     >>> problem.expression()
@@ -86,7 +86,7 @@ class Problem:
 
     @property
     def closed_form(self) -> bool:
-        """Whether the formula is made of elementary functions, so that it can be found."""
+        """Whether the formula consists of elementary functions, so that it can be recovered."""
         return not self.functions
 
     def symbols(self) -> tuple[sympy.Symbol, ...]:
@@ -94,15 +94,15 @@ class Problem:
         return tuple(symbol_table(self.variables).values())
 
     def expression(self) -> sympy.Expr:
-        """The formula, in `symbols`."""
+        """The formula as an expression of the `symbols`."""
         return parsed(self.formula, symbol_table(self.variables), self.functions)
 
     def function(self) -> TorchFormula:
-        """The formula as a function of a tensor ``(N, n)`` to ``(N, 1)``."""
+        """The formula as a function from a tensor ``(N, n)`` to a tensor ``(N, 1)``."""
         return TorchFormula(self.expression(), self.symbols(), self.functions)
 
     def widened(self, factor: float) -> Problem:
-        """The same formula with ranges that are `factor` times as wide about their centres.
+        """Return the same formula with ranges that are `factor` times as wide, about the same centres.
 
         >>> Problem("square", "x**2", ("x",), ((1, 3),)).widened(1.5).ranges
         ((0.5, 3.5),)
@@ -111,13 +111,13 @@ class Problem:
         return replace(self, ranges=tuple((centre - half, centre + half) for centre, half in middle))
 
     def sample(self, count: int, seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64) -> Sample:
-        """Points that are uniform in the ranges, and the values there.
+        """Draw points uniformly in the ranges, with the values there.
 
         Args:
             count: number of points N.
-            seed: of a private generator. Points do not depend on `noise`.
-            noise: standard deviation of the noise over the root mean square of the values.
-            dtype: of the data. They are computed in float64.
+            seed: seed of a private generator. The points do not depend on `noise`.
+            noise: standard deviation of the noise, relative to the root mean square of the values.
+            dtype: type of the data, which are computed in float64.
 
         Raises:
             ValueError: if `count` or `noise` is out of range, or if hardly any point has a finite real value.
@@ -135,7 +135,7 @@ class Problem:
             points.append(x[good])
             values.append(y[good])
             drawn, kept = drawn + len(x), kept + int(good.sum())
-            if drawn >= 1000 and kept < LEAST_ACCEPTED * drawn:
+            if drawn >= 1000 and kept < MIN_ACCEPTED_SHARE * drawn:
                 where = ", ".join(f"{variable} in {pair}" for variable, pair in zip(self.variables, self.ranges, strict=True))
                 raise ValueError(
                     f"{self.name}: {self.formula} has a finite real value at {kept} of {drawn} points only, with {where}; give ranges "
@@ -143,7 +143,7 @@ class Problem:
                 )
         x, y = torch.cat(points)[:count], torch.cat(values)[:count]
         if noise:
-            # A generator of its own: the points of another noise level are the same.
+            # The noise has a generator of its own, so that the points are the same for every level of noise.
             noise_generator = torch.Generator().manual_seed(seed + 1_000_003)
             y = y + noise * y.square().mean().sqrt() * torch.randn(y.shape, generator=noise_generator, dtype=torch.float64)
         return Sample(x.to(dtype), y.to(dtype), drawn - kept)

@@ -1,4 +1,4 @@
-"""Problems of symbolic regression by the names of their sets.
+"""Sets of problems of symbolic regression, by name.
 
 ============== ======= =============================================================================================
 set            number  what
@@ -6,11 +6,11 @@ set            number  what
 feynman        120     the Feynman equations in the ranges of "AI Feynman" and SRBench
 feynman-pykan  120     the same in the ranges of pykan
 kan27          27      the dimensionless equations of the KAN paper
-special        15      the special functions of the KAN paper; ten are for accuracy only
+special        15      the special functions of the KAN paper; ten have no elementary closed form
 rulekan        30      products, powers, nested functions and fuzzy rules
 nguyen         12      polynomials and elementary functions of one and two variables
 random         any     read-once formulas from a generator
-random-again   any     formulas from a generator in which variables stand more than once
+random-again   any     formulas from a generator in which variables occur more than once
 ============== ======= =============================================================================================
 """
 
@@ -30,7 +30,7 @@ __all__ = ["PROBLEM_SETS", "problems"]
 
 
 def _posed(equation: Equation) -> Problem:
-    """A row of a table of equations as a problem."""
+    """Return the problem that a row of a table of equations poses."""
     variables, ranges = tuple(equation.variables.split()), equation.ranges
     pairs = ranges if isinstance(ranges[0], list) else [ranges] * len(variables)
     return Problem(equation.name, equation.formula, variables, tuple((low, high) for low, high in pairs))
@@ -50,11 +50,11 @@ PROBLEM_SETS = (*TABLES, "random", "random-again")
 
 
 def problems(name: str, count: int = 30, seed: int = 0) -> tuple[Problem, ...]:
-    """The problems of a set.
+    """Return the problems of a set.
 
     Args:
         name: one of `PROBLEM_SETS`.
-        count, seed: of the sets that a generator makes.
+        count, seed: number of problems and seed of the generator, for the random sets.
 
     Raises:
         ValueError: if there is no such set.

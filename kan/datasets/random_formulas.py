@@ -1,9 +1,9 @@
-"""Random formulas to develop methods on, so that the published test sets stay unseen.
+"""Random formulas for the development of methods, so that the published test sets remain unseen.
 
-A formula is a tree. Its leaves are the variables, each once (read-once) or some of them twice; two subtrees are added, subtracted,
-multiplied or divided, and a function of one variable may be put around a subtree, with round constants inside and in front.
-Formulas are thrown away that are linear or come twice, that have no value somewhere in the box, heavy tails, hardly any variation, many
-waves, or a variable that hardly matters.
+A formula is a tree. Its leaves are the variables, each once (read-once) or some of them twice. Two subtrees are added, subtracted,
+multiplied or divided, and a function of one variable may be applied to a subtree, with round constants inside and in front.
+A formula is discarded if it is linear or a duplicate, if it is undefined somewhere in the box, if its values have heavy tails, hardly any
+variation or many oscillations, or if it hardly depends on one of its variables.
 """
 
 from __future__ import annotations
@@ -27,27 +27,29 @@ CALLS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "1/sqrt")
 POWERS = ("{}**2", "{}**3", "1/{}")
 
 POINTS = 400
-HEAVIEST_TAIL = 8.0
-"""Largest deviation from the mean, in standard deviations."""
+"""Number of points in the box at which a formula is examined."""
 
-MOST_TURNS = 5
-"""Turning points along a line through the box."""
+MAX_DEVIATION = 8.0
+"""Largest admissible deviation of a value from the mean, in standard deviations."""
 
-LEAST_EFFECT = 0.05
-"""What drawing a variable anew must change, root mean square, over the standard deviation of the values."""
+MAX_TURNING_POINTS = 5
+"""Largest admissible number of turning points along a line through the box."""
+
+MIN_RELATIVE_EFFECT = 0.05
+"""Smallest root mean square change of the values when one variable is drawn again, relative to their standard deviation."""
 
 
 def random_problems(count: int, seed: int, read_once: bool = True, most_variables: int = 4) -> tuple[Problem, ...]:
-    """Problems with random formulas.
+    """Return problems with random formulas.
 
     Args:
-        count: number of problems. The first ones do not depend on it.
-        seed: of the private generators.
-        read_once: every variable stands in the formula once; otherwise one or two stand there twice.
-        most_variables: the number of variables is uniform from 1 (2 if `read_once` is not set) to this.
+        count: number of problems. A larger number adds problems and does not change the first ones.
+        seed: seed of the private generators.
+        read_once: whether every variable occurs once in the formula; otherwise one or two occur twice.
+        most_variables: largest number of variables. The number is uniform from 1 on, or from 2 on without `read_once`.
 
     Raises:
-        ValueError: if no such problems can be made.
+        ValueError: if no such problems exist.
 
     >>> [problem.formula for problem in random_problems(2, seed=4)]
     ['...', '...']
@@ -66,7 +68,7 @@ def random_problems(count: int, seed: int, read_once: bool = True, most_variable
 
 
 def _problem(name: str, generator: random.Random, read_once: bool, most_variables: int, seen: set[sympy.Expr]) -> Problem:
-    """The first acceptable formula of a generator."""
+    """Return the first acceptable formula that a generator makes."""
     while True:
         variables = tuple(f"x{i}" for i in range(generator.randint(1 if read_once else 2, most_variables)))
         again = [] if read_once else generator.sample(variables, generator.randint(1, min(2, len(variables))))
@@ -79,7 +81,7 @@ def _problem(name: str, generator: random.Random, read_once: bool, most_variable
 
 
 def _tree(leaves: list[str], generator: random.Random) -> str:
-    """A formula with these leaves, in this order."""
+    """Return a formula with these leaves, in this order."""
     if len(leaves) == 1:
         return _around(leaves[0], generator, 0.6)
     cut = generator.randint(1, len(leaves) - 1)
@@ -87,13 +89,13 @@ def _tree(leaves: list[str], generator: random.Random) -> str:
     sign = generator.choice("++-**/")
     if sign in "+-" and generator.random() < 0.4:
         one = f"{generator.choice(CONSTANTS)}*{_closed(one)}"
-    # Of a sum only the second part must be closed, of a product both.
+    # Brackets are needed around the second part of a sum, and around both parts of a product.
     joined = f"{one} {sign} {_closed(other)}" if sign in "+-" else f"{_closed(one)}{sign}{_closed(other)}"
     return _around(joined, generator, 0.35)
 
 
 def _around(inside: str, generator: random.Random, probability: float) -> str:
-    """A function of a subtree, or the subtree."""
+    """Return a function of a subtree with the given probability, otherwise the subtree."""
     if generator.random() >= probability:
         return inside
     if generator.random() < 0.4:
@@ -105,12 +107,12 @@ def _around(inside: str, generator: random.Random, probability: float) -> str:
 
 
 def _closed(formula: str) -> str:
-    """In brackets, unless it is a variable or a call without brackets inside."""
+    """Return a formula in brackets, unless it is a variable or a call without brackets inside."""
     return formula if re.fullmatch(r"\w+(\([^()]*\))?", formula) else f"({formula})"
 
 
 def _acceptable(problem: Problem, read_once: bool) -> bool:
-    """Whether a formula is one to be asked for."""
+    """Whether a formula is suitable as a problem."""
     expr, symbols = problem.expression(), problem.symbols()
     if expr.free_symbols != set(symbols) or not any(expr.diff(symbol).free_symbols for symbol in symbols):
         return False
@@ -122,16 +124,16 @@ def _acceptable(problem: Problem, read_once: bool) -> bool:
     x, anew = bounds[0] + (bounds[1] - bounds[0]) * torch.rand(shape, generator=generator, dtype=torch.float64)
     y = f(x)
     spread = y.std()
-    if not bool(torch.isfinite(y).all()) or not 1e-2 < float(spread) < 1e3 or float((y - y.mean()).abs().max()) > HEAVIEST_TAIL * spread:
+    if not bool(torch.isfinite(y).all()) or not 1e-2 < float(spread) < 1e3 or float((y - y.mean()).abs().max()) > MAX_DEVIATION * spread:
         return False
     lines = torch.linspace(0, 1, 100, dtype=torch.float64)[:, None, None]
     slopes = f((x[:20] + lines * (anew[:20] - x[:20])).flatten(0, 1)).reshape(100, 20).diff(dim=0)
-    if int((slopes[1:] * slopes[:-1] < 0).sum(0).max()) > MOST_TURNS:
+    if int((slopes[1:] * slopes[:-1] < 0).sum(0).max()) > MAX_TURNING_POINTS:
         return False
     for i in range(len(symbols)):
         other = x.clone()
         other[:, i] = anew[:, i]
         change = (f(other) - y).square().mean().sqrt()
-        if not float(change) > LEAST_EFFECT * float(spread):  # NaN too
+        if not float(change) > MIN_RELATIVE_EFFECT * float(spread):  # NaN too
             return False
     return True

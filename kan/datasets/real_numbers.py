@@ -1,8 +1,8 @@
-"""The numbers in what users have: tensors, arrays, sequences, frames and series.
+"""Conversion of data to real numbers, from tensors, arrays, sequences, frames and series.
 
-Every entrance for data takes them from here, so that none loses a mask, reads categories by their codes, or makes numbers of text. pandas,
-polars and scipy are looked at only where the caller has imported them. Frames and arrays of other libraries are known by what they can do:
-a frame has ``columns`` and gives a column as ``frame[name]``; a series or an array has ``to_numpy()`` or ``__array__()``.
+All functions that accept data use this conversion, so that masks are not lost, and neither categories nor text become numbers silently.
+pandas, polars and scipy are used only if the caller has imported them. Frames and arrays of other libraries are recognised by their
+interface: a frame has ``columns`` and returns a column as ``frame[name]``; a series or an array has ``to_numpy()`` or ``__array__()``.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ DATES = "dates become numbers as the time since one of them, (t - t.min()) / pan
 
 
 def is_array(value: object) -> bool:
-    """Whether `value` is a tensor, an array, a frame or a series of any library, or a sparse matrix, which will be refused."""
+    """Whether `value` is a tensor, an array, a frame or a series of any library, or a sparse matrix, which is refused later."""
     return isinstance(value, (Tensor, np.ndarray)) or is_frame(value) or _is_sparse(value) or _converts(value)
 
 
 def is_table(value: object) -> bool:
-    """Whether `value` is an array in the sense of `is_array`, or a list of entries or of rows of entries, which are numbers or text."""
+    """Whether `value` is an array according to `is_array`, or a list of numbers or text, or of rows of these."""
     if is_array(value) or isinstance(value, range):
         return True
     return isinstance(value, list) and bool(value) and (_are_entries(value) or all(isinstance(r, list) and _are_entries(r) for r in value))
 
 
 def is_frame(value: object) -> bool:
-    """Whether `value` is a frame or a series: of pandas, of polars, or of a library whose frames have columns as theirs do."""
+    """Whether `value` is a frame or a series of pandas, of polars, or of a library with the same interface to columns."""
     if isinstance(value, (*_frames("pandas"), *_frames("polars"))):
         return True
     return not isinstance(value, (Tensor, np.ndarray)) and _converts(value) and (hasattr(value, "columns") or hasattr(value, "name"))
 
 
 def labels_of(frame: Any) -> list[Any]:
-    """What the columns of a frame, or a series, are called."""
+    """Return the labels of the columns of a frame, or the name of a series."""
     return list(frame.columns) if hasattr(frame, "columns") else [frame.name]
 
 
 def columns_of(value: Any) -> list[str] | None:
-    """The names of a frame's columns, if they are different strings; None for all else, series included."""
+    """Return the names of a frame's columns if they are different strings; None for all other values, series included."""
     if not is_frame(value) or not hasattr(value, "columns"):
         return None
     names = labels_of(value)
@@ -63,15 +63,15 @@ def columns_of(value: Any) -> list[str] | None:
 
 
 def select(name: str, frame: Any, wanted: Sequence[str]) -> Any:
-    """The columns `wanted` of a frame, in that order; `frame` itself if these are all its columns in this order, or it has no names.
+    """Return the columns `wanted` of a frame, in that order.
 
     Args:
-        name: what messages call the frame.
-        frame: frame, or something else, which is returned as it is.
-        wanted: names, all different.
+        name: name of the frame in messages.
+        frame: a frame. A frame that has exactly these columns, and any other value, is returned as it is.
+        wanted: names of the columns, all different.
 
     Raises:
-        ValueError: if some are missing, naming them.
+        ValueError: if columns are missing; the message names them.
     """
     columns = columns_of(frame)
     if columns is None or columns == list(wanted):
@@ -87,13 +87,13 @@ def select(name: str, frame: Any, wanted: Sequence[str]) -> Any:
 
 
 def check_all_finite(name: str, values: Tensor, names: Sequence[str] | None = None, dtype: torch.dtype | None = None) -> None:
-    """Raise ``ValueError`` if some of `values` ``(N, ...)`` are NaN or infinite, or so in the type of a model.
+    """Raise ``ValueError`` if some of the `values` ``(N, ...)`` are NaN or infinite, possibly after conversion to the model's type.
 
     Args:
-        name: what messages call them.
+        name: name of the values in messages.
         values: numbers.
-        names: of their columns.
-        dtype: type that the model computes in; that of `values` when not given.
+        names: names of their columns.
+        dtype: type in which the model computes; by default that of `values`.
     """
     bad = ~torch.isfinite(values if dtype is None else values.to(dtype))
     if not bool(bad.any()):
@@ -109,12 +109,12 @@ def check_all_finite(name: str, values: Tensor, names: Sequence[str] | None = No
 
 
 def _quoted(names: Sequence[Any]) -> str:
-    """Names for messages, the first few of many."""
+    """Return names for messages, shortened to the first few."""
     return f"[{some_of([*map(repr, names)])}]"
 
 
 def _whereabouts(bad: Tensor, names: Sequence[str] | None) -> str:
-    """Where the entries `bad` ``(N, ...)`` of some values are: the columns, by name if there are `names`, and the rows."""
+    """Describe the positions of the entries `bad` ``(N, ...)``: the columns, by name if there are `names`, and the rows."""
     bad = bad.reshape(len(bad), -1)
     columns: list[Any] = bad.any(dim=0).nonzero()[:, 0].tolist()
     if names is not None and len(names) == bad.shape[1]:
@@ -124,18 +124,19 @@ def _whereabouts(bad: Tensor, names: Sequence[str] | None) -> str:
 
 
 def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; got {}") -> Tensor:
-    """The numbers in `value` as a tensor that is dense, needs no gradient and has ordinary memory of its own or a tensor's.
+    """Return the numbers in `value` as a dense tensor without a gradient.
 
-    Tensors and arrays keep their kinds of numbers; frames whose columns are all integers become integers, others float64. Decimals,
-    fractions and other objects that are real numbers become float64, and what is missing NaN, which is for the caller to refuse.
+    A tensor shares its memory with the result, unless it is an inference tensor; all other values are copied. Tensors and arrays keep
+    their types of numbers. Frames whose columns are all integers become integers, other frames float64. Decimals, fractions and other
+    objects that are real numbers become float64. Missing values become NaN, which the caller must refuse.
 
     Args:
-        name: what messages call it.
+        name: name of the value in messages.
         value: tensor, array, sequence, frame or series. A tensor may be complex.
-        refusal: what is said of a kind of entries that are no numbers.
+        refusal: message for entries that are not numbers, with a placeholder for their type.
 
     Raises:
-        TypeError: for text (of numbers, too), categories, dates, complex numbers, other objects, and sparse matrices of scipy.
+        TypeError: for text (even of numbers), categories, dates, complex numbers, other objects, and sparse matrices of scipy.
         ValueError: for masked entries, sparse tensors, and tensors without numbers.
 
     >>> real_numbers("x", [[1, 2], [3, 4]])
@@ -144,7 +145,7 @@ def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; 
     """
     if isinstance(value, Tensor):
         check_dense(name, value)
-        if value.is_inference():  # nothing that is made of such a tensor could be trained on
+        if value.is_inference():  # autograd refuses inference tensors in training
             with torch.inference_mode(False), torch.no_grad():
                 return value.clone()
         return value.detach()
@@ -168,7 +169,7 @@ def real_numbers(name: str, value: Any, refusal: str = "must hold real numbers; 
 
 
 def check_dense(name: str, value: Tensor) -> None:
-    """Raise ``ValueError`` unless a tensor is dense and holds numbers, none of them masked."""
+    """Raise ``ValueError`` unless a tensor is dense, holds numbers, and has no masked entries."""
     if isinstance(value, torch.masked.MaskedTensor):
         _refuse_masked(name, ~value.get_mask().cpu().numpy())
     if value.layout != torch.strided:
@@ -178,10 +179,16 @@ def check_dense(name: str, value: Tensor) -> None:
 
 
 def check_pairing(name: str, x: Any, label: str, y: Any) -> None:
-    """Warn if `x` and `y`, called `name` and `label`, are of pandas and their indices say that their rows do not belong together.
+    """Warn if the indices of two pandas objects suggest that their rows do not belong together.
 
-    That is so if they share labels and have them in different places. An index ``0, 1, 2 ...`` that pandas has made says nothing, unless
-    the other one is the same in another order.
+    This is the case if they share labels at different positions. An automatic index ``0, 1, 2 ...`` is ignored, unless the other index
+    contains the same labels in another order.
+
+    Args:
+        name: name of `x` in the warning.
+        x: inputs.
+        label: name of `y` in the warning.
+        y: labels.
     """
     if not (isinstance(x, _frames("pandas")) and isinstance(y, _frames("pandas"))) or len(x) != len(y) or x.index.equals(y.index):
         return
@@ -208,7 +215,7 @@ def _is_sparse(value: object) -> bool:
 
 
 def _converts(value: object) -> bool:
-    """Whether a value of another library, no number and no class, offers its entries as a numpy array."""
+    """Whether a value, neither a number nor a class, can be converted to a numpy array."""
     return not isinstance(value, (np.generic, type, Number)) and (hasattr(value, "to_numpy") or hasattr(value, "__array__"))
 
 
@@ -227,7 +234,7 @@ def _array(name: str, value: Any) -> np.ndarray:
     try:
         if _converts(value):
             value = value.to_numpy() if hasattr(value, "to_numpy") else value
-        array = np.asanyarray(value)  # which keeps masks, of variables in files, too
+        array = np.asanyarray(value)  # asanyarray keeps masks, also those of variables in files
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must hold real numbers, as many in each row; numpy says: {str(error).rstrip('.')}.") from error
     if isinstance(array, np.ma.MaskedArray):
@@ -246,7 +253,7 @@ def _refuse_masked(name: str, mask: np.ndarray) -> None:
 
 
 def _from_objects(name: str, array: np.ndarray, refusal: str) -> np.ndarray:
-    """An array of Python's objects in float64; missing values are NaN."""
+    """Convert an array of Python objects to float64; missing values become NaN."""
     missing = getattr(sys.modules.get("pandas"), "NA", None)
     found = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
@@ -266,7 +273,7 @@ def _from_objects(name: str, array: np.ndarray, refusal: str) -> np.ndarray:
 
 
 def _from_pandas(name: str, frame: Any, refusal: str) -> np.ndarray:
-    """The numbers of a frame or series of pandas; missing ones are NaN."""
+    """Return the numbers of a frame or series of pandas; missing values become NaN."""
     types = sys.modules["pandas"].api.types
     columns = [(str(frame.name), frame)] if frame.ndim == 1 else [(str(key), frame.iloc[:, i]) for i, key in enumerate(frame.columns)]
     others: dict[str, tuple[str, str]] = {}
@@ -289,7 +296,7 @@ def _from_pandas(name: str, frame: Any, refusal: str) -> np.ndarray:
 
 
 def _from_polars(name: str, frame: Any, refusal: str) -> np.ndarray:
-    """The numbers of a frame or series of polars; missing ones are NaN."""
+    """Return the numbers of a frame or series of polars; missing values become NaN."""
     polars = sys.modules["polars"]
     columns = [frame] if isinstance(frame, polars.Series) else frame.get_columns()
     others = [column for column in columns if not (column.dtype.is_numeric() or column.dtype == polars.Boolean)]
@@ -298,7 +305,7 @@ def _from_polars(name: str, frame: Any, refusal: str) -> np.ndarray:
 
 
 def _from_frame(name: str, frame: Any, refusal: str) -> np.ndarray:
-    """The numbers of a frame or series of another library."""
+    """Return the numbers of a frame or series of another library."""
     keys = columns_of(frame)
     if keys is None or not hasattr(frame, "__getitem__"):
         return _array(name, frame)
@@ -318,7 +325,7 @@ def _from_frame(name: str, frame: Any, refusal: str) -> np.ndarray:
 
 
 def _first_text(column: Any) -> str:
-    """The first entry of a column that stands for no number, and its row, for messages; empty if there is no text."""
+    """Return the first text in a column, preferably not a numeral, with its row, for messages; empty if there is no text."""
     texts = [(row, entry) for row, entry in enumerate(column) if isinstance(entry, str)]
     for row, entry in (*((row, entry) for row, entry in texts if not _is_numeral(entry)), *texts[:1]):
         return f"{str(entry)[:40]!r} in row {row}"
@@ -333,7 +340,7 @@ def _is_numeral(text: str) -> bool:
 
 
 def _refuse_columns(name: str, others: dict[str, tuple[str, str]], refusal: str) -> None:
-    """Raise ``TypeError`` if there are `others`: of the columns that hold no numbers, their kind and their first text."""
+    """Raise ``TypeError`` if there are `others`, columns without numbers, given with their type and their first text."""
     if others:
         kinds = some_of([f"{key!r}: {kind!r}" for key, (kind, _) in others.items()])
         texts = some_of([f"{key} has {text}" for key, (_, text) in others.items() if text])

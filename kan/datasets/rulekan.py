@@ -1,6 +1,6 @@
 """The 30 analytic tasks of the RuleKAN benchmark: products of functions of one variable, powers of sums, nested functions, fuzzy rules.
 
-They are hard for a network of single functions on edges: ``exp(-0.7 x) sin(2.4 x)`` sits inside one edge.
+They are difficult for a network with one function per edge, since products such as ``exp(-0.7 x) sin(2.4 x)`` occur on single edges.
 
 Source
     F. Sovrano et al., "In-context symbolic regression with Kolmogorov-Arnold networks", 2026, arXiv:2603.15250, and the task catalogue of
@@ -85,4 +85,4 @@ RULEKAN: tuple[Problem, ...] = tuple(
 )
 
 IMITATING_FEYNMAN = tuple(problem.name for problem in RULEKAN if problem.name.startswith("feynman_"))
-"""Tasks that have test equations in them, so that methods are not to be tuned on them."""
+"""Tasks that contain equations of the test sets, and must therefore not be used to tune methods."""

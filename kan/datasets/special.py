@@ -1,7 +1,8 @@
-r"""The KAN paper's special functions of two variables: data to be fitted, ten without an elementary closed form.
+r"""The special functions of two variables in the KAN paper, ten of them without an elementary closed form.
 
-torch has Bessel functions of the orders 0 and 1 only, and no elliptic or associated Legendre functions; the order is a variable here. So
-they are integrals by Gauss-Legendre quadrature, or series, exact to about 1e-12 in the ranges of the table and meant for those:
+torch has Bessel functions of the orders 0 and 1 only, and no elliptic or associated Legendre functions, whereas the order is a variable
+here. The functions are therefore computed by Gauss-Legendre quadrature or as series, with errors of about 1e-12 in the ranges of the table,
+for which they are intended:
 
 .. math::
     J_\nu(x) &= \tfrac1\pi\int_0^\pi \cos(\nu t - x\sin t)\,dt - \tfrac{\sin\nu\pi}{\pi}\int_0^\infty e^{-x\sinh t - \nu t}\,dt, \\
@@ -10,8 +11,8 @@ they are integrals by Gauss-Legendre quadrature, or series, exact to about 1e-12
     I_\nu(x) &= \tfrac1\pi\int_0^\pi e^{x\cos t}\cos\nu t\,dt - \tfrac{\sin\nu\pi}{\pi}\int_0^\infty e^{-x\cosh t - \nu t}\,dt, \\
     K_\nu(x) &= \int_0^\infty e^{-x\cosh t}\cosh\nu t\,dt.
 
-The spherical harmonics (real parts, x the azimuth and y the polar angle) are elementary, and can be found.
-The paper does not say which ranges it took; these are ours.
+The spherical harmonics (real parts, with the azimuth x and the polar angle y) are elementary and can be recovered. The paper does not state
+its ranges; those of the table were chosen here.
 
 Source
     Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, the table of special functions; the integrals are 10.9.6,
@@ -34,22 +35,22 @@ from kan.datasets.problem import Problem
 __all__ = ["SPECIAL"]
 
 PI = math.pi
-FAR = 6.0
-"""Where the integrals to infinity end: with x at least 1/2 and an order of at most 2, less than 1e-38 is left."""
+UPPER_LIMIT = 6.0
+"""Upper limit in place of infinity in the integrals. For x of at least 1/2 and orders up to 2, the remainder is less than 1e-38."""
 
 LEGENDRE_TERMS = 160
-"""Terms of the series: the argument is at most 3/4."""
+"""Number of terms of the series of Legendre functions, sufficient for its arguments, which are at most 3/4."""
 
 
 @cache
 def _rule(nodes: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
+    """Return nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
     t, w = np.polynomial.legendre.leggauss(nodes)
     return ((t + 1) / 2).tolist(), (w / 2).tolist()
 
 
 def _integral(f: Callable[[Tensor], Tensor], end: Tensor | float, like: Tensor, nodes: int = 160) -> Tensor:
-    """Of `f` from 0 to `end`; `f` gets the nodes along a new last dimension."""
+    """Return the integral of `f` from 0 to `end`; `f` receives the nodes along a new last dimension."""
     unit, weights = (like.new_tensor(values) for values in _rule(nodes))
     end = torch.as_tensor(end, dtype=like.dtype, device=like.device)[..., None]
     return (f(end * unit) * weights).sum(-1) * end[..., 0]
@@ -58,25 +59,25 @@ def _integral(f: Callable[[Tensor], Tensor], end: Tensor | float, like: Tensor, 
 def _bessel_j(order: Tensor, x: Tensor) -> Tensor:
     v, z = order[..., None], x[..., None]
     wave = _integral(lambda t: torch.cos(v * t - z * torch.sin(t)), PI, x)
-    return (wave - torch.sin(PI * order) * _integral(lambda t: torch.exp(-z * torch.sinh(t) - v * t), FAR, x)) / PI
+    return (wave - torch.sin(PI * order) * _integral(lambda t: torch.exp(-z * torch.sinh(t) - v * t), UPPER_LIMIT, x)) / PI
 
 
 def _bessel_y(order: Tensor, x: Tensor) -> Tensor:
     v, z = order[..., None], x[..., None]
     wave = _integral(lambda t: torch.sin(z * torch.sin(t) - v * t), PI, x)
-    tail = _integral(lambda t: (torch.exp(v * t) + torch.exp(-v * t) * torch.cos(PI * v)) * torch.exp(-z * torch.sinh(t)), FAR, x)
+    tail = _integral(lambda t: (torch.exp(v * t) + torch.exp(-v * t) * torch.cos(PI * v)) * torch.exp(-z * torch.sinh(t)), UPPER_LIMIT, x)
     return (wave - tail) / PI
 
 
 def _bessel_i(order: Tensor, x: Tensor) -> Tensor:
     v, z = order[..., None], x[..., None]
     wave = _integral(lambda t: torch.exp(z * torch.cos(t)) * torch.cos(v * t), PI, x)
-    return (wave - torch.sin(PI * order) * _integral(lambda t: torch.exp(-z * torch.cosh(t) - v * t), FAR, x)) / PI
+    return (wave - torch.sin(PI * order) * _integral(lambda t: torch.exp(-z * torch.cosh(t) - v * t), UPPER_LIMIT, x)) / PI
 
 
 def _bessel_k(order: Tensor, x: Tensor) -> Tensor:
     v, z = order[..., None], x[..., None]
-    return _integral(lambda t: torch.exp(-z * torch.cosh(t)) * torch.cosh(v * t), FAR, x)
+    return _integral(lambda t: torch.exp(-z * torch.cosh(t)) * torch.cosh(v * t), UPPER_LIMIT, x)
 
 
 def _elliptic_f(angle: Tensor, m: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def _jacobi_sn(u: Tensor, m: Tensor) -> Tensor:
 
 
 def _legendre(m: int, degree: Tensor, x: Tensor) -> Tensor:
-    """Ferrers' function with the sign (-1)^m."""
+    """Return the associated Legendre function of order m on the cut, with the Condon-Shortley phase (-1)^m."""
     z, term = (1 - x) / 2, torch.ones_like(x)
     total = term
     for k in range(LEGENDRE_TERMS):

@@ -1,4 +1,4 @@
-"""Data sets drawn from a function."""
+"""Data sets sampled from a function."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def create_dataset(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Uniform samples of the variables and the values of `f` there.
+    """Draw the variables uniformly and evaluate `f` there.
 
     Args:
-        f: function of a tensor, ``(N, n_var)`` for ``f_mode='col'`` or ``(n_var, N)`` for ``'row'``, to ``(N,)`` or ``(N, outputs)``.
+        f: function from a tensor, ``(N, n_var)`` for ``f_mode='col'`` or ``(n_var, N)`` for ``'row'``, to ``(N,)`` or ``(N, outputs)``.
         n_var: number of variables.
         f_mode: ``'col'`` or ``'row'``.
         ranges: ``[low, high]`` for all variables, or one such pair for each.
-        train_num, test_num: number of samples.
-        normalize_input, normalize_label: subtract the training mean and divide by the training standard deviation.
-        device: where the tensors go.
-        seed: seed of the private generator; the global random state is neither read nor changed.
+        train_num, test_num: numbers of samples.
+        normalize_input, normalize_label: whether to subtract the mean and divide by the standard deviation of the training set.
+        device: device of the tensors.
+        seed: seed of a private generator; the global random state is neither read nor changed.
 
     Returns:
         ``train_input``, ``test_input`` ``(N, n_var)`` and ``train_label``, ``test_label`` ``(N, outputs)``, in the default dtype.
 
     Raises:
-        ValueError: for an unknown mode, ranges that do not fit, or a function whose values do not fit.
+        ValueError: if the mode is unknown, or the ranges or the values of the function have the wrong shape.
 
     >>> create_dataset(lambda x: x[:, [0]] * x[:, [1]], train_num=3)["train_label"].shape
     torch.Size([3, 1])
@@ -55,7 +55,7 @@ def create_dataset(
     data = {name: x.to(device) for name, x in inputs.items()}
     for part in ("train", "test"):
         x = data[f"{part}_input"]
-        y = f(x if f_mode == "col" else x.T).detach()  # f may be a model, whose graph no data set should hold
+        y = f(x if f_mode == "col" else x.T).detach()  # f may be a model, whose graph must not be kept in the data
         y = y[:, None] if y.dim() == 1 else y
         if y.dim() != 2 or len(y) != len(x):
             raise ValueError(f"f must return one row per sample, ({len(x)},) or ({len(x)}, outputs); got {tuple(y.shape)}. See f_mode.")
@@ -69,9 +69,9 @@ def create_dataset(
 
 
 def _bounds(ranges: Any, n_var: int) -> Sequence[tuple[float, float]]:
-    """One ``(low, high)`` per variable."""
+    """Return one pair ``(low, high)`` per variable."""
     entries = list(ranges) if hasattr(ranges, "__len__") else []
-    # Of numbers, those in tensors of no dimension have a __len__ too.
+    # 0-dimensional tensors have a __len__ as well.
     pairs = entries if entries and all(hasattr(e, "__len__") and getattr(e, "ndim", 1) == 1 for e in entries) else [entries] * n_var
     if len(pairs) != n_var or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"ranges must be [low, high], or one such pair for each of the {n_var} variables; got {ranges!r}.")

@@ -1,25 +1,33 @@
-"""Nested lists that pass on what is written into them.
+"""pykan's tables of functions: nested lists whose assigned entries reach the layer.
 
 pykan keeps the functions of a symbolic layer in lists, nested ``[out][in]``, and programs assign to their entries. Here such a list is
-made of the layer when it is read, so that what is assigned to it has to reach the layer.
+made when it is read, and an assignment to an entry changes the layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, SupportsIndex, TypeAlias, overload
 
-__all__ = ["FunctionTable"]
+from kan.symbolic.function import SymbolicFunction
+from kan.symbolic.user_function import TABLES, written
+
+__all__ = ["FunctionTable", "WritableTable"]
+
+Named: TypeAlias = tuple[str, SymbolicFunction]
+"""Name and function of an edge."""
+Edge: TypeAlias = tuple[int, int]
+"""Output and input of an edge."""
 
 
 class FunctionTable(list[Any]):
-    """A list, or a list of lists, whose assigned entries are passed on.
+    """A list, or a list of lists, that reports assignments to its entries.
 
     Copies and pickles are plain lists.
 
     Args:
         entries: the entries.
-        write: receives index and value of an assignment.
+        write: a function that receives index and value of every assignment.
 
     >>> table = FunctionTable(["x", "sin"], lambda i, name: print(i, name))
     >>> table[-1] = "cos"
@@ -34,7 +42,7 @@ class FunctionTable(list[Any]):
 
     @classmethod
     def nested(cls, entries: Sequence[Sequence[Any]], write: Callable[[int, int, Any], None]) -> FunctionTable:
-        """A table of rows, ``[out][in]``; assigning a row assigns its entries."""
+        """Make a table of rows, ``[out][in]``; assigning a row assigns its entries."""
 
         def row(j: int) -> FunctionTable:
             return cls(entries[j], lambda i, value: write(j, i, value))
@@ -66,3 +74,49 @@ class FunctionTable(list[Any]):
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         return list, ([list(entry) if isinstance(entry, FunctionTable) else entry for entry in self],)
+
+
+class HasFunctions(Protocol):
+    """A layer whose edges have functions."""
+
+    @property
+    def in_dim(self) -> int: ...
+    @property
+    def out_dim(self) -> int: ...
+    @property
+    def functions(self) -> dict[Edge, Named]: ...
+    def function(self, i: int, j: int) -> Named: ...
+    def put_functions_(self, functions: Mapping[Edge, Named]) -> None: ...
+
+
+class WritableTable:
+    """An attribute that is one of the four `TABLES` of a layer, by its name; it can be assigned as a whole or entry by entry."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._part = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> WritableTable: ...
+    @overload
+    def __get__(self, layer: HasFunctions, owner: type) -> FunctionTable: ...
+    def __get__(self, layer: HasFunctions | None, owner: type) -> WritableTable | FunctionTable:
+        if layer is None:
+            return self
+        return self._table(layer, lambda edge, named: layer.put_functions_({**layer.functions, edge: named}))
+
+    def __set__(self, layer: HasFunctions, entries: Sequence[Sequence[Any]]) -> None:
+        new = dict(layer.functions)
+        self._table(layer, new.__setitem__)[:] = entries
+        layer.put_functions_(new)  # only now, so that nothing changes if an entry is refused
+
+    def _table(self, layer: HasFunctions, put: Callable[[Edge, Named], None]) -> FunctionTable:
+        def entry(j: int, i: int) -> Any:
+            name, function = layer.function(i, j)
+            return name if self._part == "funs_name" else getattr(function, TABLES[self._part])
+
+        def write(j: int, i: int, new: Any) -> None:
+            old = entry(j, i)
+            if new is not old and not (isinstance(new, str) and new == old):
+                put((j, i), written(*layer.function(i, j), self._part, new))
+
+        return FunctionTable.nested([[entry(j, i) for i in range(layer.in_dim)] for j in range(layer.out_dim)], write)

@@ -1,8 +1,8 @@
-r"""The symbolic layer: edges whose function has a name.
+r"""The symbolic layer, whose edges carry named functions.
 
     ``y_j(x) = sum_i mask_ji (c_ji f_ji(a_ji x_i + b_ji) + d_ji)``
 
-Edges are evaluated in groups that share a function, as tensors; edges without one cost nothing.
+Edges that share a function are evaluated together, as one tensor. Edges without a function cost nothing.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from torch import Tensor, nn
 
 from kan.layers.checks import check_dense
 from kan.layers.computed import take_apart_
-from kan.layers.function_tables import FunctionTable
+from kan.layers.function_tables import WritableTable
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
 from kan.symbolic.affine_fit import fit_params
-from kan.symbolic.library import ANONYMOUS, SYMBOLIC_LIB, SymbolicFunction, anonymous, lookup
-from kan.symbolic.user_function import TABLES, name_to_save, written
+from kan.symbolic.function import ANONYMOUS, SymbolicFunction, anonymous
+from kan.symbolic.library import SYMBOLIC_LIB, lookup
+from kan.symbolic.user_function import name_to_save
 
 __all__ = ["SymbolicEdges", "SymbolicLayer"]
 
 NONE = "0"
+"""Name of the zero function, which an edge without a function has."""
 
 
 class SymbolicEdges(NamedTuple):
@@ -36,7 +38,7 @@ class SymbolicEdges(NamedTuple):
 
     Attributes:
         inputs, outputs: indices ``i`` and ``j`` of the edges, ``(E,)``.
-        values: ``mask (c f(a x + b) + d)``, ``(B, E)``.
+        values: their outputs ``mask (c f(a x + b) + d)``, ``(B, E)``.
     """
 
     inputs: Tensor
@@ -45,35 +47,44 @@ class SymbolicEdges(NamedTuple):
 
     @classmethod
     def of_all(cls, postacts: Tensor) -> SymbolicEdges:
-        """All edges of a layer, from their activations ``(B, out, in)``."""
+        """Return all edges of a layer, given their activations ``(B, out, in)``."""
         outputs, inputs = (grid.flatten() for grid in torch.meshgrid(
             *(torch.arange(size, device=postacts.device) for size in postacts.shape[1:]), indexing="ij"
         ))  # fmt: skip
         return cls(inputs, outputs, postacts.flatten(1))
 
     def summed(self, out_dim: int) -> Tensor:
-        """Sums over the edges of each output, ``(B, out_dim)``."""
+        """Return the sums over the edges of each output, ``(B, out_dim)``."""
         incidence = nn.functional.one_hot(self.outputs, out_dim).to(self.values.dtype)
         return self.values @ incidence
 
     def added_to(self, postacts: Tensor) -> Tensor:
-        """Edge activations ``(B, out, in)`` with these added."""
+        """Return the edge activations ``(B, out, in)`` with these outputs added."""
         edges_first = postacts.permute(1, 2, 0)
         return edges_first.index_put((self.outputs, self.inputs), self.values.t(), accumulate=True).permute(2, 0, 1)
 
 
 class SymbolicLayer(OrdinaryModule):
-    """Layer of ``in_dim * out_dim`` edges ``c f(a x + b) + d``; all start as the zero function, masked.
+    """A layer of ``in_dim * out_dim`` edges ``c f(a x + b) + d``, which all start as the masked zero function.
 
     Args:
-        in_dim, out_dim: number of inputs and outputs.
-        device: where the parameters live.
+        in_dim, out_dim: numbers of inputs and outputs.
+        device: device of the parameters.
 
     Attributes:
-        mask: ``(out, in)``, not trained. Note the order, the reverse of ``KANLayer``.
-        affine: ``(out, in, 4)``, the numbers ``(a, b, c, d)`` of each edge. It requires gradients while there is an edge with a function.
-        funs_name: nested list ``[out][in]`` of function names, which can be written to, as those of the functions can.
+        mask: tensor ``(out, in)``, not trained. Its order of axes is the reverse of that in ``KANLayer``.
+        affine: tensor ``(out, in, 4)``, the parameters ``(a, b, c, d)`` of each edge. It requires gradients while an edge has a function.
+        funs_name: names of the functions, as a nested list ``[out][in]``; ``'0'`` where there is none.
+        funs: functions of tensors, likewise.
+        funs_sympy: functions of sympy expressions, likewise.
+        funs_avoid_singularity: singularity-safe versions ``(u, y_th) -> (threshold, value)``, likewise. Entries of all four lists can be
+            assigned.
     """
+
+    funs_name = WritableTable()
+    funs = WritableTable()
+    funs_sympy = WritableTable()
+    funs_avoid_singularity = WritableTable()
 
     def __init__(self, in_dim: int = 3, out_dim: int = 2, device: torch.device | str = "cpu") -> None:
         super().__init__()
@@ -83,7 +94,7 @@ class SymbolicLayer(OrdinaryModule):
         self.to(device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SymbolicLayer:
-        for _, function in self._named.values():  # a function may be a network, which nothing else moves
+        for _, function in self._named.values():  # a function may be a network, which nothing else converts
             if isinstance(function.torch_fun, nn.Module):
                 function.torch_fun._apply(fn)
         return super()._apply(fn, recurse)
@@ -102,28 +113,19 @@ class SymbolicLayer(OrdinaryModule):
         """Sizes, as shown by ``print(layer)``."""
         return f"in_dim={self.in_dim}, out_dim={self.out_dim}"
 
-    @property
-    def funs_name(self) -> list[list[str]]:
-        """Names of all edges' functions, nested ``[out][in]``; ``'0'`` where there is none."""
-        return self._table("funs_name")
-
-    @funs_name.setter
-    def funs_name(self, names: Sequence[Sequence[str]]) -> None:
-        self._write("funs_name", names)
-
     def function(self, i: int, j: int) -> tuple[str, SymbolicFunction]:
-        """Name and function of the edge from input `i` to output `j`."""
+        """Return name and function of the edge from input `i` to output `j`."""
         return self._named.get((j, i), (NONE, SYMBOLIC_LIB[NONE]))
 
     @torch.no_grad()
     def set_function(self, i: int, j: int, name: str, function: SymbolicFunction | None = None, affine: Tensor | None = None) -> None:
-        """Put a function on the edge from input `i` to output `j`; the mask is left alone.
+        """Put a function on the edge from input `i` to output `j`; the mask does not change.
 
         Args:
             i, j: the edge.
-            name: a name of the library, or any other when `function` is given; ``'0'`` takes the function away and leaves ``d``.
-            function: the function, when it is not in the library.
-            affine: ``(a, b, c, d)``; the identity ``(1, 0, 1, 0)`` when not given.
+            name: a name of the library, or any other name when `function` is given; ``'0'`` removes the function and leaves ``d``.
+            function: the function, if it is not in the library.
+            affine: the parameters ``(a, b, c, d)``; by default the identity ``(1, 0, 1, 0)``.
         """
         with self._trained_while_named():
             self._named.pop((j, i), None)
@@ -133,7 +135,7 @@ class SymbolicLayer(OrdinaryModule):
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
-        # Edges of the zero function that have a constant: `active` must know of them, and a state has no names.
+        # Edges of the zero function may have a constant d. They are active too, but a state dictionary does not name them.
         if not self.mask.is_meta:
             with self._trained_while_named():
                 for j, i in ((self.mask != 0) & (self.affine[..., 3] != 0)).nonzero().tolist():
@@ -141,9 +143,9 @@ class SymbolicLayer(OrdinaryModule):
 
     @contextmanager
     def _trained_while_named(self) -> Iterator[None]:
-        """Let `affine` require gradients from the first edge with a function on, and no more without one.
+        """Switch the gradients of `affine` on with the first edge that gets a function, and off with the last one that loses it.
 
-        What the user says in between, such as ``affine.requires_grad_(False)``, holds as long as there are such edges.
+        In between, a setting of the user such as ``affine.requires_grad_(False)`` is kept.
         """
         before = bool(self._named)
         yield
@@ -152,70 +154,21 @@ class SymbolicLayer(OrdinaryModule):
 
     @property
     def functions(self) -> dict[tuple[int, int], tuple[str, SymbolicFunction]]:
-        """Name and function of the edges ``(out, in)`` that have one."""
+        """Names and functions of the edges ``(out, in)`` that have a function."""
         return dict(self._named)
 
     def put_functions_(self, functions: Mapping[tuple[int, int], tuple[str, SymbolicFunction]]) -> None:
-        """Let the edges have these functions, as `functions` gives them, and no others; masks and affines are left alone."""
+        """Replace all functions by these, given as in `functions`; masks and affine parameters do not change."""
         with self._trained_while_named():
             self._named = dict(functions)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """Device of the parameters."""
         return self.mask.device
 
-    @property
-    def funs(self) -> list[list[Any]]:
-        """All edges' functions of a tensor, nested ``[out][in]``."""
-        return self._table("funs")
-
-    @funs.setter
-    def funs(self, functions: Sequence[Sequence[Any]]) -> None:
-        self._write("funs", functions)
-
-    @property
-    def funs_sympy(self) -> list[list[Any]]:
-        """All edges' functions of a sympy expression, nested ``[out][in]``."""
-        return self._table("funs_sympy")
-
-    @funs_sympy.setter
-    def funs_sympy(self, functions: Sequence[Sequence[Any]]) -> None:
-        self._write("funs_sympy", functions)
-
-    @property
-    def funs_avoid_singularity(self) -> list[list[Any]]:
-        """All edges' functions ``(u, y_th) -> (threshold, value)`` that stay finite, nested ``[out][in]``."""
-        return self._table("funs_avoid_singularity")
-
-    @funs_avoid_singularity.setter
-    def funs_avoid_singularity(self, functions: Sequence[Sequence[Any]]) -> None:
-        self._write("funs_avoid_singularity", functions)
-
-    def _table(self, table: str) -> FunctionTable:
-        def entry(j: int, i: int) -> Any:
-            name, function = self.function(i, j)
-            return name if table == "funs_name" else getattr(function, TABLES[table])
-
-        def write(j: int, i: int, new: Any) -> None:
-            old = entry(j, i)
-            if new is not old and not (isinstance(new, str) and new == old):
-                with self._trained_while_named():
-                    self._named[(j, i)] = written(*self.function(i, j), table, new)
-
-        return FunctionTable.nested([[entry(j, i) for i in range(self.in_dim)] for j in range(self.out_dim)], write)
-
-    def _write(self, table: str, entries: Sequence[Sequence[Any]]) -> None:
-        """Write all entries of a table, or, if one of them is refused, none."""
-        before = dict(self._named)
-        try:
-            self._table(table)[:] = entries
-        except BaseException:
-            self.put_functions_(before)
-            raise
-
     def names_to_save(self) -> dict[tuple[int, int], str]:
-        """Names of the edges ``(out, in)`` that have a function; ``'anonymous'`` where one stands for another function than the edge's."""
+        """Return the names of the edges ``(out, in)`` that have a function, by `kan.symbolic.user_function.name_to_save`."""
         return {edge: name_to_save(name, function) for edge, (name, function) in self._named.items()}
 
     def fix_symbolic(
@@ -230,22 +183,22 @@ class SymbolicLayer(OrdinaryModule):
         b_range: tuple[float, float] = (-10, 10),
         verbose: bool = True,
     ) -> Tensor | None:
-        """Put a function on the edge from input `i` to output `j`, in place; the mask is left alone.
+        """Put a function on the edge from input `i` to output `j`, in place; the mask does not change.
 
         Args:
             i, j: the edge.
-            fun_name: a name of the library, or a function of a tensor (then `x` and `y` are not looked at).
-            x, y: ``(N,)`` each, a curve that ``c f(a x + b) + d`` is fitted to; ``(1, 0, 1, 0)`` when not given.
-            random: without a curve, draw ``(a, b, c, d)`` uniformly from ``[-1, 1]``; torch's global generator is used.
-            a_range, b_range: where the search for ``a`` and ``b`` starts.
-            verbose: print the r2 of the fit.
+            fun_name: a name of the library, or a function of tensors, for which `x` and `y` are not used.
+            x, y: the curve ``(N,)`` to which ``c f(a x + b) + d`` is fitted; without it, ``(a, b, c, d)`` is ``(1, 0, 1, 0)``.
+            random: without a curve, draw ``(a, b, c, d)`` uniformly from ``[-1, 1]`` with torch's global generator.
+            a_range, b_range: limits of ``a`` and ``b``, see `kan.symbolic.affine_fit.fit_affine`.
+            verbose: print R^2 of the fit.
 
         Returns:
-            r2 of the fit, 0-dim; None without one.
+            R^2 of the fit, 0-dim; None if nothing is fitted.
 
         Raises:
-            IndexError: for an edge that does not exist.
-            ValueError: for an unknown name, or a bad curve.
+            IndexError: if the edge does not exist.
+            ValueError: if the name is unknown or the curve cannot be fitted.
         """
         for what, index, size in (("input", i, self.in_dim), ("output", j, self.out_dim)):
             if not -size <= index < size:
@@ -263,13 +216,13 @@ class SymbolicLayer(OrdinaryModule):
         return None
 
     def active(self) -> list[tuple[int, int]]:
-        """The edges ``(out, in)`` that have a function and are not masked, grouped by function.
+        """Return the edges ``(out, in)`` that have a function and are not masked, grouped by function.
 
-        Inside ``torch.func`` and ``torch.compile``, where masks cannot be looked at, those that are masked, too.
+        Inside ``torch.func`` and ``torch.compile``, where the values of masks cannot be read, masked edges are included.
         """
         if not self._named:
             return []
-        edges = sorted(self._named)  # sums are taken in this order: it must not depend on which edge was fixed first
+        edges = sorted(self._named)  # the order of summation must not depend on the order in which edges were fixed
         if not composed():
             mask = self.mask.tolist()
             edges = [edge for edge in edges if mask[edge[0]][edge[1]] != 0]
@@ -279,13 +232,13 @@ class SymbolicLayer(OrdinaryModule):
     def edges(
         self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0, affine: Tensor | None = None
     ) -> SymbolicEdges | None:
-        """Outputs of the edges that have a function; None if none has.
+        """Return the outputs of the active edges; None if there are none.
 
         Args:
-            x: ``(B, in)``.
+            x: inputs ``(B, in)``.
             singularity_avoiding: use the versions of the functions that stay finite at their singular points.
-            y_th: their bound on ``|f|``.
-            affine: ``(B, E, 4)``, numbers ``(a, b, c, d)`` of their own for every sample, edges in the order of `active`.
+            y_th: the threshold of these versions on ``|f|``.
+            affine: separate parameters ``(a, b, c, d)`` for every sample, ``(B, E, 4)``, with edges in the order of `active`.
         """
         active = self.active()
         if not active:
@@ -305,7 +258,7 @@ class SymbolicLayer(OrdinaryModule):
         return SymbolicEdges(inputs, outputs, torch.where(mask != 0, found, 0.0) if composed() else found)
 
     def affine_slopes(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
-        """Derivatives of the active edges' outputs with respect to their ``(a, b, c, d)``, ``(E, 4, B)``; arguments as in `edges`."""
+        """Return the derivatives of the active edges' outputs with respect to ``(a, b, c, d)``, ``(E, 4, B)``; arguments as in `edges`."""
         outputs, inputs = torch.tensor(self.active(), device=x.device).unbind(1)
         with torch.enable_grad():
             own = self.affine.detach()[outputs, inputs].expand(len(x), -1, -1).clone().requires_grad_()
@@ -315,7 +268,7 @@ class SymbolicLayer(OrdinaryModule):
         return slopes.permute(1, 2, 0)
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
-        """Output ``(B, out)`` and edge activations ``(B, out, in)``."""
+        """Return the outputs ``(B, out)`` and the edge activations ``(B, out, in)``."""
         check_dense(x)
         postacts = x.new_zeros(x.shape[0], self.out_dim, self.in_dim)
         edges = self.edges(x, singularity_avoiding, y_th)
@@ -326,7 +279,7 @@ class SymbolicLayer(OrdinaryModule):
         return postacts.sum(-1), postacts
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> SymbolicLayer:
-        """A new layer with the inputs `in_id` and the outputs `out_id` of this one."""
+        """Return a new layer with the inputs `in_id` and the outputs `out_id` of this one."""
         subset = copy.deepcopy(self)
         take_apart_(subset)
         subset._named = {}
@@ -352,7 +305,7 @@ class SymbolicLayer(OrdinaryModule):
 
 
 def _runs(named: list[tuple[str, SymbolicFunction]]) -> Iterator[tuple[tuple[str, SymbolicFunction], slice]]:
-    """Stretches of equal functions with the slice that each covers."""
+    """Iterate over runs of the same function, each with the slice of edges that it covers."""
     start = 0
     for _, group in groupby(named, key=lambda item: id(item[1])):
         members = list(group)

@@ -1,25 +1,21 @@
-r"""Best :math:`y \approx c\,f(a x + b) + d` for a batch of curves and a list of functions :math:`f`.
+r"""The best :math:`y \approx c\,f(a x + b) + d` for a batch of curves and a list of functions :math:`f`.
 
-For given :math:`(a, b)` the pair :math:`(c, d)` is a linear least-squares problem, so only :math:`(a, b)` is searched
-(variable projection; Golub and Pereyra, The differentiation of pseudo-inverses and nonlinear least squares problems
-whose variables separate, 1973). With :math:`\bar F` the centred samples of :math:`f(a x + b)` and :math:`\bar y` the
-centred data,
+For given :math:`(a, b)` the pair :math:`(c, d)` is a linear least-squares problem (`kan.symbolic.linear_parameters`), so only
+:math:`(a, b)` is searched (`kan.symbolic.search`). This is variable projection. The symmetries of a function remove parameters before the
+search: powers and logarithms keep the location ``-b/a`` only, ``exp`` keeps ``a`` only, ``x`` and ``0`` keep nothing. The result is one
+representative of its symmetry class (`canonicalise`).
 
-.. math:: 1 - R^2(a, b) = \|\bar y - c \bar F\|^2 / \|\bar y\|^2, \qquad
-          c = \langle \bar F, \bar y\rangle / \|\bar F\|^2 .
-
-The search itself stands in `kan.symbolic.search`; its winner is brought here to one representative of its symmetry class.
-The symmetries of a function (:class:`~kan.symbolic.library.Symmetries`) remove parameters before the search: powers and
-logarithms keep the location ``-b/a`` only, ``exp`` keeps ``a`` only, ``x`` and ``0`` keep nothing.
+References
+    G. H. Golub and V. Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems whose variables separate",
+    1973, doi:10.1137/0710036.
 """
 
-__all__ = ["Curves", "SymbolicFit", "canonicalise", "few_samples", "finish", "fit_affine", "fit_params"]
+__all__ = ["SymbolicFit", "canonicalise", "fit_affine", "fit_params", "report"]
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,21 +24,20 @@ from torch import Tensor
 from kan.errors import some_of
 from kan.output import say
 
-from .library import SYMBOLIC_LIB, SymbolicFunction, Symmetries, TorchFun, _regular, _sympy_undefined
-from .search import POLISH_ELEMENTS, search
-from .slopes import value_of
+from .function import SymbolicFunction, TorchFun, regular, sympy_undefined
+from .library import SYMBOLIC_LIB
+from .linear_parameters import SUM_SAMPLES, SampledCurves, fit_linear_parameters, subsample
+from .search import POLISH_ELEMENTS, SearchOptions, search
+from .symmetries import Symmetries, canonicalise
 
 DEFAULT_RANGE = (-10.0, 10.0)
-"""pykan's range of a and of b, which stands for no limit here."""
+"""pykan's default range of a and of b, which means no limit here."""
 
-POLISH_SAMPLES = 2**15
-"""Most samples of a curve that the search looks at."""
+SHIFTED: dict[TorchFun, TorchFun] = {torch.cos: torch.sin, torch.arccos: torch.arcsin}
+"""Functions that equal another one up to a shift and a sign, by that other function. One search serves both."""
 
-FINISH_SAMPLES = 2**20
-"""Samples that c, d and R^2 are summed over at a time."""
-
-# exp(a x + b) becomes c exp(a x) while |c| stays within [1e-3, 1e3]; beyond, c is +-1 and b holds its logarithm
-_MODERATE_LOG_SCALE = math.log(1e3)
+MIN_R2_WITHOUT_REMARK = 0.9
+"""Value of R^2 below which `report` advises to check the choice of the function; pykan's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +47,7 @@ class SymbolicFit:
     Args:
         affine: ``(a, b, c, d)``, shape (F, E, 4).
         r2: Coefficient of determination on all samples, in [0, 1], shape (F, E).
-        at_boundary: Whether a or b lies on the border of its range or beyond, bool, shape (F, E).
+        at_boundary: Whether a or b lies on the boundary of its range or outside, bool, shape (F, E).
         deficit: 1 - R^2 to full relative accuracy, shape (F, E); 1 for a constant curve.
     """
 
@@ -78,33 +73,33 @@ def fit_affine(
 
     .. math:: \min_{a,b,c,d} \sum_n \bigl(y_n - c f(a x_n + b) - d\bigr)^2
 
-    The default ranges are no limits: starts are in units of the data, and the polish goes wherever the fit improves. Any other range
-    bounds a, or b, in the units of ``x``, wherever a symmetry of the function does not make them redundant.
-    The polish uses at most 32768 samples of a curve, drawn at random but always the same; c, d and R^2 are of all samples.
+    The default ranges impose no limit: starting points are in units of the data, and the refinement of (a, b) goes wherever the fit
+    improves. Any other range bounds a, or b, in the units of ``x``, unless a symmetry of the function makes it redundant.
+    The refinement uses at most 32768 samples of a curve, drawn at random but the same at every call; c, d and R^2 use all samples.
 
-    A candidate counts only if ``f`` is finite on every sample and varies enough there: a wrong function can imitate a
-    line or a tail ever better as ``c`` grows without bound, and is stopped at about ``|c| = 1e4 std(y)``.
-    A constant curve, or one for which no candidate counts, gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``, or
+    A candidate is admissible only if ``f`` is finite on every sample and varies sufficiently there. Otherwise a wrong function could
+    imitate a line or a tail ever better as ``c`` grows without bound; ``|c|`` is limited to about ``1e4 std(y)``.
+    A constant curve, or one without an admissible candidate, gives ``(1, 0, 0, mean(y))`` and ``r2 = 0``, or
     ``(0, 1/2, 0, mean(y))`` where ``f(x)`` is not finite.
-    Equally good fits are decided for the smaller ``|a|``.
+    Of equally good fits, the one with the smaller ``|a|`` is returned.
 
     Args:
         x: Abscissae, shape (N, E), one column per curve.
         y: Ordinates, shape (N, E).
-        functions: F rows of the table.
-        a_range: Limits of the slope; (-10, 10) stands for none.
-        b_range: Limits of the offset; (-10, 10) stands for none.
-        grid_number: Points per range of the lattice that limits are searched by.
-        starts: Local maxima that are polished.
-        iterations: Most Levenberg-Marquardt steps on all samples; the starts get half as many.
-        samples: Samples per curve in the search for starts.
+        functions: F symbolic functions.
+        a_range: Limits of a; (-10, 10) means none.
+        b_range: Limits of b; (-10, 10) means none.
+        grid_number: Points per range of the grid of starting points within given limits.
+        starts: Number of starting points that are refined.
+        iterations: Largest number of Levenberg-Marquardt steps on all samples; each starting point gets half as many on a subsample.
+        samples: Samples per curve in the refinement of the starting points.
 
     Returns:
-        Parameters in the gauge of :func:`canonicalise`, and R^2 on all samples.
+        Parameters, each the representative chosen by `canonicalise`, and R^2 on all samples.
 
     Raises:
-        ValueError: Shapes differ, fewer than two samples, values that are not finite, bad ranges or counts, or a
-            function that does not keep the shape of its argument.
+        ValueError: Shapes differ, there are fewer than two samples, values are not finite, ranges or counts are invalid, or a function
+            does not keep the shape of its argument.
 
     Example:
         >>> from kan.symbolic.library import lookup
@@ -116,45 +111,42 @@ def fit_affine(
         True
     """
     _check_curves(x, y)
-    _check_search(a_range, b_range, grid_number, starts, iterations, samples)
-    # the table has functions under two names, or that are others shifted: each is searched once
+    options = _search_options(a_range, b_range, SearchOptions(None, grid_number, starts, iterations, samples))
+    # The library has some functions under two names; each is fitted once.
     place: dict[tuple[int, Symmetries], int] = {}
     rows = [place.setdefault((id(function.torch_fun), function.symmetries), len(place)) for function in functions]
-    functions = [functions[rows.index(k)] for k in range(len(place))]
-    given = tuple(a_range) != DEFAULT_RANGE or tuple(b_range) != DEFAULT_RANGE
-    limits = (_limits(a_range), _limits(b_range)) if given else None
-    kin = [
-        None if given else next((g for g, f in enumerate(functions) if f.torch_fun is KIN.get(function.torch_fun)), None)
-        for function in functions
-    ]
-    alone = [k for k, relative in enumerate(kin) if relative is None]
-    shape = (len(functions), x.shape[1])
-    width = max(1, min(POLISH_ELEMENTS // (max(1, len(functions)) * starts * samples), FINISH_SAMPLES // len(x)))
-
-    # slopes come from autograd, which inference mode would forbid
+    distinct = [functions[rows.index(k)] for k in range(len(place))]
+    # Derivatives come from autograd, which inference mode would forbid.
     with torch.inference_mode(False), torch.no_grad():
-        affine = torch.empty(*shape, 4, dtype=torch.float64, device=x.device)
-        deficit = torch.empty(shape, dtype=torch.float64, device=x.device)
-        for first in range(0, x.shape[1], width):
-            curves = slice(first, first + width)
-            xs = x[:, curves].detach().to(torch.float64).mT.contiguous()
-            ys = y[:, curves].detach().to(torch.float64).mT.contiguous()
-            few, samples_of = few_samples(xs, ys), Curves.of(xs, ys)
-            found = dict(
-                zip(
-                    alone,
-                    zip(*search(*few, [functions[k] for k in alone], limits, grid_number, starts, iterations, samples), strict=True),
-                    strict=True,
-                )
-            )
-            for k, function in enumerate(functions):
-                relative = kin[k]
-                a, b = found[k] if relative is None else _shifted(function, *found[relative])
-                affine[k, curves], deficit[k, curves] = finish(function, samples_of, a, b)
-    at_boundary = (
-        torch.stack([_beyond(f, affine[k], a_range, b_range) for k, f in enumerate(functions)]) if functions else affine[..., 0] > 0
-    )
+        affine, deficit = _fit_distinct(x, y, distinct, options)
+    at_boundary = torch.zeros_like(deficit, dtype=torch.bool)
+    for k, function in enumerate(distinct):
+        at_boundary[k] = _at_boundary(function, affine[k], a_range, b_range)
     return SymbolicFit(affine[rows], (1 - deficit[rows]).clamp(0.0, 1.0), at_boundary[rows], deficit[rows])
+
+
+def _fit_distinct(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options: SearchOptions) -> tuple[Tensor, Tensor]:
+    """Return ``(a, b, c, d)``, (F, E, 4), and 1 - R^2, (F, E), of curves (N, E); as many curves at a time as memory allows."""
+    shape = (len(functions), x.shape[1])
+    affine = torch.empty(*shape, 4, dtype=torch.float64, device=x.device)
+    deficit = torch.empty(shape, dtype=torch.float64, device=x.device)
+    # Limits of b differ for two functions that are shifted against each other.
+    others = [SHIFTED.get(f.torch_fun) if options.limits is None else None for f in functions]
+    sources = [next((g for g, f in enumerate(functions) if f.torch_fun is other), k) for k, other in enumerate(others)]
+    searched = [k for k, source in enumerate(sources) if source == k]
+    width = max(1, min(POLISH_ELEMENTS // (max(1, len(functions)) * options.starts * options.samples), SUM_SAMPLES // len(x)))
+    for first in range(0, x.shape[1], width):
+        some = slice(first, first + width)
+        xs, ys = (values[:, some].detach().to(torch.float64).mT.contiguous() for values in (x, y))
+        curves = SampledCurves.of(xs, ys)
+        slopes, offsets = search(*subsample(xs, ys), [functions[k] for k in searched], options)
+        for k, function in enumerate(functions):
+            i = searched.index(sources[k])
+            a, b = slopes[i], offsets[i]
+            if function.torch_fun is torch.cos and sources[k] != k:
+                b = b - math.pi / 2  # sin(u) = cos(u - pi/2), while arccos(u) = pi/2 - arcsin(u) needs no shift of u
+            affine[k, some], deficit[k, some] = fit_linear_parameters(function, curves, a, b)
+    return affine, deficit
 
 
 def fit_params(
@@ -168,24 +160,24 @@ def fit_params(
     verbose: bool = True,
     device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Fit one curve with one function, under pykan's name and signature.
+    """Fit one curve with one function, with pykan's signature.
 
     Args:
         x: Abscissae, shape (N,).
         y: Ordinates, shape (N,).
-        fun: Elementwise torch function; one of ``SYMBOLIC_LIB`` is recognised and fitted in its gauge.
-        a_range: See :func:`fit_affine`.
-        b_range: See :func:`fit_affine`.
-        grid_number: See :func:`fit_affine`.
-        iteration: pykan's number of zoom rounds; the polish has taken their place and the value is not used.
-        verbose: Print ``r2`` and warnings about it.
-        device: Where to compute.
+        fun: Elementwise torch function. The symmetries of a function of ``SYMBOLIC_LIB`` are known and used.
+        a_range: See `fit_affine`.
+        b_range: See `fit_affine`.
+        grid_number: See `fit_affine`.
+        iteration: Not used. In pykan it is the number of rounds of a grid search, which Levenberg-Marquardt steps replace here.
+        verbose: Print R^2 and remarks on the fit.
+        device: Device of the computation.
 
     Returns:
         ``tensor([a, b, c, d])`` and ``r2`` (0-dim), in the dtype of ``x``.
 
     Raises:
-        ValueError: ``x`` and ``y`` are not one-dimensional of one length; otherwise as :func:`fit_affine`.
+        ValueError: ``x`` and ``y`` are not one-dimensional and of one length; otherwise as for `fit_affine`.
 
     Example:
         >>> x = torch.linspace(-1, 1, 100, dtype=torch.float64)
@@ -207,158 +199,28 @@ def fit_params(
 
 
 def report(r2: Tensor, at_boundary: Tensor) -> None:
-    """Print what pykan prints of the fit of one curve with one function, given its 0-dim `r2` and whether the search met its boundary."""
+    """Print pykan's remarks on the fit of one curve with one function.
+
+    Args:
+        r2: Its coefficient of determination, 0-dim.
+        at_boundary: Whether the search ended on the boundary of a range.
+    """
     if at_boundary:
         say("Best value at boundary.")
     say(f"r2 is {float(r2):.6f}")
-    if r2 < 0.9:
+    if r2 < MIN_R2_WITHOUT_REMARK:
         say("r2 is not very high, please double check if you are choosing the correct symbolic function.")
 
 
-def canonicalise(affine: Tensor, symmetries: Symmetries) -> Tensor:
-    r"""Return the representative of ``c f(a x + b) + d`` in the class of equal functions.
-
-    * reflection: :math:`a \ge 0`
-    * scaling: :math:`a = \pm 1`, all scale in :math:`c` (powers) or :math:`d` (logarithm)
-    * translation: :math:`b = 0`; for ``exp`` unless :math:`|c|` would leave [1e-3, 1e3], then :math:`c = \pm 1`
-    * period :math:`P`: :math:`-P/2 < b \le P/2`
-
-    Args:
-        affine: ``(a, b, c, d)``, shape (..., 4).
-        symmetries: Those of :math:`f`; with none the result equals ``affine``.
-
-    Returns:
-        Parameters of the same function of x, shape (..., 4).
-
-    Example:
-        >>> canonicalise(torch.tensor([-2.0, 6.0, 1.0, 0.0]), Symmetries(reflection=(-1, 0), scaling=(3, 0))).tolist()
-        [1.0, -3.0, -8.0, 0.0]
-    """
-    a, b, c, d = affine.unbind(-1)
-    if symmetries.reflection is not None:
-        factor, shift = symmetries.reflection
-        flip = a < 0
-        d = torch.where(flip, d + c * shift, d)
-        c = torch.where(flip, c * factor, c)
-        a, b = a.abs(), torch.where(flip, -b, b)
-    if symmetries.scaling is not None:
-        degree, log_rate = symmetries.scaling
-        s = torch.where(a == 0, 1.0, a.abs())
-        a, b = a / s, b / s
-        d = d + c * log_rate * s.log()
-        c = c * s**degree
-    if symmetries.translation is not None:
-        exp_rate, shift_rate = symmetries.translation
-        d = d + c * shift_rate * b
-        if exp_rate == 0:
-            b = torch.zeros_like(b)
-        else:
-            # the scale in logarithms: exp(b) itself may overflow
-            log_scale = c.abs().log() + exp_rate * b
-            large = log_scale.isfinite() & (log_scale.abs() > _MODERATE_LOG_SCALE)
-            b = torch.where(large, log_scale / exp_rate, 0.0)
-            c = c.sign() * torch.where(large, 1.0, log_scale.exp())
-    if symmetries.period is not None:
-        period, factor = symmetries.period
-        turns = (b / period - 0.5).ceil()
-        b = b - turns * period
-        c = torch.where(turns.remainder(2) == 1, c * factor, c)
-    return torch.stack([a, b, c, d], dim=-1)
-
-
-KIN: dict[TorchFun, TorchFun] = {torch.cos: torch.sin, torch.arccos: torch.arcsin}
-"""Functions that another one is up to shifts and signs: the search finds both at once."""
-
-
-def _shifted(function: SymbolicFunction, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The (a, b) of a function that its relative's (a, b) make: sin(u) = cos(u - pi/2), arcsin(u) = pi/2 - arccos(u)."""
-    return (a, b - math.pi / 2) if function.torch_fun is torch.cos else (a, b)
-
-
-def few_samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of very many samples (E, N): the first and the last abscissa, and others at random but the same at every call."""
-    n = x.shape[1]
-    if n <= POLISH_SAMPLES:
-        return x, y
-    chosen = torch.randint(n, (POLISH_SAMPLES,), generator=torch.Generator().manual_seed(0)).to(x.device).expand(x.shape[0], -1)
-    chosen = torch.cat([chosen, x.argmin(-1, keepdim=True), x.argmax(-1, keepdim=True)], -1)
-    return x.gather(1, chosen), y.gather(1, chosen)
-
-
-class Curves(NamedTuple):
-    """Samples (E, N) and what every function's fit to them needs, (E,)."""
-
-    pieces: list[tuple[Tensor, Tensor]]
-    mean: Tensor
-    total: Tensor
-    constant: Tensor
-    largest: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> "Curves":
-        """Those of samples x and y, (E, N)."""
-        # pieces of bounded size: temporaries must not grow with the samples
-        pieces = list(zip(x.split(FINISH_SAMPLES, -1), y.split(FINISH_SAMPLES, -1), strict=True))
-        mean = y.mean(-1)
-        total = torch.stack([(part - mean[:, None]).square().sum(-1) for _, part in pieces]).sum(0)
-        constant = total <= y.shape[-1] * (8 * torch.finfo(x.dtype).eps * y.abs().amax(-1)).square()
-        return cls(pieces, mean, total, constant, x.abs().amax(-1))
-
-
-def finish(function: SymbolicFunction, curves: Curves, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return affine (E, 4) and 1 - R^2 (E,) on all samples, from ``a``, ``b`` of shape (E,)."""
-    pieces, mean, total, constant, largest = curves
-    affine = canonicalise(torch.stack([a, b, torch.ones_like(a), torch.zeros_like(a)], -1), function.symmetries)
-    a, b = affine[:, 0], affine[:, 1]
-    n = sum(part.shape[-1] for part, _ in pieces)
-    affine = torch.zeros_like(affine)
-    deficit = torch.ones_like(mean)
-    found_any = torch.zeros_like(constant)
-    # round-off may push the outermost sample out of the domain of f: step back by that much
-    slack = 4 * torch.finfo(a.dtype).eps * (a.abs() * largest + b.abs())
-    for a_try, b_try in ((a, b), (a, b + slack), (a, b - slack), (a * (1 - slack), b * (1 - slack))):
-
-        def value(part: Tensor, a: Tensor = a_try, b: Tensor = b_try) -> Tensor:
-            return value_of(function, a[:, None] * part + b[:, None])
-
-        first = value(pieces[0][0]) if len(pieces) == 1 else None
-        level = torch.stack([(value(part) if first is None else first).sum(-1) for part, _ in pieces]).sum(0) / n
-        products = torch.zeros_like(mean)
-        squares = torch.zeros_like(mean)
-        for part, target in pieces:
-            centred = (value(part) if first is None else first) - level[:, None]
-            products += (centred * (target - mean[:, None])).sum(-1)
-            squares += centred.square().sum(-1)
-        c = products / squares
-        found = canonicalise(torch.stack([a_try, b_try, c, mean - c * level], dim=-1), function.symmetries)
-        rss = torch.zeros_like(mean)
-        for part, target in pieces:
-            fitted = found[:, 2:3] * value_of(function, found[:, :1] * part + found[:, 1:2]) + found[:, 3:]
-            rss += (target - fitted).square().sum(-1)
-        quality = rss / total
-        good = quality.isfinite() & (quality < deficit) & ~constant
-        affine = torch.where(good[:, None], found, affine)
-        deficit = torch.where(good, quality, deficit)
-        found_any |= good
-        if bool((good | constant).all()):
-            break
-    if not bool(found_any.all()):
-        # with c = 0 the curve is d, provided that f is finite: every function of the table is at 1/2
-        plain = torch.stack([value_of(function, part).isfinite().all(-1) for part, _ in pieces]).all(0)
-        line = torch.stack([plain.to(mean), torch.where(plain, 0.0, 0.5).to(mean), torch.zeros_like(a), mean], dim=-1)
-        affine = torch.where(found_any[:, None], affine, line)
-    return affine, deficit
-
-
-def _beyond(function: SymbolicFunction, affine: Tensor, a_range: tuple[float, float], b_range: tuple[float, float]) -> Tensor:
-    """Whether a or b of curves (E, 4) lies on the border of its range or beyond, where it is more than a convention."""
+def _at_boundary(function: SymbolicFunction, affine: Tensor, a_range: tuple[float, float], b_range: tuple[float, float]) -> Tensor:
+    """Whether a or b of curves (E, 4) lies on the boundary of its range or outside, unless a symmetry makes it a mere convention."""
     symmetries = function.symmetries
     out = torch.zeros_like(affine[:, 0], dtype=torch.bool)
-    for value, (low, high), matters in (
+    for value, (low, high), is_determined in (
         (affine[:, 0], a_range, symmetries.scaling is None),
         (affine[:, 1], b_range, symmetries.scaling is None and symmetries.translation is None and symmetries.period is None),
     ):
-        if matters:
+        if is_determined:
             edge = 1e-3 * (high - low)
             inside = (value > low + edge) & (value < high - edge)
             mirrored = (-value > low + edge) & (-value < high - edge)
@@ -366,14 +228,9 @@ def _beyond(function: SymbolicFunction, affine: Tensor, a_range: tuple[float, fl
     return out & (affine[:, 2] != 0)
 
 
-def _limits(given: tuple[float, float]) -> tuple[float, float]:
-    """A range as limits: pykan's default is none."""
-    return (-math.inf, math.inf) if tuple(given) == DEFAULT_RANGE else given
-
-
 def _unnamed(fun: TorchFun) -> SymbolicFunction:
     name = getattr(fun, "__name__", "anonymous")
-    return SymbolicFunction(name, fun, partial(_sympy_undefined, name), 1, partial(_regular, fun))
+    return SymbolicFunction(name, fun, partial(sympy_undefined, name), 1, partial(regular, fun))
 
 
 def _check_curves(x: Tensor, y: Tensor) -> None:
@@ -389,22 +246,16 @@ def _check_curves(x: Tensor, y: Tensor) -> None:
             raise ValueError(f"{name} must be finite, but has NaN or infinity in column(s) [{some_of(bad)}]; remove those samples.")
 
 
-def _check_search(
-    a_range: tuple[float, float],
-    b_range: tuple[float, float],
-    grid_number: int,
-    starts: int,
-    iterations: int,
-    samples: int,
-) -> None:
+def _search_options(a_range: tuple[float, float], b_range: tuple[float, float], options: SearchOptions) -> SearchOptions:
+    """Check the options of a search and add the limits of a and b, if there are any."""
     for name, (low, high) in (("a_range", a_range), ("b_range", b_range)):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"{name} must be two finite numbers (low, high) with low < high, got {(low, high)}.")
-    for name, count, least in (
-        ("grid_number", grid_number, 2),
-        ("starts", starts, 1),
-        ("iterations", iterations, 1),
-        ("samples", samples, 2),
-    ):
-        if count < least:
+    for name, least in (("grid_number", 2), ("starts", 1), ("iterations", 1), ("samples", 2)):
+        if (count := getattr(options, name)) < least:
             raise ValueError(f"{name} must be at least {least}, got {count}.")
+    bounded = [tuple(limits) != DEFAULT_RANGE for limits in (a_range, b_range)]
+    if not any(bounded):
+        return options
+    unlimited = (-math.inf, math.inf)
+    return options._replace(limits=(a_range if bounded[0] else unlimited, b_range if bounded[1] else unlimited))

@@ -1,4 +1,4 @@
-"""Auxiliary variables: expressions of the inputs as further inputs."""
+"""Auxiliary variables, which are expressions of the inputs and become further inputs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Data = TypeVar("Data", Tensor, dict[str, Tensor])
 
 
 def augment_input(orig_vars: Sequence[Any], aux_vars: Sequence[Any], x: Data) -> Data:
-    """Inputs with columns of auxiliary variables in front: ``[aux_1(x), ..., aux_m(x), x]``.
+    """Prepend columns of auxiliary variables to the inputs: ``[aux_1(x), ..., aux_m(x), x]``.
 
     Args:
         orig_vars: the ``n`` symbols of the columns.
         aux_vars: ``m`` sympy expressions of these symbols, or formulas as text, which are parsed and not executed.
-        x: ``(N, n)``, or a data set whose ``train_input`` and ``test_input`` are replaced in place.
+        x: inputs ``(N, n)``, or a data set whose ``train_input`` and ``test_input`` are replaced in place.
 
     Returns:
-        ``(N, m + n)`` in the dtype and on the device of `x`, differentiable with respect to it; or the data set that was given.
+        A tensor ``(N, m + n)`` in the dtype and on the device of `x`, differentiable with respect to `x`; or the given data set.
 
     Raises:
-        ValueError: if the number of symbols is not that of the columns, or an expression cannot be evaluated.
+        ValueError: if the number of symbols differs from the number of columns, or an expression cannot be evaluated.
 
     >>> import sympy
     >>> a, b = sympy.symbols("a b")
@@ -35,7 +35,7 @@ def augment_input(orig_vars: Sequence[Any], aux_vars: Sequence[Any], x: Data) ->
     tensor([[6., 2., 3.]])
     """
     if isinstance(x, Mapping):
-        # Both before either is replaced: an expression that cannot be evaluated leaves the data as they were.
+        # Both are computed before either is replaced, so that an expression that cannot be evaluated leaves the data unchanged.
         x.update({name: _augmented(orig_vars, aux_vars, x[name]) for name in ("train_input", "test_input")})
         return x
     return _augmented(orig_vars, aux_vars, x)

@@ -23,26 +23,27 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "erf": torch.erf, "floor": torch.floor, "ceiling": torch.ceil,
     "Max": lambda *values: reduce(torch.maximum, values), "Min": lambda *values: reduce(torch.minimum, values),
 }  # fmt: skip
-"""sympy's names of functions, and torch's functions."""
+"""Functions of torch by the names that sympy has for them."""
 
 
 Value = Callable[[Mapping[Any, Tensor], Tensor], Tensor]
-"""From the values of the symbols, and a tensor whose dtype and device constants get."""
+"""A function from the values of the symbols, and a tensor that sets the dtype and device of constants, to the value of an expression."""
 
 
 def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Tensor) -> Tensor:
-    """The value of a sympy expression.
+    """Evaluate a sympy expression on tensors.
 
     Args:
-        expression: made of sums, products, powers, the functions of `FUNCTIONS`, and those registered by ``add_symbolic``; or its text.
-        values: of the symbols; tensors of one shape.
-        like: a tensor whose dtype and device constants get.
+        expression: a sum, product, power, or function of such, or the text of one. The functions are those of `FUNCTIONS` and those
+            registered with ``add_symbolic``.
+        values: the values of the symbols, tensors of one shape.
+        like: a tensor that sets the dtype and device of constants.
 
     Returns:
-        Of the shape of the values, 0-dim if there is no symbol in the expression.
+        A tensor of the shape of the values, 0-dim if the expression contains no symbol.
 
     Raises:
-        ValueError: for a symbol without a value, or a function without an equivalent.
+        ValueError: if a symbol has no value, or a function no equivalent in torch.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -53,12 +54,15 @@ def evaluate_expression(expression: Any, values: Mapping[Any, Tensor], like: Ten
 
 
 def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tensor], Tensor] | None = None) -> Value:
-    """What `evaluate_expression` does, for many values: sympy is asked once.
+    """Compile a sympy expression to a function of tensors, for repeated evaluation.
 
     Args:
-        expression: as there.
-        symbols: those that will have a value.
-        observe: receives the value of every subexpression, numbers and symbols included, and returns what takes its place.
+        expression: as for `evaluate_expression`.
+        symbols: the symbols that will have values.
+        observe: a function that receives the value of every subexpression, numbers and symbols included, and returns its replacement.
+
+    Raises:
+        ValueError: as for `evaluate_expression`.
     """
     import sympy
 
@@ -88,7 +92,7 @@ def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tens
             return joined(torch.add if isinstance(node, sympy.Add) else torch.mul, [observed(part) for part in node.args])
         if isinstance(node, sympy.Pow):
             base, exponent = node.args
-            # A number as exponent: as a tensor its gradient would be asked for too, and log(x) is NaN for x < 0.
+            # A constant exponent stays a number. As a tensor it would get a gradient too, and its log(x) is NaN for x < 0.
             return (
                 applied(partial(_power, exponent=float(exponent)), [observed(base)])
                 if exponent.is_number

@@ -1,8 +1,8 @@
-r"""Symbolic functions with constants of their own: :math:`c\,f(a x + b;\,\theta) + d`, and the library that has them.
+r"""Families of symbolic functions with constants, :math:`c\,f(a x + b;\,\theta) + d`, and the extended library.
 
-A row of the table has no constants. A family is a set of such rows, one for every :math:`\theta`, and a row of a family is named by its
-constants, so that whoever holds names only (layers, checkpoints, state dictionaries) can make it again with
-`kan.symbolic.library.lookup`: nothing is executed, names are split into a word and numbers.
+A family is a set of symbolic functions, one for every :math:`\theta`. The name of a member contains its constants, so that
+`kan.symbolic.library.lookup` can make it again where only names are kept, as in checkpoints. Nothing is executed: a name is split into a
+word and numbers.
 
 ========================  ==================================================================================================
 name                      f(u)
@@ -14,7 +14,7 @@ name                      f(u)
 ``x_sin(0.5)``            :math:`(u + s) \sin u`
 ========================  ==================================================================================================
 
-Their values are written with all digits, and numbers are separated by commas and semicolons.
+Numbers are written with all digits and separated by commas and semicolons.
 """
 
 __all__ = ["EXTENDED_LIB", "Family", "ParametricFunction", "from_name"]
@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .library import SymbolicFunction, Symmetries, Threshold, _named, _regular
+from .function import SymbolicFunction, Threshold, TorchFun, built_in, keep_built_in, regular, sympy_call
+from .symmetries import Symmetries
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _POWER = re.compile(rf"x\^({_NUMBER})")
@@ -37,7 +38,7 @@ _CALL = re.compile(rf"(\w+)\(((?:{_NUMBER}[,;])*{_NUMBER})\)")
 
 
 class ParametricFunction(SymbolicFunction):
-    """A row with constants in it; it is copied as itself and pickled by its name."""
+    """A member of a family; it is copied as itself and pickled by its name."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ParametricFunction":
         return self
@@ -48,14 +49,15 @@ class ParametricFunction(SymbolicFunction):
 
 @dataclass(frozen=True)
 class Family:
-    """A set of rows, one for every choice of constants.
+    """A set of symbolic functions, one for every choice of constants.
 
     Args:
         name: Key in the library.
-        complexity: Price of a row in a formula search, beside that of its constants.
-        row: Makes the row of given constants.
-        constants: How many constants a fit finds beside a, b, c, d.
-        free: How many of all constants matter: symmetries make some of ``a, b, c, d`` redundant.
+        complexity: Price of a member in a formula search, without that of its constants.
+        row: A function that makes the member with given constants.
+        constants: Number of constants that a fit determines besides a, b, c, d.
+        free: Number of constants that matter, among all of these; symmetries make some of ``a, b, c, d`` redundant.
+        example: Name of one member, for messages.
     """
 
     name: str
@@ -63,10 +65,11 @@ class Family:
     row: Callable[..., ParametricFunction]
     constants: int
     free: int
+    example: str
 
 
 def from_name(name: str) -> ParametricFunction | None:
-    """The row that a name such as ``"x^1.7"`` or ``"poly(1,0,-2)"`` tells, None if it tells none.
+    """Return the function that a name such as ``"x^1.7"`` or ``"poly(1,0,-2)"`` describes; None if it describes none.
 
     Example:
         >>> from_name("poly(1,0,-2)").torch_fun(torch.tensor(3.0)).item()
@@ -88,22 +91,22 @@ def from_name(name: str) -> ParametricFunction | None:
 
 
 def power(p: float) -> ParametricFunction:
-    """``u^p``."""
+    """Make the function ``u^p``."""
     fun = partial(torch.pow, exponent=p)
     symmetries = Symmetries(scaling=(p, 0.0))
     return ParametricFunction(f"x^{_digits(p)}", fun, partial(_sympy_power, p=p), 4, partial(_safe_power, p=p), symmetries)
 
 
 def polynomial(coefficients: list[float]) -> ParametricFunction:
-    """``t_1 u + t_2 u^2 + ...``."""
+    """Make the function ``t_1 u + t_2 u^2 + ...``."""
     fun = partial(_polynomial, coefficients=tuple(coefficients))
     sympy_fun = partial(_sympy_polynomial, coefficients=tuple(coefficients))
     name = f"poly({','.join(map(_digits, coefficients))})"
-    return ParametricFunction(name, fun, sympy_fun, 1 + len(coefficients), partial(_regular, fun))
+    return ParametricFunction(name, fun, sympy_fun, 1 + len(coefficients), partial(regular, fun))
 
 
 def rational(numerator: list[float], denominator: list[float]) -> ParametricFunction:
-    """``(p_0 + p_1 u) / (q_0 + q_1 u + u^2)``."""
+    """Make the function ``(p_0 + p_1 u) / (q_0 + q_1 u + u^2)``."""
     if len(numerator) != 2 or len(denominator) != 2:
         raise ValueError("rational needs two coefficients of the numerator and two of the denominator.")
     top, below = (numerator[0], numerator[1]), (denominator[0], denominator[1])
@@ -114,30 +117,30 @@ def rational(numerator: list[float], denominator: list[float]) -> ParametricFunc
 
 
 def damped(rate: list[float]) -> ParametricFunction:
-    """``e^(k u) sin u``."""
+    """Make the function ``e^(k u) sin u``."""
     (k,) = rate
     fun = partial(_damped, k=k)
     symmetries = Symmetries(period=(math.pi, -1.0)) if k == 0 else Symmetries()
-    return ParametricFunction(f"damped({_digits(k)})", fun, partial(_sympy_damped, k=k), 4, partial(_regular, fun), symmetries)
+    return ParametricFunction(f"damped({_digits(k)})", fun, partial(_sympy_damped, k=k), 4, partial(regular, fun), symmetries)
 
 
 def x_sin(shift: list[float]) -> ParametricFunction:
-    """``(u + s) sin u``."""
+    """Make the function ``(u + s) sin u``."""
     (s,) = shift
     fun = partial(_x_sin, s=s)
-    return ParametricFunction(f"x_sin({_digits(s)})", fun, partial(_sympy_x_sin, s=s), 4, partial(_regular, fun))
+    return ParametricFunction(f"x_sin({_digits(s)})", fun, partial(_sympy_x_sin, s=s), 4, partial(regular, fun))
 
 
 def _digits(value: float) -> str:
-    """All digits, and no more: 2 rather than 2.0."""
+    """Return a number with all its digits, but without a trailing ``.0``."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
-# Values. A power series in Horner's form keeps the error of one rounding per degree.
+# Values
 
 
 def _polynomial(u: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    value = torch.full_like(u, coefficients[-1])
+    value = torch.full_like(u, coefficients[-1])  # Horner's scheme
     for t in reversed(coefficients[:-1]):
         value = value * u + t
     return value * u
@@ -150,7 +153,7 @@ def _rational(u: Tensor, numerator: tuple[float, float], denominator: tuple[floa
 def _safe_rational(
     u: Tensor, y_th: float | Tensor, numerator: tuple[float, float], denominator: tuple[float, float]
 ) -> tuple[Threshold, Tensor]:
-    """Near a root of the denominator it is held at ``|numerator| / y_th``, so that the value stays within the threshold."""
+    """Return the singularity-safe quotient, whose denominator is at least ``|numerator| / y_th`` in absolute value."""
     top = numerator[0] + numerator[1] * u
     below = denominator[0] + (denominator[1] + u) * u
     least = (top.abs() / torch.as_tensor(y_th, dtype=u.dtype, device=u.device)).clamp(min=torch.finfo(u.dtype).tiny)
@@ -158,7 +161,7 @@ def _safe_rational(
 
 
 def _safe_power(u: Tensor, y_th: float | Tensor, p: float) -> tuple[Threshold, Tensor]:
-    """``|u|^p``, and for p < 0 the constant ``y_th`` where it would be more."""
+    """Return ``|u|^p`` and, for p < 0, the constant ``y_th`` where it would exceed that."""
     if p >= 0:
         zero = u == 0  # the slope of |u|^p is infinite or undefined there
         return (), torch.where(zero, 0.0, torch.where(zero, 1.0, u).abs().pow(p))
@@ -188,10 +191,11 @@ def _sine_squared(u: Tensor) -> Tensor:
     return u.sin().square()
 
 
-# Expressions. Constants are exact rationals where they are whole, so that x^2 is no x^2.0.
+# Expressions
 
 
 def _constant(value: float) -> Any:
+    """Return a number for sympy; whole numbers are integers, so that x^2 does not become x^2.0."""
     import sympy
 
     return sympy.Integer(int(value)) if value == int(value) else sympy.Float(value, 17)
@@ -248,44 +252,27 @@ _MAKERS: dict[str, Callable[..., ParametricFunction]] = {
 _EVEN, _ODD = (1.0, 0.0), (-1.0, 0.0)
 
 
-class _ExtendedFunction(SymbolicFunction):
-    """A row of the extended library without constants; pickled by its name."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_ExtendedFunction":
-        return self
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _extended, (self.name,)
-
-
-def _extended(name: str) -> "SymbolicFunction | Family":
-    return _ROWS[name]
-
-
-def _row(name: str, fun: Callable[[Tensor], Tensor], sympy_fun: Callable[[Any], Any], c: float, symmetries: Symmetries) -> SymbolicFunction:
-    return _ExtendedFunction(name, fun, sympy_fun, c, partial(_regular, fun), symmetries)
-
-
-def _hyperbolic(name: str, fun: Callable[[Tensor], Tensor], reflection: tuple[float, float]) -> SymbolicFunction:
-    return _ExtendedFunction(*_named(name, fun, name, 3, reflection=reflection)._fields())
+def _row(name: str, fun: TorchFun, sympy_fun: Callable[[Any], Any], complexity: float, symmetries: Symmetries) -> SymbolicFunction:
+    return SymbolicFunction(name, fun, sympy_fun, complexity, partial(regular, fun), symmetries)
 
 
 _ENTRIES: tuple[SymbolicFunction | Family, ...] = (
-    _hyperbolic("cosh", torch.cosh, _EVEN),
-    _hyperbolic("sinh", torch.sinh, _ODD),
+    _row("cosh", torch.cosh, partial(sympy_call, "cosh"), 3, Symmetries(_EVEN)),
+    _row("sinh", torch.sinh, partial(sympy_call, "sinh"), 3, Symmetries(_ODD)),
     _row("sin^2", _sine_squared, _sympy_sine_squared, 3, Symmetries(_EVEN, period=(math.pi, 1.0))),
     _row("1/(1+x^2)", _lorentzian, _sympy_lorentzian, 3, Symmetries(_EVEN)),
     _row("x*exp(x)", partial(_x_times, fun=torch.exp), partial(_sympy_x_times, function="exp"), 4, Symmetries()),
     _row("x*sin(x)", partial(_x_times, fun=torch.sin), partial(_sympy_x_times, function="sin"), 4, Symmetries(_EVEN)),
     _row("x*cos(x)", partial(_x_times, fun=torch.cos), partial(_sympy_x_times, function="cos"), 4, Symmetries(_ODD)),
-    Family("x^p", 4, power, constants=1, free=4),
-    *(Family(f"poly{n}", n + 1, polynomial, constants=n, free=n + 1) for n in range(2, 6)),
-    Family("rational", 4, rational, constants=4, free=5),
-    Family("damped", 4, damped, constants=1, free=5),
-    Family("x_sin", 4, x_sin, constants=1, free=5),
+    Family("x^p", 4, power, constants=1, free=4, example="x^1.7"),
+    *(Family(f"poly{n}", n + 1, polynomial, constants=n, free=n + 1, example="poly(1,0,-2)") for n in range(2, 6)),
+    Family("rational", 4, rational, constants=4, free=5, example="rational(1,0;1,0)"),
+    Family("damped", 4, damped, constants=1, free=5, example="damped(-0.2)"),
+    Family("x_sin", 4, x_sin, constants=1, free=5, example="x_sin(0.5)"),
 )
+keep_built_in(entry for entry in _ENTRIES if isinstance(entry, SymbolicFunction))
 
-_ROWS: dict[str, SymbolicFunction | Family] = {entry.name: entry for entry in _ENTRIES}
+EXTENDED_LIB: dict[str, SymbolicFunction | Family] = {entry.name: entry for entry in _ENTRIES}
+"""What ``lib="extended"`` offers in addition to ``SYMBOLIC_LIB``: functions, and families whose constants are chosen by a fit."""
 
-EXTENDED_LIB: dict[str, SymbolicFunction | Family] = dict(_ROWS)
-"""What ``lib="extended"`` has beside ``SYMBOLIC_LIB``: rows, and families that a fit chooses the constants of."""
+_extended = built_in  # pickles of earlier development versions refer to this name

@@ -1,8 +1,8 @@
-r"""Best row of a family, :math:`y \approx c\,f(a x + b;\,\theta) + d`, for a batch of curves.
+r"""The best member of a family, :math:`y \approx c\,f(a x + b;\,\theta) + d`, for a batch of curves.
 
-Written with normalised abscissae every family is :math:`\sum_k c_k\,\phi_k(z;\,q) + d` with one or two columns and two nonlinear
-parameters q; polynomials have none. Columns and d are projected out (variable projection, as in `kan.symbolic.affine_fit`), q starts at the
-best points of a bank (`kan.symbolic.starts`) and is polished by Levenberg-Marquardt.
+In normalised abscissae every family is :math:`\sum_k c_k\,\phi_k(z;\,q) + d`, with one or two columns :math:`\phi_k` and two nonlinear
+parameters q; polynomials have none. The linear parameters are projected out (variable projection, as in `kan.symbolic.affine_fit`). The
+search for q starts at the best points of a bank (`kan.symbolic.starts`), which Levenberg-Marquardt steps refine.
 
 =========  =====================================================  ============================
 family     columns                                                q
@@ -24,23 +24,30 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .affine_fit import Curves, few_samples, finish
 from .families import Family, ParametricFunction, damped, polynomial, power, rational, x_sin
+from .linear_parameters import SampledCurves, fit_linear_parameters, subsample
 from .search import GIVE_UP, damped_newton
 from .starts import Bank, gridded, of_lattices, standardised
 
-_STARTS = 5
+STARTS = 5
+"""Number of starting points that are refined for every curve."""
+
+MAX_EXPONENT = 12.0
+"""Largest absolute exponent of a power; with a larger one, a power is hardly different from an exponential."""
+
+MAX_RATE = 20.0
+"""Largest ratio of the rate to the angular frequency of a damped oscillation; beyond it, no oscillation is visible."""
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What the fit must know of a family.
+    """Columns, starting points and parametrisation of a family.
 
     Args:
-        columns: ``(z, q) -> (..., K, n)`` and their derivatives by q, ``(..., 2, K, n)``.
-        lattices: Starts, shape (A, B, 2 or 3) each.
-        row: ``(q, coefficients, half, centre) -> (row, a, b)``, all numbers.
-        extra: One more start, from curves (E, n).
+        columns: ``(z, q) -> (..., K, n)``, with the derivatives with respect to q, ``(..., 2, K, n)``.
+        lattices: Candidates for starting points, shape (A, B, 2 or 3) each. A third entry of q is a sign, which is kept.
+        row: ``(q, coefficients, half, centre) -> (function, a, b)``, all numbers.
+        extra: A function that computes one more starting point from curves (E, n).
     """
 
     columns: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -50,14 +57,14 @@ class _Model:
 
 
 def fit_family(family: Family, x: Tensor, y: Tensor) -> tuple[list[ParametricFunction], Tensor, Tensor]:
-    """Fit a family to curves of shape (N, E).
+    """Fit the members of a family to curves of shape (N, E).
 
     Returns:
-        A row for every curve, ``(a, b, c, d)`` of shape (E, 4), and 1 - R^2 of shape (E,); both in float64.
+        The best member for every curve, ``(a, b, c, d)`` of shape (E, 4), and 1 - R^2 of shape (E,); both in float64.
     """
     with torch.inference_mode(False), torch.no_grad():
         xs, ys = (values.detach().to(torch.float64).mT.contiguous() for values in (x, y))
-        few, target = few_samples(xs, ys)
+        few, target = subsample(xs, ys)
         low, high = few.amin(-1, keepdim=True), few.amax(-1, keepdim=True)
         centre, half = (high + low) / 2, (high - low) / 2
         half = torch.where(half > 0, half, 1.0)
@@ -70,7 +77,7 @@ def fit_family(family: Family, x: Tensor, y: Tensor) -> tuple[list[ParametricFun
         rows, affine, deficit = [], [], []
         for e, (row, a, b) in enumerate(found):
             one = slice(e, e + 1)
-            tried = finish(row, Curves.of(xs[one], ys[one]), xs.new_tensor([a]), xs.new_tensor([b]))
+            tried = fit_linear_parameters(row, SampledCurves.of(xs[one], ys[one]), xs.new_tensor([a]), xs.new_tensor([b]))
             rows.append(row)
             affine.append(tried[0][0])
             deficit.append(tried[1][0])
@@ -78,7 +85,7 @@ def fit_family(family: Family, x: Tensor, y: Tensor) -> tuple[list[ParametricFun
 
 
 def _polynomials(z: Tensor, y: Tensor, degree: int, half: Tensor, centre: Tensor) -> list[tuple[ParametricFunction, float, float]]:
-    """Least squares in Chebyshev polynomials, then powers of x, or of x - centre where x is far from 0."""
+    """Fit polynomials in the Chebyshev basis and convert them to powers of x, or of x - centre where x is far from 0."""
     columns = [torch.ones_like(z), z]
     while len(columns) <= degree:
         columns.append(2 * z * columns[-1] - columns[-2])
@@ -93,7 +100,7 @@ def _polynomials(z: Tensor, y: Tensor, degree: int, half: Tensor, centre: Tensor
 
 
 def _monomials(chebyshev: list[float]) -> list[float]:
-    """Coefficients of powers, from those of Chebyshev polynomials."""
+    """Return the coefficients of powers for given coefficients of Chebyshev polynomials."""
     before, now = [1.0], [0.0, 1.0]
     total = [0.0] * len(chebyshev)
     for n, t in enumerate(chebyshev):
@@ -106,7 +113,7 @@ def _monomials(chebyshev: list[float]) -> list[float]:
 
 
 def _composed(powers: list[float], a: float, b: float) -> list[float]:
-    """Coefficients of p(a x + b)."""
+    """Return the coefficients of the polynomial p(a x + b)."""
     total = [0.0]
     for t in reversed(powers):
         total = [(a * (total[k - 1] if k else 0.0)) + (b * total[k] if k < len(total) else 0.0) for k in range(len(total) + 1)]
@@ -117,7 +124,7 @@ def _composed(powers: list[float], a: float, b: float) -> list[float]:
 def _nonlinear(model: _Model, z: Tensor, y: Tensor, half: Tensor, centre: Tensor) -> list[tuple[ParametricFunction, float, float]]:
     n = z.shape[1]
     ranks = torch.linspace(0, n - 1, min(n, 128), device=z.device).round().long()
-    q, _ = _bank(model, z.device).starts(gridded(z, y), _STARTS)
+    q, _ = _bank(model, z.device).starts(gridded(z, y), STARTS)
     if model.extra is not None:
         q = torch.cat([q[:, :-1], model.extra(z, y)[:, None]], 1)
     q, loss = _polish(model, z[:, ranks], standardised(y[:, ranks]), q, 12, 1e-3)
@@ -189,30 +196,26 @@ def _linearise(model: _Model, z: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, 
     return loss, gradient, torch.stack([hessian[..., 0, 0], hessian[..., 0, 1], hessian[..., 1, 1]], -1), coefficients
 
 
-def _bank(model: _Model, device: torch.device) -> Bank:
-    return _kept_bank(model, device)
-
-
 @lru_cache(maxsize=16)
-def _kept_bank(model: _Model, device: torch.device) -> Bank:
+def _bank(model: _Model, device: torch.device) -> Bank:
     lattices = [lattice.to(device) for lattice in model.lattices()]
     return of_lattices(lattices, lambda z, q: model.columns(z[None], q[None])[0][0], math.nan)
 
 
-# Columns and their derivatives: z has shape (E, 1, n), q (E, S, 2 or 3).
+# Columns and their derivatives, for z of shape (E, 1, n) and q of shape (E, S, 2 or 3).
 
 
 def _power_columns(z: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     location, p, sign = (v[..., None] for v in q.unbind(-1))
     u = sign * z + location
-    value = torch.where(p.abs() <= 12, u, torch.nan).pow(p)  # beyond, a power is an exponential
+    value = torch.where(p.abs() <= MAX_EXPONENT, u, torch.nan).pow(p)
     log = torch.where(u > 0, u, torch.nan).log()
     return value[..., None, :], torch.stack([p * value / u, value * log], -2)[..., None, :]
 
 
 def _damped_columns(z: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     k, w = (v[..., None] for v in q.unbind(-1))
-    size = torch.where(k.abs() <= 20 * w.abs(), k * z, torch.nan).exp()  # beyond, there is no wave to be seen
+    size = torch.where(k.abs() <= MAX_RATE * w.abs(), k * z, torch.nan).exp()
     sine, cosine = size * (w * z).sin(), size * (w * z).cos()
     columns = torch.stack([sine, cosine], -2)
     return columns, torch.stack([columns * z[..., None, :], torch.stack([cosine * z, -sine * z], -2)], -3)
@@ -236,7 +239,7 @@ def _rational_columns(z: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     return columns, torch.stack([by_m, -columns * inverse[..., None, :]], -3)
 
 
-# Starts
+# Starting points
 
 
 def _geometric(low: int, high: int) -> Tensor:
@@ -277,7 +280,7 @@ def _rational_lattices() -> list[Tensor]:
 
 
 def _linear_rational(z: Tensor, y: Tensor) -> Tensor:
-    """(m, v) by least squares on ``y Q = P``, which is linear in the coefficients; weights 1 / Q make the residual that of y."""
+    """Return (m, v) from least squares on ``y Q = P``, linear in the coefficients; weights 1 / Q turn its residual into that of y."""
     weight = torch.ones_like(z)
     q = z.new_zeros(z.shape[0], 2)
     for _ in range(3):
@@ -289,7 +292,7 @@ def _linear_rational(z: Tensor, y: Tensor) -> Tensor:
     return torch.stack([m, q[:, 1] - m * m], -1)
 
 
-# Rows, in the units of x: z = (x - centre) / half
+# Members of the families in the units of x, with z = (x - centre) / half.
 
 
 def _power_row(q: list[float], _: list[float], half: float, centre: float) -> tuple[ParametricFunction, float, float]:

@@ -1,7 +1,8 @@
-r"""Formulas in LaTeX, with the names of variables as one writes them by hand.
+r"""Formulas in LaTeX, with the names of variables written as in print.
 
-A name of one letter is a variable, one of several letters is a word and stands upright: ``mass`` is :math:`\mathrm{mass}`, not the product
-:math:`m\,a\,s\,s`. Greek letters are recognised, numbers and single letters after an underscore, or numbers at the end, are subscripts.
+A name of one letter is set in italics. A name of several letters is a word and set upright: ``mass`` becomes :math:`\mathrm{mass}`, not the
+product :math:`m\,a\,s\,s`. Names of Greek letters become these letters. Numbers and single letters after an underscore, and numbers at the
+end of a name, become subscripts.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
     "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega varepsilon vartheta varphi varrho varsigma".split()
 )
-"""Letters by the names that LaTeX has for them; the other capitals are those of the Latin alphabet."""
+"""Greek letters by their names in LaTeX, which has no others: the remaining capitals look like Latin ones."""
 SPECIAL = {**{sign: f"\\{sign}" for sign in "_#$%&{}"}, " ": r"\ ", "\\": r"\backslash ", "^": r"\wedge ", "~": r"\sim "}
-"""What stands for the characters that mean something else in LaTeX."""
+"""Replacements of the characters that have a special meaning in LaTeX."""
 INDEXED = re.compile(r"([^\W\d_]+)((?:_?\d+)?(?:_[^\W_]+)*)")
-"""A name of letters with what may be its indices."""
+"""A name made of letters, followed by possible indices."""
 
 
 def latex_name(name: str) -> str:
-    r"""A name in LaTeX.
+    r"""Return a variable's name in LaTeX.
 
-    LaTeX between dollar signs, or with a command or a group in it, is taken as it is.
+    A name that is LaTeX already, because it stands between dollar signs or contains a command or a group, is returned as it is.
 
     >>> [latex_name(name) for name in ("m", "mass", "x_12", "k_b", "T_max", "alpha_1", "blood_pressure", "v [m/s]")]
     ['m', '\\mathrm{mass}', 'x_{12}', 'k_{b}', 'T_{\\mathrm{max}}', '\\alpha_{1}', '\\mathrm{blood\\_pressure}', '\\mathrm{v\\ [m/s]}']
@@ -49,7 +50,7 @@ def latex_name(name: str) -> str:
 
 
 def latex(expression: sympy.Expr) -> str:
-    r"""An expression in LaTeX with its variables by `latex_name`, and without zeros at the ends of numbers.
+    r"""Return an expression in LaTeX, with variables written by `latex_name` and numbers without trailing zeros.
 
     >>> import sympy
     >>> latex(sympy.Symbol("mass") * sympy.Symbol("v_0") ** 2 / 2)
@@ -62,7 +63,7 @@ def latex(expression: sympy.Expr) -> str:
 
 
 def _word(text: str) -> str:
-    """A letter as it is, a Greek one by its command, and several letters upright."""
+    """Return a Latin letter as it is, a Greek letter as its command, and a longer word upright."""
     return f"\\{text}" if text in GREEK else text if len(text) == 1 else _upright(text)
 
 

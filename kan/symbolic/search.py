@@ -1,19 +1,23 @@
 r"""The search for (a, b) in :math:`y \approx c\,f(a x + b) + d`, with c and d projected out; see `kan.symbolic.affine_fit`.
 
-1. Banks of :math:`(a, b)` are scored on a common grid, in float32; see `kan.symbolic.starts`.
-2. The best local maxima are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian), on few samples.
-3. The best of them on all samples is polished there.
+1. Many candidates :math:`(a, b)` are scored on a common grid, in float32; see `kan.symbolic.starts`.
+2. The best local maxima are refined together by Levenberg-Marquardt steps on the projected residual, on a subsample. The Jacobian is
+   Kaufman's approximation.
+3. The best of them on all samples is refined there.
 
-The search works on ``z = (x - centre) / half`` in [-1, 1] and ``u = alpha z + beta``, so units of ``x`` do not matter.
-Symbols: N samples, E curves, F functions, S starts, n samples of one stage.
+The search works with ``z = (x - centre) / half`` in [-1, 1] and ``u = alpha z + beta``, so that the units of ``x`` do not matter.
+Symbols: N samples, E curves, F functions, S starting points, n samples used in one step of the search.
+
+References
+    L. Kaufman, "A variable projection method for solving separable nonlinear least squares problems", 1975, doi:10.1007/BF01932995.
 """
 
-__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "Ranges", "damped_newton", "search"]
+__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "SearchOptions", "damped_newton", "search"]
 
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,23 +26,48 @@ from .library import SymbolicFunction
 from .slopes import SLOPES, value_and_slope, value_of
 from .starts import DOMAINS, LEAST_SPREAD, gridded, standardised, starts_of
 
-# Elements of the largest temporary: the scan wants cache, the polish wants few calls
-_SCAN_ELEMENTS = 2**18
+SCAN_ELEMENTS = 2**18
+"""Number of elements of the largest temporary while a grid of starting points is scored; chosen to fit into the processor's cache."""
+
 POLISH_ELEMENTS = 2**21
+"""Number of elements of the largest temporary while points are refined; larger, because many small calls cost more than lost cache."""
 
 GIVE_UP = 0.02
-"""1 - R^2 of a fit that is not polished to the last digit."""
+"""Value of 1 - R^2 above which a fit is no longer refined after a few steps."""
 
-Ranges: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+
+class SearchOptions(NamedTuple):
+    """Options of the search for (a, b).
+
+    Args:
+        limits: Limits of a and of b; None for no limits.
+        grid_number: Points per range of the grid of starting points within the limits.
+        starts: Number of starting points that are refined.
+        iterations: Largest number of Levenberg-Marquardt steps on all samples; each starting point gets half as many on a subsample.
+        samples: Samples per curve in the refinement of the starting points.
+    """
+
+    limits: tuple[tuple[float, float], tuple[float, float]] | None
+    grid_number: int
+    starts: int
+    iterations: int
+    samples: int
 
 
 class _Family(NamedTuple):
-    """F functions with what the search must know of each."""
+    """F functions with the properties that the search needs.
+
+    Args:
+        functions: The functions.
+        free: Whether alpha and beta are searched, bool, (F, 2).
+        size: Standard deviations of f over [-2, 2], (F,); NaN where a symmetry leaves the size of f(u) undetermined.
+        domain: Ends of the intervals that u must stay in, (F, 2); infinite where u is not restricted.
+    """
 
     functions: tuple[SymbolicFunction, ...]
-    free: Tensor  # (F, 2), bool: whether alpha and beta are searched
-    size: Tensor  # (F,): standard deviation of f over [-2, 2]; NaN where a symmetry lets f(u) have any size
-    domain: Tensor  # (F, 2): the interval that u must stay in, infinite where all is allowed
+    free: Tensor
+    size: Tensor
+    domain: Tensor
 
     @classmethod
     def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Family":
@@ -59,26 +88,26 @@ class _Family(NamedTuple):
 
 
 def _domain(function: SymbolicFunction) -> tuple[float, float]:
-    """The interval that u must stay in: that of the table, or u >= 0 for roots and logarithms."""
+    """Return the interval that u must stay in: the one in `DOMAINS`, or u >= 0 for roots and logarithms."""
     one_sided = function.symmetries.scaling is not None and function.symmetries.reflection is None
     return (0.0, math.inf) if one_sided else DOMAINS.get(function.torch_fun, (-math.inf, math.inf))
 
 
-def _everywhere(function: SymbolicFunction) -> bool:
-    """Whether a function of the table is smooth enough for slopes wherever it is defined."""
+def _smooth(function: SymbolicFunction) -> bool:
+    """Whether a function is known to be smooth enough for derivatives wherever it is defined."""
     return function.torch_fun in SLOPES or function.symmetries.scaling is not None
 
 
 class _Limits(NamedTuple):
-    """Bounds that the user has set for a and b, in the units of x, and what leads from z to x."""
+    """Limits of a and b in the units of x, with the half-widths and centres (E, 1) that lead from z to x."""
 
     a: tuple[float, float]
     b: tuple[float, float]
-    half: Tensor  # (E, 1)
-    centre: Tensor  # (E, 1)
+    half: Tensor
+    centre: Tensor
 
     def keep(self, point: Tensor, family: _Family) -> Tensor:
-        """Whether points (F, E, S, 2) are within; what a symmetry makes redundant is not asked for."""
+        """Whether points (F, E, S, 2) are within the limits; parameters that a symmetry makes redundant are not checked."""
         a = point[..., 0] / self.half
         b = point[..., 1] - a * self.centre
         kept = torch.ones_like(a, dtype=torch.bool)
@@ -98,17 +127,9 @@ class _Limits(NamedTuple):
         return kept & (b >= self.b[0]) & (b <= self.b[1]) if fixed_b else kept
 
 
-def search(
-    x: Tensor,
-    y: Tensor,
-    functions: Sequence[SymbolicFunction],
-    limits: Ranges | None,
-    grid_number: int,
-    starts: int,
-    iterations: int,
-    samples: int,
-) -> tuple[Tensor, Tensor]:
-    """Return a and b, shape (F, E) each, for curves x, y of shape (E, N); ``limits`` bound them, None does not."""
+def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options: SearchOptions) -> tuple[Tensor, Tensor]:
+    """Return a and b, shape (F, E) each, for curves x and y of shape (E, N)."""
+    limits, grid_number, starts, iterations, samples = options
     shape = (len(functions), x.shape[0])
     a, b = x.new_ones(shape), x.new_zeros(shape)
     searched = [k for k, f in enumerate(functions) if f.symmetries.scaling is None or f.symmetries.translation is None]
@@ -116,7 +137,7 @@ def search(
         return a, b
     family = _Family.of([functions[k] for k in searched], x.device)
 
-    # 1. standard coordinates, sorted, and a subsample of about evenly spaced ranks that keeps both extremes
+    # 1. Standard coordinates, sorted, and a subsample at evenly spaced ranks, which contains both extremes.
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     centre, half = (high + low) / 2, (high - low) / 2
     half = torch.where(half > 0, half, 1.0)
@@ -128,17 +149,17 @@ def search(
         z_few, y_few = z[:, ranks], standardised(target[:, ranks])
     box = None if limits is None else _Limits(*limits, half, centre)
 
-    # 2. starts, one function after the other: (F, E, S, 2)
+    # 2. Starting points, one function after the other: (F, E, S, 2).
     on_grid = gridded(z, target)
     found = []
     for i, function in enumerate(family.functions):
-        start = starts_of(function, z, target, on_grid, starts, value_of)
+        start = starts_of(function, z, target, on_grid, starts)
         if box is not None:
             start = _inside(family.take([i]), z_few, y_few, start, box, grid_number)
         found.append(start)
     point = torch.stack(found)
 
-    # 3. polish the starts on the subsample, the best three compete on all samples, the winner is polished there
+    # 3. Refinement of the starting points on the subsample. The best three are compared on all samples, and the winner is refined there.
     point, loss = _polish(family, z_few, y_few, point, max(1, iterations // 2), 1e-3, box)
     best = loss.topk(min(3, starts), dim=-1, largest=False).indices
     point = point.gather(2, best[..., None].expand(*best.shape, 2))
@@ -158,7 +179,11 @@ def search(
 
 
 def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
-    """Starts (E, S, 2) of one function that a user's limits allow: those of the bank, else the best of a lattice over the limits."""
+    """Return starting points (E, S, 2) of one function within the limits.
+
+    They are taken in turn from ``start``, where it is within the limits, and from the best points of a grid over the limits. A function
+    of one parameter keeps those of ``start`` that are within the limits.
+    """
     count = start.shape[1]
     ends_a, ends_b = ((max(low, -10.0), min(high, 10.0)) if math.isinf(low) else (low, high) for low, high in (box.a, box.b))
     a = torch.linspace(*ends_a, grid_number, dtype=z.dtype, device=z.device)
@@ -169,8 +194,8 @@ def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, 
     slope = alpha[:, :, None].expand(-1, -1, grid_number).flatten(1)
     offset = ((a * box.centre)[..., None] + b).flatten(1)
     scores = []
-    for some in range(0, slope.shape[1], max(1, _SCAN_ELEMENTS // z.numel())):
-        part = slice(some, some + max(1, _SCAN_ELEMENTS // z.numel()))
+    for some in range(0, slope.shape[1], max(1, SCAN_ELEMENTS // z.numel())):
+        part = slice(some, some + max(1, SCAN_ELEMENTS // z.numel()))
         value = value_of(family.functions[0], offset[:, part, None] + slope[:, part, None] * z[:, None])
         residual, *_ = _project(value, y[:, None], family.size)
         scores.append(1 - residual.square().sum(-1).nan_to_num(1.0, 1.0))
@@ -184,7 +209,7 @@ def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, 
 
 
 def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
-    """A start within the limits for a function of one parameter: of its signs and rates the largest that is allowed."""
+    """Return starting points within the limits for a function of one parameter: an admissible sign, or two rates from the range of a."""
     if bool(family.free[0, 1]):
         return torch.stack(
             [start[..., 0].new_tensor(1.0 if box.a[1] > 0 else -1.0).expand(start.shape[:2]), start.new_full(start.shape[:2], 2.0)], -1
@@ -198,19 +223,19 @@ def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
 def _polish(
     family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Levenberg-Marquardt on ``(alpha, beta)`` for all starts of all curves and functions together.
+    """Refine ``(alpha, beta)`` by Levenberg-Marquardt steps, for all starting points of all curves and functions together.
 
     Args:
         family: F functions.
         z: Standard abscissae, shape (E, n).
         y: Centred ordinates of norm 1, shape (E, n).
-        point: Starts ``(alpha, beta)``, shape (F, E, S, 2).
-        iterations: Most steps.
-        tolerance: Relative decrease of the loss that ends a start.
-        box: The user's limits.
+        point: Starting points ``(alpha, beta)``, shape (F, E, S, 2).
+        iterations: Largest number of steps.
+        tolerance: Relative decrease of the loss below which a point is no longer refined.
+        box: Limits, if there are any.
 
     Returns:
-        Polished points, and their losses ``1 - R^2`` (inf where not admissible), shape (F, E, S).
+        Refined points, and their losses ``1 - R^2`` (infinite where not admissible), shape (F, E, S).
     """
     loss, gradient, hessian = _linearise(family, z, y, point)
     damping = torch.full_like(loss, 1e-3)
@@ -254,10 +279,10 @@ def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Te
     loss = residual.square().sum(-1)
     loss = torch.where(loss.isfinite(), loss, torch.inf)
 
-    # an infinite slope sits on the end of a domain, where no step in that direction is possible
+    # An infinite slope occurs at the end of a domain, where no step in that direction is possible.
     slope = slope.nan_to_num_(0.0, 0.0, 0.0).mul_(c)
     sides = torch.stack([slope * z[:, None], slope], dim=-2)
-    # Kaufman: the change of F that c and d cannot absorb
+    # Kaufman's Jacobian: the change of F that c and d cannot absorb.
     sides = sides - sides.mean(-1, keepdim=True)
     sides = sides - (sides @ centred[..., None]) / norm2[..., None] * centred[..., None, :]
     sides = sides * family.free[:, None, None, :, None]
@@ -267,9 +292,9 @@ def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Te
 
 
 def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return residual, c, centred F and its squared norm (..., 1); NaN for an F not finite or varying too little.
+    """Return the residual, c, the centred F and its squared norm (..., 1); NaN for an F that is not finite or varies too little.
 
-    ``size`` is what the spread of F is compared with; NaN stands for the mean of F.
+    The standard deviation of F is compared with ``size``, or with the mean of F where ``size`` is NaN.
     """
     mean = value.mean(-1, keepdim=True)
     centred = value - mean
@@ -283,8 +308,8 @@ def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Te
 def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
     """Return the points after the step that solves ``(H + damping diag H) step = gradient``; where there is no curvature they stay.
 
-    Where u must stay in an interval, the values of u at both ends of the data are the parameters. One that is at the end of the interval
-    and would leave it is held there; one that goes too far stops there.
+    Where u must stay in an interval, the parameters are the values of u at both ends of the data. A value at the end of the interval that
+    would leave it is held fixed; a value that would step across the end stops there.
     """
     trial = point + damped_newton(gradient, hessian, damping, point)
     bounded = family.domain.isfinite().any(-1)
@@ -303,7 +328,7 @@ def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tens
     bend = torch.stack([torch.where(held0, 0.0, (bb + aa - 2 * ab) / 4), cross, torch.where(held1, 0.0, (bb + aa + 2 * ab) / 4)], -1)
     ends = (ends + damped_newton(slope, bend, damping[rows], ends)).clamp(low[..., None], high[..., None])
     inner = torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], -1) / 2
-    # with one parameter free both ends are shifted together
+    # With one free parameter, both ends are shifted together.
     shifted = torch.stack([trial[rows][..., 0], torch.maximum(trial[rows][..., 1], low + some[..., 0].abs())], -1)
     trial[rows] = torch.where(family.free[rows].all(-1)[:, None, None, None], inner, shifted)
     return trial
@@ -329,9 +354,9 @@ def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterati
     point, loss = _polish(family, z, y, _smallest(point, loss), iterations, 1e-9, box)
     if box is not None:
         return point[:, :, 0]
-    # slopes lead nowhere for a function of steps, and for one whose data reach the end of a domain that the table does not tell
+    # Derivatives do not help for a step function, nor where the data reach the end of a domain that is not in `DOMAINS`.
     known = [f.torch_fun is torch.sign or bool(ends.isfinite().any()) for f, ends in zip(family.functions, family.domain, strict=True)]
-    unknown = [k for k, told in enumerate(known) if not told and not _everywhere(family.functions[k])]
+    unknown = [k for k, given in enumerate(known) if not given and not _smooth(family.functions[k])]
     if unknown:
         members = family.take(unknown)
         _, _, hessian = _linearise(members, z, y, point[unknown])
@@ -345,7 +370,7 @@ def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterati
 
 
 def _smallest(point: Tensor, loss: Tensor) -> Tensor:
-    """Return the point of least loss, shape (..., 1, 2); of equals (aliases, mirror images) the least slope."""
+    """Return the point of least loss, shape (..., 1, 2); of equal ones (aliases, mirror images) the one with the least slope."""
     least = loss.amin(-1, keepdim=True)
     slope = point[..., 0]
     equal = loss <= least * (1 + 1e-6) + 1e-12
@@ -354,17 +379,17 @@ def _smallest(point: Tensor, loss: Tensor) -> Tensor:
 
 
 def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
-    """Improve ``point``, shape (E, 1, 2), without slopes: the best of its neighbours at ever smaller distances.
+    """Improve ``point``, shape (E, 1, 2), without derivatives, by the best of its neighbours at ever smaller distances.
 
-    The values of u at z = -1 and z = 1 are moved, so that one which is the end of a domain can stay there exactly.
+    The values of u at z = -1 and z = 1 are varied, so that a value at the end of a domain can stay there exactly.
     """
     (function,), free, size, _ = family
-    # neighbours lie dense where that is cheap: the best step of a step function is as wide as the gap of two samples
+    # One free parameter allows many neighbours: the best location of a step is only as wide as the gap between two samples.
     count = 5 if bool(free.all()) else 33
     ticks = torch.linspace(-1, 1, count, dtype=z.dtype, device=z.device)
     still = torch.zeros_like(ticks[:1])
     steps = torch.cartesian_prod(*(ticks if is_free else still for is_free in free[0].tolist()))
-    # no move comes first, so that the point stays when nothing is better
+    # The zero move comes first, so that the point stays if no neighbour is better.
     steps = torch.cat([torch.zeros_like(steps[:1]), steps])
     moves = torch.stack([steps[:, 1] - steps[:, 0], steps[:, 1] + steps[:, 0]], dim=-1)
     alpha, beta = point[..., :1], point[..., 1:]

@@ -1,6 +1,6 @@
-"""Values and derivatives of symbolic functions, in closed form where the table has one.
+"""Values and derivatives of symbolic functions, in closed form for the functions of the library.
 
-Autograd gives the same numbers at several times the cost, and the fit asks for them some thousand times.
+Autograd gives the same numbers at several times the cost, and a fit needs them some thousand times.
 """
 
 __all__ = ["SLOPES", "value_and_slope", "value_of"]
@@ -11,7 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .library import SymbolicFunction, TorchFun, _gaussian, _identity, _zero
+from .function import SymbolicFunction, TorchFun
+from .library import gaussian, identity, zero
 
 SLOPES: dict[TorchFun, Callable[[Tensor, Tensor], Tensor]] = {
     torch.sqrt: lambda u, v: 0.5 / v,
@@ -30,15 +31,19 @@ SLOPES: dict[TorchFun, Callable[[Tensor, Tensor], Tensor]] = {
     torch.arctanh: lambda u, v: 1 / (1 - u * u),
     torch.cosh: lambda u, v: u.sinh(),
     torch.sinh: lambda u, v: u.cosh(),
-    _identity: lambda u, v: torch.ones_like(u),
-    _zero: lambda u, v: torch.zeros_like(u),
-    _gaussian: lambda u, v: -2 * u * v,
+    identity: lambda u, v: torch.ones_like(u),
+    zero: lambda u, v: torch.zeros_like(u),
+    gaussian: lambda u, v: -2 * u * v,
 }
-"""f'(u) from u and v = f(u), by the functions of the table."""
+"""Derivatives ``f'(u)`` computed from u and v = f(u), by the function f."""
 
 
 def value_of(function: SymbolicFunction, u: Tensor) -> Tensor:
-    """``f(u)``, checked to keep the shape of its argument."""
+    """Return ``f(u)``.
+
+    Raises:
+        ValueError: The function does not keep the shape of its argument.
+    """
     value = function.torch_fun(u)
     if not isinstance(value, Tensor) or value.shape != u.shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -50,7 +55,11 @@ def value_of(function: SymbolicFunction, u: Tensor) -> Tensor:
 
 
 def value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return f(u) and f'(u): in closed form, by autograd or, where torch has no derivative (Bessel functions), by a difference."""
+    """Return f(u) and f'(u).
+
+    The derivative is in closed form if there is one, otherwise from autograd or, for functions that torch cannot differentiate (Bessel
+    functions), a central difference.
+    """
     fun = function.torch_fun
     if (slope_of := SLOPES.get(fun) if _hashable(fun) else None) is not None:
         value = fun(u)
@@ -69,14 +78,14 @@ def value_and_slope(function: SymbolicFunction, u: Tensor) -> tuple[Tensor, Tens
                 (slope,) = torch.autograd.grad(value.sum(), u)
                 return value.detach(), slope
     except (RuntimeError, NotImplementedError):
-        pass  # some functions of torch, such as bessel_j0, have no derivative there: differences serve them below
+        pass  # torch cannot differentiate some of its functions, such as bessel_j0; the difference below serves them
     u = u.detach()
     step = 6e-6 * (1 + u.abs())
     return value_of(function, u), (value_of(function, u + step) - value_of(function, u - step)) / (2 * step)
 
 
 def _integer_power(u: Tensor, n: int) -> Tensor:
-    """Products instead of powers: some times faster for |n| > 3."""
+    """Return ``u^n`` as a product, which is several times faster than ``pow`` for |n| > 3."""
     if n < 0:
         return _integer_power(u.reciprocal(), -n)
     if n < 2:

@@ -1,15 +1,17 @@
-r"""Where the search for :math:`(\alpha, \beta)` in :math:`y \approx c\,f(\alpha z + \beta) + d` starts, family by family.
+r"""Starting points of the search for :math:`(\alpha, \beta)` in :math:`y \approx c\,f(\alpha z + \beta) + d`.
 
-Abscissae are normalised, :math:`z \in [-1, 1]`, so starts depend on the function alone, and their curves are computed once and kept:
+Abscissae are normalised to :math:`z \in [-1, 1]`, so that the candidates depend on the function alone. They form lattices:
 
-* powers, roots and logarithms: the singular point, at geometric distances from both ends and, where :math:`f` has two sides, in between;
-* exponentials: the rate, geometric;
-* periodic functions: low frequencies by phases; high ones from a periodogram of the samples;
-* functions on an interval (arcsin): the values of :math:`u` at both ends of the data;
-* all others: slopes, geometric, by locations.
+* powers, roots and logarithms: locations of the singular point, at geometric distances from both ends and, if :math:`f` is defined on both
+  sides of it, between them;
+* exponentials: geometric rates;
+* periodic functions: low frequencies times phases, and high frequencies from a periodogram of the samples;
+* functions on an interval (arcsin): values of :math:`u` at both ends of the data;
+* all others: geometric slopes times locations.
 
-A curve is put on the same 129 points, by averages where samples are dense and straight lines where they are not. Every start of a bank is
-a unit vector there, and :math:`R^2` of all starts for all curves is one matrix product.
+Candidates and curves are compared on a common grid of 129 points. A curve is averaged where its samples are dense, and interpolated
+linearly elsewhere. A candidate is a unit vector there, computed once and kept in a bank, so that :math:`R^2` of all candidates for all
+curves is one matrix product.
 """
 
 __all__ = ["DOMAINS", "Bank", "Lattice", "bank_of", "gridded", "of_lattices", "periodogram", "starts_of"]
@@ -23,23 +25,26 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .library import SymbolicFunction, Symmetries, TorchFun
+from .function import SymbolicFunction, TorchFun
+from .slopes import value_of
+from .symmetries import Symmetries
 
 POINTS = 129
-"""Points of the common grid; odd, so that 0 is one of them."""
+"""Number of points of the common grid; odd, so that 0 is one of them."""
 
-# Least std(F) in units of F's size: a wrong f that bends into a line or a tail would let c and d grow without bound
 LEAST_SPREAD = 1e-4
+"""Smallest admissible standard deviation of the values of f over a curve, relative to the size of f. It bounds c and d, which would grow
+without limit where a wrong function imitates a line or a tail."""
 
 DOMAINS: dict[TorchFun, tuple[float, float]] = {
     torch.arcsin: (-1.0, 1.0),
     torch.arccos: (-1.0, 1.0),
     torch.arctanh: (-1.0, 1.0),
 }
-"""Functions of an interval, and where it ends."""
+"""Functions that are defined on an interval only, and the ends of this interval."""
 
 Lattice: TypeAlias = Tensor
-"""Candidates, shape (A, B, 2): neighbours in A and in B are close."""
+"""Candidates on a two-dimensional lattice, shape (A, B, 2); neighbours on the lattice are close to each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +62,21 @@ class Bank:
     shapes: tuple[tuple[int, int], ...]
 
     def starts(self, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The best local maxima of R^2 for curves ``y`` of shape (E, POINTS) from `gridded`: points (E, S, 2) and R^2 (E, S)."""
+        """Return the best local maxima of R^2 over the candidates, for curves ``y`` of shape (E, POINTS) that `gridded` has made.
+
+        Args:
+            y: The curves.
+            count: Number S of points per curve.
+
+        Returns:
+            Points (E, S, 2) and R^2 (E, S).
+        """
         scores = (y @ self.curves.flatten(0, 1).mT).unflatten(-1, self.curves.shape[:2]).square().sum(-1)
         ranked = []
         for part, (n_a, n_b) in zip(scores.split([a * b for a, b in self.shapes], -1), self.shapes, strict=True):
             part = part.unflatten(-1, (n_a, n_b))
             is_peak = part == torch.nn.functional.max_pool2d(part, kernel_size=3, stride=1, padding=1)
-            # other candidates come after the peaks: a narrow domain may leave a single peak, on its border
+            # Other candidates rank behind the maxima, since a narrow domain may leave a single maximum, on its boundary.
             ranked.append(torch.where(is_peak & (part > 0), part, part - 1).flatten(1))
         order = torch.cat(ranked, -1).topk(min(count, scores.shape[-1]), -1).indices
         order = order[:, torch.arange(count, device=y.device) % order.shape[-1]]
@@ -71,7 +84,13 @@ class Bank:
 
 
 def of_lattices(lattices: Sequence[Lattice], columns: Callable[[Tensor, Tensor], Tensor], least: float) -> Bank:
-    """A bank of ``columns(z, points)``, shape (C, K, POINTS); candidates not finite or that vary less than ``least`` are void."""
+    """Make a bank of the candidates of some lattices.
+
+    Args:
+        lattices: The candidates.
+        columns: ``columns(z, points)``, of shape (C, K, POINTS), the curves of the candidates.
+        least: Standard deviation below which a candidate is not admissible; NaN for `LEAST_SPREAD` times its largest mean.
+    """
     points = torch.cat([lattice.flatten(0, 1) for lattice in lattices])
     z = torch.linspace(-1, 1, POINTS, dtype=points.dtype, device=points.device)
     value = columns(z, points)
@@ -82,7 +101,7 @@ def of_lattices(lattices: Sequence[Lattice], columns: Callable[[Tensor, Tensor],
     value = torch.where(void, 0.0, value)
     if value.shape[1] > 1:
         value = value / value.norm(dim=-1, keepdim=True).clamp(min=1e-300)
-        value = torch.linalg.qr(value.mT).Q.mT  # columns are orthonormal; where they are dependent the search does not care
+        value = torch.linalg.qr(value.mT).Q.mT  # orthonormal; linearly dependent columns do no harm in a search
         value = torch.where(void, 0.0, value)
     else:
         value = value / value.norm(dim=-1, keepdim=True).clamp(min=1e-300)
@@ -90,7 +109,7 @@ def of_lattices(lattices: Sequence[Lattice], columns: Callable[[Tensor, Tensor],
 
 
 def gridded(z: Tensor, y: Tensor) -> Tensor:
-    """Put curves (E, n) with abscissae in [-1, 1], sorted, on the grid: centred, of norm 1, float32, shape (E, POINTS)."""
+    """Return curves (E, n) with sorted abscissae in [-1, 1] on the common grid, centred, of norm 1, in float32, (E, POINTS)."""
     cells = ((z + 1) * ((POINTS - 1) / 2)).round().long()
     count = torch.zeros(z.shape[0], POINTS, dtype=z.dtype, device=z.device).scatter_add_(1, cells, torch.ones_like(z))
     total = torch.zeros_like(count).scatter_add_(1, cells, y)
@@ -110,16 +129,16 @@ def standardised(y: Tensor) -> Tensor:
 
 
 def periodogram(z: Tensor, y: Tensor, count: int, least: float) -> Tensor:
-    """Angular frequencies above ``least`` of the highest peaks of centred curves (E, n), shape (E, count).
+    """Return the angular frequencies above ``least`` of the highest peaks of centred curves (E, n), shape (E, count).
 
-    Samples are put on a fine grid, as many times finer as keeps the highest frequency that n samples can tell.
+    The samples are binned on a grid fine enough for the highest frequency that n samples can resolve.
     """
     cells = 2 ** math.ceil(math.log2(min(max(2 * z.shape[1], 256), 8192)))
     where = ((z + 1) * ((cells - 1) / 2)).round().long()
     fine = torch.zeros(z.shape[0], cells, dtype=z.dtype, device=z.device).scatter_add_(1, where, y)
     power = torch.fft.rfft(fine, 8 * cells).abs()
     frequency = torch.arange(power.shape[1], dtype=z.dtype, device=z.device) * (2 * math.pi / (8 * cells) * (cells - 1) / 2)
-    # 1000 evenly spaced samples say nothing about more than 500 waves
+    # The Nyquist limit: 1000 evenly spaced samples cannot resolve more than 500 periods.
     allowed = (frequency > least) & (frequency < math.pi * z.shape[1] / 2)
     peak = (power == torch.nn.functional.max_pool1d(power, 3, 1, 1)) & allowed
     highest: Tensor = torch.where(peak, power, -1.0).topk(count, -1).indices
@@ -127,14 +146,22 @@ def periodogram(z: Tensor, y: Tensor, count: int, least: float) -> Tensor:
     return found
 
 
-def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor, count: int, value_of: Callable[..., Tensor]) -> Tensor:
-    """Starts ``(alpha, beta)``, shape (E, S, 2), for curves ``(z, y)`` of shape (E, n), sorted in z; ``on_grid`` is `gridded` of them."""
+def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor, count: int) -> Tensor:
+    """Return starting points ``(alpha, beta)``, shape (E, S, 2).
+
+    Args:
+        function: The function.
+        z: Normalised abscissae, sorted, shape (E, n).
+        y: Centred ordinates of norm 1, shape (E, n).
+        on_grid: The same curves on the common grid, see `gridded`.
+        count: Number S of points per curve.
+    """
     symmetries = function.symmetries
     if function.torch_fun is torch.sign:
         return _step(z, y)[:, None].expand(-1, count, -1)
-    points, _ = bank_of(function, value_of, z.device).starts(on_grid, count)
+    points, _ = bank_of(function, z.device).starts(on_grid, count)
     if symmetries.scaling is not None and symmetries.reflection is not None and symmetries.scaling[0] < 0:
-        # a pole within the data lies in a gap beside the largest value
+        # A pole within the data lies in a gap between samples, beside the largest value.
         peak = (y - y.median(-1, keepdim=True).values).abs().argmax(-1, keepdim=True).clamp(1, max(1, z.shape[1] - 2))
         around = z.gather(1, torch.cat([peak - 1, peak, (peak + 1).clamp(max=z.shape[1] - 1)], -1))
         where = torch.cat([around[:, :2].mean(-1, keepdim=True), around[:, 1:].mean(-1, keepdim=True)], -1)
@@ -154,7 +181,7 @@ def starts_of(function: SymbolicFunction, z: Tensor, y: Tensor, on_grid: Tensor,
 
 
 def _step(z: Tensor, y: Tensor) -> Tensor:
-    """The best step of sorted curves: halfway between the samples where the variance between both sides is largest, (E, 2)."""
+    """Return the best step (E, 2) of sorted curves, between the samples where the variance between both sides is largest."""
     n = z.shape[1]
     left = torch.arange(1, n, dtype=z.dtype, device=z.device)
     between = (y - y.mean(-1, keepdim=True)).cumsum(-1)[:, :-1].square() / (left * (n - left))
@@ -164,17 +191,17 @@ def _step(z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(where), -where], -1)
 
 
-def bank_of(function: SymbolicFunction, value_of: Callable[..., Tensor], device: torch.device) -> Bank:
-    """The bank of one function; kept for the next call."""
+def bank_of(function: SymbolicFunction, device: torch.device) -> Bank:
+    """Return the bank of one function, which is kept for the next call."""
     try:
-        return _kept_bank(function, value_of, device)
-    except TypeError:  # a callable that cannot be hashed cannot be remembered
-        bank: Bank = _kept_bank.__wrapped__(function, value_of, device)
+        return _kept_bank(function, device)
+    except TypeError:  # the function cannot be hashed, and so cannot be a key of the cache
+        bank: Bank = _kept_bank.__wrapped__(function, device)
         return bank
 
 
 @lru_cache(maxsize=64)
-def _kept_bank(function: SymbolicFunction, value_of: Callable[..., Tensor], device: torch.device) -> Bank:
+def _kept_bank(function: SymbolicFunction, device: torch.device) -> Bank:
     def columns(z: Tensor, points: Tensor) -> Tensor:
         return value_of(function, points[:, :1] * z + points[:, 1:])[:, None]
 
@@ -186,13 +213,13 @@ def _kept_bank(function: SymbolicFunction, value_of: Callable[..., Tensor], devi
 
 
 def lattices_of(fun: TorchFun, symmetries: Symmetries, device: torch.device) -> list[Lattice]:
-    """The candidates ``(alpha, beta)`` that the symmetries of a function leave."""
+    """Return the candidates ``(alpha, beta)`` of a function, without those that its symmetries make redundant."""
     signs = [1.0] if symmetries.reflection else [1.0, -1.0]
     if symmetries.scaling is not None:
         return [located(sign, inside=symmetries.reflection is not None, device=device) for sign in signs]
     if symmetries.translation is not None:
         rate = torch.arange(-18, 28, dtype=torch.float64, device=device).div(3).exp2()
-        # any beta is as good; this one keeps the largest value of exp at 1
+        # Every beta describes the same curves; this one makes 1 the largest value of exp.
         return [torch.stack([sign * rate, -rate], -1)[:, None] for sign in signs]
     if symmetries.period is not None:
         alpha = torch.linspace(0.1, 12, 120, dtype=torch.float64, device=device)
@@ -210,14 +237,14 @@ def lattices_of(fun: TorchFun, symmetries: Symmetries, device: torch.device) -> 
             alpha = torch.arange(*slopes, dtype=torch.float64, device=device).div(2).exp2()
             location = torch.linspace(-bound, bound, n, dtype=torch.float64, device=device)
             lattices.append(torch.stack([sign * alpha[:, None].expand(-1, n), -sign * alpha[:, None] * location], -1))
-        # waves of unknown kind
+        # Oscillations of unknown shape.
         alpha, beta = (torch.linspace(*ends, dtype=torch.float64, device=device) for ends in ((0.25, 16, 64), (-10, 10, 41)))
         lattices.append(_product(sign * alpha, beta))
     return lattices
 
 
 def located(sign: float, *, inside: bool, device: torch.device) -> Lattice:
-    """``(sign, -sign * location)`` for locations at geometric distances from [-1, 1] and, if wanted, in it; shape (A, 1, 2)."""
+    """Return ``(sign, -sign * location)``, shape (A, 1, 2), for locations at geometric distances from [-1, 1] and, if wanted, inside."""
     distance = torch.arange(-34, 21, dtype=torch.float64, device=device).div(2).exp2()
     distance = torch.cat([torch.zeros_like(distance[:1]), distance])
     middle = (torch.arange(POINTS - 1, dtype=torch.float64, device=device) + 0.5) / (POINTS - 1) * 2 - 1

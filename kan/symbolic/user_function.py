@@ -1,7 +1,7 @@
-"""An edge's function as programs write it: one of its parts at a time.
+"""The function of an edge whose parts a program has assigned one at a time.
 
-pykan keeps the name of a function, what it does with tensors and with sympy expressions, and its version near singular points in four
-tables, which do not have to agree: a pass uses the second, formulas the third, checkpoints the first.
+pykan keeps the name of a function, the function of tensors, the function of sympy expressions and the singularity-safe version in four
+tables, which need not agree: the forward pass uses the second and the fourth, formulas the third, and checkpoints the first.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any
 
 from kan.pickling import dumps
 
-from .library import ANONYMOUS, SymbolicFunction, _regular, _unguarded, lookup
+from .function import ANONYMOUS, SymbolicFunction, regular, unguarded
+from .library import lookup
 
 __all__ = ["TABLES", "WrittenFunction", "name_to_save", "written"]
 
 TABLES = {"funs_name": "name", "funs": "torch_fun", "funs_sympy": "sympy_fun", "funs_avoid_singularity": "singularity_fun"}
-"""pykan's names of the four tables, and the part of a function that each holds."""
+"""Names of pykan's four tables, and the field of `SymbolicFunction` that each holds."""
 
 
 class WrittenFunction(SymbolicFunction):
-    """A function that is not the one its name stands for, or whose name stands for none."""
+    """A function that differs from the library's function of the same name, or whose name is not in the library."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WrittenFunction:
         return WrittenFunction(*copy.deepcopy(self._fields(), memo))
@@ -37,12 +38,18 @@ def _unpickled(fields: bytes) -> WrittenFunction:
 
 
 def written(name: str, function: SymbolicFunction, table: str, entry: Any) -> tuple[str, SymbolicFunction]:
-    """Name and function of an edge after `entry` has been written into one of the `TABLES`.
+    """Return name and function of an edge after `entry` has been assigned in one of the `TABLES`.
 
-    The other parts stay, but those that did no more than call the old function of a tensor call the new one.
+    The other parts stay as they are, except that a part which merely called the old function of tensors now calls the new one.
+
+    Args:
+        name: the present name.
+        function: the present function.
+        table: one of the `TABLES`.
+        entry: a string for ``funs_name``, a function for the other tables.
 
     Raises:
-        TypeError: if the entry of ``funs_name`` is no string, or one of another table no function.
+        TypeError: if the entry of ``funs_name`` is not a string, or the entry of another table is not callable.
 
     Example:
         >>> name, function = written("0", lookup("0"), "funs", lambda u: u**2)
@@ -62,8 +69,8 @@ def written(name: str, function: SymbolicFunction, table: str, entry: Any) -> tu
     if table == "funs":
         if function.sympy_fun is old:
             parts["sympy_fun"] = entry
-        if isinstance(guard, partial) and guard.func in (_regular, _unguarded) and guard.args == (old,):
-            parts["singularity_fun"] = partial(_unguarded, entry)
+        if isinstance(guard, partial) and guard.func in (regular, unguarded) and guard.args == (old,):
+            parts["singularity_fun"] = partial(unguarded, entry)
     parts |= {TABLES[table]: entry, "name": name}
     new = WrittenFunction(complexity=max(1, function.complexity), **parts)
     row = _row(name)
@@ -71,7 +78,9 @@ def written(name: str, function: SymbolicFunction, table: str, entry: Any) -> tu
 
 
 def name_to_save(name: str, function: SymbolicFunction) -> str:
-    """The name of an edge's function where names are all that is kept: ``'anonymous'`` if what the name stands for is another function.
+    """Return the name of an edge's function for a file that keeps names only.
+
+    It is ``'anonymous'`` if the library has another function under the edge's name.
 
     Example:
         >>> name_to_save("sin", lookup("sin")), name_to_save(*written("x", lookup("x"), "funs_name", "sin"))
@@ -95,5 +104,5 @@ def _same_formula(one: SymbolicFunction, other: SymbolicFunction) -> bool:
     try:
         u = sympy.Symbol("u")
         return bool(one.sympy_fun(u) == other.sympy_fun(u))
-    except Exception:  # whatever a user's function does with an expression, it is not what the library's does
+    except Exception:  # a user's function that fails on an expression is not the library's function
         return False

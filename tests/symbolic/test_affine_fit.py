@@ -1,4 +1,4 @@
-"""The affine fit: exact recovery, gauge, hard curves, a slow reference, pykan's wrapper."""
+"""The affine fit: exact recovery, hard curves, a slow reference, pykan's wrapper."""
 
 import math
 import warnings
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from kan.symbolic import SYMBOLIC_LIB, SymbolicFunction, canonicalise, fit_affine, fit_params, lookup, resolve_library
+from kan.symbolic import SYMBOLIC_LIB, SymbolicFunction, fit_affine, fit_params, lookup, resolve_library
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -222,57 +222,6 @@ def test_agrees_with_a_dense_grid_and_scipy(name: str) -> None:
     assert fit_affine(x, y, [row]).r2.item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", list(SYMBOLIC_LIB))
-@given(
-    a=st.floats(-2, 2).filter(lambda v: abs(v) > 1e-2),
-    b=st.floats(-15, 15),
-    c=st.floats(-5, 5),
-    d=st.floats(-5, 5),
-)
-def test_gauge_keeps_the_function(name: str, a: float, b: float, c: float, d: float) -> None:
-    row, x = lookup(name), sample(30)[:, 0]
-    affine = torch.tensor([a, b, c, d], dtype=torch.float64)
-    canonical = canonicalise(affine, row.symmetries)
-    u = a * x + b
-    # rounding may move a sample across a pole, a step or the end of a domain
-    clear = (u.abs() > 1e-3) & ((u.abs() - 1).abs() > 1e-3) & (torch.cos(u).abs() > 1e-3)
-    before, after = evaluate(row, affine, x), evaluate(row, canonical, x)
-    torch.testing.assert_close(after[clear], before[clear], rtol=1e-8, atol=1e-8, equal_nan=True)
-    torch.testing.assert_close(canonicalise(canonical, row.symmetries), canonical, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("name", "affine", "expected"),
-    [
-        ("sin", (-3.0, 2.0, 1.0, 0.5), (3.0, math.pi - 2, 1.0, 0.5)),
-        ("cos", (-3.0, 2.0, 1.0, 0.5), (3.0, math.pi - 2, -1.0, 0.5)),
-        ("tan", (1.0, 3.0, 2.0, 0.0), (1.0, 3.0 - math.pi, 2.0, 0.0)),
-        ("tanh", (-2.0, 1.0, 3.0, 0.0), (2.0, -1.0, -3.0, 0.0)),
-        ("arccos", (-0.5, 0.2, 2.0, 0.0), (0.5, -0.2, -2.0, 2 * math.pi)),
-        ("x", (2.0, 3.0, 4.0, 5.0), (1.0, 0.0, 8.0, 17.0)),
-        ("x^2", (-2.0, 4.0, 1.0, 0.0), (1.0, -2.0, 4.0, 0.0)),
-        ("1/x", (-2.0, 4.0, 1.0, 0.0), (1.0, -2.0, -0.5, 0.0)),
-        ("sqrt", (-4.0, 8.0, 1.0, 0.0), (-1.0, 2.0, 2.0, 0.0)),
-        ("log", (-4.0, 8.0, 3.0, 0.0), (-1.0, 2.0, 3.0, 3 * math.log(4))),
-        ("exp", (2.0, 1.0, 3.0, 0.0), (2.0, 0.0, 3 * math.e, 0.0)),
-        ("exp", (2.0, 900.0, -1.0, 0.0), (2.0, 900.0, -1.0, 0.0)),
-        ("exp", (2.0, -10.0, -math.e, 0.0), (2.0, -9.0, -1.0, 0.0)),
-        ("exp", (2.0, 5.0, 0.0, 1.0), (2.0, 0.0, 0.0, 1.0)),
-    ],
-)
-def test_gauge_of_known_cases(name: str, affine: tuple[float, ...], expected: tuple[float, ...]) -> None:
-    result = canonicalise(torch.tensor(affine, dtype=torch.float64), lookup(name).symmetries)
-    assert result.tolist() == pytest.approx(list(expected), abs=1e-12)
-
-
-def test_function_without_a_derivative_in_torch() -> None:
-    x = torch.linspace(-1, 1, 500, dtype=torch.float64)
-    y = torch.special.bessel_j0(7 * x + 2) * 2 + 1
-    affine, r2 = fit_params(x, y, torch.special.bessel_j0, verbose=False)
-    assert 1 - r2.item() < 1e-13
-    assert affine.abs().tolist() == pytest.approx([7.0, 2.0, 2.0, 1.0])
-
-
 def test_fit_params_prints_what_pykan_prints(capsys: pytest.CaptureFixture[str]) -> None:
     x = torch.linspace(-1, 1, 200)
     affine, r2 = fit_params(x, 5 * torch.sin(3 * x + 2) + 0.7, torch.sin)
@@ -388,23 +337,9 @@ def test_a_range_of_ones_own_is_a_limit() -> None:
     assert abs(fit.affine[0, 0, 1].item()) <= 0.5 and fit.r2.item() > 0.8
 
 
-def test_memory_does_not_grow_with_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the largest tensor a function is asked for, on samples a hundred times as many
-    from kan.symbolic import affine_fit
-
-    monkeypatch.setattr(affine_fit, "FINISH_SAMPLES", 2**14)
-    monkeypatch.setattr(affine_fit, "POLISH_SAMPLES", 2**12)
-    largest = {}
-    for n in (20_000, 400_000):
-        sizes: list[int] = []
-
-        def spy(u: Tensor, sizes: list[int] = sizes) -> Tensor:
-            sizes.append(u.numel())
-            return torch.tanh(u)
-
-        x = sample(n)
-        row = lookup("tanh")
-        fit = fit_affine(x, torch.tanh(3 * x), [SymbolicFunction("spy", spy, *tuple(row)[1:], row.symmetries)])  # type: ignore[arg-type]
-        largest[n] = max(sizes)
-        assert fit.deficit.item() < 1e-18
-    assert largest[400_000] == largest[20_000]
+def test_function_without_a_derivative_in_torch() -> None:
+    x = torch.linspace(-1, 1, 500, dtype=torch.float64)
+    y = torch.special.bessel_j0(7 * x + 2) * 2 + 1
+    affine, r2 = fit_params(x, y, torch.special.bessel_j0, verbose=False)
+    assert 1 - r2.item() < 1e-13
+    assert affine.abs().tolist() == pytest.approx([7.0, 2.0, 2.0, 1.0])
