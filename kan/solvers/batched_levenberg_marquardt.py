@@ -29,7 +29,7 @@ __all__ = ["Quadratic", "damped_step", "minimise_each"]
 FIRST_DAMPING = 1e-3
 LEAST_DAMPING = 1e-15
 """Damping that does not fall any further, so that it need not rise for long when a step fails."""
-LARGEST_DAMPING = 1e8
+LARGEST_DAMPING = 1e4
 """Damping at which a problem is given up: steps no longer than this allows have not lowered its loss."""
 FALL, RISE = 0.1, 8.0
 ROUND_OFF = 1e-30
@@ -98,14 +98,15 @@ def minimise_each(
     # Points, losses, gradients, matrices, dampings, and whether a problem has ended.
     state: tuple[Tensor, ...] = q.clone(), *start, first, torch.zeros_like(first, dtype=torch.bool)
     for count in range(steps):
-        live = rows[~state[-1].reshape(len(rows), -1).all(1)]
+        ended = state[-1].reshape(len(rows), -1).all(1)
+        whole = not bool(ended.any())
+        live = rows if whole else rows[~ended]
         if len(live) == 0:
             break
-        whole = len(live) == len(rows)
         here, loss, gradient, hessian, damping, done = state if whole else [part[live] for part in state]
         trial = take(live, here, Quadratic(loss, gradient, hessian), damping)
         move = trial - here
-        expected = 2 * (gradient * move).sum(-1) - (move * (hessian @ move[..., None])[..., 0]).sum(-1)
+        expected = (move * (2 * gradient - (hessian @ move[..., None])[..., 0])).sum(-1)
         new = linearise(live, trial)
         better = (new.loss < loss) & ~done  # a problem must not depend on how long the others take
         least = torch.clamp(1e5 * tolerance * loss.square(), tolerance, 1e-3) * loss
