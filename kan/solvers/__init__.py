@@ -1,1 +1,1 @@
-"""Solvers of optimisation problems, which know nothing of networks."""
+"""Methods of optimisation for any objective: L-BFGS, and Levenberg-Marquardt for one problem or for many small ones at once."""

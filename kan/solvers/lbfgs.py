@@ -1,16 +1,17 @@
-r"""Limited-memory BFGS with a strong Wolfe line search, down to the last digits.
+r"""Limited-memory BFGS with a line search for the strong Wolfe conditions, down to the last digits.
 
 The direction is ``-H g`` with the inverse Hessian approximation in compact form,
 
     ``H = gamma I + [S  gamma Y] [[R^-T (D + gamma Y'Y) R^-1, -R^-T], [-R^-1, 0]] [S'; gamma Y']``,
 
-where the columns of ``S`` and ``Y`` are the last steps and changes of gradient, ``R_ij = s_i'y_j`` for ``i <= j``, ``D = diag(s_i'y_i)``
-and ``gamma = s'y/y'y`` of the newest pair. Compared with the usual two loops this needs two products with tall matrices instead of
-``4 m`` inner products one after another, which is what counts when the network is small and the interpreter is the bottleneck.
+where the columns of ``S`` and ``Y`` are the last ``m`` steps and changes of the gradient, ``R_ij = s_i'y_j`` for ``i <= j``,
+``D = diag(s_i'y_i)``, and ``gamma = s'y/y'y`` is that of the newest pair. The usual recursion takes ``4 m`` inner products one after
+another; the compact form takes two products with tall matrices, which is faster wherever the time goes into calls and not into arithmetic.
 
-Why not ``torch.optim.LBFGS``: it drops every curvature pair with ``s'y <= 1e-10``, so it stops learning the curvature once the loss nears
-1e-10, and its line search accepts NaN. Here a pair is judged relative to its own size, a value that is not finite counts as infinitely
-bad, and close to the optimum, where differences of the loss drown in round-off, the slope decides (the approximate Wolfe condition).
+``torch.optim.LBFGS`` does not reach the last digits. It drops every curvature pair with ``s'y <= 1e-10``, so that it stops learning the
+curvature once the loss is near 1e-10, and its line search accepts NaN. Here the curvature of a pair is compared with the lengths of its two
+vectors, and a value that is not finite is never accepted. Close to the optimum, where differences of the loss are lost in round-off, a
+point is accepted by its slope (the approximate Wolfe conditions).
 
 References
     R. H. Byrd, J. Nocedal, R. B. Schnabel, "Representations of quasi-Newton matrices and their use in limited memory methods", 1994,
@@ -22,7 +23,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,14 +33,21 @@ from torch import Tensor
 __all__ = ["LBFGS"]
 
 ARMIJO = 1e-4
+"""Share of the decrease along the initial slope that a step must reach (the first Wolfe condition); the value of Nocedal and Wright."""
 CURVATURE = 0.9
-FLAT = 1e-6
-"""Relative rise of the loss that counts as round-off when the slope says that the step is good."""
+"""Largest slope at the end of a step, as a share of the initial one (the second Wolfe condition); the value of Nocedal and Wright."""
+MAX_RELATIVE_RISE = 1e-6
+"""Relative rise of the loss that a step may have by round-off, if its slope satisfies the approximate Wolfe conditions."""
 MAX_LINE_SEARCH = 25
+"""Largest number of evaluations in a line search."""
+MIN_COSINE = 1e-12
+"""Cosine of the angle between ``s`` and ``y`` below which the curvature of a pair is round-off and the pair is dropped."""
+PLAIN_ARRAYS = ("r_inverse", "yy", "d", "order")
+"""The arrays of numpy in which the memory of the pairs keeps its small matrices."""
 
 
 class Point(NamedTuple):
-    """A point on the search line: step length, loss, slope along the line, gradient."""
+    """A point on the line of a search: its step length, its loss, the slope along the line, and the gradient."""
 
     t: float
     loss: float
@@ -57,16 +65,19 @@ class LBFGS(torch.optim.Optimizer):
 
     Args:
         params: the parameters (one group).
-        lr: step length that is tried first.
-        max_iter: iterations per call of `step`.
-        max_eval: evaluations per call of `step`; ``max_iter * 5 // 4`` when not given.
-        tolerance_grad: stop when no component of the gradient is larger.
-        tolerance_change: stop when loss or parameters change by less.
+        lr: the step length that is tried first.
+        max_iter: largest number of iterations per call of `step`.
+        max_eval: number of evaluations per call of `step` after which no iteration begins; ``max_iter * 5 // 4`` if not given.
+        tolerance_grad: a call ends when no component of the gradient is larger.
+        tolerance_change: a call ends when the loss or all parameters change by less.
         tolerance_ys: a curvature pair is kept only if ``s'y`` is larger.
-        history_size: number of pairs kept.
-        line_search_fn: ``'strong_wolfe'``, or None for steps of fixed length `lr`.
-        deterministic: the closure depends on nothing but the parameters (no mini-batches), so that a step need not evaluate again where
-            the last one ended. Call `reset` when that changes.
+        history_size: largest number of pairs that are kept, ``m``.
+        line_search_fn: ``'strong_wolfe'``, or None for steps of the fixed length `lr`.
+        deterministic: whether the closure depends on the parameters alone, and not on mini-batches, so that a step need not evaluate it
+            where the last one ended. `reset` is to be called when the objective changes.
+
+    Raises:
+        ValueError: for another line search, a step length that is not positive, or several groups of parameters.
     """
 
     def __init__(
@@ -103,18 +114,18 @@ class LBFGS(torch.optim.Optimizer):
         self.reset()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch, but for the wrapper there, which imports torch's compiler: a second and 80 MB at the first fit."""
+        """Add the parameters, but not by torch's wrapper of this method, which imports torch's compiler: a second and 80 MB."""
         wrapped = torch.optim.Optimizer.add_param_group
         getattr(wrapped, "__wrapped__", wrapped)(self, param_group)
 
     def reset(self) -> None:
-        """Forget the curvature: to be called when the objective has changed, as a grid update does."""
+        """Forget the curvature, as is needed when the objective has changed, for example by a grid update."""
         self.state.clear()
         self.state[self._params[0]] = {"func_evals": 0, "n_iter": 0, "memory": None, "stalled": None, "known": None}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Up to ``max_iter`` iterations.
+        """Take up to ``max_iter`` iterations.
 
         Args:
             closure: clears the gradients, computes the loss and its gradients, and returns the loss.
@@ -167,11 +178,11 @@ class LBFGS(torch.optim.Optimizer):
             start = here._replace(t=0.0, slope=slope)
             new = at(t) if group["line_search_fn"] is None else _strong_wolfe(at, start, t)
 
-            # Where the loss is flat to the last digit a step still may bring the gradient down; if it does not, it only shuffles round-off.
+            # Where the loss is constant to the last digit, a step may still reduce the gradient. One that does not only moves round-off.
             idle = abs(new.loss - here.loss) < group["tolerance_change"] and float(new.grad.norm()) >= float(here.grad.norm())
-            if not new.finite or new.t == 0.0 or idle:  # nothing better on this line
+            if not new.finite or new.t == 0.0 or idle:  # there is no better point on this line
                 self._set(x)
-                if fresh:  # not even downhill: this is as far as the number format goes
+                if fresh:  # nor along the gradient: this is as far as the number format goes
                     state["stalled"] = here.loss
                     break
                 memory.clear()
@@ -207,6 +218,30 @@ class LBFGS(torch.optim.Optimizer):
         known = self.state[self._params[0]]["known"]
         return None if known is None else known[2].loss
 
+    def plain_state(self) -> dict[str, Any]:
+        """The curvature pairs as tensors and plain data, not copied; empty before the first step.
+
+        They can be read from a file without executing anything. The last evaluation is not among them, for it belongs to the data of a fit.
+        """
+        memory: _Memory | None = self.state[self._params[0]]["memory"]
+        if memory is None:
+            return {}
+        arrays = {name: torch.from_numpy(getattr(memory, name)) for name in PLAIN_ARRAYS}
+        return {"pairs": memory.pairs, "spare": memory.spare, "size": memory.size, **arrays}
+
+    def load_plain_state(self, plain: Mapping[str, Any]) -> None:
+        """Go on from a state of `plain_state`, whose tensors are used and changed."""
+        self.reset()
+        if not plain:
+            return
+        memory = _Memory(plain["pairs"][0, 0], plain["size"])
+        memory.pairs = plain["pairs"].contiguous()
+        memory.rows = memory.pairs.view(2 * (memory.size + 1), -1)
+        memory.spare = plain["spare"]
+        for name in PLAIN_ARRAYS:
+            setattr(memory, name, plain[name].numpy())
+        self.state[self._params[0]]["memory"] = memory
+
 
 def _number(loss: Any) -> float:
     return float(loss.detach() if isinstance(loss, Tensor) else loss)
@@ -215,13 +250,13 @@ def _number(loss: Any) -> float:
 class _Memory:
     """The last curvature pairs, with the small matrices of the compact form.
 
-    The pairs stand in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to
-    the triangle ``R`` and the oldest one leaves with its first row and column, so the inverse is kept up to date by one product with a
-    small matrix.
+    The pairs are kept in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to
+    the triangle ``R``, and the oldest pair leaves with the first row and column, so that ``R^-1`` is updated by one product with a small
+    matrix.
     """
 
     def __init__(self, like: Tensor, size: int) -> None:
-        # S and Y, one pair per row; one row is spare, for the pair that is being judged.
+        # S and Y, one pair per row; one row is spare, for a pair whose curvature is not known yet.
         self.pairs = like.new_zeros(2, size + 1, like.numel())
         self.rows = self.pairs.view(2 * (size + 1), -1)
         self.spare = 0
@@ -230,7 +265,7 @@ class _Memory:
 
     @property
     def count(self) -> int:
-        """Number of pairs."""
+        """The number of pairs."""
         return len(self.order)
 
     def clear(self) -> None:
@@ -238,13 +273,13 @@ class _Memory:
         self.order = self.order[:0]
 
     def append(self, s: Tensor, y: Tensor, least: float) -> None:
-        """Add the pair ``(s, y)`` if its curvature ``s'y`` is positive beyond round-off; the oldest makes room."""
+        """Add the pair ``(s, y)`` if its curvature ``s'y`` is above `least` and round-off; where the memory is full, the oldest leaves."""
         slot = self.spare
         self.pairs[0, slot], self.pairs[1, slot] = s, y
         s_y, y_y = self._products(y)
         ss, sy, yy = float(s.dot(s)), s_y[slot], y_y[slot]
-        if not (sy > least and sy > 1e-12 * math.sqrt(ss * yy)) or not math.isfinite(yy):
-            self.pairs[:, slot] = 0.0  # it has no weight in a direction, but zero times infinity would
+        if not (sy > least and sy > MIN_COSINE * math.sqrt(ss * yy)) or not math.isfinite(yy):
+            self.pairs[:, slot] = 0.0  # its weight in a direction is zero, but zero times infinity is NaN
             return
         self.spare = (slot + 1) % (self.size + 1)
         if self.count == self.size:
@@ -260,7 +295,7 @@ class _Memory:
         self.order = np.append(self.order, slot)
 
     def direction(self, grad: Tensor) -> Tensor:
-        """``-H g``."""
+        """The direction of descent ``-H g``."""
         n = self.count
         if n == 0:
             return -grad
@@ -275,12 +310,18 @@ class _Memory:
         return torch.addmv(grad, self.rows.T, combination, beta=-gamma)
 
     def _products(self, vector: Tensor) -> np.ndarray:
-        """Inner products with all ``s`` and all ``y``, ``(2, size + 1)``."""
+        """The inner products of a vector with all ``s`` and all ``y``, ``(2, size + 1)``."""
         return (self.rows @ vector).double().cpu().numpy().reshape(2, self.size + 1)
 
 
 def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point:
-    """A point that satisfies the strong Wolfe conditions, or the best one met; `start` itself if nothing is better."""
+    """A point that satisfies the strong Wolfe conditions, or else the best point evaluated, which may be `start` itself.
+
+    Args:
+        at: evaluates the point at a step length.
+        start: the point at step length zero.
+        t: the step length that is tried first.
+    """
 
     def low_enough(p: Point) -> bool:
         return p.loss <= start.loss + ARMIJO * p.t * start.slope
@@ -288,10 +329,10 @@ def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point
     def accepted(p: Point) -> bool:
         if abs(p.slope) > -CURVATURE * start.slope or not p.finite:
             return False
-        flat = p.loss <= start.loss + FLAT * abs(start.loss) and p.slope <= (2 * ARMIJO - 1) * start.slope
+        flat = p.loss <= start.loss + MAX_RELATIVE_RISE * abs(start.loss) and p.slope <= (2 * ARMIJO - 1) * start.slope
         return low_enough(p) or flat
 
-    # 1. Widen until the interval [low, high] holds an acceptable point. `low` has the lower loss and its slope points to `high`.
+    # 1. Widen the interval [low, high] until it holds an acceptable point. `low` has the lower loss, and its slope points to `high`.
     previous, budget = start, MAX_LINE_SEARCH
     while True:
         p = at(t)
@@ -328,7 +369,7 @@ def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point
 
 
 def _cubic(a: Point, b: Point) -> float:
-    """Minimiser of the cubic through losses and slopes of two points; their midpoint where it has none."""
+    """The minimiser of the cubic through the losses and slopes of two points; their midpoint where the cubic has no minimum."""
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
     square = d1 * d1 - a.slope * b.slope
     if square < 0:

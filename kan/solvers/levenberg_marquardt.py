@@ -1,16 +1,15 @@
-r"""Levenberg-Marquardt: second-order training, down to round-off.
+r"""Levenberg-Marquardt: minimisation by second-order steps, down to round-off.
 
-Around the present parameters the objective is modelled by
+Around the present coordinates ``q`` the objective is modelled by
 
     ``F(q + p) = F + g'p + p'(A + P)p / 2``,   ``(A + P + mu I) p = -g``,
 
-with ``A`` the Gauss-Newton matrix of the loss, ``P`` that of the penalty and ``q`` the coordinates of
-`kan.training.least_squares.coordinates`. The damping ``mu`` follows the gain ratio, the decrease of ``F`` over the one that the model
-foretold.
+with ``g`` the gradient, ``A`` the Gauss-Newton matrix of the loss and ``P`` that of a penalty. The damping ``mu`` follows the gain ratio,
+which is the actual decrease of ``F`` divided by the decrease that the model predicts.
 
 Least squares, ``F = |r|^2``: with ``J`` the Jacobian of ``r``, ``A = 2 J'J`` and ``g = 2 J'r``. The step is found
 
-- from the residuals' side, ``p = -J'(J J' + mu/2 I)^-1 r``, where there are fewer of them than parameters;
+- from the residuals' side, ``p = -J'(J J' + mu/2 I)^-1 r``, where there are fewer residuals than coordinates;
 - by the Cholesky factors of ``J'J + mu/2 I`` where that matrix is well conditioned;
 - by orthogonal triangularisation of ``J``, which does not square its condition, where it is not.
 
@@ -23,47 +22,76 @@ Penalty: ``R`` is a function of deviations ``sigma_ij = sqrt(w_ij' C_i w_ij)`` o
 
 Anchor: ``F + eps |q - q_0|^2`` keeps coordinates that the samples hardly determine near ``q_0``.
 
-Samples are taken in chunks, so that memory is bounded whatever their number; parameters need ``O(P^2)``. Everything is computed in
-float64, on a copy of the network if that is in another format.
+Samples are taken in chunks, so that memory is bounded whatever their number; ``P`` coordinates need ``O(P^2)``.
+
+`improve_` takes one step of a `Problem`, `improve_each` one step of each of several, and `minimise_` as many steps as are worth while.
+`kan.solvers.least_squares` is for residuals that are a function of a vector, and `kan.solvers.batched_levenberg_marquardt` for many
+problems of a handful of unknowns each.
 
 References
     K. Levenberg, "A method for the solution of certain non-linear problems in least squares", 1944, doi:10.1090/qam/10666.
-    D. W. Marquardt, 1963, doi:10.1137/0111030. K. Madsen, H. B. Nielsen, O. Tingleff, "Methods for non-linear least squares problems",
-    2nd edition, 2004, section 3.2 (the damping). N. N. Schraudolph, "Fast curvature matrix-vector products", 2002,
-    doi:10.1162/08997660260028683 (generalised Gauss-Newton).
+    D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", 1963, doi:10.1137/0111030 (the scaling).
+    K. Madsen, H. B. Nielsen, O. Tingleff, "Methods for non-linear least squares problems", 2nd edition, 2004, section 3.2 (the damping).
+    N. N. Schraudolph, "Fast curvature matrix-vector products", 2002, doi:10.1162/08997660260028683 (generalised Gauss-Newton).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chunk", "Damping", "Linearisation", "Problem", "damped_cholesky", "decrease", "improve_"]
+__all__ = [
+    "Chunk",
+    "Damping",
+    "Linearisation",
+    "Model",
+    "Problem",
+    "damped_cholesky",
+    "improve_",
+    "improve_each",
+    "minimise_",
+    "predicted_decrease",
+]
 
-Chunk = tuple[Tensor, Tensor]
+Chunk: TypeAlias = tuple[Tensor, Tensor]
 """Some rows of the Jacobian, transposed, ``(P, R)``, and their residuals ``(R,)``."""
-ILL_CONDITIONED = 1e10
-"""Condition of ``J'J + mu/2 I`` from which the step is found by orthogonal triangularisation."""
-TRIALS = 12
-"""Steps tried in a row, each with more damping, before giving up."""
+MAX_CONDITION = 1e10
+"""Condition number of ``J'J + mu/2 I`` beyond which the step is found by orthogonal triangularisation instead of Cholesky factors."""
+MAX_TRIALS = 12
+"""Number of steps tried in a row, each with more damping than the one before, until no better point is said to exist."""
 FIRST_DAMPING = 1e-3
 """The first ``mu``, relative to the largest diagonal entry of ``A``."""
 
 
+class Model(Protocol):
+    """The model of an objective around a point.
+
+    Attributes:
+        gradient: ``g`` ``(P,)``.
+        largest: the largest diagonal entry of ``A + P``.
+    """
+
+    gradient: Tensor
+    largest: float
+
+    def step(self, mu: float) -> Tensor:
+        """The step ``p`` ``(P,)`` with the damping `mu`; NaN where more damping is needed."""
+
+
 class Linearisation:
-    """The model of the objective around some point.
+    """The model of an objective around a point, from the Jacobian of its residuals.
 
     Args:
-        chunks: gives the rows of the Jacobian, from the start whenever it is called.
+        chunks: gives the rows of the Jacobian, from the first one whenever it is called.
         size: number of coordinates ``P``.
         rows: number of rows in all.
-        gradient: ``g`` ``(P,)``, where it is not ``2 J'r``; residuals are not looked at then.
+        gradient: ``g`` ``(P,)``, where it is not ``2 J'r``. The residuals are ignored then.
         penalty: ``P`` ``(P, P)``.
         anchor: ``eps`` and ``q - q_0`` ``(P,)``.
     """
@@ -102,7 +130,7 @@ class Linearisation:
         self.largest = float(self._gram.diagonal().amax())
 
     def step(self, mu: float) -> Tensor:
-        """``p`` with the damping `mu`."""
+        """The step ``p`` ``(P,)`` with the damping `mu`; NaN where more damping is needed."""
         if self._rows is not None:
             rows, residual = self._rows
             factor = damped_cholesky(rows.t() @ rows, mu / 2)
@@ -113,14 +141,10 @@ class Linearisation:
             if factor is not None:
                 return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
         if not self._orthogonal:
-            return torch.full_like(self.gradient, math.nan)  # more damping is needed
+            return torch.full_like(self.gradient, math.nan)
         triangle = torch.linalg.qr(torch.cat([self._triangle, math.sqrt(mu / 2) * self._identity]), mode="r").R
         solved: Tensor = torch.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1:], upper=True)
         return -solved[:, 0]
-
-    def foretold(self, step: Tensor, mu: float) -> float:
-        """Decrease of the objective that the model expects of ``step(mu)``."""
-        return decrease(self.gradient, step, mu)
 
     @property
     def _identity(self) -> Tensor:
@@ -128,7 +152,7 @@ class Linearisation:
 
     @cached_property
     def _triangle(self) -> Tensor:
-        """Triangular factor of ``[J r]``, found chunk by chunk."""
+        """The triangular factor of ``[J r]``, found chunk by chunk."""
         triangle = self.gradient.new_zeros(0, self._size + 1)
         if self._anchor is not None:
             share, away = self._anchor
@@ -140,36 +164,43 @@ class Linearisation:
 
 
 class Problem(Protocol):
-    """What is minimised, at its present parameters."""
+    """An objective at its present coordinates, which can be moved."""
 
     def value(self) -> float:
-        """``F``."""
+        """The objective ``F``."""
 
-    def linearise(self) -> Linearisation:
-        """The model of ``F`` around here."""
+    def linearise(self) -> Model:
+        """The model of ``F`` around the present coordinates."""
 
     def move_(self, step: Tensor) -> None:
         """Add `step` ``(P,)`` to the coordinates."""
 
-    def save(self) -> list[Tensor]:
-        """The parameters."""
+    def save(self) -> Any:
+        """The present coordinates, in the problem's own form."""
 
-    def restore_(self, saved: list[Tensor]) -> None:
-        """Back to what `save` returned."""
+    def restore_(self, saved: Any) -> None:
+        """Return to the coordinates that `save` returned."""
 
 
 @dataclass
 class Damping:
-    """The damping ``mu`` (None until the first step) and the factor by which it grows at the next failure."""
+    """The damping of a problem, and how it changes from trial to trial.
+
+    Attributes:
+        mu: the damping; None until the first step.
+        growth: factor by which it grows at the next failure; it doubles with every failure in a row.
+        fall: largest factor by which it falls in a step.
+    """
 
     mu: float | None = None
     growth: float = 2.0
+    fall: float = 3.0
 
     def after(self, gain: float) -> None:
-        """Follow the gain ratio of a step; one that is not positive was undone."""
+        """Update the damping with the gain ratio of a step; one whose ratio is not positive has been undone."""
         assert self.mu is not None
         if gain > 0:
-            self.mu *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
+            self.mu *= max(1 / self.fall, 1 - (2 * min(gain, 1.0) - 1) ** 3)
             self.growth = 2.0
         else:
             self.mu *= self.growth
@@ -177,59 +208,144 @@ class Damping:
 
 
 def improve_(problem: Problem, damping: Damping, value: float | None = None) -> float | None:
-    """One step, of as many trials as it takes, in place.
+    """Take one step of a problem, in place, with as many trials as it needs.
 
     Args:
-        problem: its parameters are moved.
-        damping: is brought up to date.
-        value: ``F`` here, if known.
+        problem: its coordinates are moved.
+        damping: is updated.
+        value: ``F`` at the present coordinates, if known.
 
     Returns:
-        ``F`` after the step; None if nothing better was found, with the parameters as they were.
+        ``F`` after the step; None if no better point was found, with coordinates and damping as they were.
     """
-    value = problem.value() if value is None else value
-    model = problem.linearise()
-    if not (math.isfinite(value) and math.isfinite(model.largest) and bool(torch.isfinite(model.gradient).all())):
-        return None
-    if damping.mu is None:
-        damping.mu = FIRST_DAMPING * model.largest
-    least = 1e-3 * torch.finfo(model.gradient.dtype).eps ** 2 * model.largest
-    saved, before = problem.save(), replace(damping)
+    here = problem.value() if value is None else value
+    model, saved = problem.linearise(), problem.save()
+
+    def evaluate(_: list[int], steps: list[Tensor]) -> list[float]:
+        problem.move_(steps[0])
+        new = problem.value()
+        if not _is_better(new, here):
+            problem.restore_(saved)
+        return [new]
+
     try:
-        for _ in range(TRIALS):
-            damping.mu = max(damping.mu, least)
-            step = model.step(damping.mu)
-            foretold = model.foretold(step, damping.mu)
-            if foretold > 0:  # neither is NaN
-                problem.move_(step)
-                new = problem.value()
-                gain = (value - new) / foretold if math.isfinite(new) else -1.0
-                damping.after(gain)
-                if gain > 0:
-                    return new
-                problem.restore_(saved)
-            elif foretold == 0:
-                break
-            else:
-                damping.after(-1.0)
+        (found,) = improve_each([model], [here], [damping], evaluate)
     except BaseException:  # an interrupt in the middle of a trial
         problem.restore_(saved)
         raise
-    damping.mu, damping.growth = before.mu, before.growth
-    return None
+    return None if found is None else found[1]
 
 
-def decrease(gradient: Tensor, step: Tensor, mu: float) -> float:
-    """``-(g'p + p'Hp/2)`` for the step with ``(H + mu I) p = -g``."""
-    return 0.5 * float(mu * step.dot(step) - gradient.dot(step))
+def improve_each(
+    models: Sequence[Model],
+    values: Sequence[float],
+    dampings: Sequence[Damping],
+    evaluate: Callable[[list[int], list[Tensor]], list[float]],
+) -> list[tuple[Tensor, float] | None]:
+    """Find one step of each of several problems, whose trials are evaluated together.
+
+    Args:
+        models: of the objectives around the present coordinates.
+        values: the objectives there.
+        dampings: are updated.
+        evaluate: gives the objectives of some problems, which are named by their indices, after steps from the present coordinates.
+
+    Returns:
+        For each problem the step and the objective after it; None if no better point was found, with the damping as it was.
+    """
+    found: list[tuple[Tensor, float] | None] = [None] * len(models)
+    pending = [
+        i
+        for i, (model, value) in enumerate(zip(models, values, strict=True))
+        if math.isfinite(value) and math.isfinite(model.largest) and bool(torch.isfinite(model.gradient).all())
+    ]
+    for i in pending:
+        if dampings[i].mu is None:
+            dampings[i].mu = FIRST_DAMPING * models[i].largest
+    before = [replace(damping) for damping in dampings]
+    for _ in range(MAX_TRIALS):
+        trials: list[tuple[int, Tensor, float]] = []
+        for i in list(pending):
+            model, damping = models[i], dampings[i]
+            least = 1e-3 * torch.finfo(model.gradient.dtype).eps ** 2 * model.largest
+            damping.mu = mu = max(damping.mu or 0.0, least)
+            step = model.step(mu)
+            expected = predicted_decrease(model, step, mu)
+            if expected > 0:
+                trials.append((i, step, expected))
+            elif expected == 0:
+                pending.remove(i)
+            else:  # negative by round-off, or NaN
+                damping.after(-1.0)
+        results = evaluate([i for i, _, _ in trials], [step for _, step, _ in trials]) if trials else []
+        for (i, step, expected), new in zip(trials, results, strict=True):
+            better = _is_better(new, values[i])
+            dampings[i].after((values[i] - new) / expected if better else -1.0)
+            if better:
+                found[i] = step, new
+                pending.remove(i)
+        if not pending:
+            break
+    for damping, saved, improved in zip(dampings, before, found, strict=True):
+        if improved is None:
+            damping.mu, damping.growth = saved.mu, saved.growth
+    return found
+
+
+def minimise_(
+    problem: Problem,
+    steps: int,
+    tolerance: float = 0.0,
+    stop: Callable[[], bool] = lambda: False,
+    accept: Callable[[], bool] = lambda: True,
+    damping: Damping | None = None,
+) -> float:
+    """Take steps of a problem, in place, until one of them lowers the objective by next to nothing.
+
+    Args:
+        problem: its coordinates are moved.
+        steps: largest number of steps.
+        tolerance: relative decrease of the objective below which a step is the last one.
+        stop: asked before every step whether to end.
+        accept: asked after every step whether to keep it; a step that is refused is undone, and the last one.
+        damping: to begin with; that of `Damping` if it is not given.
+
+    Returns:
+        The objective at the end.
+    """
+    value, damping = problem.value(), Damping() if damping is None else damping
+    for _ in range(steps):
+        if stop():
+            break
+        before = problem.save()
+        new = improve_(problem, damping, value)
+        if new is None:
+            break
+        if not accept():
+            problem.restore_(before)
+            break
+        last, value = value, new
+        if last - value < tolerance * last:
+            break
+    return value
+
+
+def predicted_decrease(model: Model, step: Tensor, mu: float) -> float:
+    """The decrease of the objective that a model predicts of its step with the damping `mu`, ``-(g'p + p'(A + P)p / 2)``."""
+    return 0.5 * float(mu * step.dot(step) - model.gradient.dot(step))
+
+
+def _is_better(new: float, value: float) -> bool:
+    """Whether an objective has become smaller; one that is not finite has not."""
+    return math.isfinite(new) and new < value
 
 
 def damped_cholesky(matrix: Tensor, damping: float, careful: bool = True) -> Tensor | None:
-    """Lower factor of ``matrix + damping I``; None if that is not positive definite or, when being careful, ill-conditioned."""
+    """The lower factor of ``matrix + damping I``; None if that is not positive definite or, if `careful`, is ill-conditioned."""
     damped = matrix.clone()
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(damped)
     pivots = factor.diagonal()
     if bool(failed) or not bool(torch.isfinite(pivots).all()):
         return None
-    return None if careful and float(pivots.amax() / pivots.amin()) ** 2 > ILL_CONDITIONED else factor
+    return None if careful and float(pivots.amax() / pivots.amin()) ** 2 > MAX_CONDITION else factor

@@ -24,9 +24,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from kan.solvers.batched_levenberg_marquardt import Quadratic, damped_step, minimise_each
+
 from .families import Family, ParametricFunction, damped, polynomial, power, rational, x_sin
 from .linear_parameters import SampledCurves, fit_linear_parameters, subsample
-from .search import GIVE_UP, damped_newton
+from .search import GIVE_UP, longest_step
 from .starts import Bank, gridded, of_lattices, standardised
 
 STARTS = 5
@@ -132,35 +134,27 @@ def _nonlinear(model: _Model, z: Tensor, y: Tensor, half: Tensor, centre: Tensor
     q = q.gather(1, best[..., None].expand(-1, -1, q.shape[-1]))
     q, loss = _polish(model, z, y, q, 40, 1e-9)
     q = q.gather(1, loss.argmin(-1)[:, None, None].expand(-1, 1, q.shape[-1]))
-    coefficients = _linearise(model, z, y, q)[3][:, 0].nan_to_num(1.0, 1.0, 1.0)  # any row will do where none fits
+    coefficients = _linearise(model, z, y, q)[1][:, 0].nan_to_num(1.0, 1.0, 1.0)  # any row will do where none fits
     numbers = zip(q[:, 0].tolist(), coefficients.tolist(), half[:, 0].tolist(), centre[:, 0].tolist(), strict=True)
     return [model.row(*found) for found in numbers]
 
 
 def _polish(model: _Model, z: Tensor, y: Tensor, q: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """Levenberg-Marquardt on q of shape (E, S, 2 or 3) for curves (E, n); also the losses 1 - R^2, (E, S)."""
-    loss, gradient, hessian, _ = _linearise(model, z, y, q)
-    damping = torch.full_like(loss, 1e-3)
-    done = ~loss.isfinite()
-    for step in range(iterations):
-        if bool(done.all()):
-            break
-        trial = q.clone()
-        trial[..., :2] += damped_newton(gradient, hessian, damping, q[..., :2])
-        loss_try, gradient_try, hessian_try, _ = _linearise(model, z, y, trial)
-        better = (loss_try < loss) & ~done
-        settled = better & ((loss - loss_try <= loss * torch.clamp(1e5 * tolerance * loss.square(), tolerance, 1e-3)) | (loss_try < 1e-30))
-        q = torch.where(better[..., None], trial, q)
-        loss = torch.where(better, loss_try, loss)
-        gradient = torch.where(better[..., None], gradient_try, gradient)
-        hessian = torch.where(better[..., None], hessian_try, hessian)
-        damping = torch.where(better, damping * 0.1, damping * 8.0)
-        done = done | settled | (damping > 1e4) | (loss > (GIVE_UP if step >= 4 else 0.1 * GIVE_UP if step >= 12 else torch.inf))
-    return q, loss
+    signs = q[..., 2:]
+    free, loss = minimise_each(
+        lambda rows, free: _linearise(model, z[rows], y[rows], torch.cat([free, signs[rows]], -1))[0],
+        q[..., :2],
+        iterations,
+        tolerance,
+        lambda _, free, around, damping: free + damped_step(around.gradient, around.hessian, damping, longest_step(free)),
+        worthwhile=GIVE_UP,
+    )
+    return torch.cat([free, signs], -1), loss
 
 
-def _linearise(model: _Model, z: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the loss (E, S), its gradient (E, S, 2), Gauss-Newton Hessian (E, S, 3: 00, 01, 11) and the coefficients (E, S, K)."""
+def _linearise(model: _Model, z: Tensor, y: Tensor, q: Tensor) -> tuple[Quadratic, Tensor]:
+    """The model of the loss around q, (E, S, 2 or 3), and the coefficients (E, S, K) there."""
     columns, slopes = model.columns(z[:, None], q)
     mean = columns.mean(-1, keepdim=True)
     columns = columns - mean
@@ -192,8 +186,7 @@ def _linearise(model: _Model, z: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, 
     sides = sides - sides.mean(-1, keepdim=True)
     sides = (sides - (sides @ span.mT) @ span).nan_to_num(0.0, 0.0, 0.0)
     gradient = (sides @ residual.nan_to_num(0.0)[..., None]).squeeze(-1)
-    hessian = sides @ sides.mT
-    return loss, gradient, torch.stack([hessian[..., 0, 0], hessian[..., 0, 1], hessian[..., 1, 1]], -1), coefficients
+    return Quadratic(loss, gradient, sides @ sides.mT), coefficients
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ References
     L. Kaufman, "A variable projection method for solving separable nonlinear least squares problems", 1975, doi:10.1007/BF01932995.
 """
 
-__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "SearchOptions", "damped_newton", "search"]
+__all__ = ["GIVE_UP", "POLISH_ELEMENTS", "SearchOptions", "longest_step", "search"]
 
 import math
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from kan.solvers.batched_levenberg_marquardt import Quadratic, damped_step, minimise_each
 
 from .library import SymbolicFunction
 from .slopes import SLOPES, value_and_slope, value_of
@@ -54,7 +56,7 @@ class SearchOptions(NamedTuple):
     samples: int
 
 
-class _Family(NamedTuple):
+class _Functions(NamedTuple):
     """F functions with the properties that the search needs.
 
     Args:
@@ -70,7 +72,7 @@ class _Family(NamedTuple):
     domain: Tensor
 
     @classmethod
-    def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Family":
+    def of(cls, functions: Sequence[SymbolicFunction], device: torch.device) -> "_Functions":
         symmetries = [f.symmetries for f in functions]
         free = [[s.scaling is None, s.translation is None] for s in symmetries]
         u = torch.linspace(-2, 2, 257, dtype=torch.float64, device=device)
@@ -82,9 +84,9 @@ class _Family(NamedTuple):
         ends = [_domain(f) for f in functions]
         return cls(tuple(functions), torch.tensor(free, device=device), size, torch.tensor(ends, dtype=torch.float64, device=device))
 
-    def take(self, rows: Sequence[int]) -> "_Family":
+    def take(self, rows: Sequence[int]) -> "_Functions":
         index = list(rows)
-        return _Family(tuple(self.functions[k] for k in index), self.free[index], self.size[index], self.domain[index])
+        return _Functions(tuple(self.functions[k] for k in index), self.free[index], self.size[index], self.domain[index])
 
 
 def _domain(function: SymbolicFunction) -> tuple[float, float]:
@@ -106,7 +108,7 @@ class _Limits(NamedTuple):
     half: Tensor
     centre: Tensor
 
-    def keep(self, point: Tensor, family: _Family) -> Tensor:
+    def keep(self, point: Tensor, family: _Functions) -> Tensor:
         """Whether points (F, E, S, 2) are within the limits; parameters that a symmetry makes redundant are not checked."""
         a = point[..., 0] / self.half
         b = point[..., 1] - a * self.centre
@@ -135,7 +137,7 @@ def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options:
     searched = [k for k, f in enumerate(functions) if f.symmetries.scaling is None or f.symmetries.translation is None]
     if not searched:
         return a, b
-    family = _Family.of([functions[k] for k in searched], x.device)
+    family = _Functions.of([functions[k] for k in searched], x.device)
 
     # 1. Standard coordinates, sorted, and a subsample at evenly spaced ranks, which contains both extremes.
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
@@ -178,7 +180,7 @@ def search(x: Tensor, y: Tensor, functions: Sequence[SymbolicFunction], options:
     return a, b
 
 
-def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
+def _inside(family: _Functions, z: Tensor, y: Tensor, start: Tensor, box: _Limits, grid_number: int) -> Tensor:
     """Return starting points (E, S, 2) of one function within the limits.
 
     They are taken in turn from ``start``, where it is within the limits, and from the best points of a grid over the limits. A function
@@ -208,7 +210,7 @@ def _inside(family: _Family, z: Tensor, y: Tensor, start: Tensor, box: _Limits, 
     return torch.where(allowed & (torch.arange(count, device=z.device) % 2 == 0)[:, None], start, lattice)
 
 
-def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
+def _first(start: Tensor, box: _Limits, family: _Functions) -> Tensor:
     """Return starting points within the limits for a function of one parameter: an admissible sign, or two rates from the range of a."""
     if bool(family.free[0, 1]):
         return torch.stack(
@@ -221,7 +223,7 @@ def _first(start: Tensor, box: _Limits, family: _Family) -> Tensor:
 
 
 def _polish(
-    family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
+    family: _Functions, z: Tensor, y: Tensor, point: Tensor, iterations: int, tolerance: float, box: _Limits | None = None
 ) -> tuple[Tensor, Tensor]:
     """Refine ``(alpha, beta)`` by Levenberg-Marquardt steps, for all starting points of all curves and functions together.
 
@@ -237,40 +239,30 @@ def _polish(
     Returns:
         Refined points, and their losses ``1 - R^2`` (infinite where not admissible), shape (F, E, S).
     """
-    loss, gradient, hessian = _linearise(family, z, y, point)
-    damping = torch.full_like(loss, 1e-3)
-    done = torch.zeros_like(loss, dtype=torch.bool)
-    for step in range(iterations):
-        live = (~done).flatten(1).any(1).nonzero()[:, 0]
-        if len(live) == 0:
-            break
-        members = family.take(live.tolist())
-        trial = _damped_step(members, point[live], gradient[live], hessian[live], damping[live])
-        moved = trial - point[live]
-        bend = hessian[live] * torch.stack([moved[..., 0] ** 2, 2 * moved[..., 0] * moved[..., 1], moved[..., 1] ** 2], -1)
-        expected = 2 * (gradient[live] * moved).sum(-1) - bend.sum(-1)
-        loss_try, gradient_try, hessian_try = _linearise(members, z, y, trial)
-        if box is not None:
-            loss_try = torch.where(box.keep(trial, members), loss_try, torch.inf)
-        before = loss[live]
-        better = (loss_try < before) & ~done[live]  # a curve must not depend on how long others take
-        point[live] = torch.where(better[..., None], trial, point[live])
-        loss[live] = torch.where(better, loss_try, before)
-        gradient[live] = torch.where(better[..., None], gradient_try, gradient[live])
-        hessian[live] = torch.where(better[..., None], hessian_try, hessian[live])
-        damping[live] = torch.where(better, damping[live] * 0.1, damping[live] * 8.0)
-        # a fit that is bad need not be known to many digits; 1e-30 is the square of round-off: nothing is left to gain
-        least = torch.clamp(1e5 * tolerance * before.square(), tolerance, 1e-3) * before
-        settled = better & ((before - loss_try <= least) | (loss_try < 1e-30))
-        # what is left to gain is of no use where a curve is a line seen from far, or where a fit is bad after many steps
-        hopeless = (trial[..., 1].abs() > 1e5 * trial[..., 0].abs()) & (loss[live] > 1e-12)
-        hopeless |= loss[live] > (GIVE_UP if step >= 4 else 0.1 * GIVE_UP if step >= 12 else torch.inf)
-        done[live] |= settled | hopeless | (expected <= least) | (damping[live] > 1e8)
-    return point, loss
+    everything = tuple(range(len(family.functions)))
+
+    def members(rows: Tensor) -> _Functions:
+        return family if len(rows) == len(everything) else family.take(rows.tolist())
+
+    def linearise(rows: Tensor, q: Tensor) -> Quadratic:
+        some = members(rows)
+        model = _linearise(some, z, y, q)
+        return model if box is None else model._replace(loss=torch.where(box.keep(q, some), model.loss, torch.inf))
+
+    return minimise_each(
+        linearise,
+        point,
+        iterations,
+        tolerance,
+        lambda rows, q, model, damping: _damped_step(members(rows), q, model, damping),
+        worthwhile=GIVE_UP,
+        # What is left to gain is of no use where a curve is a line seen from far.
+        hopeless=lambda q, loss: (q[..., 1].abs() > 1e5 * q[..., 0].abs()) & (loss > 1e-12),
+    )
 
 
-def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss (F, E, S), and its Gauss-Newton gradient (F, E, S, 2) and Hessian (F, E, S, 3: aa, ab, bb)."""
+def _linearise(family: _Functions, z: Tensor, y: Tensor, point: Tensor) -> Quadratic:
+    """The loss, its gradient and Gauss-Newton matrix at points (F, E, S, 2)."""
     u = point[..., :1] * z[:, None] + point[..., 1:]
     value, slope = torch.empty_like(u), torch.empty_like(u)
     for k, function in enumerate(family.functions):
@@ -286,9 +278,7 @@ def _linearise(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> tuple[Te
     sides = sides - sides.mean(-1, keepdim=True)
     sides = sides - (sides @ centred[..., None]) / norm2[..., None] * centred[..., None, :]
     sides = sides * family.free[:, None, None, :, None]
-    gradient = (sides @ residual[..., None]).squeeze(-1)
-    hessian = sides @ sides.mT
-    return loss, gradient, torch.stack([hessian[..., 0, 0], hessian[..., 0, 1], hessian[..., 1, 1]], dim=-1)
+    return Quadratic(loss, (sides @ residual[..., None]).squeeze(-1), sides @ sides.mT)
 
 
 def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -305,19 +295,20 @@ def _project(value: Tensor, y: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Te
     return y - c * centred, c, centred, norm2
 
 
-def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+def _damped_step(family: _Functions, point: Tensor, model: Quadratic, damping: Tensor) -> Tensor:
     """Return the points after the step that solves ``(H + damping diag H) step = gradient``; where there is no curvature they stay.
 
     Where u must stay in an interval, the parameters are the values of u at both ends of the data. A value at the end of the interval that
     would leave it is held fixed; a value that would step across the end stops there.
     """
-    trial = point + damped_newton(gradient, hessian, damping, point)
+    trial = point + damped_step(model.gradient, model.hessian, damping, longest_step(point))
     bounded = family.domain.isfinite().any(-1)
     if not bool(bounded.any()):
         return trial
     rows = bounded.nonzero()[:, 0]
     some, low, high = point[rows], family.domain[rows, :1, None], family.domain[rows, 1:, None]
-    (aa, ab, bb), (ga, gb) = hessian[rows].unbind(-1), gradient[rows].unbind(-1)
+    (aa, ab), (_, bb) = (row.unbind(-1) for row in model.hessian[rows].unbind(-2))
+    ga, gb = model.gradient[rows].unbind(-1)
     # ends u(-1) = beta - alpha and u(1) = beta + alpha
     ends = torch.stack([some[..., 1] - some[..., 0], some[..., 1] + some[..., 0]], -1)
     g0, g1 = (gb - ga) / 2, (gb + ga) / 2
@@ -325,8 +316,9 @@ def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tens
     held1 = ((ends[..., 1] <= low) & (g1 < 0)) | ((ends[..., 1] >= high) & (g1 > 0))
     slope = torch.stack([torch.where(held0, 0.0, g0), torch.where(held1, 0.0, g1)], -1)
     cross = torch.where(held0 | held1, 0.0, (bb - aa) / 4)
-    bend = torch.stack([torch.where(held0, 0.0, (bb + aa - 2 * ab) / 4), cross, torch.where(held1, 0.0, (bb + aa + 2 * ab) / 4)], -1)
-    ends = (ends + damped_newton(slope, bend, damping[rows], ends)).clamp(low[..., None], high[..., None])
+    bend = torch.stack([torch.where(held0, 0.0, (bb + aa - 2 * ab) / 4), cross, cross, torch.where(held1, 0.0, (bb + aa + 2 * ab) / 4)], -1)
+    step = damped_step(slope, bend.unflatten(-1, (2, 2)), damping[rows], longest_step(ends))
+    ends = (ends + step).clamp(low[..., None], high[..., None])
     inner = torch.stack([ends[..., 1] - ends[..., 0], ends[..., 1] + ends[..., 0]], -1) / 2
     # With one free parameter, both ends are shifted together.
     shifted = torch.stack([trial[rows][..., 0], torch.maximum(trial[rows][..., 1], low + some[..., 0].abs())], -1)
@@ -334,21 +326,14 @@ def _damped_step(family: _Family, point: Tensor, gradient: Tensor, hessian: Tens
     return trial
 
 
-def damped_newton(gradient: Tensor, hessian: Tensor, damping: Tensor, point: Tensor) -> Tensor:
-    """Solve ``(H + damping diag H) step = gradient`` in closed form; a direction without curvature stays put."""
-    (aa, ab, bb), (ga, gb) = hessian.unbind(-1), gradient.unbind(-1)
-    aa, bb = aa * (1 + damping), bb * (1 + damping)
-    aa, bb = torch.where(aa > 0, aa, 1.0), torch.where(bb > 0, bb, 1.0)
-    step = torch.stack([bb * ga - ab * gb, aa * gb - ab * ga], dim=-1) / (aa * bb - ab * ab)[..., None]
-    # far from the optimum a Gauss-Newton step may jump to where f is flat, and no slope leads back
-    longest = 1 + point.abs().cumsum(-1)
-    step = step * (longest / step.abs()).amin(-1, keepdim=True).clamp(max=1.0)
-    return step.nan_to_num(0.0, 0.0, 0.0)
+def longest_step(point: Tensor) -> Tensor:
+    """The largest step of each unknown: a longer one, far from the optimum, may lead to where f is flat, and no slope leads back."""
+    return 1 + point.abs().cumsum(-1)
 
 
-def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterations: int, box: _Limits | None) -> Tensor:
+def _polish_winner(family: _Functions, z: Tensor, y: Tensor, point: Tensor, iterations: int, box: _Limits | None) -> Tensor:
     """Return the best point on all samples, shape (F, E, 2), from a few candidates of shape (F, E, S, 2)."""
-    loss, _, _ = _linearise(family, z, y, point)
+    loss = _linearise(family, z, y, point).loss
     if box is not None:
         loss = torch.where(box.keep(point, family), loss, torch.inf)
     point, loss = _polish(family, z, y, _smallest(point, loss), iterations, 1e-9, box)
@@ -359,10 +344,10 @@ def _polish_winner(family: _Family, z: Tensor, y: Tensor, point: Tensor, iterati
     unknown = [k for k, given in enumerate(known) if not given and not _smooth(family.functions[k])]
     if unknown:
         members = family.take(unknown)
-        _, _, hessian = _linearise(members, z, y, point[unknown])
+        hessian = _linearise(members, z, y, point[unknown]).hessian
         beyond = point[unknown][..., 1:] + point[unknown][..., :1] * z.new_tensor([-1 - 1e-3, 1 + 1e-3])
         inside = torch.stack([value_of(f, u).isfinite().all(-1) for f, u in zip(members.functions, beyond, strict=True)])
-        stuck = (loss[unknown] < torch.inf) & (loss[unknown] > 1e-20) & (~inside | ~hessian.any(-1))
+        stuck = (loss[unknown] < torch.inf) & (loss[unknown] > 1e-20) & (~inside | ~hessian.flatten(-2).any(-1))
         for k, lost in zip(unknown, stuck, strict=True):
             if bool(lost.any()):
                 point[k] = _pattern_search(family.take([k]), z, y, point[k])
@@ -378,7 +363,7 @@ def _smallest(point: Tensor, loss: Tensor) -> Tensor:
     return point.gather(-2, index[..., None].expand(*index.shape, 2))
 
 
-def _pattern_search(family: _Family, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
+def _pattern_search(family: _Functions, z: Tensor, y: Tensor, point: Tensor) -> Tensor:
     """Improve ``point``, shape (E, 1, 2), without derivatives, by the best of its neighbours at ever smaller distances.
 
     The values of u at z = -1 and z = 1 are varied, so that a value at the end of a domain can stay there exactly.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kan.solvers import levenberg_marquardt as lm
-from kan.solvers.levenberg_marquardt import Chunk, Damping, Linearisation, improve_
+from kan.solvers.levenberg_marquardt import Chunk, Damping, Linearisation, improve_, improve_each, minimise_, predicted_decrease
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -45,22 +45,10 @@ def rosenbrock(q: Tensor) -> Tensor:
     return torch.stack([10 * (q[1] - q[0] ** 2), 1 - q[0]])
 
 
-def minimise(problem: Residuals, steps: int = 100) -> float:
-    damping = Damping()
-    value = problem.value()
-    for _ in range(steps):
-        new = improve_(problem, damping, value)
-        if new is None:
-            break
-        assert new < value
-        value = new
-    return value
-
-
 @pytest.mark.parametrize("parts", [1, 2])
 def test_rosenbrock_to_round_off(parts: int) -> None:
     problem = Residuals(rosenbrock, torch.tensor([-1.2, 1.0]), parts)
-    assert minimise(problem) < 1e-25
+    assert minimise_(problem, 100) < 1e-25
     torch.testing.assert_close(problem.q, torch.ones(2))
 
 
@@ -99,17 +87,17 @@ def test_ill_conditioned_steps_are_found_without_squaring(monkeypatch: pytest.Mo
     residual = -jacobian @ solution
     model = Linearisation(lambda: iter([(jacobian.t(), residual)]), 6, 30)
     assert float((model.step(1e-30) - solution).norm()) < 1e-7
-    monkeypatch.setattr(lm, "ILL_CONDITIONED", math.inf)
+    monkeypatch.setattr(lm, "MAX_CONDITION", math.inf)
     assert not float((model.step(1e-30) - solution).norm()) < 1e-7
 
 
-def test_what_the_model_foretells_comes_true_for_linear_residuals() -> None:
+def test_the_predicted_decrease_is_that_of_linear_residuals() -> None:
     jacobian, offset = random_jacobian(12, 4), torch.linspace(-1, 2, 12)
     problem = Residuals(lambda q: jacobian @ q + offset, torch.zeros(4))
     model, before = problem.linearise(), problem.value()
     step = model.step(0.3)
     problem.move_(step)
-    assert model.foretold(step, 0.3) == pytest.approx(before - problem.value())
+    assert predicted_decrease(model, step, 0.3) == pytest.approx(before - problem.value())
 
 
 def test_the_gradient_given_counts_and_the_residuals_do_not() -> None:
@@ -123,7 +111,7 @@ def test_the_gradient_given_counts_and_the_residuals_do_not() -> None:
 def test_nothing_better_leaves_everything_as_it_is() -> None:
     problem = Residuals(lambda q: q + 1e3, torch.zeros(3))
     damping = Damping(mu=1.0)
-    minimise(problem)
+    minimise_(problem, 100)
     q = problem.q.clone()
     assert improve_(problem, damping) is None
     assert torch.equal(problem.q, q) and damping == Damping(mu=1.0)
@@ -132,7 +120,7 @@ def test_nothing_better_leaves_everything_as_it_is() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_steps_to_nowhere_are_undone(bad: float) -> None:
     problem = Residuals(lambda q: torch.where(q > 0, 10 * q + 3, bad), torch.tensor([0.4]))
-    value = minimise(problem)
+    value = minimise_(problem, 100)
     assert 9 <= value < 10 and float(problem.q) > 0
 
 
@@ -152,3 +140,59 @@ def test_an_interrupt_in_a_trial_leaves_the_parameters() -> None:
     with pytest.raises(KeyboardInterrupt):
         improve_(problem, Damping())
     assert torch.equal(problem.q, start)
+
+
+def test_problems_together_take_the_steps_that_they_take_alone() -> None:
+    starts = [torch.tensor([-1.2, 1.0]), torch.tensor([0.5, -3.0]), torch.tensor([1.0, 1.0]), torch.tensor([math.nan, 0.0])]
+    alone, together = ([Residuals(rosenbrock, start) for start in starts] for _ in range(2))
+    dampings, batched = ([Damping() for _ in starts] for _ in range(2))
+    for _ in range(5):
+        expected = [improve_(problem, damping) for problem, damping in zip(alone, dampings, strict=True)]
+        values = [problem.value() for problem in together]
+
+        def evaluate(which: list[int], steps: list[Tensor]) -> list[float]:
+            return [float(rosenbrock(together[i].q + step).square().sum()) for i, step in zip(which, steps, strict=True)]
+
+        found = improve_each([problem.linearise() for problem in together], values, batched, evaluate)
+        for problem, step in zip(together, found, strict=True):
+            if step is not None:
+                problem.move_(step[0])
+        assert [None if step is None else step[1] for step in found] == expected
+        assert batched == dampings
+    assert expected[0] is not None and expected[2] is None and expected[3] is None
+    for one, other in zip(alone[:3], together[:3], strict=True):
+        assert torch.equal(one.q, other.q)
+
+
+def test_minimisation_ends_where_it_is_told_to() -> None:
+    def steps_of(**options: object) -> tuple[int, float]:
+        problem = Residuals(rosenbrock, torch.tensor([-1.2, 1.0]))
+        counts = [0]
+        value = minimise_(problem, **{"steps": 100, "stop": lambda: counts.append(0) or False, **options})
+        assert value == float(rosenbrock(problem.q).square().sum())
+        return len(counts) - 1, value
+
+    whole, _ = steps_of()
+    assert steps_of(steps=3)[0] == 3
+    fewer, value = steps_of(tolerance=0.5)
+    assert fewer < whole and value > 1e-3
+    asked: list[int] = []
+    _, value = steps_of(stop=lambda: asked.append(0) or len(asked) == 4)
+    assert len(asked) == 4 and value == steps_of(steps=3)[1]
+    asked.clear()
+    _, value = steps_of(accept=lambda: asked.append(0) or len(asked) < 3)  # the third step is undone
+    assert len(asked) == 3 and value == steps_of(steps=2)[1]
+
+
+def test_the_damping_falls_by_no_more_than_it_may() -> None:
+    falls = []
+    for damping in (Damping(mu=1.0), Damping(mu=1.0, fall=10.0)):
+        damping.after(1.0)
+        falls.append(damping.mu)
+    assert falls == [1 / 3, 0.1]
+    damping = Damping(mu=1.0)
+    for expected in (2.0, 8.0, 64.0):
+        damping.after(-1.0)
+        assert damping.mu == expected
+    damping.after(0.5)
+    assert damping == Damping(mu=64.0)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.curves.pair_starts import Pairs, scan
+from kan.solvers.batched_levenberg_marquardt import Quadratic, minimise_each
 from kan.symbolic.affine_fit import canonicalise
 from kan.symbolic.families import EXTENDED_LIB, Family, damped
 from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction
@@ -126,8 +127,8 @@ def _each(functions: Sequence[SymbolicFunction], which: Tensor, u: Tensor) -> tu
     return value, slope
 
 
-def _linearise(pairs: Pairs, t: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss (S,), its gradient (S, 4), Gauss-Newton Hessian (S, 4, 4), and the coefficients (S, K)."""
+def _linearise(pairs: Pairs, t: Tensor, y: Tensor, q: Tensor) -> tuple[Quadratic, Tensor]:
+    """The model of the loss around q, (S, 4), and the coefficients (S, K) there."""
     columns, slopes = _columns(pairs, t, q)
     mean = columns.mean(-1, keepdim=True)
     columns = columns - mean
@@ -159,30 +160,11 @@ def _linearise(pairs: Pairs, t: Tensor, y: Tensor, q: Tensor) -> tuple[Tensor, T
     sides = sides - sides.mean(-1, keepdim=True)
     sides = (sides - (sides @ span.mT) @ span).nan_to_num(0.0, 0.0, 0.0)
     gradient = (sides @ residual.nan_to_num(0.0)[:, :, None])[..., 0]
-    return loss, gradient, sides @ sides.mT, coefficients
+    return Quadratic(loss, gradient, sides @ sides.mT), coefficients
 
 
 def _polish(pairs: Pairs, t: Tensor, y: Tensor, q: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    q = q.clone()
-    loss, gradient, hessian, _ = _linearise(pairs, t, y, q)
-    damping = torch.full_like(loss, 1e-3)
-    done = ~loss.isfinite()
-    for _ in range(iterations):
-        live = (~done).nonzero()[:, 0]
-        if not len(live):
-            break
-        diagonal = hessian[live].diagonal(dim1=-2, dim2=-1)
-        ridge = damping[live, None] * diagonal + 1e-14 * diagonal.amax(-1, keepdim=True) + 1e-300
-        step = torch.linalg.solve_ex(hessian[live] + torch.diag_embed(ridge), gradient[live])[0].nan_to_num(0.0, 0.0, 0.0)
-        trial = q[live] + step
-        new, slope, bend, _ = _linearise(pairs.take(live), t, y, trial)
-        before = loss[live]
-        better = new < before
-        rows = live[better]
-        q[rows], loss[rows], gradient[rows], hessian[rows] = trial[better], new[better], slope[better], bend[better]
-        damping[live] = torch.where(better, damping[live] * 0.1, damping[live] * 8).clamp_min(1e-15)
-        done[live] |= (better & ((before - new <= 1e-6 * before) | (new < 1e-28))) | (damping[live] > 1e6)
-    return q, loss
+    return minimise_each(lambda rows, some: _linearise(pairs.take(rows), t, y, some)[0], q, iterations, 1e-6)
 
 
 def _best_of_pairs(pairs: Pairs, bits: Tensor, count: int) -> Tensor:
@@ -204,7 +186,7 @@ def _best_of_pairs(pairs: Pairs, bits: Tensor, count: int) -> Tensor:
 def _expressions(pairs: Pairs, q: Tensor, t: Tensor, y: Tensor, symbol: sympy.Symbol, centre: float, half: float) -> list[sympy.Expr]:
     standard = _standard(y)
     spread = float((y - y.mean()).norm())
-    *_, coefficients = _linearise(pairs, t, standard, q)
+    _, coefficients = _linearise(pairs, t, standard, q)
     columns = _columns(pairs, t, q)[0]
     shifts = y.mean() - spread * (coefficients[:, :, None] * columns).sum(1).mean(-1)
     found = []

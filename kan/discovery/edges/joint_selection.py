@@ -28,7 +28,7 @@ from kan.discovery.edges.suggest import Candidate, Scoring, candidates, free_par
 from kan.modes import threads
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
-from kan.solvers.levenberg_marquardt import Damping, Problem, improve_
+from kan.solvers.levenberg_marquardt import minimise_
 from kan.surgery.edges import remove_node_, set_mode_
 from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
@@ -55,6 +55,8 @@ LITTLE = 2**18
 """Entries of a Jacobian up to which one thread is quicker than several."""
 SPARED = 10.0
 """Growth of the mean squared error that a hidden node less may cost."""
+LEAST_GAIN = 1e-4
+"""Relative decrease of the objective in a step below which the fit of all parameters ends."""
 GRID = 10
 """Intervals that splines have at least when functions are looked for, if there are samples enough."""
 
@@ -221,12 +223,12 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
         problem = EdgeProblem(network, x, y)
         try:
             with threads(1 if problem.size <= LITTLE else torch.get_num_threads()):
-                return _descended(problem, steps, stop)
+                return minimise_(problem, steps, LEAST_GAIN, stop)
         finally:
             problem.write_()
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        return _descended(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, stop)
+        return minimise_(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, LEAST_GAIN, stop)
 
 
 def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
@@ -241,7 +243,13 @@ def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bo
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
         problem = ObjectiveProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
-        _descended(problem, steps, stop, lambda: samples.error(network))
+        errors = [samples.error(network)]
+
+        def accept() -> bool:
+            errors.append(samples.error(network))
+            return errors[-1] <= errors[-2]
+
+        minimise_(problem, steps, LEAST_GAIN, stop, accept)
 
 
 @contextmanager
@@ -259,29 +267,6 @@ def _all_trained(network: Network) -> Iterator[None]:
     finally:
         for parameter, wanted in zip(network.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
-
-
-def _descended(problem: Problem, steps: int, stop: Callable[[], bool], held_out: Callable[[], float] | None = None) -> float:
-    """The objective after at most so many steps, when they gain next to nothing, or before the first that raises the error `held_out`."""
-    value, damping = problem.value(), Damping()
-    error = math.inf if held_out is None else held_out()
-    for _ in range(steps):
-        if stop():
-            break
-        before = problem.save()
-        new = improve_(problem, damping, value)
-        if new is None:
-            break
-        if held_out is not None:
-            now = held_out()
-            if not now <= error:
-                problem.restore_(before)
-                break
-            error = now
-        last, value = value, new
-        if new > last * (1 - 1e-4):
-            break
-    return value
 
 
 def _copied(network: Network) -> Network:

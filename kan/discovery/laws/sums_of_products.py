@@ -28,6 +28,7 @@ from kan.discovery.formulas.constants import complexity, fit_constants
 from kan.discovery.reduction.polynomials import Array, Mask, Stop, affordable, curve_bases, held_out, wide_columns
 from kan.discovery.reduction.views import CHANGES, Change
 from kan.formula_text import as_expression
+from kan.solvers.least_squares import Evaluation, minimise_residuals
 
 __all__ = ["Curves", "Terms", "formulas", "patterns", "split"]
 
@@ -43,6 +44,8 @@ TENSOR = 11
 """Functions of each of two columns whose products are fitted to begin with."""
 SWEEPS = 6
 STEPS = 25
+LEAST_GAIN = 1e-2
+"""Relative decrease of the residuals' sum of squares in a step below which the fit of the curves ends."""
 STARTS = 2
 FITS = 1e-4
 """Share of the deviation below which one start is enough."""
@@ -239,35 +242,24 @@ class Curves:
 
     def sharpened(self, stop: Stop = lambda: False) -> float:
         """Levenberg-Marquardt on all coefficients; the error on the samples that were held out."""
-        damping, residuals = 1e-3, self.residuals()
-        value = float(np.sum(residuals[~self.held] ** 2))
-        for _ in range(STEPS):
-            if stop():
-                break
-            places = list(self.parts)
+        places = list(self.parts)
+        ends = np.cumsum([len(self.parts[place]) for place in places])[:-1]
+
+        def put(q: Array) -> None:
+            self.constant = float(q[0])
+            self.parts = dict(zip(places, np.split(q[1:], ends), strict=True))
+
+        def evaluate(q: Array) -> Evaluation:
+            put(q)
+            return self.residuals()[~self.held], lambda: jacobian(q)
+
+        def jacobian(q: Array) -> Array:
+            put(q)
             columns = [self.weights[:, None], *(self.rest(t, i)[:, None] * self.bases[i] for t, i in places)]
-            jacobian = np.concatenate(columns, 1)[~self.held]
-            size = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
-            q, r = np.linalg.qr(jacobian / size)
-            before, constant, last = dict(self.parts), self.constant, value
-            for _ in range(4):
-                full = np.concatenate([r, math.sqrt(damping) * np.eye(len(size))])
-                step = np.linalg.lstsq(full, np.concatenate([q.T @ residuals[~self.held], np.zeros(len(size))]), rcond=1e-14)[0] / size
-                self.constant, at = constant + float(step[0]), 1
-                for t, i in places:
-                    self.parts[t, i] = before[t, i] + step[at : at + self.bases[i].shape[1]]
-                    at += self.bases[i].shape[1]
-                trial = self.residuals()
-                value = float(np.sum(trial[~self.held] ** 2))
-                if value < last:
-                    break
-                damping *= 10
-            if not value < last:
-                self.parts, self.constant, value = before, constant, last
-                break
-            residuals, damping = trial, max(damping / 10, 1e-14)
-            if last - value < 1e-2 * last:
-                break
+            return -np.concatenate(columns, 1)[~self.held]
+
+        q, _ = minimise_residuals(evaluate, np.concatenate([[self.constant], *self.parts.values()]), STEPS, LEAST_GAIN, stop)
+        put(q)
         return float(np.sqrt(np.mean(self.residuals()[self.held] ** 2)))
 
 

@@ -21,6 +21,8 @@ from itertools import combinations_with_replacement, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from kan.solvers.least_squares import Evaluation, minimise_residuals
+
 __all__ = [
     "Forms",
     "Mask",
@@ -49,6 +51,8 @@ MOST_PRODUCTS = 3 * 10**8
 """Largest number of products of two terms, over all rows, in a least squares fit: half a second, and 10 MB for 4000 rows."""
 MOST_STEPS = 10**8
 """As many where fits are repeated in each of many steps."""
+LEAST_GAIN = 1e-6
+"""Relative decrease of the residuals' sum of squares in a step below which the fit of linear forms ends."""
 FEW_TERMS = 130
 PLATEAU = 0.85
 """Ratio of errors of polynomials, one after the other, above which what is left is noise."""
@@ -343,44 +347,39 @@ def fit_forms(
     """
     count, most = len(forms.pivots), min(MOST_SHARE * len(u), math.isqrt(MOST_STEPS // max(len(u), 1)))
     degree = next((d for d in range(degree, 0, -1) if math.comb(count + d, d) <= most), min(degree, 1))
-    problem = _Separable(u, target, degree, fixed, entries, powers)
-    damping, (residuals, jacobian, found) = 1e-3, problem.solved(forms)
-    value = float(residuals @ residuals)
-    for _ in range(steps if jacobian.shape[1] else 0):
-        if stop():
-            break
-        hessian, slope = jacobian.T @ jacobian, jacobian.T @ residuals
-        for _ in range(8):
-            step = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian) + 1e-300), -slope, rcond=1e-14)[0]
-            trial = problem.solved(problem.moved(found, np.asarray(step, dtype=float)))
-            new = float(trial[0] @ trial[0])
-            if new < value:
-                break
-            damping *= 5
-        else:
-            break
-        last, value = value, new
-        residuals, jacobian, found = trial
-        damping = max(damping / 5, 1e-10)
-        if last - value < 1e-6 * last:
-            break
-    return replace(found, error=math.sqrt(value / len(u)) / target.deviation)
+    problem = _Separable(u, target, forms, degree, fixed, entries, powers)
+    _, value = minimise_residuals(problem.evaluate, np.zeros(problem.unknowns), steps, LEAST_GAIN, stop)
+    return replace(problem.best, error=math.sqrt(value / len(u)) / target.deviation)
 
 
 class _Separable:
-    """Residuals for the best polynomial, and their Jacobian by what is not linear (Kaufman's approximation)."""
+    """Residuals for the polynomial that is best for given forms, and their Jacobian by the unknowns of these (Kaufman's approximation).
 
-    def __init__(self, u: Array, target: Target, degree: int, fixed: int, entries: bool, powers: bool) -> None:
-        self.u, self.target, self.degree, self.fixed, self.entries, self.powers = u, target, degree, fixed, entries, powers
+    The unknowns are what entries and powers differ by from those of `start`; powers are among them only where the target is linear, for of
+    a logarithm they are coefficients like those of the polynomial.
+    """
 
-    def solved(self, forms: Forms) -> tuple[Array, Array, Forms]:
+    def __init__(self, u: Array, target: Target, start: Forms, degree: int, fixed: int, entries: bool, powers: bool) -> None:
+        self.u, self.target, self.start, self.degree, self.fixed = u, target, start, degree, fixed
+        self.linear_powers, self.powers = powers and target.logarithmic, powers and not target.logarithmic
+        self.free = start.entries[fixed:] if entries else start.entries[:0]
+        self.best, self._least = start, math.inf
+
+    @property
+    def unknowns(self) -> int:
+        """How many there are."""
+        return self.free.size + (len(self.start.powers) if self.powers else 0)
+
+    def evaluate(self, unknowns: Array) -> Evaluation:
+        """The residuals, and a function for their Jacobian; the forms with the least residuals so far are kept as `best`."""
+        forms = self._moved(unknowns)
         target, rest = self.target, self.u[:, list(forms.rest)]
         z = self.u @ forms.matrix.T
         basis = Polynomials(z, self.degree)
         factor = target.weights * (1.0 if target.logarithmic else np.exp(np.clip(rest @ forms.powers, -300, 300)))
         wanted = target.values * target.weights
         rows = basis.values(z) * factor[:, None]
-        if target.logarithmic and self.powers:
+        if self.linear_powers:
             rows = np.concatenate([rows, rest * factor[:, None]], 1)
         elif target.logarithmic:
             wanted = wanted - rest @ forms.powers * factor
@@ -389,20 +388,26 @@ class _Separable:
         c = np.linalg.lstsq(r, q.T @ wanted, rcond=1e-13)[0]
         residuals = wanted - (rows / size) @ c
         c = c / size
-        columns = []
-        if self.entries and len(forms.pivots) > self.fixed:
-            slopes = islice(basis.slopes(z), self.fixed, None)
-            columns += [-((slope @ c[: len(basis)]) * factor)[:, None] * rest for slope in slopes]
-        if self.powers and not target.logarithmic:
-            columns.append(-(rows @ c)[:, None] * rest)
-        if target.logarithmic and self.powers:
-            forms = replace(forms, powers=c[len(basis) :])
-        jacobian = np.concatenate(columns, 1) if columns else np.zeros((len(rest), 0))
-        return residuals, jacobian - q @ (q.T @ jacobian), forms
+        value = float(residuals @ residuals)
+        if value < self._least:
+            self._least, self.best = value, replace(forms, powers=c[len(basis) :]) if self.linear_powers else forms
 
-    def moved(self, forms: Forms, step: Array) -> Forms:
-        if self.entries:
-            free = forms.entries[self.fixed :]
-            entries = np.concatenate([forms.entries[: self.fixed], free + step[: free.size].reshape(free.shape)])
-            forms, step = replace(forms, entries=entries), step[free.size :]
-        return replace(forms, powers=forms.powers + step) if len(step) else forms
+        def jacobian() -> Array:
+            columns = []
+            if self.free.size:
+                slopes = islice(basis.slopes(z), self.fixed, None)
+                columns += [-((slope @ c[: len(basis)]) * factor)[:, None] * rest for slope in slopes]
+            if self.powers:
+                columns.append(-(rows @ c)[:, None] * rest)
+            found = np.concatenate(columns, 1)
+            return np.asarray(found - q @ (q.T @ found))
+
+        return residuals, jacobian
+
+    def _moved(self, unknowns: Array) -> Forms:
+        """The forms at `unknowns`."""
+        count = self.free.size
+        entries, powers = self.start.entries, self.start.powers
+        if count:
+            entries = np.concatenate([entries[: self.fixed], self.free + unknowns[:count].reshape(self.free.shape)])
+        return replace(self.start, entries=entries, powers=powers + unknowns[count:] if self.powers else powers)

@@ -1,1 +1,1 @@
-"""Methods of training, one step at a time."""
+"""Methods of training behind one interface, which takes a step at a time."""

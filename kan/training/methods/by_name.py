@@ -1,4 +1,4 @@
-"""The methods of training, by name, by class or as they are."""
+"""The method of training that a user asks for: by its name, by its class, or as an optimiser that exists already."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kan.training.objectives.of_network import Objective
 __all__ = ["OPTIMIZERS", "STEPPERS", "make_optimizer", "make_stepper"]
 
 StepperFactory: TypeAlias = Callable[[Any, Sequence[Tensor], float], Stepper]
-"""Makes a stepper from objective, parameters and learning rate."""
+"""A function that makes a stepper from an objective, parameters and a learning rate."""
 
 
 def _lbfgs(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -48,7 +48,8 @@ OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], torch.optim.Optimizer]
         and name not in ("Optimizer", "SparseAdam", "Muon", "LBFGS", "Adam")
     },
 }
-"""Name to factory ``(parameters, lr) -> optimiser``: our own L-BFGS, and those of torch that take dense tensors of any shape."""
+"""Optimisers by name, as functions ``(parameters, lr) -> optimiser``: L-BFGS of `kan.solvers.lbfgs`, and those of torch that take dense
+tensors of any shape."""
 
 
 def _levenberg_marquardt(objective: Any, parameters: Sequence[Tensor], lr: float) -> Stepper:
@@ -61,14 +62,14 @@ def _levenberg_marquardt(objective: Any, parameters: Sequence[Tensor], lr: float
 
 
 STEPPERS: dict[str, StepperFactory] = {"LM": _levenberg_marquardt}
-"""Name to factory of the methods that are no optimisers of torch."""
+"""Methods by name that have not the interface of an optimiser of torch."""
 
 
 def make_optimizer(name: str, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
     """The optimiser called `name`.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if no optimiser has that name.
     """
     if name not in OPTIMIZERS:
         raise unknown_name("optimiser", name, (*OPTIMIZERS, *STEPPERS))
@@ -76,13 +77,13 @@ def make_optimizer(name: str, parameters: Iterable[Tensor], lr: float) -> torch.
 
 
 def make_stepper(opt: Any, objective: Any, parameters: Sequence[Tensor], lr: float, clip: float | None = None) -> Stepper:
-    """The method `opt` for an objective.
+    """The stepper of the method `opt` for an objective.
 
     Args:
-        opt: name of `OPTIMIZERS` or `STEPPERS`, subclass of ``torch.optim.Optimizer``, or such an optimiser of the network's parameters.
+        opt: a name in `OPTIMIZERS` or `STEPPERS`, a subclass of ``torch.optim.Optimizer``, or an optimiser of the network's parameters.
         objective: is minimised.
-        parameters: are trained; an optimiser brings its own.
-        lr: learning rate; an optimiser brings its own.
+        parameters: are trained, unless `opt` is an optimiser, which has its own.
+        lr: the learning rate, unless `opt` is an optimiser, which has its own.
         clip: largest norm of the gradient, for optimisers of torch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Learning rates that change from step to step."""
+"""Schedules of the learning rate, which change it from step to step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ def make_scheduler(lr_scheduler: Any, stepper: Stepper) -> LRScheduler | None:
     """The schedule of a stepper's learning rate.
 
     Args:
-        lr_scheduler: function ``optimiser -> scheduler``, a scheduler of this stepper's optimiser, or None.
-        stepper: that moves the parameters.
+        lr_scheduler: a function ``optimiser -> scheduler``, a scheduler of this stepper's optimiser, or None.
+        stepper: moves the parameters.
+
+    Returns:
+        The scheduler; None if there is none.
 
     Raises:
         TypeError: if `lr_scheduler` is or returns something else.
@@ -40,7 +43,7 @@ def make_scheduler(lr_scheduler: Any, stepper: Stepper) -> LRScheduler | None:
 
 
 def advance(scheduler: LRScheduler | None, loss: float) -> None:
-    """The learning rate after a step that led to `loss`."""
+    """Advance the schedule after a step that led to `loss`."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(loss)
     elif scheduler is not None:

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt as a method of training: what it needs besides the mathematics."""
+"""Levenberg-Marquardt as a method of training: which problem is solved, in which precision, and what is remembered between steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ __all__ = ["LMStepper"]
 
 
 class LMStepper(Stepper):
-    """Levenberg-Marquardt, see `kan.solvers.levenberg_marquardt`, in float64; a network in another format has a copy that is trained.
+    """A stepper that takes steps of Levenberg-Marquardt, in float64, see `kan.solvers.levenberg_marquardt`.
+
+    A network in another format is copied; the copy is trained, and rounded into the network after every step.
 
     Args:
         objective: is minimised.
@@ -46,7 +48,7 @@ class LMStepper(Stepper):
         self._first: FirstLayer | None = None
 
     def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
-        """One step of as many trials as it takes; the parameters stay as they are where nothing better is found."""
+        """Take one step, with as many trials as it needs; the parameters stay as they are if no better point is found."""
         if self._stalled and self._deterministic:
             return
         if self._is_called:
@@ -66,12 +68,12 @@ class LMStepper(Stepper):
             round_into_(self.objective.network, objective.network)
 
     def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
-        """As `step`, of a network with code of its user's. It is not copied, for functions that are set on it may refer to it."""
+        """Take one step of a network with code of its user's, which is not copied, since that code may refer to it."""
         network = self.objective.network
         with in_double(network):
             weight, y = None if weight is None else weight.double(), y.double() if y.is_floating_point() else y
             parameters = [p for p in self.parameters if isinstance(p, nn.Parameter)]
-            # Of a layer of the library's own, scales of splines say nothing that their coefficients do not.
+            # In a layer of the library's own, the scale of a spline is redundant: its coefficients can take its place.
             plain = (layer for layer in network.numeric_layers if not is_called(layer))
             spare = {layer.scale_sp for layer in plain if layer._parameters.get("coef") in set(parameters)}
             parameters = [p for p in parameters if p not in spare]
@@ -83,7 +85,7 @@ class LMStepper(Stepper):
         return bool(own_parts(network) or (self.objective.lamb and self.objective.own_penalty))
 
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
-        """Take the present coefficients for good but for a mean squared error of `error`, until `reset`."""
+        """Anchor the present coefficients until `reset`: they are taken to be right but for a mean squared error of `error`."""
         if error is not None and self.objective.lamb == 0 and not self._is_called:
             self._anchor = Anchor(self._prepared()[1].coordinates(), error)
 
@@ -104,13 +106,13 @@ class LMStepper(Stepper):
         return exact, Columns(exact.network, parameters, exact.singularity_avoiding, exact.y_th)
 
     def shrink(self) -> None:
-        """Much more damping."""
+        """Increase the damping by a factor of a thousand."""
         if self.damping.mu is not None:
             self.damping.mu *= 1e3
         self._forget()
 
     def reset(self) -> None:
-        """Forget what is known of the present parameters; the damping stays."""
+        """Forget the anchor and what is known of the present parameters; the damping stays."""
         self._forget()
         self._anchor = None
 
@@ -118,26 +120,26 @@ class LMStepper(Stepper):
         self._stalled, self._known, self._exact, self._first = False, None, None, None
 
     def assume_deterministic(self) -> None:
-        """A step that found nothing better will not be tried again."""
+        """Do not repeat a step that has found no better point, since it would find none again."""
         self._deterministic = True
 
     @property
     def known_loss(self) -> float | None:
-        """The objective after the last step, if it was computed in the network's own format."""
+        """The objective after the last step; None unless it was computed for the network itself, in its own format."""
         return self._known
 
     def state_dict(self) -> dict[str, Any]:
-        """The damping."""
+        """The damping and the factor of its growth."""
         return {"mu": self.damping.mu, "growth": self.damping.growth}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the damping of `state`."""
+        """Go on with the damping that `state_dict` returned."""
         self.damping = Damping(state["mu"], state["growth"])
 
 
 @torch.no_grad()
 def _wake(network: Network, trained: set[nn.Parameter]) -> None:
-    """Edges whose spline is scaled by zero get the scale 1 and a spline of zero instead, so that coefficients have an effect."""
+    """Give edges whose spline is scaled by zero the scale one and zero coefficients, so that their coefficients have an effect."""
     for layer in network.numeric_layers:
         if layer.coef in trained and layer.scale_sp in trained:
             dead = (layer.scale_sp == 0) & (layer.mask != 0)
@@ -148,7 +150,7 @@ def _wake(network: Network, trained: set[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def _refresh(copied: Network, network: Network) -> None:
-    """Bring a copy in float64 up to date where the network is not what it is rounded."""
+    """Copy to a network in float64 those tensors of `network` that are not what its own are when rounded."""
     for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
         if not torch.equal(ours.to(theirs.dtype), theirs):
             ours.copy_(theirs)

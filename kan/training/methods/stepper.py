@@ -1,4 +1,4 @@
-"""How a fit moves the parameters: one step at a time, whatever the method."""
+"""Steppers, which move the parameters of a fit one step at a time: the interface of all methods, and optimisers of torch behind it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from torch import Tensor, nn
 
 from kan.network.trace import FirstLayer
 from kan.solvers.lbfgs import LBFGS
-from kan.solvers.lbfgs_state import load_plain_state, plain_state
 
 __all__ = ["Stepper", "TorchStepper", "WithGradient"]
 
 
 class WithGradient(Protocol):
-    """What a first-order method needs of an objective."""
+    """An objective with a gradient, which is all that an optimiser of torch needs."""
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
-        """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
+        """The objective, a 0-dim tensor; its gradient replaces the ``.grad`` of the parameters."""
 
 
 class Stepper(ABC):
-    """A method of training.
+    """A method of training, which moves parameters step by step.
 
     Args:
         parameters: those that it moves.
@@ -41,64 +40,64 @@ class Stepper(ABC):
 
         Args:
             x, y: the samples.
-            first: the first layer's features for this `x`, if they are known.
-            weight: how much each sample counts, ``(B,)``.
+            first: the first layer's features of `x`, if they are known.
+            weight: the weights of the samples, ``(B,)``.
         """
 
     @abstractmethod
     def shrink(self) -> None:
-        """Take smaller steps from here on, and forget what a step that was not finite has left behind."""
+        """Take smaller steps from now on, and forget what was learned in a step that led to a loss which is not finite."""
 
     def reset(self) -> None:  # noqa: B027 (may have nothing to forget)
-        """The parameters mean another function now, as after a grid update, or the last step was broken off."""
+        """Forget what held at the present parameters only: they mean another function now, or a step was interrupted."""
 
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:  # noqa: B027 (may have no use for it)
-        """Take over what still fits of the state of a fit of the same network before its grids were refined.
+        """Adopt what still applies from a fit of the same network before its grids were refined.
 
         Args:
-            state: what `state_dict` was then; empty if that was another method.
-            error: the mean squared error before the first step; None if that is not the loss.
+            state: what `state_dict` returned at the end of that fit; empty if it had another method.
+            error: the mean squared error before the first step; None if the loss is another one.
         """
 
     def assume_deterministic(self) -> None:  # noqa: B027 (may have no use for it)
-        """The objective will depend on nothing but the parameters."""
+        """From now on the objective depends on the parameters alone, and not on mini-batches."""
 
     @property
     def known_loss(self) -> float | None:
-        """The objective that is minimised, at the parameters that the last step ended with, if the method knows it."""
+        """The objective at the parameters that the last step ended with; None if the method does not know it."""
         return None
 
     def gradient_is_finite(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> bool:
-        """Whether the gradient at the present parameters is finite; asked when a step has not moved them."""
+        """Whether the gradient at the present parameters is finite, which is asked when a step has not moved them."""
         return True
 
     def save(self) -> Tensor:
-        """The parameters, one after another."""
+        """A copy of all parameters, as one vector."""
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
     @torch.no_grad()
     def restore_(self, saved: Tensor) -> None:
-        """Bring the parameters back to what `save` returned."""
+        """Set the parameters to what `save` returned."""
         pieces = saved.split([p.numel() for p in self.parameters])
         for p, piece in zip(self.parameters, pieces, strict=True):
             p.copy_(piece.view_as(p))
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered from step to step, as tensors and plain data, not copied."""
+        """What the method remembers from step to step, as tensors and plain data, not copied."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state, of which copies are made."""
+        """Go on from a copy of what `state_dict` returned."""
 
 
 class TorchStepper(Stepper):
-    """An optimiser of torch, or one with the same interface.
+    """A stepper that calls an optimiser of torch, or one with the same interface.
 
     Args:
         objective: is minimised.
         optimizer: of the objective's parameters.
-        clip: largest norm of the gradient of all parameters together; a longer one is scaled down to it.
+        clip: largest norm of the gradient of all parameters together, to which a longer one is scaled down.
 
     Raises:
         ValueError: for `clip` with an L-BFGS, whose line search compares gradients with losses.
@@ -114,7 +113,7 @@ class TorchStepper(Stepper):
             )
 
     def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
-        """Move the parameters once."""
+        """Call the optimiser once, with a closure that evaluates the objective and its gradient."""
 
         def closure() -> Tensor:
             total = self.objective.with_gradient(x, y, first, weight)
@@ -128,13 +127,13 @@ class TorchStepper(Stepper):
         self.optimizer.step(closure)  # type: ignore[arg-type]
 
     def shrink(self) -> None:
-        """Halve the learning rate and forget moments and curvature."""
+        """Halve the learning rate, and forget moments and curvature."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["lr"] / 2
         self._forget()
 
     def reset(self) -> None:
-        """Forget the curvature; moments stay."""
+        """Forget the curvature of L-BFGS; moments of other optimisers stay."""
         if self._learns_curvature:
             self._forget()
 
@@ -145,7 +144,7 @@ class TorchStepper(Stepper):
             self.optimizer.state.clear()
 
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
-        """Moments of parameters that have their shape still. The curvature of L-BFGS is that of other coefficients, and is not taken."""
+        """Adopt the moments of all parameters that have kept their shape. The curvature of L-BFGS is not adopted: it is that of others."""
         if self._learns_curvature or not state:
             return
         own, before = self.optimizer.state_dict(), state["state"]
@@ -157,30 +156,30 @@ class TorchStepper(Stepper):
         self.optimizer.load_state_dict({**own, "state": copy.deepcopy(fits)})
 
     def assume_deterministic(self) -> None:
-        """Let L-BFGS keep the last evaluation of a step as the first of the next."""
+        """Let L-BFGS use the last evaluation of a step as the first one of the next."""
         if isinstance(self.optimizer, LBFGS):
             self.optimizer.deterministic = True
 
     @property
     def known_loss(self) -> float | None:
-        """L-BFGS knows it."""
+        """The objective at the parameters that the last step of L-BFGS ended with; None for other optimisers."""
         return self.optimizer.known_loss if isinstance(self.optimizer, LBFGS) else None
 
     def gradient_is_finite(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> bool:
-        """Evaluates it."""
+        """Evaluate the gradient, and say whether it is finite."""
         self.objective.with_gradient(x, y, first, weight)
         return all(math.isfinite(float(p.grad.sum())) for p in self.parameters if p.grad is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's."""
-        return plain_state(self.optimizer) if isinstance(self.optimizer, LBFGS) else self.optimizer.state_dict()
+        """The state of the optimiser; of L-BFGS the curvature pairs."""
+        return self.optimizer.plain_state() if isinstance(self.optimizer, LBFGS) else self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """All of it but the learning rates, which stay as they are."""
+        """Go on from a copy of what `state_dict` returned, with the present learning rates."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         own = copy.deepcopy(dict(state))
         if isinstance(self.optimizer, LBFGS):
-            load_plain_state(self.optimizer, own)
+            self.optimizer.load_plain_state(own)
         else:
             self.optimizer.load_state_dict(own)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):

@@ -14,9 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from kan.bases.spline_table import SplineTable
 from kan.layers.features import feature_rows, fold, unfold
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
-from kan.solvers.levenberg_marquardt import FIRST_DAMPING, TRIALS, Damping, Linearisation, damped_cholesky, decrease
+from kan.solvers.levenberg_marquardt import Damping, Linearisation, Model, damped_cholesky, improve_each
 from kan.training.data.samples import Samples
 from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
 
@@ -348,59 +347,21 @@ class BatchedLM(BatchedMethod):
 
     def _improved(self, shared: Shared, known: Tensor, ids: list[int], block: Block) -> tuple[Tensor, list[float | None]]:
         """`improve_` for a block: steps of the weights ``(S, P)`` and the losses after them, None for those that stay."""
-        models = _models(block, shared, self._columns)
         values = known[ids].tolist()
-        taken = shared.share.new_zeros(len(ids), block.size)
-        new: list[float | None] = [None] * len(ids)
-        before = [replace(self.damping[s]) for s in ids]
-        pending = []
-        for own, (s, model) in enumerate(zip(ids, models, strict=True)):
-            if math.isfinite(values[own]) and math.isfinite(model.largest) and bool(torch.isfinite(model.gradient).all()):
-                pending.append(own)
-                if self.damping[s].mu is None:
-                    self.damping[s].mu = FIRST_DAMPING * model.largest
-        for _ in range(TRIALS):
-            trials, foretold = [], []
-            for own in list(pending):
-                model, damping = models[own], self.damping[ids[own]]
-                damping.mu = mu = max(damping.mu or 0.0, 1e-3 * torch.finfo(torch.float64).eps ** 2 * model.largest)
-                step = model.step(mu)
-                expected = model.foretold(step, mu)
-                if expected > 0:
-                    trials.append(own)
-                    foretold.append(expected)
-                    taken[own, self._columns] = step
-                elif expected == 0:
-                    pending.remove(own)
-                else:
-                    damping.after(-1.0)
-            found = losses(block.taken(trials).moved(taken[trials]), shared).tolist() if trials else []
-            for own, expected, value in zip(trials, foretold, found, strict=True):
-                gain = (values[own] - value) / expected if math.isfinite(value) else -1.0
-                self.damping[ids[own]].after(gain)
-                if gain > 0:
-                    new[own] = value
-                    pending.remove(own)
-            if not pending:
-                break
-        for own, s in enumerate(ids):
-            if new[own] is None:
-                taken[own] = 0.0
-                self.damping[s].mu, self.damping[s].growth = before[own].mu, before[own].growth
-        return taken, new
 
+        def evaluate(own: list[int], steps: list[Tensor]) -> list[float]:
+            return losses(block.taken(own).moved(self._scattered(steps, block.size)), shared).tolist()
 
-class _Model(Protocol):
-    """What of `Linearisation` a step needs."""
+        found = improve_each(_models(block, shared, self._columns), values, [self.damping[s] for s in ids], evaluate)
+        still = shared.share.new_zeros(len(self._columns))
+        steps = self._scattered([still if each is None else each[0] for each in found], block.size)
+        return steps, [None if each is None else each[1] for each in found]
 
-    gradient: Tensor
-    largest: float
-
-    def step(self, mu: float) -> Tensor:
-        """``p`` with the damping `mu`."""
-
-    def foretold(self, step: Tensor, mu: float) -> float:
-        """Decrease of the objective that the model expects of ``step(mu)``."""
+    def _scattered(self, steps: list[Tensor], size: int) -> Tensor:
+        """Steps of the weights that are trained as steps of all `size` weights, ``(S, size)``."""
+        found = steps[0].new_zeros(len(steps), size)
+        found[:, self._columns] = torch.stack(steps)
+        return found
 
 
 class _Gram:
@@ -420,12 +381,8 @@ class _Gram:
             self._found = self._exact()
         return self._found.step(mu)
 
-    def foretold(self, step: Tensor, mu: float) -> float:
-        """Decrease of the objective that the model expects of ``step(mu)``."""
-        return decrease(self.gradient, step, mu)
 
-
-def _models(block: Block, shared: Shared, columns: Tensor) -> list[_Model]:
+def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
     """The model of every network's loss in the weights `columns`."""
     rows = shared.y.numel()
 
