@@ -18,7 +18,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curves.one_variable import curves
+from kan.discovery.curves.one_variable import curve_formulas
 from kan.discovery.edges.joint_selection import Search, in_context, refit_, sharpen_
 from kan.discovery.formulas.composition import symbolic_formula
 from kan.discovery.laws.candidates import ROUND_OFF, Judge, Law, distinct, rmse
@@ -213,7 +213,7 @@ class Hunt:
                     known = self.noise if self.told else None
                 else:
                     known = self.judge.noise if stage.plain else None
-                found = curves(
+                found = curve_formulas(
                     stage.x,
                     stage.y,
                     stage.symbols[0],
