@@ -490,7 +490,7 @@ class KAN(Versioned):
     ) -> Tensor | None:
         """Make edge ``(l, i, j)`` symbolic; see `kan.surgery.edges.fix_symbolic_`. Without `verbose` nothing is printed."""
         with silent_unless(verbose):
-            r2 = edges.fix_symbolic_(self, l, i, j, fun_name, fit_params_bool, a_range, b_range, verbose, random)
+            r2 = edges.fix_symbolic_(self, (l, i, j), fun_name, fit_params_bool, a_range, b_range, verbose, random)
             if log_history:
                 self.log_history("fix_symbolic")
         return r2
@@ -593,7 +593,7 @@ class KAN(Versioned):
     ) -> tuple[str, Any, float, float]:
         """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`. Changes nothing."""
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
-        best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
+        best = suggest.suggest_symbolic(self, (l, i, j), a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
         return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
 
     def auto_symbolic(
@@ -628,7 +628,7 @@ class KAN(Versioned):
             if data is None:
                 automatic.auto_symbolic_(self, a_range, b_range, lib, weight_simple, r2_threshold)
             else:
-                automatic.auto_symbolic_in_context_(self, data, lib, time_limit, loss_fn)
+                automatic.auto_symbolic_jointly_(self, data, lib, time_limit, loss_fn)
             self.log_history("auto_symbolic")
 
     def symbolic_formula(
