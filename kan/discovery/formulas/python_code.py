@@ -194,7 +194,7 @@ class _Writer:
         for step, count in zip(program.steps, uses, strict=True):
             text, level = self.text(step)
             depth = 1 + max((self.texts[index][2] for index in step.arguments), default=-1)
-            if step.kind not in ("variable", "number") and (count > 1 or depth > DEEPEST):
+            if step.kind not in ("variable", "number") and (count > 1 or depth > MAX_NESTING):
                 (name,) = _names([f"t{len(self.lines) + 1}"], taken)
                 self.lines.append(f"{name} = {text}")
                 text, level, depth = name, ATOM, 0

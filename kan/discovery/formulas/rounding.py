@@ -18,7 +18,7 @@ from kan.formula_text import as_expression
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["DIGITS", "as_text", "ex_round", "shown", "slow", "typical_size", "without_round_off"]
+__all__ = ["DIGITS", "as_text", "ex_round", "has_slow_simplification", "shown", "typical_size", "without_round_off"]
 
 DIGITS = 6
 """Number of significant digits of the numbers in formulas that are shown."""

@@ -5,8 +5,9 @@ computes each of them once. A step is one of
 
     ``x_i`` | a number | ``s_1 + ... + s_m`` | ``s_1 ... s_m`` | ``s_1 / s_2`` | ``-s_1`` | ``s_1^p`` | ``f(s_1, ...)``
 
-where the ``s`` are results of earlier steps. Evaluation (`Program.evaluated`) and source code (`kan.discovery.formulas.python_code`) use the
-same list of steps, so that they agree. Functions that neither numpy nor torch has are rewritten as in `kan.discovery.formulas.compiler`.
+where the ``s`` are results of earlier steps. Evaluation (`Program.evaluated`) and source code (`kan.discovery.formulas.python_code`) use
+the same list of steps, so that they agree. Functions that neither numpy nor torch has are rewritten as in
+`kan.discovery.formulas.compiler`.
 """
 
 from __future__ import annotations
