@@ -59,8 +59,7 @@ class KAN(Versioned):
         grid: grid intervals of the splines, one number or one per layer.
         k: degree of the splines, likewise.
         mult_arity, noise_scale, scale_base_mu, scale_base_sigma, base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range,
-        sp_trainable,
-            sb_trainable, seed, save_act, sparse_init, device: see `Network`.
+            sp_trainable, sb_trainable, seed, save_act, sparse_init, device: see `Network`.
         auto_save: save every change as a version in `ckpt_path`. With False nothing is ever written.
         first_init: whether this is a new model, whose first version is saved at once.
         ckpt_path: the folder.
@@ -591,7 +590,10 @@ class KAN(Versioned):
         c_loss_fun: Callable[[Any], Any] | None = None,
         weight_simple: float = 0.8,
     ) -> tuple[str, Any, float, float]:
-        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`. Changes nothing."""
+        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`.
+
+        The model is not changed.
+        """
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
         best = suggest.suggest_symbolic(self, (l, i, j), a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
         return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
@@ -611,18 +613,18 @@ class KAN(Versioned):
     ) -> None:
         """Make every numeric edge symbolic; see `kan.discovery.edges.automatic`.
 
-        Without `data` every edge is judged by itself, as in pykan, and a fit has to follow. With it, in one of the forms that `fit` takes,
-        by what the whole network makes of it on these data: splines and constants are fitted along, so that the result is fitted, and
-        edges that no function describes stay splines.
+        Without `data`, the function of each edge is chosen by the fit to its own curve, as in pykan, and a fit has to follow. With `data`,
+        functions are selected jointly, by the fit of the whole network. Splines and constants are refitted, so that the result is trained,
+        and edges that no function describes stay splines.
 
         Args:
-            a_range, b_range, weight_simple, r2_threshold: of the judgement without `data`.
+            a_range, b_range, weight_simple, r2_threshold: options of the choice without `data`.
             lib: names of the functions to choose from; the whole library when not given.
-            verbose: 1 prints a line per edge, 0 nothing.
-            data: that the model was trained on.
-            time_limit: in seconds, with `data`.
-            loss_fn: of output and label, by which networks are judged on `data`; the mean squared error when not given, or the
-                cross-entropy of a classifier.
+            verbose: 1 prints a line per edge, 0 prints nothing.
+            data: the data on which the model was trained, in one of the forms that `fit` takes.
+            time_limit: time limit in seconds, with `data`.
+            loss_fn: loss of output and label on `data`; when not given, the cross-entropy for a classifier, and the mean squared error
+                for others.
         """
         with silent_unless(verbose):
             if data is None:
@@ -645,7 +647,8 @@ class KAN(Versioned):
     ) -> NetworkFormula:
         """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.formulas.network_formula`.
 
-        What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`, and the last input to compare the formula on.
+        Arguments that are not given are taken from the model: `in_vars`, `normalizer`, `output_normalizer`, and the last input, on which the
+        formula is compared with the network.
         """
         understood("symbolic_formula", KAN.symbolic_formula, older)
         found = network_formula(
