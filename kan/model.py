@@ -647,8 +647,8 @@ class KAN(Versioned):
     ) -> NetworkFormula:
         """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.formulas.network_formula`.
 
-        Arguments that are not given are taken from the model: `in_vars`, `normalizer`, `output_normalizer`, and the last input, on which the
-        formula is compared with the network.
+        Arguments that are not given are taken from the model: `in_vars`, `normalizer`, `output_normalizer`, and the last input, on which
+        the formula is compared with the network.
         """
         understood("symbolic_formula", KAN.symbolic_formula, older)
         found = network_formula(
@@ -688,20 +688,39 @@ class KAN(Versioned):
         out_vars_offset: float | None = None,
         **older: Any,
     ) -> Figure:
-        """Draw the network with the activations of its last input; see `kan.plotting.network.plot`.
+        """Draw the network with the activations of its last input; see `kan.plotting`.
+
+        The figure becomes pyplot's current one. A notebook shows it at the end of the cell, a script with ``plt.show()``.
 
         Args:
-            folder, beta, metric, scale, tick, sample, in_vars, out_vars, title, varscale, out_vars_offset: as there.
+            folder: folder in which the figure is saved as ``network.png``, created if needed. Nothing is written when it is not given.
+            beta: an edge with score ``s`` is drawn with the opacity ``tanh(beta s)``.
+            metric: the score: ``"backward"`` (attribution), ``"forward_n"`` (spread of the output relative to that of the input) or
+                ``"forward_u"`` (spread of the output).
+            scale: size of the figure, which is ``10 scale`` inches wide.
+            tick: write the smallest and largest input and output at each box.
+            sample: mark samples on the curves.
+            in_vars: names of the inputs, strings or sympy expressions; those of the model when not given. After `prune_input` the names of
+                all columns of the data may be given instead.
+            out_vars: names of the outputs; those of the model, or of its classes, when not given.
+            title: a line above the diagram.
+            varscale: size of the names; they shrink or are turned upright where they would touch each other.
             mask: leave out the nodes that the last call of `prune` dropped.
+            out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
             older: arguments of pykan 0.0, see `kan.older_names`.
+
+        Raises:
+            ValueError: for an unknown metric, a wrong number of names, a scale that is not positive, or a model that has not seen data.
         """
         understood("plot", KAN.plot, older)
-        from kan.plotting.network import plot
+        from kan.plotting import diagram_of, draw
 
-        return plot(
-            self, folder=folder, beta=beta, metric=metric, scale=scale, tick=tick, sample=sample, in_vars=in_vars, out_vars=out_vars,
-            title=title, varscale=varscale, out_vars_offset=out_vars_offset, hidden=self._pruned if mask else None,
-        )  # fmt: skip
+        hidden = self._pruned if mask else None
+        diagram = diagram_of(self, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden)
+        figure = draw(diagram, scale=scale, tick=tick, sample=sample, varscale=varscale, out_vars_offset=out_vars_offset)
+        if folder is not None:
+            figure.save_in(folder)
+        return figure
 
     def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
         """Attribution scores on the last input; see `kan.analysis.attribution`.
