@@ -1,7 +1,6 @@
-"""More layers and more nodes, without a change of the function.
+"""Additional layers and nodes, which do not change the function.
 
-What is added starts switched off: new edges are masked, and a layer at the end passes its inputs on. Everything that was there stays as
-it was, splines and symbolic functions alike.
+New edges are masked, and a new last layer passes its inputs on. Existing splines and symbolic functions are kept.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ from kan.network.user_code.inheritance import in_the_kind_of
 __all__ = ["expand_depth_", "expand_width_"]
 
 IDENTITY = "x"
+"""Name of the symbolic function of edges that pass their inputs on."""
 
 
 @torch.no_grad()
 def expand_depth_(network: Network) -> None:
-    """Add a layer behind the outputs that passes them on, in place: identities on its diagonal, every spline masked.
+    """Add a last layer that passes the outputs on, in place: its diagonal edges are symbolic identities, all others are masked.
 
     Raises:
-        ValueError: if the network's symbolic edges are switched off, for the identities are such.
+        ValueError: if the symbolic edges of the network are switched off, since the identities are symbolic edges.
     """
     if not network.symbolic_enabled:
         raise ValueError("expand_depth adds symbolic edges, but symbolic_enabled is False; set it to True first.")
@@ -62,8 +62,8 @@ def expand_depth_(network: Network) -> None:
 def expand_width_(network: Network, l: int, n: int, arity: int | Sequence[int] | None = None, connected: bool = False) -> None:
     """Add nodes to a layer of nodes, in place: sum nodes in front of the others, multiplication nodes behind them.
 
-    New inputs (``l = 0``) are new columns in front of those that the network was called with so far; it has seen no data of that shape
-    then. New outputs (the last layer) are zero. Both get names and normalisation where the others have them, see `Labelled.inherit_labels`.
+    New inputs (``l = 0``) are new columns in front of the existing ones. The network forgets its last input, which lacks them. New outputs,
+    in the last layer, are zero. Both get names and normalisations if the others have them, see `Labelled.inherit_labels`.
 
     Args:
         network: changed in place.
