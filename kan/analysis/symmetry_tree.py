@@ -172,7 +172,7 @@ def symmetry_tree(
 
 
 class _Search:
-    """One model at samples, and what it is granted."""
+    """The search for the groups of one model at samples, with the tolerances for its misses."""
 
     def __init__(self, misses: Misses, model: Model, sym_th: float | None, sep_th: float | None, error: float | None) -> None:
         self.misses = misses

@@ -47,7 +47,7 @@ LIBRARY = {
 }  # fmt: skip
 """Names in the library of functions, by sympy's names."""
 
-LARGEST_POWER = 5
+MAX_LIBRARY_POWER = 5
 """Largest exponent of the integer powers in the library."""
 
 ROOTS = (1, 2, 4, 8)
@@ -214,11 +214,11 @@ def _power(core: sympy.Expr) -> tuple[str, sympy.Expr]:
     p, q = fraction.numerator, fraction.denominator
     if p == q:
         return "x", base
-    if q == 1 and abs(p) <= LARGEST_POWER:
+    if q == 1 and abs(p) <= MAX_LIBRARY_POWER:
         return _integer_power(p), base
     if q > 1 and p in (1, -1, 3):
         return {1: "x^0.5", -1: "1/x^0.5", 3: "x^1.5"}[p], base ** sympy.Rational(2, q)
-    # One factor of the exponent is applied last. Primes above `LARGEST_POWER` get here with a negative sign only, see `_rewritten`.
+    # One factor of the exponent is applied last. Primes above `MAX_LIBRARY_POWER` get here with a negative sign only, see `_rewritten`.
     outer = _divisor(abs(p))
     return _integer_power(outer if p > 0 else -outer), base ** sympy.Rational(abs(p) // outer, q)
 
@@ -240,7 +240,7 @@ def _integer_power(n: int) -> str:
 
 def _divisor(n: int) -> int:
     """The largest divisor of `n` that is an exponent in the library."""
-    return next(d for d in range(LARGEST_POWER, 0, -1) if n % d == 0)
+    return next(d for d in range(MAX_LIBRARY_POWER, 0, -1) if n % d == 0)
 
 
 def _fraction(exponent: sympy.Expr) -> Fraction | None:
@@ -261,7 +261,7 @@ def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
         if fraction is None or fraction.denominator not in ROOTS:
             return None
         p, q = fraction.numerator, fraction.denominator
-        if p <= LARGEST_POWER or _divisor(p) > 1:
+        if p <= MAX_LIBRARY_POWER or _divisor(p) > 1:
             return None
         # A prime exponent has no factor that is in the library: u^7 = u^6 u.
         return sympy.Mul(core.base ** sympy.Rational(p - 1, q), core.base ** sympy.Rational(1, q), evaluate=False)
