@@ -10,10 +10,10 @@ r"""Joint selection of the symbolic functions of all edges, by the description l
 
    and the best ones are kept (beam search). If some are exact, only these are kept.
 
-The mean squared error is that of held-out samples; at most `MAX_EVIDENCE_SAMPLES` of them count as ``n``. For other losses, such as the
-cross-entropy, the first term is the number of bits that the labels take, ``n loss / log 2``, with all samples. A spline takes ``log2(N)/2``
-bits for each of its coefficients. A symbolic function takes as many for each of its constants that is not redundant, and bits for its
-complexity.
+The mean squared error is that of held-out samples, and ``n`` is the number of samples, but at most `MAX_EVIDENCE_SAMPLES`. For other
+losses, such as the cross-entropy, the first term is the number of bits that the labels take, ``N loss / log 2`` with the number ``N`` of
+all samples. A spline takes ``log2(N)/2`` bits for each of its coefficients. A symbolic function takes as many for each of its constants
+that is not redundant, and two for each unit of its complexity.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MAX_EVIDENCE_SAMPLES = 64
 """Largest number of samples that count in the description length. Splines, and functions in the place of similar ones, have systematic
 errors. With all samples, a slightly smaller error would outweigh any difference in complexity."""
 RANKING_SAMPLES = 256
-"""Number of samples on which the functions of an edge are ranked, from which on evenly spaced ones are used; at most twice as many."""
+"""Number of evenly spaced samples on which the functions of an edge are ranked; up to twice as many are used, or all if there are fewer."""
 MAX_DEFICIT_RATIO = 1e4
 """Largest ratio of the deficit ``1 - r2`` of a function to that of the best one with which it is tried on the edge."""
 EQUIVALENT_FUNCTIONS = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x)"}
