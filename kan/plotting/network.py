@@ -33,6 +33,7 @@ METRICS: dict[str, Callable[[Trace], Sequence[Tensor]]] = {
     "forward_n": lambda trace: trace.acts_scale,
     "forward_u": lambda trace: trace.edge_actscale,
 }
+"""Scores of the edges by their names: attribution, and the spread of the output of an edge, relative to that of its input or absolute."""
 
 
 def diagram_of(
