@@ -59,8 +59,7 @@ class KAN(Versioned):
         grid: grid intervals of the splines, one number or one per layer.
         k: degree of the splines, likewise.
         mult_arity, noise_scale, scale_base_mu, scale_base_sigma, base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range,
-        sp_trainable,
-            sb_trainable, seed, save_act, sparse_init, device: see `Network`.
+            sp_trainable, sb_trainable, seed, save_act, sparse_init, device: see `Network`.
         auto_save: save every change as a version in `ckpt_path`. With False nothing is ever written.
         first_init: whether this is a new model, whose first version is saved at once.
         ckpt_path: the folder.
@@ -490,7 +489,7 @@ class KAN(Versioned):
     ) -> Tensor | None:
         """Make edge ``(l, i, j)`` symbolic; see `kan.surgery.edges.fix_symbolic_`. Without `verbose` nothing is printed."""
         with silent_unless(verbose):
-            r2 = edges.fix_symbolic_(self, l, i, j, fun_name, fit_params_bool, a_range, b_range, verbose, random)
+            r2 = edges.fix_symbolic_(self, (l, i, j), fun_name, fit_params_bool, a_range, b_range, verbose, random)
             if log_history:
                 self.log_history("fix_symbolic")
         return r2
@@ -591,9 +590,12 @@ class KAN(Versioned):
         c_loss_fun: Callable[[Any], Any] | None = None,
         weight_simple: float = 0.8,
     ) -> tuple[str, Any, float, float]:
-        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`. Changes nothing."""
+        """The best function for an edge, ``(name, library entry, r2, complexity)``; see `kan.discovery.edges.suggest`.
+
+        The model is not changed.
+        """
         given = {name: fun for name, fun in (("r2_loss_fun", r2_loss_fun), ("c_loss_fun", c_loss_fun)) if fun is not None}
-        best = suggest.suggest_symbolic(self, l, i, j, a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
+        best = suggest.suggest_symbolic(self, (l, i, j), a_range, b_range, lib, topk, verbose, suggest.Scoring(weight_simple, **given))
         return best.name, best.function, np.float64(best.r2), np.float64(best.complexity)
 
     def auto_symbolic(
@@ -611,24 +613,24 @@ class KAN(Versioned):
     ) -> None:
         """Make every numeric edge symbolic; see `kan.discovery.edges.automatic`.
 
-        Without `data` every edge is judged by itself, as in pykan, and a fit has to follow. With it, in one of the forms that `fit` takes,
-        by what the whole network makes of it on these data: splines and constants are fitted along, so that the result is fitted, and
-        edges that no function describes stay splines.
+        Without `data`, the function of each edge is chosen by the fit to its own curve, as in pykan, and a fit has to follow. With `data`,
+        functions are selected jointly, by the fit of the whole network. Splines and constants are refitted, so that the result is trained,
+        and edges that no function describes stay splines.
 
         Args:
-            a_range, b_range, weight_simple, r2_threshold: of the judgement without `data`.
+            a_range, b_range, weight_simple, r2_threshold: options of the choice without `data`.
             lib: names of the functions to choose from; the whole library when not given.
-            verbose: 1 prints a line per edge, 0 nothing.
-            data: that the model was trained on.
-            time_limit: in seconds, with `data`.
-            loss_fn: of output and label, by which networks are judged on `data`; the mean squared error when not given, or the
-                cross-entropy of a classifier.
+            verbose: 1 prints a line per edge, 0 prints nothing.
+            data: the data on which the model was trained, in one of the forms that `fit` takes.
+            time_limit: time limit in seconds, with `data`.
+            loss_fn: loss of output and label on `data`; when not given, the cross-entropy for a classifier, and the mean squared error
+                for others.
         """
         with silent_unless(verbose):
             if data is None:
                 automatic.auto_symbolic_(self, a_range, b_range, lib, weight_simple, r2_threshold)
             else:
-                automatic.auto_symbolic_in_context_(self, data, lib, time_limit, loss_fn)
+                automatic.auto_symbolic_jointly_(self, data, lib, time_limit, loss_fn)
             self.log_history("auto_symbolic")
 
     def symbolic_formula(
@@ -645,7 +647,8 @@ class KAN(Versioned):
     ) -> NetworkFormula:
         """The formulas of the outputs and the input symbols, ``(outputs, inputs)``; see `kan.discovery.formulas.network_formula`.
 
-        What is not given is the model's own: `in_vars`, `normalizer`, `output_normalizer`, and the last input to compare the formula on.
+        Arguments that are not given are taken from the model: `in_vars`, `normalizer`, `output_normalizer`, and the last input, on which
+        the formula is compared with the network.
         """
         understood("symbolic_formula", KAN.symbolic_formula, older)
         found = network_formula(
@@ -685,20 +688,39 @@ class KAN(Versioned):
         out_vars_offset: float | None = None,
         **older: Any,
     ) -> Figure:
-        """Draw the network with the activations of its last input; see `kan.plotting.network.plot`.
+        """Draw the network with the activations of its last input; see `kan.plotting`.
+
+        The figure becomes pyplot's current one. A notebook shows it at the end of the cell, a script with ``plt.show()``.
 
         Args:
-            folder, beta, metric, scale, tick, sample, in_vars, out_vars, title, varscale, out_vars_offset: as there.
+            folder: folder in which the figure is saved as ``network.png``, created if needed. Nothing is written when it is not given.
+            beta: an edge with score ``s`` is drawn with the opacity ``tanh(beta s)``.
+            metric: the score: ``"backward"`` (attribution), ``"forward_n"`` (spread of the output relative to that of the input) or
+                ``"forward_u"`` (spread of the output).
+            scale: size of the figure, which is ``10 scale`` inches wide.
+            tick: write the smallest and largest input and output at each box.
+            sample: mark samples on the curves.
+            in_vars: names of the inputs, strings or sympy expressions; those of the model when not given. After `prune_input` the names of
+                all columns of the data may be given instead.
+            out_vars: names of the outputs; those of the model, or of its classes, when not given.
+            title: a line above the diagram.
+            varscale: size of the names; they shrink or are turned upright where they would touch each other.
             mask: leave out the nodes that the last call of `prune` dropped.
+            out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
             older: arguments of pykan 0.0, see `kan.older_names`.
+
+        Raises:
+            ValueError: for an unknown metric, a wrong number of names, a scale that is not positive, or a model that has not seen data.
         """
         understood("plot", KAN.plot, older)
-        from kan.plotting.network import plot
+        from kan.plotting import diagram_of, draw
 
-        return plot(
-            self, folder=folder, beta=beta, metric=metric, scale=scale, tick=tick, sample=sample, in_vars=in_vars, out_vars=out_vars,
-            title=title, varscale=varscale, out_vars_offset=out_vars_offset, hidden=self._pruned if mask else None,
-        )  # fmt: skip
+        hidden = self._pruned if mask else None
+        diagram = diagram_of(self, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden)
+        figure = draw(diagram, scale=scale, tick=tick, sample=sample, varscale=varscale, out_vars_offset=out_vars_offset)
+        if folder is not None:
+            figure.save_in(folder)
+        return figure
 
     def attribute(self, l: int | None = None, i: int | None = None, out_score: Tensor | None = None, plot: bool = True) -> Tensor | None:
         """Attribution scores on the last input; see `kan.analysis.attribution`.

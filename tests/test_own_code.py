@@ -515,7 +515,7 @@ def test_columns_are_out_of_proportion_where_the_layers_see_them_so() -> None:
 
 
 @pytest.mark.parametrize("own", [subclass, patched, pre_hooked])
-def test_functions_in_context_are_those_of_the_prepared_inputs(own: Callable[[], KAN], capsys: pytest.CaptureFixture[str]) -> None:
+def test_jointly_selected_functions_are_those_of_the_prepared_inputs(own: Callable[[], KAN], capsys: pytest.CaptureFixture[str]) -> None:
     formulas = []
     for model, x in ((own(), X), (plain(), Z)):
         model.fit((x, Z[:, [0]] ** 2), steps=2, **QUIET)
@@ -527,7 +527,7 @@ def test_functions_in_context_are_those_of_the_prepared_inputs(own: Callable[[],
 
 
 @pytest.mark.parametrize("name", ["hook", "layer of a subclass", "hooked layer", "pruned by torch", "parametrized"])
-def test_functions_in_context_are_refused_where_the_code_does_more(name: str) -> None:
+def test_joint_selection_is_refused_where_the_code_does_more(name: str) -> None:
     with pytest.raises(ValueError, match=r"cannot do so through .*(the model|act_fun\[0\])"):
         KINDS[name].make().auto_symbolic(data=(X, Y))
 

@@ -1,1 +1,1 @@
-"""Reading a network: functions that look at a network or a trace and return values."""
+"""Analysis of a network: functions that take a network or the record of a pass and return values."""

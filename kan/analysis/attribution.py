@@ -1,13 +1,14 @@
-r"""Attribution: how much every node and edge contributes to the outputs, traced back from them.
+r"""Attribution: scores that say how much every node and edge contributes to the outputs.
 
-With ``E`` the deviation of an edge and ``N`` that of its sub-node sum, an output's score is 1 and, from the last layer back,
+Let ``E_ij`` be the standard deviation of an edge, and ``N_j`` that of the sum at its sub-node. The score of an output is 1. From the last
+layer to the first,
 
     ``edge_ij = E_ij / (N_j + 1e-4) * subnode_j``,   ``node_i = sum_j edge_ij``,
 
-where a sub-node has the score of the node that it belongs to. Gradients flow through ``E`` alone.
+where a sub-node has the score of its node. Gradients pass through ``E`` only.
 
-Written as matrices, a layer's scores are those of the next layer times its shares ``P_pi = sum_{j of p} E_ij / (N_j + 1e-4)``, so that
-the scores of the inputs for the nodes of every layer are products of shares, and one walk through the layers gives all of them.
+In matrix form, the scores of a layer are those of the next layer times the shares ``P_pi = sum_{j of p} E_ij / (N_j + 1e-4)``. The scores
+of the inputs for the nodes of a layer are therefore products of shares, and one pass through the layers gives those for all layers.
 
 References
     Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205, section 4.1.
@@ -29,7 +30,8 @@ from kan.network.trace import Trace
 
 __all__ = ["Attribution", "attribute", "feature_interaction", "node_attribution"]
 
-FLOOR = 1e-4
+DEVIATION_FLOOR = 1e-4
+"""Number that is added to a standard deviation before it divides; pykan's value."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,12 @@ class Attribution:
 
 
 def attribute(trace: Trace, l: int | None = None, out_score: Tensor | Sequence[float] | None = None) -> Attribution:
-    """Scores of everything before layer `l` of nodes with respect to its nodes.
+    """Scores of all nodes and edges before a layer of nodes, with respect to the nodes of this layer.
 
     Args:
-        trace: of the data to judge by.
-        l: layer of nodes to start from; the outputs when not given.
-        out_score: ``(n_l,)`` initial scores of those nodes; ones when not given.
+        trace: the record of a pass, from whose data the scores are computed.
+        l: the layer of nodes; the outputs when not given.
+        out_score: initial scores of these nodes, ``(n_l,)``; ones when not given.
 
     Raises:
         IndexError: if there is no layer `l`.
@@ -83,7 +85,7 @@ def attribute(trace: Trace, l: int | None = None, out_score: Tensor | Sequence[f
     nodes, edges, subnodes = [score], list[Tensor](), list[Tensor]()
     for t in range(start, 0, -1):
         score = score[:, _owners(structure, t, like.device)]
-        edge = deviations[t - 1] * (score / (sums[t - 1].detach() + FLOOR))[:, :, None]
+        edge = deviations[t - 1] * (score / (sums[t - 1].detach() + DEVIATION_FLOOR))[:, :, None]
         subnodes.insert(0, score)
         edges.insert(0, edge)
         score = edge.sum(dim=1)
@@ -96,17 +98,17 @@ def attribute(trace: Trace, l: int | None = None, out_score: Tensor | Sequence[f
 
 
 def _given(trace: Trace, name: str, own: list[Tensor]) -> list[Tensor]:
-    """The scores of that name that a program has set, with one row for all outputs where they are means; else its `own`."""
+    """The scores of a name that a program has set, or else those in `own`. Scores that are means over the outputs have one row."""
     if name in trace.given:
         return [score[None] for score in trace.given[name]]
     return trace.given.get(f"{name}_all", own)
 
 
 def node_attribution(trace: Trace) -> list[Tensor]:
-    """Scores of the inputs for every node, each scaled by the node's own score.
+    """Scores of the inputs for every node, each multiplied by the score of the node.
 
     Returns:
-        ``(n_l, n_0)`` for ``l = 1 ... L``: what `attribute` gives at `l` from the scores of all outputs on.
+        For ``l = 1 ... L`` the scores ``(n_l, n_0)``, which equal those of `attribute` at `l` for the scores of the nodes as `out_score`.
     """
     if "node_attribute_scores" in trace.given:
         return trace.given["node_attribute_scores"]
@@ -116,19 +118,19 @@ def node_attribution(trace: Trace) -> list[Tensor]:
     scores = []
     for t, (edges, sums) in enumerate(zip(trace.edge_actscale, trace.subnode_actscale, strict=True), start=1):
         belongs = nn.functional.one_hot(_owners(structure, t, like.device), structure.width_in[t]).to(like.dtype)
-        share = belongs.t() @ (edges / (sums.detach() + FLOOR)[:, None])
+        share = belongs.t() @ (edges / (sums.detach() + DEVIATION_FLOOR)[:, None])
         reach = share @ reach
         scores.append(own[t][:, None] * reach)
     return scores
 
 
 def feature_interaction(scores: Tensor, neuron_th: float = 1e-2, feature_th: float = 1e-2) -> dict[tuple[int, ...], int]:
-    """Which inputs occur together in the nodes of a layer, and in how many.
+    """The sets of inputs that occur together in the nodes of a layer, each with the number of these nodes.
 
     Args:
-        scores: of the inputs for the nodes, ``(n_l, n_0)``, see `node_attribution`.
-        neuron_th: a node counts if its largest score is above this.
-        feature_th: an input occurs in a node if its score is above this share of the largest.
+        scores: scores of the inputs for the nodes, ``(n_l, n_0)``, see `node_attribution`.
+        neuron_th: threshold of the largest score of a node, above which the node counts.
+        feature_th: threshold of the score of an input, as a share of the node's largest, above which the input occurs in the node.
 
     >>> feature_interaction(torch.tensor([[1.0, 0.5, 0.0], [0.2, 0.3, 0.0], [0.0, 0.0, 0.001]]))
     {(0, 1): 2}

@@ -1,10 +1,10 @@
-r"""How far a network's connections reach when it is drawn.
+r"""Connection cost: the length of the connections of a network when it is drawn, weighted by their attribution scores.
 
-With ``S_ji`` the attribution score of the edge from node ``i`` of ``n`` to sub-node ``j`` of ``m``, both evenly spaced on ``[0, 1]``,
+Let ``S_ji`` be the score of the edge from node ``i`` of ``n`` to sub-node ``j`` of ``m``, both evenly spaced on ``[0, 1]``. Then
 
     ``cost = sum_layers sum_ij S_ji |(j + 1/2)/m - (i + 1/2)/n|``.
 
-The order of hidden nodes does not change what a network computes, but it changes this cost; see `kan.surgery.swap`.
+The order of hidden nodes has no influence on the function of a network, but on this cost; see `kan.surgery.swap`.
 
 References
     Z. Liu, E. Gan, M. Tegmark, "Seeing is Believing: Brain-Inspired Modular Training for Mechanistic Interpretability", 2023,
@@ -29,5 +29,5 @@ def edge_lengths(scores: Tensor) -> Tensor:
 
 
 def connection_cost(trace: Trace) -> Tensor:
-    """The cost above on the data of `trace`, 0-dim, differentiable."""
+    """The connection cost for the data of `trace`, 0-dim and differentiable."""
     return torch.stack([(score * edge_lengths(score)).sum() for score in attribute(trace).edge_scores]).sum()

@@ -1,8 +1,8 @@
-r"""Derivatives of a model: with respect to its inputs, sample by sample, and of its loss with respect to its parameters.
+r"""Derivatives of a model with respect to its inputs, for each sample, and of its loss with respect to its parameters.
 
-For a model ``f`` that treats every sample on its own, ``J_bi = d f(x_b) / d x_bi`` and ``H_bij = d^2 f(x_b) / d x_bi d x_bj`` are had from
-gradients of sums over the batch, since the terms of other samples do not depend on ``x_b``. Layers that mix samples (batch
-normalisation in training mode) have no such derivatives.
+For a model ``f`` that treats samples independently, ``J_bi = d f(x_b) / d x_bi`` and ``H_bij = d^2 f(x_b) / d x_bi d x_bj`` follow from
+gradients of sums over the batch, since the terms of other samples do not depend on ``x_b``. Layers that mix samples, such as batch
+normalisation in training mode, have no such derivatives.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def batch_jacobian(func: Callable[[Tensor], Tensor], x: Tensor, create_graph: bo
     """First derivatives of `func` at every sample, ``J_boi = d f_o(x_b) / d x_bi``.
 
     Args:
-        func: ``(B, n)`` to ``(B, O)`` or ``(B,)``, each sample on its own.
-        x: ``(B, n)``.
+        func: a function from ``(B, n)`` to ``(B, O)`` or ``(B,)`` that treats samples independently.
+        x: samples, ``(B, n)``.
         create_graph: whether the result can be differentiated, with respect to `x` and to the parameters of `func`.
         mode: ``'scalar'`` for the first output only, ``'vector'`` for all of them.
 
     Returns:
-        ``(B, n)``, or ``(B, O, n)`` for ``'vector'``.
+        The derivatives ``(B, n)``, or ``(B, O, n)`` for ``'vector'``.
 
     Raises:
         ValueError: for an unknown mode, or a function whose values are not one row per sample.
@@ -50,10 +50,10 @@ def batch_hessian(model: Callable[[Tensor], Tensor], x: Tensor, create_graph: bo
     """Second derivatives of `model` at every sample, ``H_boij = d^2 f_o(x_b) / d x_bi d x_bj``.
 
     Args:
-        model, x, create_graph, mode: as of `batch_jacobian`.
+        model, x, create_graph, mode: as for `batch_jacobian`.
 
     Returns:
-        ``(B, n, n)``, or ``(B, O, n, n)`` for ``'vector'``.
+        The derivatives ``(B, n, n)``, or ``(B, O, n, n)`` for ``'vector'``.
 
     Raises:
         ValueError: as `batch_jacobian`.
@@ -94,29 +94,29 @@ def get_derivative(
     """Derivatives of a loss with respect to all parameters, at their present values.
 
     The loss is ``mean (model(x) - y)^2`` for ``'pred'``, the penalty ``R`` for ``'reg'``, and ``mean (model(x) - y)^2 + lamb R`` for
-    ``'all'``. The model itself is left alone.
+    ``'all'``. The model is not changed.
 
     Args:
-        model: a module; for the penalty it needs the method ``get_reg(reg_metric, lamb_l1, lamb_entropy)`` that `KAN` and `MLP` have.
-        inputs, labels: ``(B, n)`` and ``(B, O)``.
+        model: a module. For the penalty it must have the method ``get_reg(reg_metric, lamb_l1, lamb_entropy)`` of `KAN` and `MLP`.
+        inputs, labels: samples, ``(B, n)`` and ``(B, O)``.
         derivative: ``'hessian'`` or ``'jacobian'``.
         loss_mode: ``'pred'``, ``'reg'`` or ``'all'``.
         reg_metric: metric of the penalty; the model's own default when not given.
-        lamb, lamb_l1, lamb_entropy: weights of and in the penalty.
-        trainable_only: leave out what is frozen. By default rows and columns are those of `model2param`, and what belongs to frozen
-            parameters (grids, masks) is zero.
+        lamb, lamb_l1, lamb_entropy: weight of the penalty, and weights inside it.
+        trainable_only: leave out frozen parameters. By default the order is that of `model2param`, and the entries of frozen parameters,
+            such as grids and masks, are zero.
 
     Returns:
-        ``(1, P, P)`` for the Hessian, ``(1, P)`` for the Jacobian.
+        The Hessian ``(1, P, P)`` or the Jacobian ``(1, P)``.
 
     Raises:
-        ValueError: for unknown names, or labels that have not the shape of the outputs.
+        ValueError: for unknown names, or labels that do not have the shape of the outputs.
     """
     if derivative not in ("hessian", "jacobian"):
         raise unknown_name("derivative", derivative, ("hessian", "jacobian"))
     if loss_mode not in ("pred", "reg", "all"):
         raise unknown_name("loss_mode", loss_mode, ("pred", "reg", "all"))
-    # Calling a model may leave traces in it; the copy takes them.
+    # A call may change the state of a model, here that of the copy.
     model = copy.deepcopy(model)
     everything = list(model.parameters())
     free = [p for p in everything if p.requires_grad]
@@ -126,7 +126,7 @@ def get_derivative(
             raise ValueError(f"labels must have the shape of the model's output, {tuple(output.shape)}; got {tuple(labels.shape)}.")
         loss = output.new_zeros(()) if loss_mode == "reg" else (output - labels).square().mean()
         if loss_mode != "pred":
-            # No name of a metric fits every kind of model.
+            # Kinds of models differ in the names of their metrics.
             given: dict[str, Any] = {} if reg_metric is None else {"reg_metric": reg_metric}
             penalty = model.get_reg(lamb_l1=lamb_l1, lamb_entropy=lamb_entropy, **given)  # type: ignore[operator]
             loss = loss + (1.0 if loss_mode == "reg" else lamb) * penalty
@@ -145,10 +145,10 @@ def get_derivative(
 
 
 def _values(func: Callable[[Tensor], Tensor], x: Tensor, create_graph: bool, mode: str) -> tuple[Tensor, list[Tensor]]:
-    """The point to differentiate at, and sums over the batch of the outputs that are asked for."""
+    """The samples at which derivatives are taken, and sums over the batch of the requested outputs."""
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
-    # Without a graph the result must not hang on to that of x.
+    # Without a graph, the result must not refer to the graph of x.
     x = x if create_graph and x.requires_grad else x.detach().requires_grad_()
     y = func(x)
     y = y[:, None] if y.dim() == 1 else y

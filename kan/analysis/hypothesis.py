@@ -1,16 +1,15 @@
-r"""Hypotheses about a function of several variables, judged at samples.
+r"""Tests of hypotheses about the structure of a function of several variables, at samples.
 
-* ``f`` is additively separable into groups of variables if it is a sum of functions of one group each, multiplicatively if it is their
-  product, and generally if it is ``F(h(x_A) + k(x_B) + ...)``.
-* ``f = F(h(x_A), rest)`` is a symmetry.
+* The function ``f`` is additively separable into groups of variables if it is a sum of functions of one group each. It is multiplicatively
+  separable if it is a product of such functions, and generally separable if it is ``F(h(x_A) + k(x_B) + ...)``.
+* A group ``A`` is a symmetry if ``f = F(h(x_A), rest)``.
 
-The tests of these are those of `kan.analysis.misses`, the thresholds the largest misses that are granted. Besides, there are pykan's
-scores, which have the units of ``f`` or of ``x``. With the gradient ``g``, the Hessian ``H`` and the standard deviations ``s`` of the
-variables, these are the interaction ``H_ij s_i s_j``, of ``f`` or of ``log |f|``, and the dependence of the direction ``g_A / |g_A|`` on
-other variables. What a score is at a sample is judged by its (lower) median over the samples; those where it is not a number, such as zeros
-of ``f`` under the logarithm, are left out.
+The tests compare the misses of `kan.analysis.misses` with a threshold. In addition there are pykan's scores, which have the units of ``f``
+or of ``x``. With the gradient ``g``, the Hessian ``H`` and the standard deviations ``s`` of the variables, these are the interaction
+``H_ij s_i s_j`` of ``f`` or of ``log |f|``, and the dependence of the direction ``g_A / |g_A|`` on other variables. Each score is the
+(lower) median over the samples. Samples where it is not a number, such as zeros of ``f`` under the logarithm, are left out.
 
-The model is any function of tensors, ``(B, n)`` to ``(B, 1)`` or ``(B,)``, that treats each sample on its own and can be differentiated.
+A model is any differentiable function of tensors, from ``(B, n)`` to ``(B, 1)`` or ``(B,)``, that treats samples independently.
 
 References
     Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205, section 5.
@@ -45,14 +44,15 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FLOOR = 1e-6
-"""Added to the length of a gradient before it is divided by it."""
-SIMILAR = 0.9
-"""Cosine, and share of the samples, from which on gradients count as parallel."""
+LENGTH_FLOOR = 1e-6
+"""Number that is added to the length of a gradient before it divides; pykan's value."""
+MIN_SIMILARITY = 0.9
+"""Cosine of the angle between two gradients above which they count as parallel, and share of samples with parallel gradients above which a
+symmetry is suggested; pykan's values."""
 
 
 def _no_test(function: F) -> F:
-    """Keep pytest from taking a function for a test because of its name."""
+    """Mark a function such that pytest does not collect it as a test because of its name."""
     vars(function)["__test__"] = False
     return function
 
@@ -70,14 +70,14 @@ def _checked_mode(mode: str) -> None:
 
 
 def _separabilities(model: Model, x: Tensor, groups: Sequence[Group], mode: str, bias: float) -> list[Miss]:
-    """Misses of a sum (``'add'``) or a product (``'mul'``) of a function of each group and one of all else."""
+    """For each group, the miss of a sum (``'add'``) or product (``'mul'``) of a function of the group and one of all other variables."""
     with Misses(lambda x: model(x) + bias, x) as misses:
         test = misses.sum if mode == "add" else misses.product
         return [test(group) for group in groups if 0 < len(group) < misses.size]
 
 
 def _median(values: Tensor) -> Tensor:
-    """Lower median over the samples, of the numbers among the values."""
+    """Lower median over the samples, without values that are not numbers."""
     return values.nanmedian(dim=0).values
 
 
@@ -92,7 +92,7 @@ def _direction_change(gradient: Tensor, hessian: Tensor, group: Group, rest: Gro
     length = g.norm(dim=1)[:, None, None]
     # Where the gradient vanishes it has no direction; the change of its length is taken as 0 there.
     lengthening = (g[:, :, None] * h).sum(dim=1, keepdim=True) / torch.where(length > 0, length, torch.ones_like(length))
-    change: Tensor = h / (length + FLOOR) - g[:, :, None] * lengthening / (length + FLOOR) ** 2
+    change: Tensor = h / (length + LENGTH_FLOOR) - g[:, :, None] * lengthening / (length + LENGTH_FLOOR) ** 2
     return change
 
 
@@ -111,26 +111,27 @@ def detect_separability(
 ) -> dict[str, Any]:
     """The finest groups of variables between which a model is separable.
 
-    Variables are clustered (complete linkage) by whether they interact. A clustering is accepted if interactions between its groups are
-    a share of less than `res_th` of all, and if no group misses being separable by more than that (see `kan.analysis.misses`), which
-    derivatives alone do not show: those of ``max(x_1, x_2)`` do not interact. The accepted one with the most groups is taken.
+    Variables are clustered by their interactions (complete linkage). A clustering is accepted if the interactions between its groups are
+    less than a share `res_th` of all, and if the miss of separability of each group is at most `res_th` (see `kan.analysis.misses`).
+    Derivatives alone are not sufficient: the variables of ``max(x_1, x_2)`` do not interact. Of the accepted clusterings, the one with the
+    most groups is taken.
 
     Args:
-        model, x: see the module.
+        model, x: the model and the samples, see the head of this file.
         mode: ``'add'`` or ``'mul'``.
-        score_th: least interaction, see the module, of variables that belong together.
-        res_th: see above.
-        n_clusters: the numbers of groups to try: one, or the first and the last ``[low, high]``; all when not given.
-        bias: added to the model for ``'mul'``.
+        score_th: smallest interaction of variables that belong to one group.
+        res_th: largest share of interactions between groups, and largest miss.
+        n_clusters: the number of groups, or the smallest and the largest number to try, ``[low, high]``; all numbers when not given.
+        bias: a number that is added to the model for ``'mul'``.
         verbose: print the share for every number of groups.
 
     Returns:
-        ``hessian``, the interactions ``(n, n)``; ``n_groups``; ``labels``, the group of every variable; ``groups``, the variables of every
-        group; ``misses``, by how much each group misses being separable from all else, none for a single group. If no clustering is
-        accepted, this is said and all variables are in one group.
+        A dictionary with ``hessian``, the interactions ``(n, n)``; ``n_groups``; ``labels``, the group of every variable; ``groups``, the
+        variables of every group; and ``misses``, the miss of separability of each group, empty for a single group. If no clustering is
+        accepted, a line is printed and all variables are in one group.
 
     Raises:
-        ValueError: for an unknown mode, numbers of groups that there cannot be, or bad samples.
+        ValueError: for an unknown mode, an impossible number of groups, or bad samples.
     """
     probe = Probe(model, x)
     tried = _numbers(n_clusters, probe.size)
@@ -190,14 +191,14 @@ def test_separability(
     """Whether a model is a sum or a product of a function of each group and one of all other variables.
 
     Args:
-        model, x: see the module.
-        groups: indices of variables.
+        model, x: the model and the samples, see the head of this file.
+        groups: indices of the variables of each group.
         mode: ``'add'`` or ``'mul'``.
-        threshold: largest miss that is granted, see `kan.analysis.misses`.
-        bias: added to the model for ``'mul'``.
+        threshold: tolerance for the misses, see `kan.analysis.misses`.
+        bias: a number that is added to the model for ``'mul'``.
 
     Returns:
-        0-dim, bool.
+        A truth value, 0-dim.
 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, an unknown mode, or bad samples.
@@ -208,15 +209,15 @@ def test_separability(
 
 @_no_test
 def test_general_separability(model: Model, x: Tensor, groups: Sequence[Group], threshold: float = 1e-2) -> Tensor:
-    """Whether a model is a function of a sum of functions of the groups, ``F(h(x_A) + k(x_B) + ...)``, by the test of the module.
+    """Whether a model is a function of a sum of functions of the groups, ``F(h(x_A) + k(x_B) + ...)``.
 
     Args:
-        model, x: see the module.
-        groups: indices of variables.
-        threshold: largest miss that is granted, see `kan.analysis.misses`.
+        model, x: the model and the samples, see the head of this file.
+        groups: indices of the variables of each group.
+        threshold: tolerance for the misses, see `kan.analysis.misses`.
 
     Returns:
-        0-dim, bool.
+        A truth value, 0-dim.
 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
@@ -237,15 +238,15 @@ def _all_within(misses: Sequence[Miss], threshold: float, x: Tensor) -> Tensor:
 
 
 def batch_grad_normgrad(model: Model, x: Tensor, group: Group, create_graph: bool = False) -> Tensor:
-    """Derivatives with respect to the other variables of the direction ``g_A / (|g_A| + 1e-6)`` that the gradient has within a group.
+    """Derivatives of the direction ``g_A / (|g_A| + 1e-6)`` of the gradient within a group, with respect to the other variables.
 
     Args:
-        model, x: see the module.
-        group: indices of variables.
+        model, x: the model and the samples, see the head of this file.
+        group: indices of the variables of the group.
         create_graph: whether the result can be differentiated.
 
     Returns:
-        ``(B, |A|, n - |A|)``, the other variables in ascending order.
+        The derivatives ``(B, |A|, n - |A|)``, with the other variables in ascending order.
 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
@@ -270,15 +271,15 @@ def get_dependence(model: Model, x: Tensor, group: Group) -> Tensor:
 
 @_no_test
 def test_symmetry(model: Model, x: Tensor, group: Group, dependence_th: float = 1e-3) -> Tensor:
-    """Whether a model is a function of a function of the group and the other variables, ``F(h(x_A), rest)``.
+    """Whether a model depends on a group of variables through one function only, ``F(h(x_A), rest)``.
 
     Args:
-        model, x: see the module.
-        group: indices of variables; for none or all of them the answer is yes.
-        dependence_th: largest miss that is granted, see `kan.analysis.misses`.
+        model, x: the model and the samples, see the head of this file.
+        group: indices of the variables of the group; for no or all variables, the result is True.
+        dependence_th: tolerance for the miss, see `kan.analysis.misses`.
 
     Returns:
-        0-dim, bool.
+        A truth value, 0-dim.
 
     Raises:
         IndexError, ValueError: for variables that do not exist or are named twice, or bad samples.
@@ -290,16 +291,16 @@ def test_symmetry(model: Model, x: Tensor, group: Group, dependence_th: float = 
 
 @_no_test
 def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmetry_var: Any) -> Tensor:
-    """Whether a model depends on some variables through a given expression only: whether the two gradients are parallel.
+    """Whether a model depends on some variables through a given expression only, in which case their gradients are parallel.
 
     Args:
-        model, x: see the module.
-        input_vars: sympy symbols of the columns of `x`.
-        symmetry_var: sympy expression of some of them, or its text, which is parsed and not executed.
+        model, x: the model and the samples, see the head of this file.
+        input_vars: the sympy symbols of the columns of `x`.
+        symmetry_var: a sympy expression in some of them, or its text, which is parsed and not executed.
 
     Returns:
-        ``|cos|`` of the angle between both gradients within the variables of the expression, ``(B,)``. The share of samples with more than
-        0.9 is printed, and what it suggests.
+        ``|cos|`` of the angle between the two gradients within the variables of the expression, ``(B,)``. The share of samples for which it
+        exceeds 0.9 is printed, and whether that suggests a symmetry.
 
     Raises:
         ValueError: if the symbols do not fit `x` or the expression, or for bad samples.
@@ -320,7 +321,7 @@ def test_symmetry_var(model: Model, x: Tensor, input_vars: Sequence[Any], symmet
     with np.errstate(all="ignore"):  # samples outside of the expression's domain have no slope
         there = np.stack([np.broadcast_to(np.asarray(slope, dtype=float), columns.shape[1]) for slope in slopes(*columns)], axis=1)
     cosine = torch.nn.functional.cosine_similarity(probe.gradient[:, used], torch.from_numpy(there).to(probe.gradient), dim=1).abs()
-    ratio = float((cosine > SIMILAR).double().mean())
-    say(f"{round(100 * ratio, 4)}% data have more than {SIMILAR} cosine similarity")
-    say("suggesting symmetry" if ratio > SIMILAR else "not suggesting symmetry")
+    ratio = float((cosine > MIN_SIMILARITY).double().mean())
+    say(f"{round(100 * ratio, 4)}% data have more than {MIN_SIMILARITY} cosine similarity")
+    say("suggesting symmetry" if ratio > MIN_SIMILARITY else "not suggesting symmetry")
     return cosine

@@ -1,4 +1,4 @@
-"""Indices of layers and nodes as a user writes them: negative ones count from the end."""
+"""Checks of the indices of layers and nodes that a user gives; negative ones count from the end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def checked_index(what: str, value: Any, size: int) -> int:
     """`value` as an index from 0 to ``size - 1``.
 
     Raises:
-        TypeError: if it is no integer.
-        IndexError: if it is out of range.
+        TypeError: if the value is not an integer.
+        IndexError: if the value is out of range.
 
     >>> checked_index("layer", -1, 3)
     2
@@ -30,10 +30,10 @@ def checked_index(what: str, value: Any, size: int) -> int:
 
 
 def layer_index(structure: Structure, l: Any) -> int:
-    """The index of a layer of nodes; 0 are the inputs, -1 the outputs."""
+    """The index of a layer of nodes, where 0 are the inputs and -1 the outputs, without a sign."""
     return checked_index("layer of nodes", l, structure.depth + 1)
 
 
 def node_index(structure: Structure, l: int, i: Any) -> int:
-    """The index of a node of layer `l`, which is none negative itself."""
+    """The index of a node of layer `l`, without a sign; `l` itself must not be negative."""
     return checked_index(f"node of layer {l}", i, structure.width_in[l])

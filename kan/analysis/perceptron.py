@@ -1,11 +1,11 @@
-r"""What a perceptron has learned: attribution scores, and how long its connections are.
+r"""Attribution scores and connection cost of a perceptron.
 
-Scores start as 1 at the outputs and go back with the weights' share of the deviations ``s`` of the nodes,
+Let ``s_i`` be the standard deviation of node ``i``. The score of an output is 1. From the last layer to the first,
 
-    ``edge_ji = |W_ji| s_i node_j / (s_j + 1e-4)``,   ``node_i = sum_j edge_ji / sqrt(n)``
+    ``edge_ji = |W_ji| s_i node_j / (s_j + 1e-4)``,   ``node_i = sum_j edge_ji / sqrt(n)``,
 
-with ``n`` the number of nodes of the layer of node i. The connection cost weighs every ``|W_ji|`` by the distance of its nodes, which sit
-at ``(i + 0.5)/n`` in a layer.
+where ``n`` is the number of nodes in the layer of node ``i``. The connection cost is the sum of all ``|W_ji|``, weighted by the distances
+of their nodes, which are at ``(i + 0.5)/n`` in a layer.
 
 References
     Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205; Z. Liu et al., "Seeing is Believing:
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kan.analysis.attribution import FLOOR
+from kan.analysis.attribution import DEVIATION_FLOOR
 from kan.analysis.connection import edge_lengths
 from kan.network.perceptron import PerceptronTrace
 
@@ -39,7 +39,7 @@ def attribute_perceptron(trace: PerceptronTrace) -> PerceptronAttribution:
     score = trace.output.new_ones(trace.output.shape[1])
     nodes, edges = [score], list[Tensor]()
     for forward, scale in zip(reversed(trace.wa_forward), reversed(trace.acts_scale), strict=True):
-        edge = forward.abs() * (score / (scale + FLOOR))[:, None]
+        edge = forward.abs() * (score / (scale + DEVIATION_FLOOR))[:, None]
         score = edge.sum(dim=0) / edge.shape[1] ** 0.5
         edges.insert(0, edge)
         nodes.insert(0, score)

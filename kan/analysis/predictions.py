@@ -1,4 +1,4 @@
-"""Predictions for new samples: numbers, or the names and probabilities of classes."""
+"""Predictions for new samples, which are numbers, or the names and probabilities of classes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ROWS = 2**16
 
 
 def predict(network: Network, x: Any) -> Tensor | np.ndarray:
-    """Predictions for the samples `x`: classes of a classifier, numbers of another network.
+    """Predictions for samples: the names of classes if the network is a classifier, and its outputs otherwise.
 
-    The network stays as it is, with its last input.
+    The network keeps its last input.
 
     Args:
-        network: a network; it is a classifier if it has `class_names`.
-        x: ``(N, inputs)``, in any form that the network can be called with.
+        network: a network, which is a classifier if it has `class_names`.
+        x: samples, ``(N, inputs)``, in any form that the network can be called with.
 
     Returns:
-        The outputs ``(N, outputs)``. For a classifier, the names of the classes ``(N,)``: the one with the largest output, or, with a
-        single output, the first of two where it is negative and the second where it is positive. Where each of several outputs decides
-        between two classes, ``(N, outputs)``. A tensor if `x` is one and the names are no text, else an array.
+        The outputs, ``(N, outputs)``. For a classifier, the name of the class with the largest output, ``(N,)``. For a classifier with one
+        output, the first of two names if it is negative and the second if it is positive. If each of several outputs decides between two
+        classes, the names are ``(N, outputs)``. The result is a tensor if `x` is one and the names are not text, and an array otherwise.
 
     >>> network = Network([1, 2])
     >>> network.class_names = ["low", "high"]
@@ -48,18 +48,18 @@ def predict(network: Network, x: Any) -> Tensor | np.ndarray:
 
 
 def probabilities(network: Network, x: Any) -> Tensor | np.ndarray:
-    """Probabilities of the classes for the samples `x`, in the order of `class_names`.
+    """Probabilities of the classes for samples, in the order of `class_names`.
 
     Args:
         network: a classifier.
-        x: ``(N, inputs)``, as of `predict`.
+        x: samples, ``(N, inputs)``, as for `predict`.
 
     Returns:
-        ``(N, classes)``. Where each of several outputs decides between two classes, the probabilities of the second class,
-        ``(N, outputs)``. A tensor if `x` is one, an array otherwise.
+        The probabilities, ``(N, classes)``. If each of several outputs decides between two classes, the probabilities of the second class,
+        ``(N, outputs)``. The result is a tensor if `x` is one, and an array otherwise.
 
     Raises:
-        ValueError: for a network that is no classifier.
+        ValueError: for a network that is not a classifier.
     """
     if network.class_names is None:
         raise ValueError(
@@ -77,6 +77,6 @@ def probabilities(network: Network, x: Any) -> Tensor | np.ndarray:
 
 @torch.no_grad()
 def outputs_of(network: Network, x: Any) -> Tensor:
-    """The outputs ``(N, outputs)`` for the samples `x`, some rows at a time; the last input of the network stays what it was."""
+    """The outputs ``(N, outputs)`` for samples, evaluated some rows at a time; the network keeps its last input."""
     with network.same_last_input():
         return torch.cat([network(part) for part in network.as_input(x).split(ROWS)])

@@ -1,4 +1,4 @@
-"""A model at samples: its values and derivatives, and the groups of its variables."""
+"""The values and derivatives of a model at samples, and the resolution of groups of its variables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Probe:
     """The derivatives of a model at samples, each computed once.
 
     Args:
-        model: ``(B, n)`` to ``(B, 1)`` or ``(B,)``.
-        x: ``(B, n)``, at least two samples.
+        model: a function from ``(B, n)`` to ``(B, 1)`` or ``(B,)``.
+        x: at least two samples, ``(B, n)``.
 
     Raises:
-        TypeError: if `x` is no tensor of floating-point numbers.
-        ValueError: for another shape of `x` or of the model's values.
+        TypeError: if `x` is not a tensor of floating-point numbers.
+        ValueError: if `x` or the model's values have another shape.
     """
 
     def __init__(self, model: Model, x: Tensor) -> None:

@@ -1,8 +1,9 @@
-"""Trees of the symmetries of a function: which variables act together, which of these groups do, and so on up to all variables.
+"""Trees of the symmetries of a function: groups of variables that act together, groups of such groups, and so on up to all variables.
 
-A group acts together if the function is ``F(h(x_A), rest)``. Where two such groups overlap, their union, intersection and differences act
-together too, and the function is one of a sum of functions of these (Gorman, 1968). So the groups that overlap no other ones are a tree,
-and there is one only. What is claimed of its groups is decided by the misses of `kan.analysis.misses`, each of which is kept as evidence.
+A group ``A`` acts together if the function is ``F(h(x_A), rest)``. If two such groups overlap, their union, intersection and differences
+also act together, and the function depends on them through a sum of functions (Gorman, 1968). The groups that overlap with no other group
+therefore form a tree, which is unique. The structure of each group is determined by the misses of `kan.analysis.misses`, which are kept as
+evidence.
 """
 
 from __future__ import annotations
@@ -20,24 +21,26 @@ from kan.output import say
 __all__ = ["Finding", "Tree", "get_molecule", "get_tree_node", "symmetry_tree"]
 
 ERROR_OF_VALUES, ERROR_OF_SLOPES = 5.0, 40.0
-"""Misses that a trained model is granted in equations of its values and of its slopes, as multiples of its relative error. Five networks
-with errors between 0.2 % and 9 % missed equations that their functions fulfil by 2 to 4 and by 1 to 34 times their errors."""
-MAX_GRANTED = 0.15
-"""Largest miss that is granted. The least by which those functions missed an equation that they do not fulfil was 0.21."""
+"""Tolerances of a trained model for the misses of equations between its values and between its slopes, as multiples of its relative error.
+Five networks with errors between 0.2 % and 9 % missed equations that their target functions satisfy by 2 to 4 and by 1 to 34 times their
+errors."""
+MAX_TOLERANCE = 0.15
+"""Largest tolerance of a trained model. The smallest miss of these functions for an equation that they do not satisfy was 0.21."""
 ASSUMED_ERROR = 1e-3
-"""Error of a trained model, relative to the standard deviation of its values, that is assumed if it is not known."""
-MARGIN = 3.0
-"""Factor by which the miss of a sum must be smaller than that of a product, or the other way round, to be claimed at the top."""
+"""Error of a trained model, relative to the standard deviation of its values, that is assumed if it is unknown."""
+MIN_MISS_RATIO = 3.0
+"""Smallest ratio of the miss of a product to that of a sum with which a sum is claimed at the top, and vice versa."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was tested of a group, and by how much each structure is missed.
+    """The structure of a group, with the misses that were tested.
 
     Attributes:
-        kind: what is claimed, as in `Tree`.
-        misses: of ``'symmetry'``, that the group acts together; of ``'Add'``, ``'Mul'`` and ``'GS'``. What was not tested is left out.
-        tolerances: the miss up to which each of these was taken to hold, but for rounding errors.
+        kind: the structure that is claimed, as in `Tree`.
+        misses: the misses by name: ``'symmetry'``, that the group acts together, and ``'Add'``, ``'Mul'`` and ``'GS'``. Those that were not
+            tested are left out.
+        tolerances: the largest miss with which each of these counts as satisfied, apart from rounding errors.
     """
 
     kind: str
@@ -46,22 +49,22 @@ class Finding:
 
     @property
     def miss(self) -> float | None:
-        """Miss of what is claimed, None if nothing is."""
+        """The miss of the claimed structure; None if there is none."""
         return self.misses[self.kind].size if self.kind in self.misses else None
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Which variables act together, level by level.
+    """The groups of variables that act together, level by level.
 
     Attributes:
-        levels: groups of variables per level, from single variables to the group of all.
-        arities: per level from the second on, the number of groups of the level below in each group.
-        properties: likewise, what is known of the group as a function of those: ``'Id'`` for a single one, ``'GS'`` for a function of a sum
-            or product of functions of them, ``'Add'`` and ``'Mul'`` for a sum and a product itself (the last two at the top only), ``''``
-            for nothing.
-        findings: likewise, what was tested; empty if nothing was.
-        unused: variables that the values do not depend on. They have no part in what the tree says.
+        levels: for each level, the groups of variables, from single variables to the group of all variables.
+        arities: for each level from the second on and each of its groups, the number of groups of the level below in it.
+        properties: for the same groups, their structure as functions of the groups below: ``'Id'`` for a single group, ``'GS'`` for a
+            function of a sum or product of functions of them, ``'Add'`` and ``'Mul'`` for such a sum or product itself (at the top only),
+            and ``''`` if none was confirmed.
+        findings: for the same groups, the misses that were tested; empty if there were no tests.
+        unused: the variables that have no effect on the values. The tree makes no claim about them.
     """
 
     levels: list[list[list[int]]]
@@ -78,11 +81,11 @@ def get_molecule(
 
     Args:
         model, x: see `kan.analysis.hypothesis`.
-        sym_th, error: as of `symmetry_tree`.
-        verbose: print the way through every level: the group so far and the next candidate.
+        sym_th, error: as for `symmetry_tree`.
+        verbose: print how the groups of each level are formed: the present group and the next candidate for it.
 
     Returns:
-        Levels of groups, from single variables, in the order in which a tree without crossings has them, to the group of all.
+        The levels of groups, from single variables, in the order of a tree without crossings, to the group of all variables.
 
     Raises:
         TypeError, ValueError: for bad samples.
@@ -90,7 +93,7 @@ def get_molecule(
     with Misses(model, x) as misses:
         levels = _Search(misses, model, sym_th, None, error).levels()
     if verbose:
-        _say_way(levels)
+        _say_steps(levels)
     return levels
 
 
@@ -102,13 +105,13 @@ def get_tree_node(
     skip_test: bool = True,
     error: float | None = None,
 ) -> tuple[list[list[int]], list[list[str]]]:
-    """What the groups of `get_molecule` are as functions of the groups below them.
+    """The structure of the groups of `get_molecule`, as functions of the groups below them.
 
     Args:
         model, x: see `kan.analysis.hypothesis`.
-        moleculess: the levels.
-        sep_th, error: as of `symmetry_tree`.
-        skip_test: test no separability.
+        moleculess: the levels of groups.
+        sep_th, error: as for `symmetry_tree`.
+        skip_test: omit the tests of separability.
 
     Returns:
         ``arities`` and ``properties``, see `Tree`.
@@ -131,19 +134,19 @@ def symmetry_tree(
     verbose: bool = False,
     error: float | None = None,
 ) -> Tree:
-    """The tree of the symmetries that a model has at samples and at their recombinations, and what its groups are.
+    """The tree of the symmetries that a model has at samples and at their recombinations, with the structure of its groups.
 
-    What is claimed of a function holds but for rounding errors. A trained model, which is any module with parameters, only comes near to
-    the function behind its data and is granted a miss that goes with its error.
+    Claims about a function hold up to rounding errors. A trained model, which is any module with parameters, only approximates the function
+    behind its data. The tolerance for its misses follows from its error.
 
     Args:
         model, x: see `kan.analysis.hypothesis`.
-        sym_th, sep_th: largest misses of symmetries and separabilities that are granted, instead of these.
-        skip_sep_test: test no separability.
-        verbose: print the way through every level, then all misses.
-        error: root mean square error of the model, in the units of its values. When not given, it is the larger one of the losses that a
-            `KAN` was fitted to, if it was not changed since, else 0.1 % of the standard deviation of the values for a trained model and
-            none for a function.
+        sym_th, sep_th: tolerances for the misses of symmetries and of separabilities, instead of these.
+        skip_sep_test: omit the tests of separability.
+        verbose: print how the groups of each level are formed, and all misses.
+        error: root mean squared error of the model, in the units of its values. When not given, it is the larger one of the losses of the
+            last fit of a `KAN`, if the model was not changed since. Otherwise it is 0.1 % of the standard deviation of the values for a
+            trained model, and 0 for a function.
 
     Returns:
         The tree with its evidence.
@@ -163,28 +166,28 @@ def symmetry_tree(
         search = _Search(misses, model, sym_th, sep_th, error)
         tree = search.tree(search.levels(), skip_sep_test)
     if verbose:
-        _say_way(tree.levels)
+        _say_steps(tree.levels)
         _say_findings(tree)
     return tree
 
 
 class _Search:
-    """One model at samples, and what it is granted."""
+    """The search for the groups of one model at samples, with the tolerances for its misses."""
 
     def __init__(self, misses: Misses, model: Model, sym_th: float | None, sep_th: float | None, error: float | None) -> None:
         self.misses = misses
         share = _relative_error(model, self.misses.spread, error)
-        values, slopes = min(ERROR_OF_VALUES * share, MAX_GRANTED), min(ERROR_OF_SLOPES * share, MAX_GRANTED)
+        values, slopes = min(ERROR_OF_VALUES * share, MAX_TOLERANCE), min(ERROR_OF_SLOPES * share, MAX_TOLERANCE)
         self.tolerances = {"symmetry": slopes, "Add": values, "Mul": values, "GS": slopes}
         if sym_th is not None:
             self.tolerances["symmetry"] = sym_th
         if sep_th is not None:
             self.tolerances |= dict.fromkeys(("Add", "Mul", "GS"), sep_th)
-        effect = min(share, MAX_GRANTED / ERROR_OF_VALUES)
+        effect = min(share, MAX_TOLERANCE / ERROR_OF_VALUES)
         self.used = [k for k in range(self.misses.size) if not self.misses.effect(k).within(effect)]
 
     def levels(self) -> list[list[list[int]]]:
-        """Levels of groups; unused variables come last and are in no group but that of all."""
+        """The levels of groups; unused variables come last, and belong to the group of all variables only."""
         size = self.misses.size
         if size == 1:
             return [[[0]]]
@@ -201,7 +204,7 @@ class _Search:
         return [*levels, [list(place)]]
 
     def _groups(self) -> set[frozenset[int]]:
-        """All groups of several variables that act together and overlap no other such group."""
+        """All groups of several variables that act together and do not overlap with another such group."""
         depends: dict[tuple[int, int], set[int]] = {(i, j): set() for i in self.used for j in self.used}
         for k in self.used:
             size, rounding = self.misses.symmetries(k)
@@ -211,7 +214,7 @@ class _Search:
                     depends[i, j].add(k)
 
         def closed(group: Iterable[int]) -> frozenset[int]:
-            """The smallest group around these variables within which no ratio of slopes depends on a variable outside."""
+            """The smallest group that contains these variables and within which no ratio of slopes depends on a variable outside."""
             found, fresh = set[int](), set(group)
             while fresh:
                 new = fresh.pop()
@@ -250,7 +253,7 @@ class _Search:
                 misses["Add"] = worst(self.misses.sum(child) for child in below)
                 misses["Mul"] = worst(self.misses.product(child) for child in below)
                 best, other = sorted(("Add", "Mul"), key=lambda name: misses[name].size)
-                clear = not misses[other].size < MARGIN * misses[best].size
+                clear = not misses[other].size < MIN_MISS_RATIO * misses[best].size
                 kind = best if clear and misses[best].within(self.tolerances[best]) else ""
             if not kind:
                 misses["GS"] = worst(self.misses.general(child, [k for k in group if k not in child]) for child in below)
@@ -259,7 +262,7 @@ class _Search:
 
 
 def _relative_error(model: Model, spread: float, error: float | None) -> float:
-    """Error relative to the standard deviation of the values, 0 of a function."""
+    """The error relative to the standard deviation of the values; 0 for a function."""
     if error is None and not (isinstance(model, nn.Module) and any(True for _ in model.parameters())):
         return 0.0
     losses = getattr(model, "losses", None)
@@ -271,7 +274,7 @@ def _relative_error(model: Model, spread: float, error: float | None) -> float:
 
 
 def _overlapping(groups: Set[frozenset[int]]) -> list[set[frozenset[int]]]:
-    """The groups by what is connected by overlaps, of which a group within another one is none."""
+    """The groups divided into sets that are connected by overlaps; a group that contains another one does not overlap with it."""
     found: list[set[frozenset[int]]] = []
     for group in groups:
         joined = [alike for alike in found if any(group & other and group - other and other - group for other in alike)]
@@ -280,7 +283,7 @@ def _overlapping(groups: Set[frozenset[int]]) -> list[set[frozenset[int]]]:
 
 
 def _in_order(group: Set[int], groups: Iterable[frozenset[int]]) -> list[int]:
-    """The variables of a group, those of the groups in it side by side."""
+    """The variables of a group, in an order that keeps the variables of each of its subgroups together."""
     if len(group) == 1:
         return list(group)
     inner = [other for other in groups if other < group]
@@ -288,8 +291,8 @@ def _in_order(group: Set[int], groups: Iterable[frozenset[int]]) -> list[int]:
     return [k for other in sorted(largest, key=min) for k in _in_order(other, inner)]
 
 
-def _say_way(levels: list[list[list[int]]]) -> None:
-    """Print how one gets from each level to the next one: the group so far, and the candidate that joins it or not."""
+def _say_steps(levels: list[list[list[int]]]) -> None:
+    """Print how the groups of each level are formed from those below: the present group, and the next candidate for it."""
     for below, level in pairwise(levels):
         left = list(below)
         for group in level:

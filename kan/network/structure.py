@@ -1,10 +1,8 @@
 """The shape of a KAN: how many sum and multiplication nodes each layer of nodes has.
 
-A layer of nodes is written as an int ``n`` (``n`` sum nodes) or a pair ``[n_sum, n_mult]``. A multiplication node of arity ``a``
-multiplies ``a``
-sub-nodes; a sum node is one sub-node. Edges lead from nodes to sub-nodes. Sub-nodes are ordered: those of the sum nodes, then the factors
-of each
-multiplication node in turn. Multiplication nodes of the input layer count as ordinary inputs.
+A layer of nodes is written as an int ``n``, for ``n`` sum nodes, or as a pair ``[n_sum, n_mult]``. A multiplication node of arity ``a`` is
+the product of ``a`` sub-nodes; a sum node has one sub-node. Edges lead from nodes to sub-nodes. The sub-nodes of the sum nodes come first,
+followed by the factors of each multiplication node in turn. Multiplication nodes of the input layer count as ordinary inputs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,6 @@
 from kan.plotting.diagram import Diagram, EdgeCurve
 from kan.plotting.drawing import draw
 from kan.plotting.figure import NetworkFigure
-from kan.plotting.network import diagram_of, plot
+from kan.plotting.network import diagram_of
 
-__all__ = ["Diagram", "EdgeCurve", "NetworkFigure", "diagram_of", "draw", "plot"]
+__all__ = ["Diagram", "EdgeCurve", "NetworkFigure", "diagram_of", "draw"]

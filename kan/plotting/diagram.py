@@ -5,8 +5,8 @@ A network of depth ``L`` has ``n_l`` nodes at level ``l = 0 ... L`` and ``m_l`` 
 sub-nodes of a level belong to one sum node each; every multiplication node that follows owns as many consecutive
 sub-nodes as its arity says, so that ``m_l = (number of sum nodes) + (sum of the arities)``.
 
-With ``y0 = EDGE_ROOM`` and ``z0 = NODE_ROOM`` the room between nodes and the sub-nodes above them and between these and
-their own nodes, the places are
+Let ``y0 = EDGE_ROOM`` be the distance between nodes and the sub-nodes above them, and ``z0 = NODE_ROOM`` the distance
+between these and their own nodes. The places are
 
     node i of level l             ``((i + 1/2) / n_l, l (y0 + z0))``
     sub-node j of level l + 1     ``((j + 1/2) / m_{l+1}, l (y0 + z0) + y0)``
@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 __all__ = ["EDGE_ROOM", "LEVEL", "NODE_ROOM", "Array", "Diagram", "EdgeCurve", "EdgeKey", "EdgeKind", "unit_interval"]
 
 EDGE_ROOM = 0.3
+"""Vertical distance, in data coordinates, between nodes and the sub-nodes above them."""
 NODE_ROOM = 0.1
+"""Vertical distance, in data coordinates, between sub-nodes and their own nodes."""
 LEVEL = EDGE_ROOM + NODE_ROOM
+"""Vertical distance, in data coordinates, between two levels of nodes."""
 
 Array = NDArray[np.float64]
 EdgeKey = tuple[int, int, int]
@@ -36,7 +39,7 @@ EdgeKind = Literal["numeric", "symbolic", "both", "none"]
 
 @dataclass(frozen=True, eq=False)
 class EdgeCurve:
-    """The samples of one edge function and how strongly the edge counts.
+    """The samples of the function of one edge, and the visibility of the edge.
 
     Args:
         x: inputs of the edge in ascending order, ``(B,)``.
@@ -58,12 +61,12 @@ class EdgeCurve:
     kind: EdgeKind
 
     def outline(self, bins: int) -> tuple[Array, Array]:
-        """Return few of the samples that look like all of them.
+        """Return a small subset of the samples that looks like all of them.
 
-        Of every one of `bins` equal intervals of the range of `x` the lowest and the highest sample are kept, besides
-        the first and the last sample of all. Every extremum survives, and regions with few samples lose none. (Every
-        n-th sample would cut off peaks, and would draw the sparse tails of normally distributed inputs as straight
-        lines.)
+        The range of `x` is divided into `bins` equal intervals, and the lowest and the highest sample of each are kept,
+        as are the first and the last sample. All extrema are therefore kept, as are all samples of regions that have
+        few. (Every n-th sample would cut off peaks, and would draw the sparse tails of normally distributed inputs as
+        straight lines.)
 
         Args:
             bins: number of intervals.

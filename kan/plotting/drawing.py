@@ -1,7 +1,7 @@
-"""From a diagram to its figure: a small framed curve on every edge, signs where the edges meet.
+"""Drawing of a diagram: a small framed curve on every edge, and signs where edges meet.
 
-The curves of a layer are one collection of lines and its boxes one of polygons: a thousand edges take a fraction of a
-second to draw, where an axes for each would take a minute.
+The curves of a layer are one collection of lines, and its boxes are one collection of polygons. A thousand edges are
+drawn in a fraction of a second; with an axes for each edge this would take a minute.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from kan.plotting.labels import write_labels
 __all__ = ["COLOURS", "draw"]
 
 SIDE_MARGIN = 0.02
+"""Width of the margins on the left and on the right, as a share of the width of the figure."""
 COLOURS: dict[EdgeKind, str] = {"numeric": "black", "symbolic": "red", "both": "purple"}
 
 
@@ -82,7 +83,7 @@ def draw(
     axes.set_ylim(-0.1 * LEVEL, (diagram.depth + 0.1) * LEVEL)
     axes.axis("off")
 
-    # Round signs and square boxes need the inches of one unit of x and of y; the latter is what the labels leave.
+    # Round signs and square boxes need the length of one unit of x and of y in inches; the latter depends on the labels.
     unit_x = width * (1.0 - 2.0 * SIDE_MARGIN)
     # A single layer is only 4 scale inches high; full-sized letters would take most of it.
     letters = 40.0 * scale * min(1.0, 0.7 * diagram.depth)
@@ -101,7 +102,7 @@ def draw(
 def _draw_edges(axes: Axes, diagram: Diagram, measures: _Measures, tick: bool, sample: bool) -> None:
     """Draw for every visible edge its lines, its box and its curve, one layer after the other."""
     counts = [diagram.widths_in[level] * diagram.widths_out[level + 1] for level in range(diagram.depth)]
-    # Up to 16 edges all boxes have one size. In larger networks narrow layers keep a readable one.
+    # Up to 16 edges all boxes have the same size. In larger networks, the boxes of narrow layers remain readable.
     largest = 0.4 / max(min(max(counts), 16), 5)
     unit = np.array([measures.unit_x, measures.unit_y])
     clearance = 0.5 * EDGE_ROOM * measures.unit_y - 0.5 * max(measures.dot, measures.sign) / 72.0
@@ -114,13 +115,13 @@ def _draw_edges(axes: Axes, diagram: Diagram, measures: _Measures, tick: bool, s
         curves = [visible[key] for key in keys]
         centres = _box_centres(diagram, keys)
         gap = np.diff(np.sort(centres[:, 0])).min(initial=1.0)
-        # The numbers at the left side of a box stand in the gap to its neighbour.
+        # The numbers at the left of a box are written in the gap to its neighbour.
         half = min(unit[0] * min((0.34 if tick else 0.4) * gap, largest), 0.8 * clearance)
         reach = half / unit
         points = 144.0 * half
         rgba = np.array([(*to_rgb(COLOURS[curve.kind]), curve.opacity) for curve in curves])
 
-        # Lines are thinner where they are dense, or a wide layer is one black area.
+        # Dense lines are thinner; otherwise a wide layer would be a black area.
         spacing = 72.0 * unit[0] / len(keys)
         segments = list(_stems(diagram, keys, centres, reach[1]))
         stems = LineCollection(segments, colors=np.repeat(rgba, 2, axis=0), zorder=1)
@@ -142,7 +143,7 @@ def _draw_edges(axes: Axes, diagram: Diagram, measures: _Measures, tick: bool, s
 
         if sample:
             marks = [centre + reach * _in_box(*curve.subset(200)) for centre, curve in places]
-            # Faint marks: where samples are dense they add up.
+            # Marks are faint, since they add up where samples are dense.
             faint = np.repeat(rgba * (1.0, 1.0, 1.0, 0.25), [len(mark) for mark in marks], axis=0)
             x, y = np.concatenate(marks).T
             dots = axes.scatter(x, y, s=(0.1 * points) ** 2, c=faint, linewidths=0, zorder=4)
@@ -173,7 +174,7 @@ def _in_box(x: Array, y: Array) -> Array:
         return np.empty((0, 2))
     margin = 0.82
     if x[0] == x[-1]:
-        # A constant input leaves a point, which nobody would see.
+        # The curve of a constant input is a point, which would be invisible.
         return np.array([(-margin, 0.0), (margin, 0.0)])
     return margin * (2.0 * np.stack([unit_interval(x), unit_interval(y)], axis=1) - 1.0)
 

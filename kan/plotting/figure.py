@@ -1,12 +1,14 @@
 """A matplotlib figure that a notebook shows once.
 
 The inline backend of Jupyter shows every figure that pyplot manages at the end of the cell. A figure that is also the
-value of the cell is shown a second time as that value. `NetworkFigure` shows itself as the value and leaves pyplot's
-care at that moment, so that one picture remains.
+value of the cell is shown a second time as that value. A `NetworkFigure` is removed from pyplot's list when it is shown
+as the value, so that one picture remains.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,6 +21,11 @@ __all__ = ["NetworkFigure"]
 
 class NetworkFigure(Figure):
     """Figure that is shown once where the inline backend would show it twice; otherwise an ordinary figure."""
+
+    def save_in(self, folder: str | os.PathLike[str]) -> None:
+        """Save the figure as ``network.png`` in a folder, which is created if needed."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.savefig(Path(folder) / "network.png", dpi=200, bbox_inches="tight")
 
     def _ipython_display_(self, **_: Any) -> None:
         """Prepare for being displayed by IPython, then let it display the figure as it would any other.

@@ -1,8 +1,8 @@
-"""Names of variables and the title around a diagram, and the height that they leave to it.
+"""The names of variables and the title around a diagram, and the height that remains for the diagram.
 
-A row of labels keeps two distances from its nodes: its centre at least ``distance`` away and its nearer edge at least
-``near``, both in data coordinates. What it takes beyond them are inches of letters. The height of the figure is fixed,
-so the inches of one unit of y follow from the claims.
+A row of labels keeps two distances from its nodes, in data coordinates: its centre is at least ``distance`` away, and
+its nearer edge at least ``near``. The height of its letters, in inches, is needed beyond these. The height of the figure
+is fixed, which determines the length of one unit of y in inches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from kan.symbolic.latex import latex
 __all__ = ["variable_label", "variable_labels", "write_labels"]
 
 IN_DISTANCE, OUT_DISTANCE, TITLE_DISTANCE = 0.1, 0.15, 0.3
-NEAR = 0.05
+"""Smallest distances, in data coordinates, of the centres of input names, output names and title from the nodes."""
+MIN_EDGE_DISTANCE = 0.05
+"""Smallest distance, in data coordinates, of the nearer edges of names from the nodes."""
 
 
 def variable_label(variable: Any) -> str:
@@ -49,10 +51,10 @@ class _Row:
 
     Args:
         texts: the labels.
-        distance: of their centres from the nodes, in data coordinates.
-        near: least distance of their nearer edges from the nodes.
+        distance: smallest distance of their centres from the nodes, in data coordinates.
+        near: smallest distance of their nearer edges from the nodes, in data coordinates.
         thickness: height of the row in inches.
-        upright: whether the labels stand upright, aligned at their nearer edges.
+        upright: whether the labels are turned upright, aligned at their nearer edges.
     """
 
     texts: Sequence[Text]
@@ -85,7 +87,7 @@ def write_labels(
     unit_x: float,
     height: float,
 ) -> float:
-    """Write names and title and give the axes the height that these leave.
+    """Write the names and the title, and set the height of the axes to what these leave.
 
     Args:
         axes: the axes of the diagram, as wide as they will be.
@@ -100,7 +102,7 @@ def write_labels(
         Inches of one unit of y.
     """
     top = diagram.depth * LEVEL
-    # The least that stays free above the last nodes and below the first.
+    # The space that remains free above the last nodes and below the first ones in any case.
     above, below = [(0.1 * LEVEL, 0.0)], [(0.1 * LEVEL, 0.0)]
     inputs = outputs = title = None
     if diagram.in_vars is not None:
@@ -120,7 +122,7 @@ def write_labels(
     margin = 0.02 * height
     room = height - 2.0 * margin
     unit_y = min((room - high - low) / (top + up + down) for up, high in above for down, low in below)
-    # Labels larger than the figure may leave it, but never squeeze the network to nothing.
+    # Labels may extend beyond the figure, but the network keeps a minimum height.
     unit_y = max(unit_y, 0.4 * room / (top + 0.2 * LEVEL))
 
     if inputs is not None:
@@ -140,14 +142,14 @@ def write_labels(
 def _row(axes: Axes, labels: Sequence[str], size: float, distance: float, unit_x: float, height: float) -> _Row:
     """Write one label for each node of a row.
 
-    Labels that are too long for their place become smaller, down to two fifths; if that is not enough they stand
-    upright.
+    Labels that are too long for their place are reduced in size, down to two fifths. If that is not enough, they are
+    turned upright.
     """
     place = unit_x / len(labels)
     texts = [axes.text((i + 0.5) / len(labels), 0.0, label, fontsize=size, ha="center", va="center") for i, label in enumerate(labels)]
     extents = [_inches(text) for text in texts]
     longest, tallest = max(width for width, _ in extents), max(height for _, height in extents)
-    near = min(NEAR, distance / 2)
+    near = min(MIN_EDGE_DISTANCE, distance / 2)
     shrink = min(1.0, 0.92 * place / longest)
     if shrink >= 0.4:
         for text in texts:
@@ -161,7 +163,7 @@ def _row(axes: Axes, labels: Sequence[str], size: float, distance: float, unit_x
 
 
 def _inches(text: Text) -> tuple[float, float]:
-    """Return width and height of a text; one that is no valid mathtext is taken literally from here on."""
+    """Return width and height of a text in inches; text that is not valid mathtext is made literal."""
     try:
         extent = text.get_window_extent()
     except ValueError:

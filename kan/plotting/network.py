@@ -1,14 +1,12 @@
-"""From a network to its diagram and its picture.
+"""The diagram of a network: its nodes, and the curves and scores of its edges.
 
-An edge is drawn with opacity ``tanh(beta s)`` for its score ``s``, black where its numeric branch is alive, red where
-its symbolic branch is, purple where both are; a dead edge is not drawn.
+An edge with score ``s`` is drawn with the opacity ``tanh(beta s)``. It is black if its numeric branch is on, red if its
+symbolic branch is on, and purple if both are. An edge whose branches are off is not drawn.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,68 +15,13 @@ from torch import Tensor
 from kan.analysis.attribution import attribute
 from kan.errors import unknown_name
 from kan.plotting.diagram import Array, Diagram, EdgeCurve, EdgeKind
-from kan.plotting.drawing import draw
-from kan.plotting.figure import NetworkFigure
 from kan.plotting.labels import variable_labels
 
 if TYPE_CHECKING:
     from kan.network.network import Network
     from kan.network.trace import Trace
 
-__all__ = ["METRICS", "diagram_of", "plot"]
-
-
-def plot(
-    network: Network,
-    *,
-    folder: str | os.PathLike[str] | None = None,
-    beta: float = 3.0,
-    metric: str = "backward",
-    scale: float = 0.5,
-    tick: bool = False,
-    sample: bool = False,
-    in_vars: Iterable[Any] | None = None,
-    out_vars: Iterable[Any] | None = None,
-    title: str | None = None,
-    varscale: float = 1.0,
-    out_vars_offset: float | None = None,
-    hidden: Iterable[tuple[int, int]] | None = None,
-) -> NetworkFigure:
-    """Draw a network with the activations of its last input.
-
-    The figure becomes pyplot's current one: a notebook shows it at the end of the cell, a script with ``plt.show()``,
-    and ``plt.savefig`` writes it.
-
-    Args:
-        network: the network; it must have seen data.
-        folder: where to save the figure as ``network.png``; created if needed. Nothing is written when it is not given.
-        beta: an edge with score ``s`` is drawn with opacity ``tanh(beta s)``.
-        metric: the score: ``"backward"`` (attribution), ``"forward_n"`` (spread of the output over that of the input)
-            or ``"forward_u"`` (spread of the output).
-        scale: size of the figure, which is ``10 scale`` inches wide.
-        tick: write the smallest and largest input and output at each box.
-        sample: mark samples on the curves.
-        in_vars: names of the inputs, strings or sympy expressions; those of the network when not given. After `prune_input` those of all
-            columns of the data may be given, too.
-        out_vars: names of the outputs, likewise; of the classes where these have none and stand for them.
-        title: a line above the diagram.
-        varscale: size of the names; they shrink or turn upright where they would touch each other.
-        out_vars_offset: distance of the output names from the output nodes, 0.15 when not given.
-        hidden: nodes ``(l, i)`` of hidden levels to leave out.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: for an unknown metric, a wrong number of names, a scale that is not positive, or a network that has
-            not seen data.
-    """
-    diagram = diagram_of(network, beta=beta, metric=metric, in_vars=in_vars, out_vars=out_vars, title=title, hidden=hidden)
-    figure = draw(diagram, scale=scale, tick=tick, sample=sample, varscale=varscale, out_vars_offset=out_vars_offset)
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        figure.savefig(Path(folder) / "network.png", dpi=200, bbox_inches="tight")
-    return figure
+__all__ = ["METRICS", "diagram_of"]
 
 
 def _attribution(trace: Trace) -> Sequence[Tensor]:
@@ -90,6 +33,7 @@ METRICS: dict[str, Callable[[Trace], Sequence[Tensor]]] = {
     "forward_n": lambda trace: trace.acts_scale,
     "forward_u": lambda trace: trace.edge_actscale,
 }
+"""Scores of the edges by their names: attribution, and the spread of the output of an edge, relative to that of its input or absolute."""
 
 
 def diagram_of(
@@ -102,7 +46,17 @@ def diagram_of(
     title: str | None = None,
     hidden: Iterable[tuple[int, int]] | None = None,
 ) -> Diagram:
-    """Collect what a diagram of a network shows; the arguments are those of `plot`.
+    """The diagram of a network with the activations of its last input.
+
+    Args:
+        network: the network, which must have seen data.
+        beta: an edge with score ``s`` has the opacity ``tanh(beta s)``.
+        metric: the score, a name in `METRICS`.
+        in_vars: names of the inputs, strings or sympy expressions; those of the network when not given. After `prune_input` the names of
+            all columns of the data may be given instead.
+        out_vars: names of the outputs. When not given, they are those of the network, or else the names of its classes.
+        title: a line above the diagram.
+        hidden: nodes ``(l, i)`` of hidden levels that are left out.
 
     Returns:
         The diagram, with one curve for every edge.

@@ -1,8 +1,8 @@
-"""A tree of variables: who acts together with whom, from the single variables at the bottom to the function at the top.
+"""Picture of a tree of variables: which groups act together, from the single variables at the bottom to the function at the top.
 
-A level is a row of the height 0.5: connectors, then what its groups are as functions of the groups below. In the style ``'tree'`` a
-separable group is a fork, a single child a line, anything else a box; in the style ``'box'`` every group is a box with its property. By how
-much a property is missed stands beside it, and a box in which none was found says so.
+A level is a row of height 0.5 that shows its groups as functions of the groups below. In the style ``'tree'``, a separable group is a fork,
+a single child is a line, and any other group is a box. In the style ``'box'``, every group is a box with its property. The miss of each
+property is written beside it, and a box without a confirmed property says so.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from kan.plotting.labels import variable_label
 __all__ = ["draw_tree", "plot_tree"]
 
 LEVEL, CONNECTOR, BODY = 0.5, 0.1, 0.3
-"""Heights of a level, of the connectors below and above its bodies, and of the bodies."""
-REACH = 0.3
-"""How far a box reaches beyond its outer variables, which are 1 apart."""
-REMARK = 8.0
-"""Largest size of the letters of evidence, in points."""
+"""Heights, in data coordinates, of a level, of the connectors below and above its bodies, and of the bodies."""
+BOX_OVERHANG = 0.3
+"""Distance, in data coordinates, by which a box extends beyond its outer variables, which are 1 apart."""
+MAX_REMARK_SIZE = 8.0
+"""Largest font size of the remarks on evidence, in points."""
 SIGNS = {"Add": "+", "Mul": (6, 2, 0)}
 """Markers of matplotlib for the sum and the product at the top: a plus, and a star of six rays."""
 
@@ -56,11 +56,11 @@ def plot_tree(
         x: samples, ``(B, n)``.
         in_var: names of the variables, strings or sympy expressions; the `in_vars` of a network when not given, else ``x_1 ... x_n``.
         style: ``'tree'`` or ``'box'``.
-        sym_th, sep_th: largest misses of symmetries and separabilities that count as rounding errors or errors of the model. By default
-            those of a function must be rounding errors, and a trained model is granted some that go with its `error`.
-        skip_sep_test: test no separability.
+        sym_th, sep_th: tolerances for the misses of symmetries and of separabilities. By default, the misses of a function must be rounding
+            errors, and the tolerances for a trained model follow from its `error`.
+        skip_sep_test: omit the tests of separability.
         verbose: print how the groups are found, and all misses.
-        error: root mean square error of a trained model, in the units of its values; that of a `KAN` is known from its fit. See
+        error: root mean squared error of a trained model, in the units of its values; that of a `KAN` is known from its fit. See
             `kan.analysis.symmetry_tree.symmetry_tree`.
 
     Returns:
@@ -106,7 +106,7 @@ def draw_tree(tree: Tree, in_var: Sequence[Any] | None = None, style: str = "tre
             lines.append([(middle, high), (middle, high + (2 if top else 1) * CONNECTOR)])
             missed = "" if finding.miss is None else f"misses {finding.miss:.1g}"
             if style == "box" or kind == "":
-                boxes.append((min(ends) - REACH, max(ends) + REACH, low))
+                boxes.append((min(ends) - BOX_OVERHANG, max(ends) + BOX_OVERHANG, low))
                 middle = (min(ends) + max(ends)) / 2
                 words = "not seen" if kind == "" and "GS" in finding.misses else kind
                 axes.text(middle, low + BODY * (0.6 if missed else 0.5), words, ha="center", va="center")
@@ -129,7 +129,7 @@ def draw_tree(tree: Tree, in_var: Sequence[Any] | None = None, style: str = "tre
     names = [f"$x_{{{i + 1}}}$" for i in range(len(order))] if in_var is None else [variable_label(variable) for variable in in_var]
     _write(axes, [names[i] for i in order])
     (left, _), (right, _) = axes.transData.transform([(0, 0), (1, 0)])
-    size = min(REMARK, (right - left) / axes.figure.dpi * 10)
+    size = min(MAX_REMARK_SIZE, (right - left) / axes.figure.dpi * 10)
     for at, height, remark, side in remarks:
         axes.text(at, height, remark, ha=side, va="center", color="dimgray", fontsize=size, gid="remark")
     return axes
@@ -143,7 +143,7 @@ def _check(style: str, in_var: Sequence[Any] | None, size: int) -> None:
 
 
 def _write(axes: Axes, names: list[str]) -> None:
-    """Write the names below the variables; where one is wider than its place, all are turned upright or become smaller."""
+    """Write the names below the variables; if one is wider than its place, all are reduced in size or turned upright."""
     texts = [axes.text(p, -0.04, name, fontsize=13, ha="center", va="top") for p, name in enumerate(names)]
     (left, _), (right, _) = axes.transData.transform([(0, 0), (1, 0)])
     place, longest = right - left, max(_widths(texts))
@@ -160,6 +160,6 @@ def _widths(texts: Sequence[Any]) -> Iterator[float]:
     for text in texts:
         try:
             yield text.get_window_extent().width
-        except ValueError:  # no valid mathtext: it is taken literally
+        except ValueError:  # the text is not valid mathtext, and is made literal
             text.set_parse_math(False)
             yield text.get_window_extent().width

@@ -1,4 +1,4 @@
-"""Edges one by one: numeric, symbolic, both or none.
+"""Switching single edges between their numeric and symbolic branches, and off.
 
 An edge ``(l, i, j)`` leads from node `i` of layer `l` to sub-node `j` of the next layer. Negative indices count from the end.
 """
@@ -20,11 +20,11 @@ __all__ = ["edge_index", "fix_symbolic_", "remove_edge_", "remove_node_", "set_m
 
 
 def edge_index(network: Network, l: int, i: int, j: int) -> tuple[int, int, int]:
-    """The indices of an edge, none negative.
+    """The indices of an edge with negative ones replaced by those that they stand for.
 
     Raises:
-        TypeError: if one is no integer.
-        IndexError: if one is out of range.
+        TypeError: if an index is not an integer.
+        IndexError: if an index is out of range.
     """
     l = checked_index("layer", l, network.depth)
     return (
@@ -36,13 +36,13 @@ def edge_index(network: Network, l: int, i: int, j: int) -> tuple[int, int, int]
 
 @torch.no_grad()
 def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float | None = None) -> None:
-    """Switch the branches of an edge: ``'s'`` symbolic, ``'n'`` numeric, ``'sn'`` or ``'ns'`` both, anything else none.
+    """Switch the branches of an edge on and off, in place.
 
     Args:
-        network: changed in place.
+        network: the network, which is changed in place.
         l, i, j: the edge.
-        mode: the branches that are on.
-        mask_n: value of the numeric mask in mode ``'sn'``; 1 when not given.
+        mode: the branches that are on: ``'s'`` symbolic, ``'n'`` numeric, ``'sn'`` or ``'ns'`` both, anything else none.
+        mask_n: value of the numeric mask if both are on; 1 when not given.
     """
     l, i, j = edge_index(network, l, i, j)
     both = mode in ("sn", "ns")
@@ -54,9 +54,7 @@ def set_mode_(network: Network, l: int, i: int, j: int, mode: str, mask_n: float
 @torch.no_grad()
 def fix_symbolic_(
     network: Network,
-    l: int,
-    i: int,
-    j: int,
+    edge: tuple[int, int, int],
     fun_name: str | Callable[[Tensor], Tensor],
     fit_params_bool: bool = True,
     a_range: tuple[float, float] = (-10, 10),
@@ -64,25 +62,26 @@ def fix_symbolic_(
     verbose: bool = True,
     random: bool = False,
 ) -> Tensor | None:
-    """Make an edge symbolic, ``c f(a x + b) + d``, in place.
+    """Make an edge symbolic, in place; it then computes ``c f(a x + b) + d``.
 
     Args:
-        network: changed in place.
-        l, i, j: the edge.
-        fun_name: a name of the library, or a function of a tensor (then ``(a, b, c, d)`` is not fitted).
-        fit_params_bool: whether ``(a, b, c, d)`` is fitted to what the edge computes now on the last input; ``(1, 0, 1, 0)`` otherwise.
-        a_range, b_range: where the search for ``a`` and ``b`` starts.
+        network: the network, which is changed in place.
+        edge: the edge ``(l, i, j)``.
+        fun_name: a name of the library, or a function of a tensor, for which ``(a, b, c, d)`` is not fitted.
+        fit_params_bool: whether ``(a, b, c, d)`` is fitted to the present curve of the edge on the last input; otherwise it is
+            ``(1, 0, 1, 0)``.
+        a_range, b_range: limits of ``a`` and ``b``. The default (-10, 10) means no limits.
         verbose: print the r2 of the fit.
         random: without a fit, draw ``(a, b, c, d)`` uniformly from ``[-1, 1]``.
 
     Returns:
-        r2 of the fit, 0-dim; None without a fit.
+        The r2 of the fit, 0-dim; None without a fit.
 
     Raises:
-        ValueError: for an unknown name, or a fit on a network that has seen no data.
+        ValueError: for an unknown name, or for a fit if the network has seen no data.
         IndexError: for an edge that does not exist.
     """
-    l, i, j = edge_index(network, l, i, j)
+    l, i, j = edge_index(network, *edge)
     r2 = None
     if callable(fun_name):
         function, name, affine = anonymous(fun_name), ANONYMOUS, _start(network, random)
@@ -103,15 +102,16 @@ def fix_symbolic_(
 
 
 def _start(network: Network, random: bool) -> Tensor:
+    """Affine constants ``(a, b, c, d)`` that are not fitted."""
     if not random:
         return torch.tensor([1.0, 0.0, 1.0, 0.0])
     return torch.rand(4, generator=torch.Generator().manual_seed(network.seed)) * 2 - 1
 
 
 def unfix_symbolic_(network: Network, l: int, i: int, j: int) -> None:
-    """Make an edge numeric again, in place; its symbolic function is taken away.
+    """Make an edge numeric again and remove its symbolic function, in place.
 
-    A spline that is on keeps its mask, one that is off gets 1.
+    The mask of a spline that is on is kept, and that of a spline that is off becomes 1.
     """
     l, i, j = edge_index(network, l, i, j)
     mask = float(network.numeric_layers[l].mask[i, j])
@@ -129,13 +129,13 @@ def unfix_symbolic_all_(network: Network) -> None:
 
 
 def remove_edge_(network: Network, l: int, i: int, j: int) -> None:
-    """Switch an edge off, numeric and symbolic branch, in place."""
+    """Switch off both branches of an edge, in place."""
     set_mode_(network, *edge_index(network, l, i, j), "none")
 
 
 @torch.no_grad()
 def remove_node_(network: Network, l: int, i: int, mode: str = "all") -> None:
-    """Switch off the edges of a node, in place: those that lead to it (``'down'``), from it (``'up'``) or both (``'all'``).
+    """Switch off the edges that lead to a node (``'down'``), from it (``'up'``) or both (``'all'``), in place.
 
     Raises:
         ValueError: for an unknown mode.

@@ -1,7 +1,6 @@
-"""More layers and more nodes, without a change of the function.
+"""Additional layers and nodes, which do not change the function.
 
-What is added starts switched off: new edges are masked, and a layer at the end passes its inputs on. Everything that was there stays as
-it was, splines and symbolic functions alike.
+New edges are masked, and a new last layer passes its inputs on. Existing splines and symbolic functions are kept.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ from kan.network.user_code.inheritance import in_the_kind_of
 __all__ = ["expand_depth_", "expand_width_"]
 
 IDENTITY = "x"
+"""Name of the symbolic function of edges that pass their inputs on."""
 
 
 @torch.no_grad()
 def expand_depth_(network: Network) -> None:
-    """Add a layer behind the outputs that passes them on, in place: identities on its diagonal, every spline masked.
+    """Add a last layer that passes the outputs on, in place: its diagonal edges are symbolic identities, all others are masked.
 
     Raises:
-        ValueError: if the network's symbolic edges are switched off, for the identities are such.
+        ValueError: if the symbolic edges of the network are switched off, since the identities are symbolic edges.
     """
     if not network.symbolic_enabled:
         raise ValueError("expand_depth adds symbolic edges, but symbolic_enabled is False; set it to True first.")
@@ -62,20 +62,20 @@ def expand_depth_(network: Network) -> None:
 def expand_width_(network: Network, l: int, n: int, arity: int | Sequence[int] | None = None, connected: bool = False) -> None:
     """Add nodes to a layer of nodes, in place: sum nodes in front of the others, multiplication nodes behind them.
 
-    New inputs (``l = 0``) are new columns in front of those that the network was called with so far; it has seen no data of that shape
-    then. New outputs (the last layer) are zero. Both get names and normalisation where the others have them, see `Labelled.inherit_labels`.
+    New inputs (``l = 0``) are new columns in front of the existing ones. The network forgets its last input, which lacks them. New outputs,
+    in the last layer, are zero. Both get names and normalisations if the others have them, see `Labelled.inherit_labels`.
 
     Args:
-        network: changed in place.
-        l: layer of nodes, 0 for the inputs; negative ones count from the end.
+        network: the network, which is changed in place.
+        l: layer of nodes, 0 for the inputs; negative numbers count from the end.
         n: number of new nodes.
-        arity: for sum nodes None; for multiplication nodes their arity, or one for each.
-        connected: switch the splines of the new edges on. Those that lead away from new nodes start with scales of zero, so that
-            the function does not change even so; they can be trained.
+        arity: None for sum nodes; for multiplication nodes their arity, or one arity per node.
+        connected: switch on the splines of the new edges, so that they can be trained. The scales of the edges that start at new nodes are
+            0 at first, so that the function does not change.
 
     Raises:
         IndexError: if there is no such layer of nodes.
-        ValueError: if the number or the arities are not positive integers, or multiplication nodes are wanted among the inputs.
+        ValueError: if the number or an arity is not a positive integer, or if multiplication nodes are requested for the inputs.
     """
     old = network.structure
     l = layer_index(old, l)
@@ -124,7 +124,7 @@ def _wider(old: Structure, l: int, n: int, arity: int | Sequence[int] | None) ->
 
 
 def _arity(network: Network, structure: Structure) -> int | list[list[int]]:
-    """The setting ``mult_arity`` of a structure: one number where the network has one and it still describes all nodes."""
+    """The value of ``mult_arity`` for a structure: the network's number if it has one that still holds for all nodes, else lists."""
     arity = network.mult_arity
     if isinstance(arity, Integral) and all(a == arity for layer in structure.arities for a in layer):
         return int(arity)
@@ -132,7 +132,7 @@ def _arity(network: Network, structure: Structure) -> int | list[list[int]]:
 
 
 def _places(size: int, shift: int) -> list[int]:
-    """Where old nodes or sub-nodes are found among the new ones."""
+    """The new indices of the old nodes or sub-nodes."""
     return [i + shift for i in range(size)]
 
 
@@ -142,12 +142,12 @@ def _take_layer_(
     """Replace layer `l` of `network` by that of `fresh`, with the old edges at their new places and the new ones off.
 
     Args:
-        fresh: a network of the new structure, freshly initialised.
-        network: changed in place.
+        fresh: a newly initialised network of the new structure.
+        network: the network, which is changed in place.
         l: the layer.
-        inputs, outputs: new indices of the old inputs and outputs.
-        away: whether the new edges lead away from new nodes.
-        connected: whether the new edges' splines are switched on.
+        inputs, outputs: the new indices of the old inputs and outputs.
+        away: whether the new edges start at new nodes.
+        connected: whether the splines of the new edges are switched on.
     """
     numeric, symbolic = fresh.numeric_layers[l], fresh.symbolic_layers[l]
     _put_edges_(numeric, network.numeric_layers[l], inputs, outputs, away, connected)
@@ -182,7 +182,7 @@ def _put_functions_(new: SymbolicLayer, old: SymbolicLayer, inputs: Sequence[int
 
 
 def _switch_off_(layer: SymbolicLayer) -> None:
-    """Every edge as pykan's edges that are symbolic and zero: on, without a function."""
+    """Make every edge symbolic and zero, in place, as pykan does: its mask is on, and it has no function."""
     layer.mask.fill_(1.0)
     identity: Tensor = layer.affine.new_tensor([1.0, 0.0, 1.0, 0.0])
     layer.affine.copy_(identity.expand_as(layer.affine))

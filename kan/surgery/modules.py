@@ -1,4 +1,4 @@
-"""Parts of a network that work by themselves: nodes that are connected among each other and with nothing else."""
+"""Isolation of a module of a network: a set of nodes that are connected with each other and with no other nodes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from kan.network.network import Network
 __all__ = ["isolate_module_", "parse_chain"]
 
 GROUP = re.compile(r"\[\s*(-?\d+\s*(,\s*-?\d+\s*)*)?\]")
+"""One list of integers in a chain."""
 
 
 def parse_chain(chain: str) -> list[list[int]]:
-    """The groups of indices of a chain.
+    """The groups of indices in the text of a chain.
 
     Raises:
-        ValueError: if it is not lists of integers joined by ``->``, an even number of them.
+        ValueError: if the text is not an even number of lists of integers joined by ``->``.
 
     >>> parse_chain("[0,1]->[0]->[0]->[1,2]")
     [[0, 1], [0], [0], [1, 2]]
@@ -38,14 +39,14 @@ def isolate_module_(network: Network, start_layer: int, chain: str) -> None:
     """Switch off the edges between a module and the rest, numeric and symbolic, in place.
 
     Args:
-        network: changed in place.
-        start_layer: the first layer of edges; negative ones count from the end.
-        chain: the module: for each layer from there on its nodes and the sub-nodes that they lead to, as
-            ``'[nodes]->[sub-nodes]->[nodes]->[sub-nodes]'``. Negative indices count from the end.
+        network: the network, which is changed in place.
+        start_layer: the first layer of edges of the module; negative numbers count from the end.
+        chain: the module as ``'[nodes]->[sub-nodes]->[nodes]->[sub-nodes]'``: for each of its layers of edges, the nodes at which the edges
+            start, and the sub-nodes at which they end. Negative indices count from the end.
 
     Raises:
-        IndexError: for a layer, node or sub-node that does not exist; the network is left alone then.
-        ValueError: if the chain cannot be read.
+        IndexError: for a layer, node or sub-node that does not exist; the network is not changed then.
+        ValueError: if the chain cannot be parsed.
     """
     groups = parse_chain(chain)
     layers, first = len(groups) // 2, checked_index("start_layer", start_layer, network.depth)
@@ -66,5 +67,5 @@ def isolate_module_(network: Network, start_layer: int, chain: str) -> None:
 
 
 def _resolved(what: str, ids: Sequence[int], size: int) -> list[int]:
-    """Indices, none negative."""
+    """The indices with negative ones replaced by those that they stand for."""
     return [checked_index(what, i, size) for i in ids]

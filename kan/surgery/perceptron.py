@@ -1,4 +1,4 @@
-"""Exchanging hidden nodes of a perceptron, which leaves its function alone and may shorten its connections."""
+"""Exchange of hidden nodes of a perceptron, which does not change its function and may shorten its connections."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def swap_(network: Perceptron, l: int, i1: int, i2: int) -> None:
 
 @torch.no_grad()
 def auto_swap_(network: Perceptron, l: int) -> list[int]:
-    """Exchange nodes of hidden layer `l` one after the other where that lowers `connection_cost`, in place.
+    """Exchange nodes of hidden layer `l` as long as that lowers the connection cost, in place.
 
     Returns:
-        For each place the former place of the node that is there now.
+        For each place, the former place of the node that is there now.
 
     Raises:
         IndexError: if there is no such hidden layer.
     """
     _check_layer(network, l)
-    # As for KANs (`kan.surgery.swap`), with the sizes of the weights for scores.
+    # As for KANs (`kan.surgery.swap`), with the sizes of the weights as scores.
     incoming, outgoing = (network.w[layer].abs().double().cpu() for layer in (l - 1, l))
     cost = incoming @ edge_lengths(incoming).t() + outgoing.t() @ edge_lengths(outgoing)
     order = _greedy(cost.numpy(), [list(range(network.width[l]))])

@@ -1,8 +1,8 @@
-"""Splines beside symbolic edges: freedom for training to change what a network was told.
+"""Splines in addition to symbolic functions, so that training can correct the functions of edges.
 
-An edge is *on* if it has a symbolic function or its spline is not masked; a node is *used* if an edge that is on leads from it, a sub-node
-if such an edge leads to it or from its node. With ``a`` for used and ``i`` for unused at either end, edges are of the types ``aa``,
-``ai``, ``ia``, ``ii``.
+An edge is *on* if it has a symbolic function or its spline is not masked. A node is *active* if an edge that is on starts there. A sub-node
+is active if an edge that is on ends there or starts at its node. The type of an edge is given by ``a`` (active) or ``i`` (inactive) for its
+node and its sub-node: ``aa``, ``ai``, ``ia`` or ``ii``.
 """
 
 from __future__ import annotations
@@ -18,72 +18,73 @@ from kan.network.network import Network
 __all__ = ["MODES", "perturb_"]
 
 MODES = ("non-intrusive", "minimal", "all")
-LEGACY = {"best": "all"}
-"""Names of older versions of pykan. Its page on Lagrangians calls ``best`` and goes on with splines on edges of inputs without use."""
+"""Names of the modes, see `perturb_`."""
+OLDER_MODES = {"best": "all"}
+"""Names from older versions of pykan, whose page on Lagrangians uses ``best`` and relies on splines on the edges of inactive inputs."""
 
 
 @torch.no_grad()
 def perturb_(network: Network, mag: float = 1.0, mode: str = "non-intrusive") -> None:
-    """Switch splines on, in place.
+    """Switch on splines, in place.
 
     ============== ================================================ ==================================
     mode           edges                                            their numeric mask
     ============== ================================================ ==================================
-    non-intrusive  those to unused sub-nodes (``ai``, ``ii``), and  `mag`; 1 in the last layer, where
-                   in the last layer those that are masked          the scales of the splines become 0
+    non-intrusive  to inactive sub-nodes (``ai``, ``ii``), and in   `mag`; 1 in the last layer, where
+                   the last layer those that are masked             the scales of the splines become 0
     minimal        those with a symbolic function                   `mag`
     all            every edge                                       `mag`
     ============== ================================================ ==================================
 
-    In the mode ``non-intrusive`` the function stays the same: what is switched on leads nowhere, but to edges of scale zero in the last
-    layer, which training can raise. In the others it changes by `mag` times the splines, which are random where nothing was trained.
+    The mode ``non-intrusive`` does not change the function: the new splines contribute to the outputs only through edges of scale 0 in the
+    last layer, which training can increase. In the other modes the function changes by `mag` times the splines, which are random if they
+    have not been trained.
 
     Args:
-        network: changed in place.
-        mag: value of the masks.
+        network: the network, which is changed in place.
+        mag: the value of the masks.
         mode: one of `MODES`, or ``best``, an older name of ``all``.
 
     Raises:
         ValueError: for an unknown mode or a magnitude that is not finite.
     """
-    mode = LEGACY.get(mode, mode)
+    mode = OLDER_MODES.get(mode, mode)
     if mode not in MODES:
         raise unknown_name("mode of perturb", mode, MODES)
     if not math.isfinite(mag):
         raise ValueError(f"mag, the value of the masks, must be finite; got {mag}.")
     network.forget_pass()
     masks = [layer.mask for layer in network.numeric_layers]
-    named = [_named(network, l) for l in range(network.depth)]
+    symbolic = [_symbolic_edges(network, l) for l in range(network.depth)]
     if mode == "non-intrusive":
-        unused = _unused_subnodes(network, [name | (mask != 0) for name, mask in zip(named, masks, strict=True)])
-        for mask, without in zip(masks[:-1], unused, strict=True):
-            mask[:, without] = mag
+        inactive = _inactive_subnodes(network, [left | (mask != 0) for left, mask in zip(symbolic, masks, strict=True)])
+        for mask, subnodes in zip(masks[:-1], inactive, strict=True):
+            mask[:, subnodes] = mag
         last = network.numeric_layers[-1]
         masked = last.mask == 0
         for parameter in (last.scale_base, last.scale_sp):
             parameter[masked] = 0.0
         last.mask[masked] = 1.0
     else:
-        for mask, name in zip(masks, named, strict=True):
-            mask[name if mode == "minimal" else slice(None)] = mag
+        for mask, edges in zip(masks, symbolic, strict=True):
+            mask[edges if mode == "minimal" else slice(None)] = mag
 
 
-def _named(network: Network, l: int) -> Tensor:
-    """Which edges of a layer have a symbolic function that is not masked, ``(inputs, outputs)``."""
-    named = torch.zeros_like(network.numeric_layers[l].mask, dtype=torch.bool)
+def _symbolic_edges(network: Network, l: int) -> Tensor:
+    """Whether each edge of a layer has a symbolic function that is not masked, ``(inputs, outputs)``."""
+    edges = torch.zeros_like(network.numeric_layers[l].mask, dtype=torch.bool)
     for j, i in network.symbolic_layers[l].active():
-        named[i, j] = True
-    return named
+        edges[i, j] = True
+    return edges
 
 
-def _unused_subnodes(network: Network, on: list[Tensor]) -> list[Tensor]:
-    """For every layer but the last, the sub-nodes that no edge leads to, and none from their node, ``(outputs,)``."""
-    unused = []
+def _inactive_subnodes(network: Network, on: list[Tensor]) -> list[Tensor]:
+    """For every layer but the last, whether each sub-node is inactive, ``(outputs,)``; `on` says which edges are on."""
+    inactive = []
     for l, edges in enumerate(on[:-1]):
-        left = on[l + 1].any(dim=1)
-        without = ~edges.any(dim=0)
+        active_nodes = on[l + 1].any(dim=1)
+        subnodes = ~edges.any(dim=0)
         for i in range(network.width_in[l + 1]):
-            subnodes = network.structure.subnodes(l + 1, i)
-            without[subnodes] &= ~left[i]
-        unused.append(without)
-    return unused
+            subnodes[network.structure.subnodes(l + 1, i)] &= ~active_nodes[i]
+        inactive.append(subnodes)
+    return inactive

@@ -37,7 +37,8 @@ NODE_THRESHOLD = 1e-2
 EDGE_THRESHOLD = 3e-2
 """Attribution score above which edges are kept; pykan's default."""
 REMEDY = "Choose a threshold below that, or give none, so that what the loss needs is kept."
-"""What to do about a threshold that leaves nothing."""
+"""Advice in error messages for a threshold that would remove everything."""
+
 
 @dataclass(frozen=True)
 class Pruning:
@@ -73,9 +74,9 @@ def prune(
     Args:
         network: the network, which is not changed. It must have been fitted or have seen data. Scores are those on the last input.
         node_th, edge_th: thresholds of the scores of nodes and of edges. They are obeyed whatever the loss. Scores of edges are computed
-            anew after the nodes are removed, unless a program has set them. If only one threshold is given, the other is
-            `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If
-            neither is given, both are these, but edges without which the loss would grow by more than `TOLERANCE` are kept.
+            again after the nodes are removed, unless a program has set them. If only one threshold is given, the other one is
+            `NODE_THRESHOLD` or `EDGE_THRESHOLD`. If neither is given, both are used, but edges without which the loss would grow by more
+            than `TOLERANCE` are kept.
         tolerance: largest growth of the loss, as a share of it, instead of thresholds. As many edges as can be found are removed, whatever
             their scores.
 
@@ -254,7 +255,7 @@ def _by_scores(network: N, node_th: float, edge_th: float) -> tuple[N, list[list
 
 
 def _kept_scores(trace: Trace, keep: Sequence[Sequence[int]]) -> list[Tensor] | None:
-    """Scores of the edges between the nodes `keep`, if a program has set scores; else they are computed anew."""
+    """Scores of the edges between the nodes `keep`, if a program has set scores; None otherwise."""
     if not {"edge_scores", "edge_scores_all"} & set(trace.given):
         return None
     structure, scores = trace.structure, attribute(trace).edge_scores

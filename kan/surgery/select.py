@@ -16,11 +16,10 @@ N = TypeVar("N", bound=Network)
 
 
 def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
-    """A new network with the nodes `keep` of each layer of nodes, inputs first; the given one is left alone.
+    """A new network with the nodes `keep` of each layer of nodes, inputs first; the given network is not changed.
 
-    The function is the same wherever the dropped nodes contributed nothing. All settings, the other parameters and which of them are
-    trained
-    are taken over. Dropped inputs stay columns of the data that the network is called with.
+    The new network computes the same function if the dropped nodes contributed nothing. It has the settings of the old one, the remaining
+    parameters, and the choice of which of them are trained. Dropped inputs remain columns of the data with which it is called.
     """
     old, structure = network.structure, network.structure.keep(keep)
     arity = network.mult_arity if isinstance(network.mult_arity, int) else structure.arities
@@ -38,10 +37,15 @@ def select_nodes(network: N, keep: Sequence[Sequence[int]]) -> N:
 
 
 def inherit(new: Network, old: Network, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None) -> None:
-    """Let `new` read the same data columns as `old`, or those behind the inputs `inputs` of `old`; it remembers the same input.
+    """Pass the columns, the last input, the labels and the shared base function of a network on to a new one, in place.
 
-    It gets the labels of `old`, too: of all columns, and of the outputs, or of the outputs `outputs` of `old`. A base function that layers
-    share in `old` is shared by them in `new`: it may have parameters.
+    A base function that the layers of `old` share is shared in `new` as well, since it may have parameters.
+
+    Args:
+        new: the new network, which is changed in place.
+        old: the network from which it was made.
+        inputs: the inputs of `old` that `new` has; all of them when not given.
+        outputs: the outputs of `old` that `new` has; all of them when not given.
     """
     for layer, before in zip(new.numeric_layers, old.numeric_layers, strict=True):
         if before.base_fun is old.base_fun:

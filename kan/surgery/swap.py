@@ -1,11 +1,8 @@
-r"""Exchanging hidden nodes, which leaves the function as it is and may shorten the connections.
+"""Exchange of hidden nodes, which does not change the function and may shorten the connections.
 
-The cost of `kan.analysis.connection` is linear in where each node of a layer is put. With the neighbouring layers fixed, a table ``T_vp``,
-the cost of node ``v`` at place ``p``, tells what the exchange of the nodes ``v`` at ``p`` and ``w`` at ``q`` saves,
-
-    ``T_vp + T_wq - T_vq - T_wp``,
-
-from the scores of a single pass.
+The connection cost (`kan.analysis.connection`) is a sum over nodes: with the neighbouring layers fixed, node ``v`` contributes ``T_vp`` at
+place ``p`` of its layer. Exchanging ``v`` at ``p`` with ``w`` at ``q`` therefore saves ``T_vp + T_wq - T_vq - T_wp``. The table ``T``
+follows from the scores of a single pass.
 """
 
 from __future__ import annotations
@@ -25,18 +22,17 @@ from kan.network.structure import Structure
 
 __all__ = ["auto_swap_", "auto_swap_layer_", "swap_"]
 
-ROUND_OFF = 1e-9
-"""Share of the cost that an exchange must save at least; less is round-off."""
+MIN_SAVING = 1e-9
+"""Smallest saving of an exchange, as a share of the largest entry of the table of costs; less is round-off."""
 
 
 def swap_(network: Network, l: int, i1: int, i2: int) -> list[int]:
-    """Exchange the nodes `i1` and `i2` of the hidden layer `l` with all that belongs to them, in place. The function stays the same.
+    """Exchange the nodes `i1` and `i2` of the hidden layer `l`, in place, without changing the function.
 
-    Two sum nodes, or two multiplication nodes of any arities, can be exchanged. If the arities differ, so does the network's
-    ``mult_arity`` afterwards.
+    Two sum nodes can be exchanged, and two multiplication nodes of any arities. If these differ, the network's ``mult_arity`` changes.
 
     Returns:
-        For each place the former place of the node that is there now.
+        For each place, the former place of the node that is there now.
 
     Raises:
         IndexError: if there is no such hidden layer or node.
@@ -58,16 +54,16 @@ def swap_(network: Network, l: int, i1: int, i2: int) -> list[int]:
 
 
 def auto_swap_layer_(network: Network, l: int) -> list[int]:
-    """Exchange nodes of the hidden layer `l` one after the other as long as that lowers the cost of the connections, in place.
+    """Exchange nodes of the hidden layer `l` as long as that lowers the connection cost, in place.
 
-    For every place in turn, the node there is exchanged with the one that lowers the cost most, among those of its kind and arity.
+    For every place in turn, the node there is exchanged with the node of the same kind and arity for which the cost decreases most.
 
     Args:
-        network: it must have seen data, on which the scores are computed.
+        network: the network, which must have seen data, on which the scores are computed.
         l: the layer.
 
     Returns:
-        For each place the former place of the node that is there now.
+        For each place, the former place of the node that is there now.
 
     Raises:
         IndexError: if there is no such hidden layer.
@@ -97,13 +93,13 @@ def _auto_swap_(network: Network, layers: Sequence[int]) -> dict[int, list[int]]
 
 
 def _placement_costs(structure: Structure, l: int, incoming: torch.Tensor, outgoing: torch.Tensor) -> np.ndarray:
-    """``T_vp``, ``(n_l, n_l)``: cost of the edges of node ``v`` if it were at place ``p``; meaningful for places of equal arity.
+    """The table ``T_vp``, ``(n_l, n_l)``: the cost of the edges of node ``v`` at place ``p``, for nodes and places of equal arity.
 
     Args:
-        structure: of the network.
+        structure: the structure of the network.
         l: a hidden layer.
-        incoming: scores of the edges to its sub-nodes, ``(m_l, n_{l-1})``.
-        outgoing: of the edges from its nodes, ``(m_{l+1}, n_l)``.
+        incoming: scores of the edges to the sub-nodes of the layer, ``(m_l, n_{l-1})``.
+        outgoing: scores of the edges from the nodes of the layer, ``(m_{l+1}, n_l)``.
     """
     by_subnode = (incoming @ edge_lengths(incoming).t()).numpy()
     cost = (outgoing.t() @ edge_lengths(outgoing)).numpy()
@@ -115,7 +111,7 @@ def _placement_costs(structure: Structure, l: int, incoming: torch.Tensor, outgo
 
 
 def _greedy(cost: np.ndarray, groups: list[list[int]]) -> list[int]:
-    """The node at each place after every place has had its best exchange within its group."""
+    """The node at each place after the best exchange within its group has been made for every place in turn."""
     order = list(range(len(cost)))
     group_of = {i: group for group in groups for i in group}
     for p in range(len(cost)):
@@ -123,7 +119,7 @@ def _greedy(cost: np.ndarray, groups: list[list[int]]) -> list[int]:
         there = [order[q] for q in others]
         saved = cost[order[p], p] + cost[there, others] - cost[order[p], others] - cost[there, p]
         best = int(np.argmax(saved))
-        if saved[best] > ROUND_OFF * abs(cost).max():
+        if saved[best] > MIN_SAVING * abs(cost).max():
             q = others[best]
             order[p], order[q] = order[q], order[p]
     return order

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from nbclient import NotebookClient
 
 from kan import KAN
-from kan.plotting import Diagram, EdgeCurve, NetworkFigure, diagram_of, draw, plot
+from kan.plotting import Diagram, EdgeCurve, NetworkFigure, diagram_of, draw
 
 Edge = tuple[int, int, int]
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,8 @@ def network_of(
 
 
 def show(network: Any, **options: Any) -> NetworkFigure:
-    return plot(network, **{"metric": "forward_n", **options})
+    content = {name: options.pop(name) for name in ("beta", "metric", "in_vars", "out_vars", "title", "hidden") if name in options}
+    return draw(diagram_of(network, **{"metric": "forward_n", **content}), **options)
 
 
 def parts(figure: Figure, gid: str) -> Collection:
@@ -353,7 +354,7 @@ def test_wrong_numbers_of_names() -> None:
 
 def test_unknown_metric() -> None:
     with pytest.raises(ValueError, match=r"unknown metric 'foward_n'; did you mean .*'backward', 'forward_n', 'forward_u'"):
-        plot(network_of([2, 1]), metric="foward_n")
+        diagram_of(network_of([2, 1]), metric="foward_n")
 
 
 def test_scales_must_be_positive() -> None:
@@ -386,7 +387,7 @@ def test_no_file_is_written_unless_a_folder_is_named(tmp_path: Path, monkeypatch
     figure = show(network_of([2, 1]))
     assert list(tmp_path.iterdir()) == []
     assert plt.gcf() is figure
-    show(network_of([2, 1]), folder=Path("some") / "figures")
+    show(network_of([2, 1])).save_in(Path("some") / "figures")
     assert (tmp_path / "some" / "figures" / "network.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.rglob("*"))) == 3
 
@@ -445,10 +446,10 @@ def test_a_real_network() -> None:
 
     model = KAN(width=[2, [2, 1], 1], grid=3, k=3, seed=0, auto_save=False)
     with pytest.raises(ValueError, match="data"):
-        plot(model)
+        model.plot()
     model(torch.rand(100, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     for metric in ("backward", "forward_n", "forward_u"):
-        figure = plot(model, metric=metric, in_vars=["a", "b"], title=metric)
+        figure = model.plot(metric=metric, in_vars=["a", "b"], title=metric)
         assert len(parts(figure, "curves_0").get_paths()) == 2 * 4
         assert len(offsets(figure, "products_1")) == 1
         assert (parts(figure, "curves_1").get_edgecolor()[:, 3] > 0).any()

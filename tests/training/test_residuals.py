@@ -54,7 +54,7 @@ def test_the_jacobian_is_the_derivative(width: list, affine: bool, symbolic: boo
     network, x = wild(width, grid=3, affine_trainable=affine), sample(5, 2)
     if symbolic:
         network(x)
-        fix_symbolic_(network, 0, 0, 0, "sin", fit_params_bool=False, random=True)
+        fix_symbolic_(network, (0, 0, 0), "sin", fit_params_bool=False, random=True)
     problem = _Residuals(network, [Term(mixed, x, 2.0)], Columns(network, trainable_parameters(network)))
 
     def now() -> Tensor:

@@ -1,9 +1,11 @@
-r"""Starts for the constants inside two functions that meet, from lattices; see `kan.discovery.curves.pairs`.
+"""Initial values for the inner constants of two combined functions, from a search on lattices; see `kan.discovery.curves.pairs`.
 
-Every pair of points of the lattices is scored by the share of the labels' variance that it leaves, the constants outside projected out:
-for sums from the Gram matrix of all values, for products and compositions one by one in single precision.
+Each function is evaluated with the constants of every point of a lattice. Every pair of such curves is scored by the share of the labels'
+variance that it explains, with the outer constants fitted by least squares. For sums all scores follow from one Gram matrix. Products and
+compositions are scored one by one, in single precision.
 
-Symbols: M atoms (a function at a point of its lattice), L points of a lattice, n samples; t is z moved to [-1, 1], zero is at -where.
+Symbols: M curves (a function with the constants of one lattice point), L points of a lattice, n samples. The inputs z are mapped to t in
+[-1, 1] such that ``t + offset`` is proportional to z.
 """
 
 from __future__ import annotations
@@ -21,53 +23,63 @@ from kan.symbolic.starts import DOMAINS
 
 __all__ = ["Pairs", "scan"]
 
-PER_PAIR = 4
-"""Starts of a pair of functions."""
-WAVES = 40
-"""Of a function and a damped wave, which are few pairs."""
+STARTS_PER_PAIR = 4
+"""Number of starts for each pair of functions."""
+STARTS_PER_WAVE = 40
+"""Number of starts for each function with a damped wave. There are few such pairs, so that more starts are affordable."""
 
 
 class Pairs(NamedTuple):
-    """S starts with the functions of each."""
+    """The pair of functions of each of S starts.
+
+    Attributes:
+        kind: how the functions are combined, see `kan.discovery.curves.pairs.COMBINATIONS`.
+        functions: all functions.
+        first, second: the places of the two functions of each start in `functions`, ``(S,)`` each.
+    """
 
     kind: str
     functions: list[SymbolicFunction]
-    first: Tensor  # (S,)
-    second: Tensor  # (S,)
+    first: Tensor
+    second: Tensor
 
     def take(self, index: Tensor) -> Pairs:
-        """Some of them."""
+        """The pairs of some of the starts."""
         return self._replace(first=self.first[index], second=self.second[index])
 
 
-def scan(kind: str, functions: list[SymbolicFunction], firsts: int, t: Tensor, y: Tensor, where: float) -> tuple[Pairs, Tensor]:
-    """Starts ``(S, 4)`` for samples t and y, ``(n,)``, with y centred and of norm 1.
+def scan(kind: str, functions: list[SymbolicFunction], firsts: int, t: Tensor, y: Tensor, offset: float) -> tuple[Pairs, Tensor]:
+    """The best starts of every pair of functions: the pairs, and the inner constants ``(S, 4)``.
 
     Args:
-        kind: how two functions meet: ``"nest"``, ``"sum"``, ``"product"`` or ``"wave"``.
-        functions: the first ones, `firsts` of them, then the second ones.
-        firsts: see there.
-        t, y: samples.
-        where: t is -where where z is zero.
+        kind: how two functions are combined: ``"composition"``, ``"sum"``, ``"product"`` or ``"wave"``.
+        functions: the candidates for the first function, followed by those for the second one.
+        firsts: number of candidates for the first function.
+        t: inputs in [-1, 1], ``(n,)``.
+        y: labels, centred and of norm 1, ``(n,)``.
+        offset: value of ``-t`` where z is zero.
     """
-    scans = {"nest": _scanned_nests, "wave": _scanned_waves}
-    return scans.get(kind, _scanned_pairs)(kind, functions, firsts, t, y, where)
+    starts = {"composition": _composition_starts, "wave": _wave_starts}
+    return starts.get(kind, _sum_and_product_starts)(kind, functions, firsts, t, y, offset)
 
 
-def _lattice(function: SymbolicFunction, where: float, inner: bool, kind: str) -> Tensor:
-    """Points (alpha, beta) for ``u = alpha t + beta`` with t in [-1, 1]; t = -where is where z is zero."""
+def _lattice(function: SymbolicFunction, offset: float, inner: bool, kind: str) -> Tensor:
+    """Points ``(alpha, beta)`` of the argument ``alpha t + beta`` of a function, without those that its symmetries make redundant.
+
+    For the inner function of a pair, the points with an argument proportional to z are among them.
+    """
     scaling, translation = function.symmetries.scaling, function.symmetries.translation
     beyond = 1 + torch.cat([torch.zeros(1), torch.arange(-12, 7, 2).double().exp2()]).double()
-    natural = torch.tensor([where]).double() if inner else torch.zeros(0).double()
+    natural = torch.tensor([offset]).double() if inner else torch.zeros(0).double()
     if scaling is not None and translation is not None:
         return _points([1.0], torch.cat([torch.linspace(-2, 2, 9).double(), natural]) if kind == "product" else torch.zeros(1).double())
     if translation is not None:
         rates = torch.arange(-3, 10).double().div(2).exp2()
         return _points(torch.cat([-rates, rates]), torch.zeros(1).double())
     if scaling is not None and function.symmetries.reflection is None:
-        side = math.copysign(1.0, where)
+        side = math.copysign(1.0, offset)
         points = _points([1.0, -1.0], beyond)
-        return torch.cat([points, torch.tensor([[side, abs(where)]]).double()]) if inner and abs(where) >= 1 else points
+        return torch.cat([points, torch.tensor([[side, abs(offset)]]).double()]) if inner and abs(offset) >= 1 else points
     if scaling is not None and scaling[0] < 0:
         return _points([1.0], torch.cat([-beyond, beyond, natural]))
     if scaling is not None:
@@ -85,7 +97,7 @@ def _lattice(function: SymbolicFunction, where: float, inner: bool, kind: str) -
     rates = torch.arange(-1, 5 if inner else 4).double().exp2()
     a, place = torch.meshgrid(rates, torch.linspace(-1.25, 1.25, 9).double(), indexing="ij")
     natural_points = _points(rates, torch.zeros(1).double())
-    natural_points[:, 1] = natural_points[:, 0] * (where if inner else 0.0)
+    natural_points[:, 1] = natural_points[:, 0] * (offset if inner else 0.0)
     return torch.cat([torch.stack([a, -a * place], -1).flatten(0, 1), natural_points])
 
 
@@ -93,8 +105,12 @@ def _points(a: Sequence[float] | Tensor, b: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(torch.as_tensor(a).double(), b, indexing="ij"), -1).flatten(0, 1)
 
 
-def _atoms(functions: Sequence[SymbolicFunction], lattices: Sequence[Tensor], t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (M, n) that are finite and vary, with the function (M,) and the point (M, 2) of each."""
+def _lattice_curves(functions: Sequence[SymbolicFunction], lattices: Sequence[Tensor], t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The curves of all functions and lattice points that are finite and vary.
+
+    Returns:
+        The values ``(M, n)``, and for each curve the function ``(M,)`` and the point ``(M, 2)``.
+    """
     values, which, points = [], [], []
     for k, (function, lattice) in enumerate(zip(functions, lattices, strict=True)):
         value = value_of(function, lattice[:, :1] * t + lattice[:, 1:])
@@ -106,8 +122,11 @@ def _atoms(functions: Sequence[SymbolicFunction], lattices: Sequence[Tensor], t:
     return torch.cat(values), torch.cat(which), torch.cat(points)
 
 
-def _scanned_nests(kind: str, functions: list[SymbolicFunction], inner: int, t: Tensor, y: Tensor, where: float) -> tuple[Pairs, Tensor]:
-    values, which, points = _atoms(functions[:inner], [_lattice(f, where, True, kind) for f in functions[:inner]], t)
+def _composition_starts(
+    kind: str, functions: list[SymbolicFunction], inner: int, t: Tensor, y: Tensor, offset: float
+) -> tuple[Pairs, Tensor]:
+    """Starts of ``g(a f(alpha t + beta) + b)``; the lattice of g is one of its argument when f is scaled to [-1, 1]."""
+    values, which, points = _lattice_curves(functions[:inner], [_lattice(f, offset, True, kind) for f in functions[:inner]], t)
     middle, width = (values.amax(-1) + values.amin(-1)) / 2, (values.amax(-1) - values.amin(-1)) / 2
     inside = ((values - middle[:, None]) / width[:, None]).float()
     target = y.float()
@@ -127,19 +146,22 @@ def _scanned_nests(kind: str, functions: list[SymbolicFunction], inner: int, t: 
             of_pair = (which == i).nonzero()[:, 0]
             if not len(of_pair):
                 continue
-            atoms = of_pair[best[of_pair].topk(min(PER_PAIR, len(of_pair))).indices]
-            a, b = lattice[place[atoms]].unbind(-1)
-            slope = a / width[atoms]
-            starts.append(torch.cat([points[atoms], torch.stack([slope, b - slope * middle[atoms]], -1)], -1))
-            first += [i] * len(atoms)
-            second += [k] * len(atoms)
+            chosen = of_pair[best[of_pair].topk(min(STARTS_PER_PAIR, len(of_pair))).indices]
+            a, b = lattice[place[chosen]].unbind(-1)
+            slope = a / width[chosen]
+            starts.append(torch.cat([points[chosen], torch.stack([slope, b - slope * middle[chosen]], -1)], -1))
+            first += [i] * len(chosen)
+            second += [k] * len(chosen)
     q = torch.cat(starts) if starts else t.new_zeros(0, 4)
     return Pairs(kind, functions, torch.tensor(first), torch.tensor(second)), q
 
 
-def _scanned_pairs(kind: str, functions: list[SymbolicFunction], count: int, t: Tensor, y: Tensor, where: float) -> tuple[Pairs, Tensor]:
+def _sum_and_product_starts(
+    kind: str, functions: list[SymbolicFunction], count: int, t: Tensor, y: Tensor, offset: float
+) -> tuple[Pairs, Tensor]:
+    """Starts of ``f + g`` or ``f g``, for which both functions are taken from the same list."""
     functions = functions[:count]
-    values, which, points = _atoms(functions, [_lattice(f, where, True, kind) for f in functions], t)
+    values, which, points = _lattice_curves(functions, [_lattice(f, offset, True, kind) for f in functions], t)
     if kind == "sum":
         basis = values - values.mean(-1, keepdim=True)
         basis = basis / basis.norm(dim=-1, keepdim=True)
@@ -163,7 +185,7 @@ def _scanned_pairs(kind: str, functions: list[SymbolicFunction], count: int, t: 
             block = score[rows][:, columns].flatten()
             if not len(block):
                 continue
-            found = block.topk(min(PER_PAIR, len(block))).indices
+            found = block.topk(min(STARTS_PER_PAIR, len(block))).indices
             starts.append(torch.cat([points[rows[found // len(columns)]], points[columns[found % len(columns)]]], -1))
             first += [i] * len(found)
             second += [j] * len(found)
@@ -171,9 +193,9 @@ def _scanned_pairs(kind: str, functions: list[SymbolicFunction], count: int, t: 
     return Pairs(kind, functions, torch.tensor(first), torch.tensor(second)), q
 
 
-def _scanned_waves(kind: str, functions: list[SymbolicFunction], count: int, t: Tensor, y: Tensor, where: float) -> tuple[Pairs, Tensor]:
-    """A function and a damped wave, which is the second function."""
-    values, which, points = _atoms(functions[:count], [_lattice(f, where, True, kind) for f in functions[:count]], t)
+def _wave_starts(kind: str, functions: list[SymbolicFunction], count: int, t: Tensor, y: Tensor, offset: float) -> tuple[Pairs, Tensor]:
+    """Starts of a function plus a damped wave ``e^(kappa t) (c_2 sin omega t + c_3 cos omega t)``, the second function."""
+    values, which, points = _lattice_curves(functions[:count], [_lattice(f, offset, True, kind) for f in functions[:count]], t)
     rates = torch.tensor([0.0, 0.4, 0.8, 1.3, 2.0, 3.0], dtype=torch.float64)
     waves = _points(torch.cat([-rates[1:], rates]), torch.linspace(0.5, 16, 48).double())
     size = (waves[:, :1] * t).exp()
@@ -189,7 +211,7 @@ def _scanned_waves(kind: str, functions: list[SymbolicFunction], count: int, t: 
     first, starts = [], []
     for i in range(count):
         of_function = (which == i).nonzero()[:, 0]
-        chosen = of_function[best[of_function].topk(min(WAVES, len(of_function))).indices]
+        chosen = of_function[best[of_function].topk(min(STARTS_PER_WAVE, len(of_function))).indices]
         starts.append(torch.cat([points[chosen], waves[place[chosen]]], -1))
         first += [i] * len(chosen)
     q = torch.cat(starts) if starts else t.new_zeros(0, 4)

@@ -1,14 +1,15 @@
-r"""Two functions that meet in one curve.
+r"""Curves that are a combination of two functions.
 
-They are :math:`c_1 f + c_2 g + d`, :math:`c f g + d`, or :math:`c\,g(a f + b) + d`, with f and g of :math:`\alpha z + \beta` each, or
-:math:`c_1 f + e^{\kappa z} (c_2 \sin \omega z + c_3 \cos \omega z) + d`.
+The combinations are :math:`c_1 f + c_2 g + d`, :math:`c f g + d` and :math:`c\,g(a f + b) + d`, where the arguments of f and g are
+:math:`\alpha z + \beta` with constants of their own, and :math:`c_1 f + e^{\kappa z} (c_2 \sin \omega z + c_3 \cos \omega z) + d`.
 
-1. Every pair of functions is scored on lattices of the constants inside, the constants outside projected out.
-2. The best points of every pair are polished together by Levenberg-Marquardt on the projected residual (Kaufman's Jacobian), on few
-   samples, and the best of these on more.
+1. Every pair of functions is scored on lattices of the inner constants, with the outer constants fitted by least squares; see
+   `kan.discovery.curves.pair_starts`.
+2. The best points of every pair are refined together by Levenberg-Marquardt steps on the projected residual, with Kaufman's approximation
+   of its Jacobian. This is done on few samples for all of them, and on more samples for the best.
 
-Symbols: S starts, n samples, K columns, ``q = (alpha_1, beta_1, alpha_2, beta_2)``, for compositions
-``(alpha, beta, a, b)``, for waves ``(alpha, beta, kappa, omega)``.
+Symbols: S starts, n samples, K outer coefficients. The inner constants q of a start are ``(alpha_1, beta_1, alpha_2, beta_2)``, for
+compositions ``(alpha, beta, a, b)``, and for waves ``(alpha, beta, kappa, omega)``. The inputs z are mapped to t in [-1, 1].
 """
 
 from __future__ import annotations
@@ -27,83 +28,90 @@ from kan.symbolic.families import EXTENDED_LIB, Family, damped
 from kan.symbolic.library import SYMBOLIC_LIB, SymbolicFunction
 from kan.symbolic.slopes import value_and_slope
 
-__all__ = ["KINDS", "pair_formulas"]
+__all__ = ["COMBINATIONS", "pair_formulas"]
 
-KINDS = ("nest", "sum", "product", "wave")
-COARSE = 64
-"""Samples of scans and first polishes."""
-FINE = 256
-POLISHED = 48
-"""Starts that are polished on more samples."""
-RETURNED = 8
-MOST = 16
-"""Functions of a library that take part, the simplest."""
+COMBINATIONS = ("composition", "sum", "product", "wave")
+"""Ways of combining two functions, in the order in which they are tried."""
+COARSE_SAMPLES = 64
+"""Largest number of samples on which starts are scored and all of them are refined."""
+FINE_SAMPLES = 256
+"""Largest number of samples on which the best starts are refined."""
+MAX_FINE_STARTS = 48
+"""Number of the best starts that are refined on `FINE_SAMPLES`."""
+MAX_PAIR_FORMULAS = 8
+"""Largest number of formulas that are returned for one combination."""
+MAX_RESIDUAL_VARIANCE = 0.9
+"""Share of the labels' variance that a formula must not leave unexplained."""
+MAX_LIBRARY_FUNCTIONS = 16
+"""Largest number of functions of a given library that are combined; the simplest ones are taken."""
 
-_INNER = "x^2 x^3 exp log sqrt 1/x sin tan tanh arctan gaussian 1/(1+x^2)".split()
-_OUTER = "x^2 x^3 exp log sqrt 1/x 1/x^2 1/sqrt(x) sin tan tanh arctan arcsin gaussian".split()
-_TERMS = "x x^2 x^3 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tan tanh arctan gaussian 1/(1+x^2)".split()
+_INNER_FUNCTIONS = "x^2 x^3 exp log sqrt 1/x sin tan tanh arctan gaussian 1/(1+x^2)".split()
+_OUTER_FUNCTIONS = "x^2 x^3 exp log sqrt 1/x 1/x^2 1/sqrt(x) sin tan tanh arctan arcsin gaussian".split()
+_SUMMANDS = "x x^2 x^3 1/x 1/x^2 sqrt 1/sqrt(x) exp log sin tan tanh arctan gaussian 1/(1+x^2)".split()
 
 
 def pair_formulas(
     z: Tensor, y: Tensor, symbol: sympy.Symbol, kind: str, library: Mapping[str, SymbolicFunction | Family] | None = None
 ) -> list[sympy.Expr]:
-    """Formulas of one of `KINDS` for samples ``(N,)``, the best first.
+    """Formulas that combine two functions in one of the ways of `COMBINATIONS`, the one with the shortest description first.
 
     Args:
-        z, y: samples.
-        symbol: of the formulas.
-        kind: how the two functions meet.
-        library: of the functions; None for a choice of the table's.
+        z, y: samples, ``(N,)`` each.
+        symbol: the symbol of `z` in the formulas.
+        kind: how the functions are combined.
+        library: the functions to combine; a fixed selection of the built-in ones when not given.
     """
     given = None if library is None else _simplest(library)
     table = {**SYMBOLIC_LIB, **EXTENDED_LIB}
     firsts, seconds = (
         given or [entry for name in names if isinstance(entry := table[name], SymbolicFunction)]
-        for names in ((_INNER, _OUTER) if kind == "nest" else (_TERMS, _TERMS))
+        for names in ((_INNER_FUNCTIONS, _OUTER_FUNCTIONS) if kind == "composition" else (_SUMMANDS, _SUMMANDS))
     )
     functions = [*firsts, *([damped([0.0])] if kind == "wave" else seconds)]
     low, high = float(z.min()), float(z.max())
     centre, half = (high + low) / 2, (high - low) / 2
     order = z.argsort()
     t, v = ((z - centre) / half).clamp(-1, 1)[order], y[order]
-    coarse, fine = (torch.linspace(0, len(z) - 1, min(len(z), n)).round().long() for n in (COARSE, FINE))
-    where = centre / half
+    coarse, fine = (torch.linspace(0, len(z) - 1, min(len(z), n)).round().long() for n in (COARSE_SAMPLES, FINE_SAMPLES))
+    offset = centre / half
     with torch.no_grad():
-        pairs, q = scan(kind, functions, len(firsts), t[coarse], _standard(v[coarse]), where)
+        pairs, q = scan(kind, functions, len(firsts), t[coarse], _standard(v[coarse]), offset)
         if not len(q):
             return []
         q, loss = _polish(pairs, t[coarse], _standard(v[coarse]), q, 30)
         price = q.new_tensor([function.complexity for function in functions])
         bits = len(fine) / 2 * loss.clamp_min(1e-20).log2() + 2 * (price[pairs.first] + price[pairs.second])
-        best = _best_of_pairs(pairs, bits, POLISHED)
+        best = _best_starts(pairs, bits, MAX_FINE_STARTS)
         pairs, q = pairs.take(best), q[best]
         q, loss = _polish(pairs, t[fine], _standard(v[fine]), q, 60)
         bits = len(fine) / 2 * loss.clamp_min(1e-24).log2() + 2 * (price[pairs.first] + price[pairs.second])
-        best = bits.argsort(stable=True)[:RETURNED]
-        best = best[loss[best] < 0.9]
+        best = bits.argsort(stable=True)[:MAX_PAIR_FORMULAS]
+        best = best[loss[best] < MAX_RESIDUAL_VARIANCE]
         return _expressions(pairs.take(best), q[best], t, v, symbol, centre, half)
 
 
 def _simplest(library: Mapping[str, SymbolicFunction | Family]) -> list[SymbolicFunction]:
+    """The simplest functions of a library, without families, the zero function and functions that equal another one."""
     rows = [
         entry for entry in library.values() if isinstance(entry, SymbolicFunction) and entry.name not in ("0", "x^0.5", "1/x^0.5", "cos")
     ]
-    return sorted(rows, key=lambda row: row.complexity)[:MOST]
+    return sorted(rows, key=lambda row: row.complexity)[:MAX_LIBRARY_FUNCTIONS]
 
 
 def _standard(y: Tensor) -> Tensor:
+    """The values shifted to mean 0 and scaled to norm 1."""
     centred: Tensor = y - y.mean()
     unit: Tensor = centred / centred.norm().clamp_min(1e-300)
     return unit
 
 
-# Polish
+# Refinement of the inner constants
 
 
 def _columns(pairs: Pairs, t: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns (S, K, n) and their derivatives (S, K, 4, n)."""
+    """The curves ``(S, K, n)`` that the outer coefficients multiply, and their derivatives by q, ``(S, K, 4, n)``."""
     f, df = _each(pairs.functions, pairs.first, q[:, :1] * t + q[:, 1:2])
-    if pairs.kind == "nest":
+    if pairs.kind == "composition":
         g, dg = _each(pairs.functions, pairs.second, q[:, 2:3] * f + q[:, 3:])
         inner = dg * q[:, 2:3] * df
         return g[:, None], torch.stack([inner * t, inner, dg * f, dg], 1)[:, None]
@@ -120,6 +128,7 @@ def _columns(pairs: Pairs, t: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _each(functions: Sequence[SymbolicFunction], which: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and slopes ``(S, n)`` of the function ``functions[which[s]]`` at the arguments ``u[s]`` of each start."""
     value, slope = torch.empty_like(u), torch.empty_like(u)
     for k in which.unique().tolist():
         rows = (which == k).nonzero()[:, 0]
@@ -167,8 +176,8 @@ def _polish(pairs: Pairs, t: Tensor, y: Tensor, q: Tensor, iterations: int) -> t
     return minimise_each(lambda rows, some: _linearise(pairs.take(rows), t, y, some)[0], q, iterations, 1e-6)
 
 
-def _best_of_pairs(pairs: Pairs, bits: Tensor, count: int) -> Tensor:
-    """The best start of every pair of functions, and the best of all."""
+def _best_starts(pairs: Pairs, bits: Tensor, count: int) -> Tensor:
+    """Indices of the `count` best starts, with at most two of each pair of functions."""
     order = bits.argsort(stable=True)
     seen: dict[tuple[int, int], int] = {}
     chosen = []
@@ -180,13 +189,13 @@ def _best_of_pairs(pairs: Pairs, bits: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen[:count], dtype=torch.long)
 
 
-# Formulas
+# Expressions
 
 
 def _expressions(pairs: Pairs, q: Tensor, t: Tensor, y: Tensor, symbol: sympy.Symbol, centre: float, half: float) -> list[sympy.Expr]:
-    standard = _standard(y)
+    """The formulas of all starts in the units of the samples, where ``z = centre + half t``."""
     spread = float((y - y.mean()).norm())
-    _, coefficients = _linearise(pairs, t, standard, q)
+    _, coefficients = _linearise(pairs, t, _standard(y), q)
     columns = _columns(pairs, t, q)[0]
     shifts = y.mean() - spread * (coefficients[:, :, None] * columns).sum(1).mean(-1)
     found = []
@@ -194,21 +203,17 @@ def _expressions(pairs: Pairs, q: Tensor, t: Tensor, y: Tensor, symbol: sympy.Sy
         f, g = pairs.functions[int(pairs.first[s])], pairs.functions[int(pairs.second[s])]
         alpha, beta, a, b = q[s].tolist()
         c, d = [spread * v for v in coefficients[s].tolist()], float(shifts[s])
-        slope = alpha / half
-        if pairs.kind == "nest":
-            one = _canonical(f, slope, beta - slope * centre)
+        one = _canonical(f, alpha / half, beta - alpha / half * centre)
+        u = _function_of(f, one, symbol)
+        if pairs.kind == "composition":
             two = _canonical(g, a * one[2], b + a * one[3], c[0], d)
-            found.append(_affine(two, g, _inner(two, f, one, symbol)))
+            found.append(_number(two[2]) * _function_of(g, two, u) + _number(two[3]))
             continue
         if pairs.kind == "wave":
-            one = _canonical(f, slope, beta - slope * centre)
-            u = _shaped(f, _number(one[0]) * symbol + _number(one[1]))
             found.append(_number(c[0] * one[2]) * u + _wave(c[1:], a / half, b / half, centre, symbol) + _number(d + c[0] * one[3]))
             continue
-        rate = a / half
-        one = _canonical(f, slope, beta - slope * centre)
-        two = _canonical(g, rate, b - rate * centre)
-        u, v = (_shaped(h, _number(k[0]) * symbol + _number(k[1])) for h, k in ((f, one), (g, two)))
+        two = _canonical(g, a / half, b - a / half * centre)
+        v = _function_of(g, two, symbol)
         if pairs.kind == "sum":
             shift = d + c[0] * one[3] + c[1] * two[3]
             found.append(_number(c[0] * one[2]) * u + _number(c[1] * two[2]) * v + _number(shift))
@@ -220,29 +225,24 @@ def _expressions(pairs: Pairs, q: Tensor, t: Tensor, y: Tensor, symbol: sympy.Sy
 
 
 def _wave(c: list[float], rate: float, frequency: float, centre: float, symbol: sympy.Symbol) -> sympy.Expr:
-    """``e^(k (z - z_0)) (c_0 sin w (z - z_0) + c_1 cos w (z - z_0))``."""
+    """``e^(k (z - z_0)) (c_0 sin w (z - z_0) + c_1 cos w (z - z_0))`` as one sine with a phase, for the centre ``z_0``."""
     phase = math.remainder(math.atan2(c[1], c[0]) - frequency * centre, 2 * math.pi)
     wave = sympy.sin(_number(frequency) * symbol + _number(phase))
     return _number(math.hypot(*c) * math.exp(max(-700.0, min(700.0, -rate * centre)))) * sympy.exp(_number(rate) * symbol) * wave
 
 
-def _inner(two: list[float], f: SymbolicFunction, one: list[float], symbol: sympy.Symbol) -> sympy.Expr:
-    return _number(two[0]) * _shaped(f, _number(one[0]) * symbol + _number(one[1])) + _number(two[1])
-
-
-def _affine(two: list[float], g: SymbolicFunction, inside: sympy.Expr) -> sympy.Expr:
-    return _number(two[2]) * _shaped(g, inside) + _number(two[3])
-
-
-def _shaped(function: SymbolicFunction, inside: sympy.Expr) -> sympy.Expr:
-    expression: sympy.Expr = function.sympy_fun(inside)
+def _function_of(function: SymbolicFunction, affine: list[float], argument: sympy.Expr) -> sympy.Expr:
+    """``f(a u + b)`` for the affine constants ``(a, b, c, d)`` of a function and its argument ``u``."""
+    expression: sympy.Expr = function.sympy_fun(_number(affine[0]) * argument + _number(affine[1]))
     return expression
 
 
 def _canonical(function: SymbolicFunction, a: float, b: float, c: float = 1.0, d: float = 0.0) -> list[float]:
+    """Constants ``(a, b, c, d)`` of ``c f(a z + b) + d`` in a standard form, which the symmetries of the function define."""
     values: list[float] = canonicalise(torch.tensor([a, b, c, d], dtype=torch.float64), function.symmetries).tolist()
     return values
 
 
 def _number(value: float) -> sympy.Expr:
+    """A number with all its digits; 0, 1 and -1 are exact."""
     return sympy.Integer(int(value)) if value in (0.0, 1.0, -1.0) else sympy.Float(value, 17)

@@ -1,4 +1,4 @@
-"""All edges of a network made symbolic."""
+"""All edges of a network made symbolic: each by the fit to its own curve, or all of them by the fit of the network to data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.discovery.edges.joint_selection import Search, in_context
+from kan.discovery.edges.joint_selection import SelectionOptions, select_jointly
 from kan.discovery.edges.suggest import Candidate, Scoring, candidates
 from kan.network.network import Network
 from kan.network.user_code.inheritance import alone
@@ -26,7 +26,7 @@ from kan.training.objectives.losses import in_dtype
 from kan.training.objectives.make import check_loss, plain_objective
 from kan.training.snapshot import round_into_
 
-__all__ = ["auto_symbolic_", "auto_symbolic_in_context_"]
+__all__ = ["auto_symbolic_", "auto_symbolic_jointly_"]
 
 
 def auto_symbolic_(
@@ -37,16 +37,16 @@ def auto_symbolic_(
     weight_simple: float = 0.8,
     r2_threshold: float = 0.0,
 ) -> None:
-    """Replace every numeric edge by its best function, in place, judged on the activations of the last input; a line per edge is printed.
+    """Replace every numeric edge by the function that fits its curve on the last input best, in place; a line per edge is printed.
 
     Args:
-        network: changed in place.
-        a_range, b_range: where the search for ``a`` and ``b`` starts.
+        network: the network, which is changed in place.
+        a_range, b_range: limits of ``a`` and ``b``. The default (-10, 10) means no limits.
         lib: names of the functions to choose from; the whole library when not given.
-        weight_simple: weight of simplicity against fit, between 0 and 1.
-        r2_threshold: edges whose best function fits worse stay numeric.
+        weight_simple: weight of the complexity against the accuracy, between 0 and 1.
+        r2_threshold: edges whose best function has a smaller r2 stay numeric.
     """
-    trace = network.trace()  # before the first edge changes: all are judged by the trained network
+    trace = network.trace()  # before the first edge changes, so that all curves are those of the trained network
     scoring = Scoring(weight_simple)
     edges = [(l, i, j) for l in range(network.depth) for i in range(network.width_in[l]) for j in range(network.width_out[l + 1])]
     numeric = {l: network.numeric_layers[l].mask.tolist() for l in range(network.depth)}
@@ -56,7 +56,7 @@ def auto_symbolic_(
     names = [found.name for found in best.values() if found.r2 >= r2_threshold]
     for edge in edges:
         l, i, j = edge
-        where = _written(edge)
+        where = _edge_text(edge)
         if edge not in best:
             if symbolic[l][j][i] != 0:
                 say(f"skipping {where} since already symbolic")
@@ -74,33 +74,32 @@ def auto_symbolic_(
             continue
         network.symbolic_layers[l].set_function(i, j, found.name, found.function, found.affine)
         set_mode_(network, l, i, j, "s")
-        say(_fixed(edge, found, names))
+        say(_line(edge, found, names))
 
 
-def auto_symbolic_in_context_(
+def auto_symbolic_jointly_(
     network: Network,
     dataset: Any,
     lib: Sequence[str] | Mapping[str, Any] | None = None,
     time_limit: float = math.inf,
     loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
-    """Replace every numeric edge by a function, in place, judged by what the whole network makes of it.
+    """Replace numeric edges by functions that are selected jointly, by the fit of the whole network to data, in place.
 
-    See `kan.discovery.edges.joint_selection`. All that is left to train, splines and affine maps, is fitted anew. Edges that no
-    function describes stay splines, and are named; those of hidden nodes that the others can do without become 0. A line per edge is
-    printed.
+    See `kan.discovery.edges.joint_selection`. All remaining parameters, which are splines and affine maps, are refitted. Edges that no
+    function describes stay splines. Edges of redundant hidden nodes become 0. A line is printed for every edge.
 
     Args:
-        network: trained on `dataset`.
-        dataset: what `fit` takes; its training samples, or the first batch of them, count.
+        network: a network that was trained on `dataset`; it is changed in place.
+        dataset: data in one of the forms that `fit` takes. Its training samples are used, or the first batch of them.
         lib: names of the functions to choose from; the whole library when not given.
-        time_limit: in seconds; edges that are left then stay splines.
-        loss_fn: of output and label, a negative log-likelihood. When not given, the mean squared error, or of a classifier, a network with
-            `class_names`, the cross-entropy.
+        time_limit: time limit in seconds; edges that have not been treated then stay splines.
+        loss_fn: a negative log-likelihood as a function of output and label. When not given, it is the cross-entropy for a classifier, a
+            network with `class_names`, and the mean squared error for others.
 
     Raises:
-        TypeError, ValueError: for bad data or an unknown function, or for code of the user's own other than a ``forward`` or pre-hooks
-            that prepare the inputs; before anything is changed.
+        TypeError, ValueError: for bad data, an unknown function, or user code other than a ``forward`` or pre-hooks that prepare the
+            inputs. The network is not changed then.
     """
     resolve_library(lib)
     loss_fn = loss_of_link(network.class_link) if loss_fn is None else loss_fn
@@ -113,44 +112,45 @@ def auto_symbolic_in_context_(
             output = twin.trace(x.double()).last_nodes
         check_loss(plain_objective(twin, loss_fn), output, samples, trained_on=True)
     begun = time.monotonic()
-    search = Search(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
-    best = in_context(layers, x, samples.y, search)[0]
+    options = SelectionOptions(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
+    best = select_jointly(layers, x, samples.y, options)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
         if ours.grid.shape != theirs.grid.shape:
             ours.set_knots_(theirs.grid.to(ours.grid))
     network.grid = best.network.grid
-    names = [candidate.name for candidate in best.found.values()]
-    for (l, i, j), candidate in sorted(best.found.items()):
-        numbers = best.network.symbolic_layers[l].affine[j, i]  # an edge of the zero function is one if it has a constant
-        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, numbers)
-        say(_fixed((l, i, j), candidate, names))
+    names = [candidate.name for candidate in best.functions.values()]
+    for (l, i, j), candidate in sorted(best.functions.items()):
+        affine = best.network.symbolic_layers[l].affine[j, i]  # of the zero function too, whose constant counts
+        network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, affine)
+        say(_line((l, i, j), candidate, names))
     before = [layer.mask.nonzero().tolist() for layer in network.numeric_layers]
     round_into_(network, best.network)
     network.forget_pass()
-    for l, i, j in sorted(best.kept):
-        say(f"({l},{i},{j}) stays a spline")
-    settled = {*best.found, *best.kept}
-    for l, i, j in ((l, i, j) for l, live in enumerate(before) for i, j in live if (l, i, j) not in settled):
-        network.symbolic_layers[l].set_function(i, j, "0")
-        set_mode_(network, l, i, j, "s")
-        say(f"fixing ({l},{i},{j}) with 0")
+    for edge in sorted(best.splines):
+        say(f"{_edge_text(edge)} stays a spline")
+    for l, i, j in ((l, i, j) for l, live in enumerate(before) for i, j in live):
+        if (l, i, j) not in best.functions and (l, i, j) not in best.splines:
+            network.symbolic_layers[l].set_function(i, j, "0")
+            set_mode_(network, l, i, j, "s")
+            say(f"fixing {_edge_text((l, i, j))} with 0")
 
 
-def _written(edge: tuple[int, int, int]) -> str:
+def _edge_text(edge: tuple[int, int, int]) -> str:
     return "({},{},{})".format(*edge)
 
 
-def _fixed(edge: tuple[int, int, int], found: Candidate, names: Sequence[str]) -> str:
-    """The line of an edge that has got a function; the numbers of all edges, with functions of these `names`, stand below each other."""
+def _line(edge: tuple[int, int, int], found: Candidate, names: Sequence[str]) -> str:
+    """The printed line of an edge that has become symbolic; numbers are aligned across edges with functions of these `names`."""
     width = max(map(len, names)) + 1
-    return f"fixing {_written(edge)} with {found.name + ',':<{width}} r2={found.r2:.6f}, c={found.complexity:g}"
+    return f"fixing {_edge_text(edge)} with {found.name + ',':<{width}} r2={found.r2:.6f}, c={found.complexity:g}"
+
 
 @torch.no_grad()
 def _layers_alone(network: Network, x: Tensor) -> tuple[Network, Tensor]:
-    """A network of the layers alone and what these are given of `x`, where that is all that the user's own code does; see there.
+    """The network without user code, and the inputs of its layers for `x`.
 
     Raises:
-        ValueError: if it does more.
+        ValueError: if the user code does more than prepare the inputs of the layers; the message names it.
     """
     own = own_parts(network)
     if not own:

@@ -1,15 +1,19 @@
-r"""Symbolic edges chosen in context: an edge's function is judged by what the whole network makes of it.
+r"""Joint selection of the symbolic functions of all edges, by the description length of the whole network.
 
-Hidden nodes that the others can do without go first. Then edges are taken in the order of how clear they are. Each of an edge's best
-functions is put on it, all parameters that remain (splines and affine maps of symbolic edges) are fitted anew by Levenberg-Marquardt, and
-the network's description is compared, in bits,
+1. Hidden nodes are removed as long as the error hardly grows.
+2. The functions of a library are fitted to each edge alone. Edges are then treated in the order of the r2 of their best functions.
+3. Each of the best functions of an edge is put on it. All remaining parameters, which are splines and affine maps of symbolic edges, are
+   refitted by Levenberg-Marquardt steps.
+4. The resulting networks, and the one in which the edge stays a spline, are compared by their description lengths in bits,
 
-    ``n/2 log2(MSE + floor^2) + sum over edges of their bits``,
+       ``n/2 log2(MSE + floor^2) + sum over edges of their bits``,
 
-with the mean squared error on samples that were held out, and no more than 64 of them as evidence. Other losses, such as the cross-entropy
-of classes, count as the bits that the labels take, ``n loss / log 2``, with all samples. A spline costs ``log2(N)/2`` for each of
-its numbers, a function as much for each of ``a, b, c, d`` that matters and its complexity. Several networks are kept at a time, as many as
-the beam is wide, or only those that are exact once there is one; an edge stays a spline where no function makes the description shorter.
+   and the best ones are kept (beam search). If some are exact, only these are kept.
+
+The mean squared error is that of held-out samples, and ``n`` is the number of samples, but at most `MAX_EVIDENCE_SAMPLES`. For other
+losses, such as the cross-entropy, the first term is the number of bits that the labels take, ``N loss / log 2`` with the number ``N`` of
+all samples. A spline takes ``log2(N)/2`` bits for each of its coefficients. A symbolic function takes as many for each of its constants
+that is not redundant, and two for each unit of its complexity.
 """
 
 from __future__ import annotations
@@ -36,29 +40,30 @@ from kan.training.least_squares.edge_problem import EdgeProblem
 from kan.training.least_squares.network_problem import ObjectiveProblem
 from kan.training.objectives.make import plain_objective
 
-__all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
+__all__ = ["SelectionOptions", "SymbolicNetwork", "refit_", "select_jointly", "sharpen_"]
 
 Edge = tuple[int, int, int]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-FLOOR = 1e-13
-"""Share of the labels' root mean square below which errors are round-off."""
-EVIDENCE = 64
-"""Samples that count."""
-RANKED = 256
-"""Samples of an edge that its functions are ranked by."""
-FARTHEST = 1e4
-"""Functions whose deficit of r2 is larger than that of the best one by this factor are not tried."""
-EQUAL = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x)"}
-"""Functions that are another one with other constants."""
-LITTLE = 2**18
-"""Entries of a Jacobian up to which one thread is quicker than several."""
-SPARED = 10.0
-"""Growth of the mean squared error that a hidden node less may cost."""
-LEAST_GAIN = 1e-4
+RESIDUAL_FLOOR = 1e-13
+"""Root mean squared error, as a share of the root mean square of the labels, below which errors are round-off and count as equal."""
+MAX_EVIDENCE_SAMPLES = 64
+"""Largest number of samples that count in the description length. Splines, and functions in the place of similar ones, have systematic
+errors. With all samples, a slightly smaller error would outweigh any difference in complexity."""
+RANKING_SAMPLES = 256
+"""Number of evenly spaced samples on which the functions of an edge are ranked; up to twice as many are used, or all if there are fewer."""
+MAX_DEFICIT_RATIO = 1e4
+"""Largest ratio of the deficit ``1 - r2`` of a function to that of the best one with which it is tried on the edge."""
+EQUIVALENT_FUNCTIONS = {"cos": "sin", "arccos": "arcsin", "x^0.5": "sqrt", "1/x^0.5": "1/sqrt(x)"}
+"""Functions that equal another one with other affine constants, and this other one."""
+MAX_SINGLE_THREAD_JACOBIAN = 2**18
+"""Number of entries of a Jacobian up to which one thread is faster than several."""
+MAX_ERROR_GROWTH_PER_NODE = 10.0
+"""Largest factor by which the mean squared error may grow when a hidden node is removed and the others are refitted."""
+MIN_RELATIVE_GAIN = 1e-4
 """Relative decrease of the objective in a step below which the fit of all parameters ends."""
-GRID = 10
-"""Intervals that splines have at least when functions are looked for, if there are samples enough."""
+MIN_INTERVALS = 10
+"""Smallest number of grid intervals of the splines to which functions are fitted, if there are enough samples."""
 
 
 def _never() -> bool:
@@ -66,17 +71,17 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Search:
-    """How functions are looked for.
+class SelectionOptions:
+    """Options of the joint selection.
 
     Attributes:
-        lib: names, or a dictionary like ``SYMBOLIC_LIB``, or None for all of it.
-        beam: networks that are kept at a time.
-        top: functions that are tried on an edge.
-        steps: of Levenberg-Marquardt after each change.
-        last_steps: at the end.
-        stop: asked between trials; edges that are left then stay splines.
-        loss_fn: of output and label; the mean squared error when not given.
+        lib: names of functions, or a dictionary like ``SYMBOLIC_LIB``; all of it when not given.
+        beam: largest number of networks that are kept after each edge.
+        top: largest number of functions that are tried on an edge.
+        steps: number of Levenberg-Marquardt steps after each change.
+        last_steps: number of these steps at the end.
+        stop: asked between trials; once it returns True, the remaining edges stay splines.
+        loss_fn: a function of output and label; the mean squared error when not given.
     """
 
     lib: Sequence[str] | Mapping[str, Any] | None = None
@@ -89,26 +94,28 @@ class Search:
 
 
 @dataclass
-class Choice:
-    """A network with some edges symbolic.
+class SymbolicNetwork:
+    """A network some of whose edges have been made symbolic.
 
     Attributes:
-        network: in float64.
-        bits: of its description.
-        error: mean squared, or the loss, on the samples that were held out.
-        found: the functions that were put on edges.
-        kept: edges that stay splines.
+        network: the network, in double precision.
+        bits: its description length.
+        error: mean squared error, or loss, on the held-out samples.
+        functions: the function of each edge that was made symbolic.
+        splines: the edges that stay splines.
     """
 
     network: Network
     bits: float
     error: float
-    found: dict[Edge, Candidate]
-    kept: list[Edge]
+    functions: dict[Edge, Candidate]
+    splines: list[Edge]
 
 
 @dataclass(frozen=True)
 class _Samples:
+    """Samples to fit, samples that are held out, and the root mean square `scale` of all labels."""
+
     x: Tensor
     y: Tensor
     held_x: Tensor
@@ -118,7 +125,7 @@ class _Samples:
 
     @classmethod
     def of(cls, network: Network, x: Tensor, y: Tensor, loss_fn: Loss | None = None) -> _Samples:
-        """With labels in the units of the network's last nodes, or as `loss_fn` takes them."""
+        """The samples with every fifth one held out, and labels in the units of the network's last nodes, or as `loss_fn` takes them."""
         x = x.double()
         if loss_fn is None:
             y = network.in_own_units("output_normalizer", y, torch.float64)
@@ -127,46 +134,44 @@ class _Samples:
         scale = float(y.double().square().mean().sqrt())
         held = torch.arange(len(x), device=x.device) % 5 == 4
         if len(x) < 50:
-            held = torch.ones_like(held)  # too few to do without
-            return cls(x, y, x, y, scale, loss_fn)
+            return cls(x, y, x, y, scale, loss_fn)  # too few to hold any out
         return cls(x[~held], y[~held], x[held], y[held], scale, loss_fn)
 
     def exact(self, error: float) -> bool:
         """Whether a mean squared `error` is round-off."""
-        return self.loss_fn is None and error <= (1e3 * FLOOR * self.scale) ** 2
+        return self.loss_fn is None and error <= (1e3 * RESIDUAL_FLOOR * self.scale) ** 2
 
     @torch.no_grad()
     def error(self, network: Network) -> float:
-        """Mean squared, or the loss, on the samples that were held out."""
+        """Mean squared error, or loss, of a network on the held-out samples."""
         trace = network.trace(self.held_x)
         if self.loss_fn is None:
             return float((trace.last_nodes - self.held_y).square().mean())
         return float(self.loss_fn(trace.output, self.held_y))
 
     def bits(self, error: float) -> float:
-        """Length of the description of the labels, where the error is `error`."""
+        """Description length of the labels, given an error on the held-out samples."""
         if not math.isfinite(error):
             return math.inf
         if self.loss_fn is not None:
             return (len(self.x) + len(self.held_x)) * error / math.log(2)
-        # Splines, and functions in the place of others, miss the data by what they are and not by chance: a little less is no evidence.
-        return 0.5 * min(EVIDENCE, len(self.x)) * math.log2(error + (FLOOR * self.scale) ** 2 + 1e-300)
+        return 0.5 * min(MAX_EVIDENCE_SAMPLES, len(self.x)) * math.log2(error + (RESIDUAL_FLOOR * self.scale) ** 2 + 1e-300)
 
 
 @torch.no_grad()
-def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = None) -> list[Choice]:
-    """The networks that the search ends with, the one with the shortest description first.
+def select_jointly(network: Network, x: Tensor, y: Tensor, options: SelectionOptions | None = None) -> list[SymbolicNetwork]:
+    """Make the edges of a trained network symbolic: the best networks that were found, the one with the shortest description first.
 
     Args:
-        network: a trained one; it is left alone.
-        x, y: the samples that it was trained on, ``(N, inputs)`` and ``(N, outputs)``.
-        search: how to look.
+        network: a trained network, which is not changed.
+        x, y: the samples on which it was trained, ``(N, inputs)`` and ``(N, outputs)``.
+        options: options of the selection.
     """
-    search = search or Search()
-    samples = _Samples.of(network, x, y, search.loss_fn)
+    options = options or SelectionOptions()
+    samples = _Samples.of(network, x, y, options.loss_fn)
     start = copy.deepcopy(network).double()
-    sharpen_(start, x, y, search.steps, search.stop, search.loss_fn)
-    start = _thinned(start, samples, search)
+    sharpen_(start, x, y, options.steps, options.stop, options.loss_fn)
+    start = _without_redundant_nodes(start, samples, options)
     edges = [
         (l, i, j)
         for l, layer in enumerate(start.numeric_layers)
@@ -174,43 +179,52 @@ def in_context(network: Network, x: Tensor, y: Tensor, search: Search | None = N
         for j, mask in enumerate(row)
         if mask != 0
     ]
-    ranked = dict(zip(edges, _ranked(start, edges, samples, search), strict=True))
-    states = [_judged(start, samples, {}, [])]
+    ranked = dict(zip(edges, _ranked(start, edges, samples, options), strict=True))
+    states = [_measured(start, samples, {}, [])]
     for edge in sorted(edges, key=lambda edge: 1 - ranked[edge][0].r2):
-        if search.stop():
+        if options.stop():
             for state in states:
-                state.kept.append(edge)
+                state.splines.append(edge)
             continue
-        following = [replace(state, kept=[*state.kept, edge]) for state in states]
+        following = [replace(state, splines=[*state.splines, edge]) for state in states]
         for state in states:
-            _try(state, edge, ranked[edge], samples, search, following)
+            following += _with_functions(state, edge, ranked[edge], samples, options)
         exact = [state for state in following if samples.exact(state.error)]
-        states = _distinct(sorted(exact or following, key=lambda state: state.bits))[: search.beam]
-    found = []
+        states = _distinct(sorted(exact or following, key=lambda state: state.bits))[: options.beam]
+    results = []
     for n, state in enumerate(states):
-        if n == 0 or not search.stop():
-            _fit_(state.network, samples, search.last_steps, search.stop)
-        found.append(_judged(state.network, samples, state.found, state.kept))
-    return sorted(found, key=lambda state: state.bits)
+        if n == 0 or not options.stop():
+            _fit_(state.network, samples, options.last_steps, options.stop)
+        results.append(_measured(state.network, samples, state.functions, state.splines))
+    return sorted(results, key=lambda state: state.bits)
 
 
 @torch.no_grad()
 def sharpen_(
     network: Network, x: Tensor, y: Tensor, steps: int = 12, stop: Callable[[], bool] = _never, loss_fn: Loss | None = None
 ) -> None:
-    """Bring splines as near to the data as these allow, in place: which function a curve is shows in its last digits."""
+    """Refit the splines of a trained network, and refine them to `MIN_INTERVALS` if held-out samples confirm that, in place.
+
+    Similar functions differ little, so that an accurate curve is needed to distinguish them.
+
+    Args:
+        network: the network.
+        x, y: the samples on which it was trained, ``(N, inputs)`` and ``(N, outputs)``.
+        steps: number of Levenberg-Marquardt steps; twice as many are taken after refinement.
+        stop: asked before each step; once it returns True, no more are taken.
+        loss_fn: a function of output and label; the mean squared error when not given.
+    """
     samples = _Samples.of(network, x, y, loss_fn)
     _fit_(network, samples, steps, stop)
-    if min(network.per_layer("grid", network.grid)) >= GRID:
+    if min(network.per_layer("grid", network.grid)) >= MIN_INTERVALS:
         return
     finer = copy.deepcopy(network)
-    insert_knots_(finer, GRID, samples.x)
+    insert_knots_(finer, MIN_INTERVALS, samples.x)
     size = sum(int((layer.mask != 0).sum()) * (layer.num + layer.k + 1) for layer in finer.numeric_layers)
     if 3 * size > len(samples.x):
         return
     _fit_(finer, samples, 2 * steps, stop)
-    held = [samples.error(one) for one in (network, finer)]
-    if held[1] < held[0]:
+    if samples.error(finer) < samples.error(network):
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
             ours.set_knots_(theirs.grid)
         network.grid = finer.grid
@@ -218,24 +232,31 @@ def sharpen_(
 
 
 def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
-    """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units."""
+    """Refit all parameters that have an effect by Levenberg-Marquardt steps, in place; returns the mean squared error.
+
+    Args:
+        network: the network; frozen parameters are fitted as well.
+        x, y: samples, ``(N, inputs)`` and ``(N, outputs)``, with labels in the units of the network's last nodes.
+        steps: largest number of steps.
+        stop: asked before each step; once it returns True, no more are taken.
+    """
     if EdgeProblem.fits(network, len(x)):
         problem = EdgeProblem(network, x, y)
         try:
-            with threads(1 if problem.size <= LITTLE else torch.get_num_threads()):
-                return minimise_(problem, steps, LEAST_GAIN, stop)
+            with threads(1 if problem.size <= MAX_SINGLE_THREAD_JACOBIAN else torch.get_num_threads()):
+                return minimise_(problem, steps, MIN_RELATIVE_GAIN, stop)
         finally:
             problem.write_()
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        return minimise_(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, LEAST_GAIN, stop)
+        return minimise_(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, MIN_RELATIVE_GAIN, stop)
 
 
 def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
-    """`refit_` by the loss of the samples, in place.
+    """Refit all parameters that have an effect to the samples, with their loss, in place.
 
-    Classes that the network can tell apart have the loss zero at infinite parameters only: on the way there, the loss of other samples
-    grows. A loss other than the mean squared error therefore goes on as long as it falls on the samples that were held out.
+    If the network can separate the classes, the cross-entropy is smallest at infinite parameters, while the loss of other samples grows on
+    the way there. With a loss other than the mean squared error, steps are therefore taken only as long as the held-out loss decreases.
     """
     if samples.loss_fn is None:
         refit_(network, samples.x, samples.y, steps, stop)
@@ -249,19 +270,19 @@ def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bo
             errors.append(samples.error(network))
             return errors[-1] <= errors[-2]
 
-        minimise_(problem, steps, LEAST_GAIN, stop, accept)
+        minimise_(problem, steps, MIN_RELATIVE_GAIN, stop, accept)
 
 
 @contextmanager
 def _all_trained(network: Network) -> Iterator[None]:
-    """Let all parameters that matter be trained; they are frozen again afterwards, if they were."""
+    """Make all parameters that have an effect trainable within a ``with`` block."""
     before = [p.requires_grad for p in network.parameters()]
     for layer in network.symbolic_layers:
         layer.affine.requires_grad_(True)
     for numeric in network.numeric_layers:
         for parameter in (numeric.coef, numeric.scale_base):
             parameter.requires_grad_(True)
-        numeric.scale_sp.requires_grad_(False)  # the coefficients say it all
+        numeric.scale_sp.requires_grad_(False)  # redundant beside the coefficients
     try:
         yield
     finally:
@@ -270,97 +291,99 @@ def _all_trained(network: Network) -> Iterator[None]:
 
 
 def _copied(network: Network) -> Network:
+    """A copy of the network that shares its tables of splines."""
     twin = copy.deepcopy(network)
     for ours, theirs in zip(network.numeric_layers, twin.numeric_layers, strict=True):
         ours.share_table(theirs)
     return twin
 
 
-def _thinned(network: Network, samples: _Samples, search: Search) -> Network:
-    """Without the hidden nodes that the others can do without: where several share one task, their curves are nothing in particular."""
+def _without_redundant_nodes(network: Network, samples: _Samples, options: SelectionOptions) -> Network:
+    """The network without the hidden nodes that the others can replace.
+
+    If several nodes share one function of the inputs, their curves are arbitrary up to the sum, and no symbolic function fits them.
+    """
+    growth = MAX_ERROR_GROWTH_PER_NODE if samples.loss_fn is None else 1.0
     while True:
-        most, best = _most(network, samples), None
+        limit, best = growth * _removal_cost(network, samples), None
         for l in range(1, network.depth):
-            spare = _numeric_nodes(network, l)
-            for i in spare if len(spare) > 1 else ():
-                if search.stop():
+            nodes = _numeric_nodes(network, l)
+            for i in nodes if len(nodes) > 1 else ():
+                if options.stop():
                     return network
                 fewer = _copied(network)
                 remove_node_(fewer, l, i)
-                _fit_(fewer, samples, 2 * search.steps, search.stop)
-                value = _value(fewer, samples)
-                if value <= most:
-                    most, best = value, fewer
+                _fit_(fewer, samples, 2 * options.steps, options.stop)
+                cost = _removal_cost(fewer, samples)
+                if cost <= limit:
+                    limit, best = cost, fewer
         if best is None:
             return network
         network = best
 
 
 def _numeric_nodes(network: Network, l: int) -> list[int]:
-    """Nodes of layer `l` that lead on, by splines and by nothing else; so do the edges that lead to them."""
+    """Hidden nodes of layer `l` all of whose edges are splines, and from which an edge leads on."""
     below, above = network.symbolic_layers[l - 1].mask, network.symbolic_layers[l].mask
     live = network.numeric_layers[l].mask.any(1).tolist()
     return [i for i, lives in enumerate(live) if lives and not above[:, i].any() and not below[network.structure.subnodes(l, i)].any()]
 
 
-def _value(network: Network, samples: _Samples) -> float:
-    """What a network with fewer hidden nodes is judged by: its mean squared error, or its description where the loss is another one."""
-    return samples.error(network) if samples.loss_fn is None else _judged(network, samples, {}, []).bits
+def _removal_cost(network: Network, samples: _Samples) -> float:
+    """Mean squared error of a network with fewer hidden nodes, or its description length if the loss is another one."""
+    return samples.error(network) if samples.loss_fn is None else _measured(network, samples, {}, []).bits
 
 
-def _most(network: Network, samples: _Samples) -> float:
-    """The largest such value with a hidden node less."""
-    return (SPARED if samples.loss_fn is None else 1.0) * _value(network, samples)
-
-
-def _judged(network: Network, samples: _Samples, found: dict[Edge, Candidate], kept: list[Edge]) -> Choice:
+def _measured(network: Network, samples: _Samples, functions: dict[Edge, Candidate], splines: list[Edge]) -> SymbolicNetwork:
+    """A network with its error and its description length."""
     error = samples.error(network)
     unit = 0.5 * math.log2(len(samples.x) + len(samples.held_x))
     bits = 0.0
     for layer in network.numeric_layers:
         bits += unit * (layer.num + layer.k + 1) * int((layer.mask != 0).sum())
-    for candidate in found.values():
+    for candidate in functions.values():
         bits += unit * free_parameters(candidate.function) + 2 * candidate.complexity
-    return Choice(network, samples.bits(error) + bits, error, found, kept)
+    return SymbolicNetwork(network, samples.bits(error) + bits, error, functions, splines)
 
 
-def _ranked(network: Network, edges: Sequence[Edge], samples: _Samples, search: Search) -> list[list[Candidate]]:
-    few = samples.x[:: max(1, len(samples.x) // RANKED)]
+def _ranked(network: Network, edges: Sequence[Edge], samples: _Samples, options: SelectionOptions) -> list[list[Candidate]]:
+    """For each edge, the functions that fit its curve well, the best first, without those that equal a better one."""
+    rows = samples.x[:: max(1, len(samples.x) // RANKING_SAMPLES)]
     results = []
-    for found in candidates(network.trace(few), list(edges), search.lib, scoring=Scoring(0.0)):
-        # A step of complexity weighs as much as a tenth of the deficit of r2.
+    for found in candidates(network.trace(rows), list(edges), options.lib, scoring=Scoring(0.0)):
+        # One unit of complexity is worth a factor of ten in the deficit 1 - r2.
         ranked = sorted(found, key=lambda c: math.log10(1 - min(c.r2, 1.0) + 1e-15) + c.complexity)
-        least = min(1 - min(c.r2, 1.0) for c in ranked) + 1e-12
-        kept: list[Candidate] = []
+        smallest_deficit = min(1 - min(c.r2, 1.0) for c in ranked) + 1e-12
+        kept: dict[str, Candidate] = {}
         for candidate in ranked:
-            known = {EQUAL.get(c.name, c.name) for c in kept}
-            if 1 - candidate.r2 <= FARTHEST * least and EQUAL.get(candidate.name, candidate.name) not in known:
-                kept.append(candidate)
-        results.append(kept)
+            if 1 - candidate.r2 <= MAX_DEFICIT_RATIO * smallest_deficit:
+                kept.setdefault(EQUIVALENT_FUNCTIONS.get(candidate.name, candidate.name), candidate)
+        results.append(list(kept.values()))
     return results
 
 
-def _try(state: Choice, edge: Edge, ranked: Sequence[Candidate], samples: _Samples, search: Search, following: list[Choice]) -> None:
-    """Make the edge symbolic in several ways, and add what becomes of `state` to `following`."""
+def _with_functions(
+    state: SymbolicNetwork, edge: Edge, ranked: Sequence[Candidate], samples: _Samples, options: SelectionOptions
+) -> list[SymbolicNetwork]:
+    """Copies of a network with each of the best functions on an edge, refitted; the first exact one is the last that is tried."""
     l, i, j = edge
-    for candidate in ranked[: search.top]:
-        if search.stop():
+    results: list[SymbolicNetwork] = []
+    for candidate in ranked[: options.top]:
+        if options.stop():
             break
-        network, found = _copied(state.network), {**state.found, edge: candidate}
+        network = _copied(state.network)
         network.symbolic_layers[l].set_function(i, j, candidate.name, candidate.function, candidate.affine)
         set_mode_(network, l, i, j, "s")
-        _fit_(network, samples, search.steps, search.stop)
-        following.append(_judged(network, samples, found, list(state.kept)))
-        if samples.exact(following[-1].error):
+        _fit_(network, samples, options.steps, options.stop)
+        results.append(_measured(network, samples, {**state.functions, edge: candidate}, list(state.splines)))
+        if samples.exact(results[-1].error):
             break
+    return results
 
 
-def _distinct(states: Sequence[Choice]) -> list[Choice]:
-    """Without those that have the same functions on the same edges."""
-    seen, different = set(), []
+def _distinct(states: Sequence[SymbolicNetwork]) -> list[SymbolicNetwork]:
+    """The networks without those that have the same functions on the same edges as a better one."""
+    distinct: dict[tuple[tuple[Edge, str], ...], SymbolicNetwork] = {}
     for state in states:
-        key = tuple(sorted((edge, candidate.name) for edge, candidate in state.found.items()))
-        if key not in seen:
-            seen.add(key)
-            different.append(state)
-    return different
+        distinct.setdefault(tuple(sorted((edge, candidate.name) for edge, candidate in state.functions.items())), state)
+    return list(distinct.values())

@@ -1,18 +1,19 @@
-r"""From a formula to the network that computes it.
+r"""Compilation of a formula into a network that computes it.
 
-The network is the tree of the formula. A node is ``scale (.) + bias``; inside the brackets stands
+The network is the expression tree of the formula. Each node computes ``scale * v + bias``, where ``v`` is one of
 
-    a sum          ``sum_t c_t f_t(u_t) + d_t``       a sum node with an edge per term
-    a product      ``prod_r (s_r (sum ...) + b_r)``   a multiplication node with a sub-node per factor
+    a sum          ``sum_t c_t f_t(u_t) + d_t``       a sum node with one edge per term
+    a product      ``prod_r (s_r (sum ...) + b_r)``   a multiplication node with one sub-node per factor
     ``f(u)``                                          a sum node with one edge
 
-and every argument ``u`` is either a node one layer below or ``a x + b`` of a variable ``x``. Affine maps are composed exactly, as numbers
-of sympy, and rounded once. Variables lie in the lowest layer: identity edges lead from there to where they are needed. Two edges from a
-variable to one sub-node, as in ``x + sin(x)``, would be the same edge of a network; one more layer then gives each a node of its own.
+and every argument ``u`` is either a node of the layer below or ``a x + b`` for a variable ``x``. Affine maps are composed exactly, as
+numbers of sympy, and rounded once. The variables are the inputs, and identity edges pass them on to the layers where they are needed. Two
+edges from a variable to the same sub-node, as for ``x + sin(x)``, would be one edge of the network. An additional layer then provides a
+node for each of them.
 
-Functions outside the library are built of functions in it: powers of products and roots, ``2**x`` and ``x**y`` of ``exp`` and ``log``,
-the hyperbolic functions of ``exp`` (see `REWRITTEN`).
-A compiled network therefore holds no function that a checkpoint could not name.
+Functions that are not in the library are composed of functions that are: other powers of products and roots, ``2**x`` and ``x**y`` of
+``exp`` and ``log``, and hyperbolic functions of ``exp`` (see `REWRITTEN`). Checkpoints can therefore name every function of a compiled
+network.
 
 Source
     Z. Liu et al., "KAN 2.0: Kolmogorov-Arnold Networks Meet Science", 2024, arXiv:2408.10205, section on the compiler.
@@ -44,26 +45,26 @@ LIBRARY = {
     "exp": "exp", "sin": "sin", "cos": "cos", "tan": "tan", "log": "log", "tanh": "tanh", "asin": "arcsin", "acos": "arccos",
     "atan": "arctan", "atanh": "arctanh", "sign": "sgn", "Abs": "abs",
 }  # fmt: skip
-"""Functions by sympy's name and by the library's."""
+"""Names in the library of functions, by sympy's names."""
 
-LARGEST_POWER = 5
-"""Largest exponent of an integer power in the library."""
+MAX_LIBRARY_POWER = 5
+"""Largest exponent of the integer powers in the library."""
 
 ROOTS = (1, 2, 4, 8)
-"""Denominators of exponents that are built of square roots; others go by way of ``exp`` and ``log``."""
+"""Denominators of the exponents that are composed of square roots; powers with other exponents are composed of ``exp`` and ``log``."""
 
 
 def compiled(build: Callable[[list[list[int]], list[list[int]]], N], input_variables: Sequence[Any], expr: sympy.Expr) -> N:
-    """A network that computes `expr`, with symbolic edges only.
+    """A network that computes a formula with symbolic edges only.
 
     Args:
-        build: makes a network from its ``width`` and its ``mult_arity``.
-        input_variables: sympy symbols or names, in the order of the inputs; those that do not occur get an input without effect.
-        expr: one real sympy expression.
+        build: a function that makes a network from its ``width`` and its ``mult_arity``.
+        input_variables: sympy symbols or names, in the order of the inputs. The input of a variable that does not occur has no effect.
+        expr: a real sympy expression.
 
     Raises:
-        TypeError: if `expr` is no sympy expression.
-        ValueError: if it contains other symbols, or something that cannot be built of the library's functions; the message names it.
+        TypeError: if `expr` is not a sympy expression.
+        ValueError: if `expr` contains other symbols, or a part that cannot be composed of the library's functions; the message names it.
     """
     variables = _variables(input_variables)
     root = _Builder(variables).node(_checked(expr, variables))
@@ -78,9 +79,9 @@ def compiled(build: Callable[[list[list[int]], list[list[int]]], N], input_varia
 
 
 def next_nontrivial_operation(expr: sympy.Expr, scale: Any = 1, bias: Any = 0) -> tuple[sympy.Expr, Any, Any]:
-    """Take the affine map off an expression: ``(e, s, b)`` such that ``scale * expr + bias = s * e + b``.
+    """Split an expression into an affine map and the rest: ``(e, s, b)`` such that ``scale * expr + bias = s * e + b``.
 
-    Numeric addends and factors are taken off until there are none, one inside the other too; of a number 0 is left.
+    Numeric addends and factors are removed repeatedly, so that nested affine maps are composed. For a number, ``e`` is 0.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -130,10 +131,10 @@ def _checked(expr: Any, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
 
 
 class _Builder:
-    """Makes the tree of nodes.
+    """Builds the tree of nodes of an expression, with one node for equal subexpressions.
 
     Args:
-        variables: symbols of the inputs.
+        variables: the symbols of the inputs.
     """
 
     def __init__(self, variables: Sequence[sympy.Symbol]) -> None:
@@ -141,24 +142,25 @@ class _Builder:
         self.known: dict[sympy.Expr, Node] = {}
 
     def node(self, expr: sympy.Expr) -> Node:
-        """The node of an expression, the same for equal ones."""
+        """The node that computes an expression; equal expressions have the same node."""
         if expr not in self.known:
-            self.known[expr] = self.made(expr)
+            self.known[expr] = self.new_node(expr)
         return self.known[expr]
 
-    def made(self, expr: sympy.Expr) -> Node:
+    def new_node(self, expr: sympy.Expr) -> Node:
+        """A new node for an expression."""
         core, scale, bias = self.stripped(expr)
         if core.is_Mul:
             return Node([self.factor(part) for part in core.args], _number(scale), _number(bias))
-        return Node([Subnode(self.terms(core))], _number(scale), _number(bias))
+        return Node([Subnode(self.edges(core))], _number(scale), _number(bias))
 
     def factor(self, expr: sympy.Expr) -> Subnode:
-        """The sub-node of a factor."""
+        """The sub-node that computes a factor of a product."""
         core, scale, bias = self.stripped(expr)
-        return Subnode(self.terms(core), _number(scale), _number(bias))
+        return Subnode(self.edges(core), _number(scale), _number(bias))
 
-    def terms(self, core: sympy.Expr) -> list[Edge]:
-        """The edges of the terms of a sum, or the one of anything else; none of zero."""
+    def edges(self, core: sympy.Expr) -> list[Edge]:
+        """One edge per term of a sum, one edge for any other expression, and none for 0."""
         if core == 0:
             return []
         return [self.edge(*self.stripped(part)) for part in (core.args if core.is_Add else (core,))]
@@ -176,14 +178,14 @@ class _Builder:
         return Edge(name, _numbers(1, 0, c, d), self.node(argument))
 
     def stripped(self, expr: sympy.Expr) -> tuple[sympy.Expr, Any, Any]:
-        """`next_nontrivial_operation` with functions and powers that need it rewritten as sums and products."""
+        """`next_nontrivial_operation`, after functions and powers that are not in the library are rewritten as sums and products."""
         core, scale, bias = next_nontrivial_operation(expr)
         while (other := _rewritten(core)) is not None:
             core, scale, bias = next_nontrivial_operation(other, scale, bias)
         return core, scale, bias
 
     def applied(self, core: sympy.Expr) -> tuple[str, sympy.Expr]:
-        """Name in the library and argument of a function or power."""
+        """The name in the library of a function or power, and its argument."""
         import sympy
         from sympy.core.function import AppliedUndef
 
@@ -202,7 +204,7 @@ class _Builder:
 
 
 def _power(core: sympy.Expr) -> tuple[str, sympy.Expr]:
-    """Name in the library of the outermost of the functions that a power is built of, and its argument."""
+    """The name in the library of the outermost of the functions that a power is composed of, and its argument."""
     import sympy
 
     base, exponent = core.args
@@ -212,11 +214,11 @@ def _power(core: sympy.Expr) -> tuple[str, sympy.Expr]:
     p, q = fraction.numerator, fraction.denominator
     if p == q:
         return "x", base
-    if q == 1 and abs(p) <= LARGEST_POWER:
+    if q == 1 and abs(p) <= MAX_LIBRARY_POWER:
         return _integer_power(p), base
     if q > 1 and p in (1, -1, 3):
         return {1: "x^0.5", -1: "1/x^0.5", 3: "x^1.5"}[p], base ** sympy.Rational(2, q)
-    # A factor of the exponent outside, the others inside. A prime is reached with a negative sign only, see `_rewritten`.
+    # One factor of the exponent is applied last. Primes above `MAX_LIBRARY_POWER` get here with a negative sign only, see `_rewritten`.
     outer = _divisor(abs(p))
     return _integer_power(outer if p > 0 else -outer), base ** sympy.Rational(abs(p) // outer, q)
 
@@ -237,12 +239,12 @@ def _integer_power(n: int) -> str:
 
 
 def _divisor(n: int) -> int:
-    """The largest divisor that is an exponent of the library."""
-    return next(d for d in range(LARGEST_POWER, 0, -1) if n % d == 0)
+    """The largest divisor of `n` that is an exponent in the library."""
+    return next(d for d in range(MAX_LIBRARY_POWER, 0, -1) if n % d == 0)
 
 
 def _fraction(exponent: sympy.Expr) -> Fraction | None:
-    """The exponent as a fraction; None if it is none, or a floating-point number without a short one."""
+    """The exponent as a fraction; None if it is not rational, or a floating-point number that is not a multiple of 1/8."""
     if exponent.is_Rational:
         return Fraction(int(exponent.p), int(exponent.q))
     if exponent.is_Float and float(exponent) * ROOTS[-1] == int(float(exponent) * ROOTS[-1]):
@@ -251,7 +253,7 @@ def _fraction(exponent: sympy.Expr) -> Fraction | None:
 
 
 def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
-    """The sum or product by which a function or power is replaced; None if it stays."""
+    """The sum or product that replaces a function or power that is not in the library; None if there is no need to replace it."""
     import sympy
 
     if core.is_Pow:
@@ -259,9 +261,9 @@ def _rewritten(core: sympy.Expr) -> sympy.Expr | None:
         if fraction is None or fraction.denominator not in ROOTS:
             return None
         p, q = fraction.numerator, fraction.denominator
-        if p <= LARGEST_POWER or _divisor(p) > 1:
+        if p <= MAX_LIBRARY_POWER or _divisor(p) > 1:
             return None
-        # No factor to take out: u^7 = u^6 u.
+        # A prime exponent has no factor that is in the library: u^7 = u^6 u.
         return sympy.Mul(core.base ** sympy.Rational(p - 1, q), core.base ** sympy.Rational(1, q), evaluate=False)
     kind = type(core).__name__
     return rewrites()[kind](*core.args) if isinstance(core, (sympy.Function, sympy.Max, sympy.Min)) and kind in REWRITTEN else None
@@ -271,12 +273,12 @@ REWRITTEN = (
     "Heaviside", "Max", "Min", "acosh", "acot", "acoth", "acsc", "acsch", "asec", "asech", "asinh", "conjugate", "cosh", "cot", "coth",
     "csc", "csch", "im", "re", "sec", "sech", "sinh",
 )  # fmt: skip
-"""Functions, by sympy's name, that are built of others."""
+"""Names in sympy of the functions that are composed of others."""
 
 
 @cache
 def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
-    """What each of `REWRITTEN` is, as a function of its arguments."""
+    """For each name in `REWRITTEN`, a function from its arguments to the expression that replaces it."""
     from sympy import Abs, Integer, Rational, acos, asin, atan, atanh, cos, exp, log, sign, sin, sqrt, tan, tanh
 
     half = Rational(1, 2)
@@ -310,7 +312,7 @@ def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
         "acot": lambda u: atan(1 / u),
         "Max": lambda *u: extreme(1, *u),
         "Min": lambda *u: extreme(-1, *u),
-        # Everything is real here. sympy does not know that of a symbol, and brings these in.
+        # All values are real here. sympy, which does not know that, introduces these functions for plain symbols.
         "re": lambda u: u,
         "im": lambda u: Integer(0),
         "conjugate": lambda u: u,
@@ -320,7 +322,7 @@ def rewrites() -> dict[str, Callable[..., sympy.Expr]]:
 
 @torch.no_grad()
 def _fill(network: Network, layers: Sequence[Sequence[Node]]) -> None:
-    """Write the numbers and functions of the nodes into a network of their shape."""
+    """Write the functions and affine maps of the nodes into a network of the same shape, in place."""
     for l in range(network.depth):
         numeric, symbolic = network.numeric_layers[l], network.symbolic_layers[l]
         numeric.mask.zero_()
@@ -328,10 +330,10 @@ def _fill(network: Network, layers: Sequence[Sequence[Node]]) -> None:
         symbolic.affine.copy_(symbolic.affine.new_tensor([1.0, 0.0, 1.0, 0.0]).expand_as(symbolic.affine))
         nodes, below = layers[l + 1], {node: i for i, node in enumerate(layers[l])}
         subnodes = [subnode for node in nodes for subnode in node.subnodes]
-        for name, parts in (("node", nodes), ("subnode", subnodes)):
+        for name, owners in (("node", nodes), ("subnode", subnodes)):
             for kind in ("scale", "bias"):
                 parameter = getattr(network, f"{name}_{kind}_{l}")
-                parameter.copy_(torch.tensor([getattr(part, kind) for part in parts], dtype=torch.float64))
+                parameter.copy_(torch.tensor([getattr(owner, kind) for owner in owners], dtype=torch.float64))
         for j, subnode in enumerate(subnodes):
             for edge in subnode.edges:
                 i = below[edge.source] if isinstance(edge.source, Node) else edge.source

@@ -1,11 +1,11 @@
-"""The nodes of a formula, and their places in the layers of a network.
+"""The nodes of a formula, and their assignment to the layers of a network.
 
-Every edge leads from one layer to the next, and between a node and a sub-node there is one edge. So a variable that is needed high up is
-passed on by nodes that do nothing, one per layer, and two edges of a sub-node that come from the same expression come from two copies of
-its node.
+Every edge of a network leads from one layer to the next, and a node and a sub-node are connected by one edge only. A variable that is
+needed in a higher layer is therefore passed on by identity nodes, one per layer. If two edges of a sub-node have the same source, this node
+is duplicated.
 
-Small formulas are laid out as the tree that they are, as pykan does. A formula whose tree would have more than `LARGEST_TREE` nodes
-contains expressions many times over; these then have one node in each layer that needs them.
+Small formulas are laid out as trees, as in pykan. A formula whose tree would have more than `MAX_TREE_NODES` nodes contains some
+expressions many times. Such a formula gets one node for each expression in each layer that needs it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["LARGEST_TREE", "Edge", "Node", "Subnode", "laid_out"]
+__all__ = ["MAX_TREE_NODES", "Edge", "Node", "Subnode", "laid_out"]
 
-LARGEST_TREE = 300
-"""Nodes of the largest tree."""
+MAX_TREE_NODES = 300
+"""Largest number of nodes with which a formula is laid out as a tree."""
 
 IDENTITY = (1.0, 0.0, 1.0, 0.0)
+"""Affine constants ``(a, b, c, d)`` of an edge that passes its input on."""
 
 
 class Edge(NamedTuple):
-    """``c f(a u + b) + d`` of a node, or of the variable of that index."""
+    """The edge ``c f(a u + b) + d`` from a source, which is a node or the index of a variable."""
 
     name: str
     affine: tuple[float, float, float, float]
@@ -31,7 +32,7 @@ class Edge(NamedTuple):
 
 
 class Subnode(NamedTuple):
-    """``scale (sum of edges) + bias``."""
+    """The sub-node ``scale * (sum of edges) + bias``."""
 
     edges: list[Edge]
     scale: float = 1.0
@@ -40,41 +41,46 @@ class Subnode(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """``scale (product of subnodes) + bias``; of one sub-node, a sum node."""
+    """The node ``scale * (product of sub-nodes) + bias``, which is a sum node if it has one sub-node."""
 
     subnodes: list[Subnode]
     scale: float = 1.0
     bias: float = 0.0
     depth: int = field(init=False)
-    """Layers between the inputs and this node."""
+    """Number of layers of edges between the inputs and this node."""
 
     def __post_init__(self) -> None:
         self.depth = 1 + max((node.depth for node in self.below()), default=0)
 
     def below(self) -> list[Node]:
-        """The nodes that edges come from, with repetitions."""
+        """The nodes at which the edges to this node start, with repetitions."""
         return [edge.source for subnode in self.subnodes for edge in subnode.edges if isinstance(edge.source, Node)]
 
 
 def laid_out(root: Node) -> list[list[Node]]:
-    """The nodes of each layer above the inputs, sums first; an empty layer of inputs stands before them.
+    """Copies of the nodes of a formula in layers, so that every edge starts in the layer below its node.
 
-    The nodes are new ones: the sources of their edges are nodes of the layer below, or variables in the first layer.
+    Args:
+        root: the node of the formula.
+
+    Returns:
+        For each layer of nodes, its sum nodes and then its multiplication nodes. The first layer, the inputs, is empty: edges that start
+        there have indices of variables as their sources.
     """
     depth = root.depth
-    # One more layer gives two edges from a variable to one sub-node a node of their own.
+    # If two edges lead from a variable to the same sub-node, one more layer provides a node for each of them.
     depth += _collides(root, depth, {})
     layers: list[list[Node]] = [[] for _ in range(depth + 1)]
-    _Layout(layers, shared=_size(root, depth, {}) > LARGEST_TREE).placed(root, depth, 0)
+    _Layout(layers, shared=_size(root, depth, {}) > MAX_TREE_NODES).placed(root, depth, 0)
     return [sorted(nodes, key=lambda node: len(node.subnodes) > 1) for nodes in layers]  # a stable sort
 
 
 class _Layout:
-    """Puts nodes into layers.
+    """Assigns nodes to layers.
 
     Args:
-        layers: filled.
-        shared: whether equal nodes of a layer are one.
+        layers: the nodes of each layer, to which nodes are added.
+        shared: whether a node that is needed several times in a layer is one node there, or one for each use.
     """
 
     def __init__(self, layers: list[list[Node]], shared: bool) -> None:
@@ -82,7 +88,7 @@ class _Layout:
         self.known: dict[tuple[Node | int, int, int], Node] = {}
 
     def placed(self, source: Node | int, l: int, copy: int) -> Node:
-        """The node in layer `l` for a node, or for a variable that is passed on; the copy of that number."""
+        """The copy number `copy` of a node in layer `l`, or of the identity node that passes on a variable."""
         key = (source, l, copy)
         if self.shared and key in self.known:
             return self.known[key]
@@ -93,7 +99,7 @@ class _Layout:
         return new
 
     def edges(self, subnode: Subnode, l: int) -> list[Edge]:
-        """The edges of a sub-node, from nodes of layer `l`."""
+        """The edges of a sub-node with nodes of layer `l` as their sources."""
         if l == 0:
             return list(subnode.edges)
         seen: Counter[Node | int] = Counter()
@@ -105,7 +111,7 @@ class _Layout:
 
 
 def _collides(node: Node, depth: int, known: dict[tuple[Node, int], bool]) -> bool:
-    """Whether in a network of that depth two edges from a variable would lead to the same sub-node of this node or one below it."""
+    """Whether two edges from a variable would lead to the same sub-node of this node, in layer `depth`, or of a node below it."""
     key = (node, depth)
     if key not in known:
         if depth == 1:
@@ -117,7 +123,7 @@ def _collides(node: Node, depth: int, known: dict[tuple[Node, int], bool]) -> bo
 
 
 def _size(node: Node, depth: int, known: dict[tuple[Node, int], int]) -> int:
-    """Nodes of the tree below a node at that depth, itself included."""
+    """Number of nodes of the tree whose root is a node in layer `depth`."""
     key = (node, depth)
     if key not in known:
         passed_on = sum(depth - 1 for subnode in node.subnodes for edge in subnode.edges if not isinstance(edge.source, Node))

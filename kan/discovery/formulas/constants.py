@@ -1,16 +1,19 @@
-r"""The constants of a formula: fitted to data until round-off, with standard errors, and made exact where the data allow it.
+"""The constants of a formula: least squares fits, standard errors, and exact numbers in their place.
 
-A formula with floating-point constants ``theta`` is fitted by least squares, ``RSS = sum_n (f(x_n; theta) - y_n)^2``, with the Jacobian of
-one backward pass. At the optimum ``cov = sigma^2 (J'J)^{-1}`` with ``sigma^2 = RSS/(N - P)`` gives the standard errors ``s``.
+A formula with P floating-point constants ``theta`` is fitted to N samples by least squares, ``RSS = sum_n (f(x_n; theta) - y_n)^2``, to
+round-off. At the optimum the covariance ``sigma^2 (J'J)^{-1}`` with ``sigma^2 = RSS/(N - P)`` and the Jacobian ``J`` gives the standard
+errors.
 
-A constant costs the bits that the data determine it to, ``log2(|theta|/w)`` with ``w`` its error if all others were known, and
-``log2(N)/2`` at least; an exact number costs those that write it down. It takes the place of the constant, and all others are fitted anew,
-if that makes the description
+Constants are then replaced by exact numbers, such as ``1/3`` or ``2 pi``, and the remaining constants are refitted, as long as the
+description length
 
     ``N/2 log2(RSS/(N - P) + floor^2) + bits of all constants``
 
-shorter. Before that freedoms go that the data do not determine: in ``c exp(x + b)`` only ``c exp(b)`` matters, and ``b`` becomes zero; in
-``(a x + b)/(c x + d)`` one of the four becomes one.
+decreases. A constant takes ``log2(|theta|/w)`` bits, where ``w`` is its standard error if all others were known, and at least
+``log2(N)/2``. An exact number takes the bits that write it down.
+
+Constants that the data do not determine are removed first. For example, ``c exp(x + b)`` depends on ``c exp(b)`` only, so that ``b``
+becomes 0, and one of the four constants of ``(a x + b)/(c x + d)`` becomes 1.
 
 References
     J. Rissanen, "Modeling by shortest data description", 1978, doi:10.1016/0005-1098(78)90005-5.
@@ -36,21 +39,23 @@ from kan.symbolic.evaluation import evaluator
 
 __all__ = ["Constant", "Fitted", "complexity", "exact_numbers", "fit_constants", "is_finite", "snap_constants"]
 
-FLOOR = 1e-13
-"""Share of the root mean square of the labels below which residuals are round-off."""
-OFFSET = 1e-2
-"""Deviation of labels, as a share of their root mean square, below which they are far from zero."""
-REFUSED = 1e100
-"""Residual of a point where the formula is not finite."""
-RUNAWAY = 1e9
-"""Growth of constants that says that another one, which is zero but for round-off, was led away from zero."""
+RESIDUAL_FLOOR = 1e-13
+"""Root mean squared residual, as a share of the root mean square of the labels, below which residuals are round-off and count as equal."""
+MIN_RELATIVE_DEVIATION = 1e-2
+"""Standard deviation of the labels, as a share of their root mean square, below which it replaces this as their scale; see `_scale`."""
+INFINITE_RESIDUAL = 1e100
+"""Residual that stands for that of a sample where the formula is not finite, and bound of all residuals and derivatives."""
+MAX_GROWTH_OF_CONSTANTS = 1e9
+"""Largest factor by which the largest constant may grow when an undetermined one is replaced by a number. A larger growth compensates for
+a constant that should be 0 and was moved away from it by round-off."""
 NOT_FINITE = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
-LARGEST = 12
-"""Denominators of exact numbers reach to here."""
+"""Numbers of sympy that make a formula infinite, undefined or imaginary."""
+MAX_DENOMINATOR = 12
+"""Largest denominator of the fractions among the exact numbers."""
 
 
 class Constant(NamedTuple):
-    """A number in a formula that could not be made exact, with its standard error, which is infinite where the data do not determine it."""
+    """A constant that has not been replaced by an exact number, with its standard error; infinite if the data do not determine it."""
 
     value: float
     error: float
@@ -64,14 +69,14 @@ class Fitted:
     """A formula with fitted constants.
 
     Attributes:
-        template: the formula, with symbols in the place of the constants that are free.
-        constants: their values.
-        errors: their standard errors; infinite where the data do not determine a constant.
-        widths: their standard errors if all others were known.
+        template: the formula with symbols in the place of the constants.
+        constants: the values of the constants.
+        errors: standard errors of the constants, infinite for a constant that the data do not determine.
+        widths: standard errors of the constants if all others were known.
         rss: sum of the squared residuals.
-        samples: how many there are.
-        scale: size of the labels, see `_size`.
-        exact_bits: of the numbers that took the place of constants.
+        samples: number of samples.
+        scale: scale of the labels, to which residuals are compared; see `_scale`.
+        exact_bits: bits of the exact numbers that have replaced constants.
     """
 
     template: sympy.Expr
@@ -85,7 +90,7 @@ class Fitted:
 
     @cached_property
     def formula(self) -> sympy.Expr:
-        """With the constants put in."""
+        """The formula with the values of the constants."""
         return self.template.xreplace({symbol: sympy.Float(value, 17) for symbol, value in self.constants.items()})
 
     @property
@@ -95,20 +100,20 @@ class Fitted:
 
     @property
     def bits(self) -> float:
-        """Length of the description of labels and constants, but for what all formulas have in common."""
-        free = sum(self.bits_of(symbol) for symbol in self.constants)
-        left = self.samples - len(self.constants)  # as many constants as samples go through any labels
-        error = self.rss / left + (FLOOR * self.scale) ** 2 if left > 1 else self.scale**2
-        return 0.5 * self.samples * math.log2(error + 1e-300) + free + self.exact_bits
+        """Description length of labels and constants, up to a number that is the same for all formulas."""
+        constant_bits = sum(self.bits_of(symbol) for symbol in self.constants)
+        freedom = self.samples - len(self.constants)  # with as many constants as samples any labels are interpolated
+        error = self.rss / freedom + (RESIDUAL_FLOOR * self.scale) ** 2 if freedom > 1 else self.scale**2
+        return 0.5 * self.samples * math.log2(error + 1e-300) + constant_bits + self.exact_bits
 
     def bits_of(self, symbol: sympy.Symbol) -> float:
-        """What a free constant costs."""
-        # By widths, which do not change when others become exact.
+        """Bits of a constant, to the accuracy with which the data determine it."""
+        # Widths do not change when other constants become exact; standard errors do.
         return max(0.5 * math.log2(self.samples), math.log2(1 + abs(self.constants[symbol]) / max(self.widths[symbol], 1e-300)))
 
 
 class _Data(NamedTuple):
-    """What formulas are fitted to, and when to end."""
+    """Samples and weights for fits of several formulas, and a function that returns True when no more are to be tried."""
 
     variables: list[sympy.Symbol]
     x: Tensor
@@ -131,20 +136,21 @@ def fit_constants(
     """Fit the constants of a formula by Levenberg-Marquardt, from their present values.
 
     Args:
-        formula: its floating-point numbers are the constants; integers, rationals, pi and so on stay. With `start`, the symbols there are.
-        variables: the columns of `x`.
-        x: ``(N, n)``.
-        y: ``(N,)`` or ``(N, 1)``.
-        start: of constants that are symbols already.
-        exact_bits: see `Fitted`.
-        evaluations: of the formula, at most.
-        weights: of the residuals, ``(N,)``; all that is told of residuals and labels is told of weighted ones then.
+        formula: the formula. Its floating-point numbers are the constants; integers, fractions and numbers such as pi are not changed. If
+            `start` is given, the symbols in it are the constants.
+        variables: the symbols of the columns of `x`.
+        x: inputs, ``(N, n)``.
+        y: labels, ``(N,)`` or ``(N, 1)``.
+        start: initial values of the constants, for a formula with symbols in their place.
+        exact_bits: bits of exact numbers in the formula, see `Fitted`.
+        evaluations: largest number of evaluations of the formula.
+        weights: weights of the residuals, ``(N,)``. If they are given, residuals and labels in the result are weighted ones.
 
     Returns:
-        The fit; the values that the formula came with if they cannot be improved.
+        The fit. If the initial values cannot be improved, they are returned.
 
     Raises:
-        ValueError: for a symbol that is none of the variables, a function without an equivalent in torch, or samples that do not match.
+        ValueError: for a symbol that is not among the variables, a function without an equivalent in torch, or samples that do not match.
 
     >>> x = sympy.Symbol("x")
     >>> points = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
@@ -157,11 +163,11 @@ def fit_constants(
         raise ValueError(
             f"x must have one row per label and a column for each of {list(variables)}; got {tuple(x.shape)} and {len(y)} labels."
         )
-    template, constants = _parted(formula) if start is None else (formula, dict(start))
+    template, constants = _with_symbols(formula) if start is None else (formula, dict(start))
     symbols = list(constants)
-    scale = _size(y if weights is None else weights * y)
+    scale = _scale(y if weights is None else weights * y)
     values = np.array([constants[symbol] for symbol in symbols], dtype=float)
-    problem = _Problem(template, symbols, dict(zip(variables, x.unbind(1), strict=True)), y, weights)
+    problem = _TemplateResiduals(template, symbols, dict(zip(variables, x.unbind(1), strict=True)), y, weights)
     if symbols:
         values = _optimum(problem, values, evaluations)
     residuals = problem.residuals(values)
@@ -179,12 +185,12 @@ def snap_constants(
     stop: Callable[[], bool] | None = None,
     weights: Tensor | None = None,
 ) -> Fitted:
-    """Put exact numbers in the place of constants for as long as the description becomes shorter.
+    """Replace constants by exact numbers as long as the description length decreases.
 
     Args:
-        fit: of `fit_constants` to the same data.
-        variables, x, y, weights: as there.
-        stop: asked before every trial; what was found so far is returned when it says so.
+        fit: the result of `fit_constants` for the same data.
+        variables, x, y, weights: as for `fit_constants`.
+        stop: asked before every trial; once it returns True, the present result is returned.
 
     >>> x = sympy.Symbol("x")
     >>> points = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
@@ -193,9 +199,9 @@ def snap_constants(
     2*sin(pi*x)/3
     """
     data = _Data(list(variables), x.double(), y.double().flatten(), stop or (lambda: False), weights)
-    fit = _without_freedoms(fit, data)
+    fit = _without_undetermined_constants(fit, data)
     while True:
-        for trial in _trials(fit):
+        for trial in _replacements(fit):
             if data.stop():
                 return fit
             new = _with_numbers(fit, trial, data)
@@ -207,12 +213,12 @@ def snap_constants(
 
 
 def complexity(formula: sympy.Expr) -> int:
-    """Nodes of the expression."""
+    """Number of nodes of the expression tree."""
     return sum(1 for _ in sympy.preorder_traversal(formula))
 
 
 def is_finite(formula: sympy.Expr) -> bool:
-    """Whether no number in a formula is infinite, undefined or imaginary, as constants beyond what floating-point numbers hold are.
+    """Whether no number in a formula is infinite, undefined or imaginary, as happens if constants overflow.
 
     >>> x = sympy.Symbol("x")
     >>> is_finite(x + 2), is_finite(x - sympy.oo), is_finite(x**2 / 0), is_finite(sympy.sqrt(-2) * x)
@@ -222,9 +228,9 @@ def is_finite(formula: sympy.Expr) -> bool:
 
 
 def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:
-    """Numbers that are simple to write within `width` of `value`, with the bits that this takes, the simplest first.
+    """Exact numbers within `width` of `value` and the bits that each takes, the simplest first.
 
-    They are integers, fractions, and these times pi, its inverse, roots of small integers, e, or roots of pi.
+    They are integers and fractions, also multiplied by powers and roots of pi, e, log 2, or roots of small integers.
 
     >>> exact_numbers(1.5708, 1e-4)[0][0], exact_numbers(0.33333, 1e-4)[0][0]
     (pi/2, 1/3)
@@ -244,14 +250,17 @@ def exact_numbers(value: float, width: float) -> list[tuple[sympy.Expr, float]]:
 # The fit
 
 
-def _size(y: Tensor) -> float:
-    """Root mean square of labels; their deviation, or their round-off over `FLOOR` if that is larger, where they are far from zero."""
+def _scale(y: Tensor) -> float:
+    """Scale of the labels: their root mean square, or their standard deviation if a large mean dominates them.
+
+    The standard deviation is bounded below such that `RESIDUAL_FLOOR` of it is not less than the round-off of the labels.
+    """
     size, deviation = float(y.square().mean().sqrt()), float(y.std(correction=0))
-    return size if deviation > OFFSET * size else max(deviation, torch.finfo(y.dtype).eps / FLOOR * size)
+    return size if deviation > MIN_RELATIVE_DEVIATION * size else max(deviation, torch.finfo(y.dtype).eps / RESIDUAL_FLOOR * size)
 
 
-class _Problem:
-    """Residuals and Jacobian of a template."""
+class _TemplateResiduals:
+    """Weighted residuals of a template and their Jacobian, as functions of the values of its constants."""
 
     def __init__(
         self,
@@ -265,13 +274,14 @@ class _Problem:
         self.value = evaluator(template, {*symbols, *columns})
 
     def residuals(self, values: np.ndarray) -> np.ndarray:
-        """``f(x_n) - y_n``, weighted."""
+        """The weighted residuals ``f(x_n) - y_n``, ``(N,)``."""
         with torch.no_grad():
             found = self._value({symbol: self.y.new_full((), value) for symbol, value in zip(self.symbols, values, strict=True)})
-        return np.asarray(torch.where(found.isfinite(), self.weights * (found - self.y), REFUSED).clamp(-REFUSED, REFUSED).numpy())
+        weighted = torch.where(found.isfinite(), self.weights * (found - self.y), INFINITE_RESIDUAL)
+        return np.asarray(weighted.clamp(-INFINITE_RESIDUAL, INFINITE_RESIDUAL).numpy())
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
-        """``(N, P)``: every sample has constants of its own, so that one backward pass gives all rows."""
+        """The Jacobian of the residuals, ``(N, P)``; each sample gets its own copy of the constants, so that one backward pass gives it."""
         if not len(values):
             return np.zeros((len(self.y), 0))
         with torch.enable_grad():
@@ -279,18 +289,19 @@ class _Problem:
             total = self._value(dict(zip(self.symbols, own, strict=True))).sum()
             columns = torch.autograd.grad(total, own, allow_unused=True, materialize_grads=True)
         found = torch.stack(columns, 1)
-        return np.asarray(torch.where(found.isfinite(), self.weights[:, None] * found, 0.0).clamp(-REFUSED, REFUSED).numpy())
+        weighted = torch.where(found.isfinite(), self.weights[:, None] * found, 0.0)
+        return np.asarray(weighted.clamp(-INFINITE_RESIDUAL, INFINITE_RESIDUAL).numpy())
 
     def _value(self, constants: Mapping[sympy.Symbol, Tensor]) -> Tensor:
         return self.value({**self.columns, **constants}, self.y).expand(len(self.y))
 
 
-def _optimum(problem: _Problem, values: np.ndarray, evaluations: int) -> np.ndarray:
+def _optimum(problem: _TemplateResiduals, values: np.ndarray, evaluations: int) -> np.ndarray:
     # MINPACK, and none of `kan.solvers`: on 150 formulas of searches for laws its compiled loop took 0.6 of the time for equal residuals.
     from scipy.optimize import leastsq
 
     begin = problem.residuals(values)
-    if len(begin) < len(values) or not np.all(np.abs(begin) < REFUSED):
+    if len(begin) < len(values) or not np.all(np.abs(begin) < INFINITE_RESIDUAL):
         return values
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the steps became too small to count: that is where round-off begins
@@ -301,11 +312,14 @@ def _optimum(problem: _Problem, values: np.ndarray, evaluations: int) -> np.ndar
 
 
 def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors, infinite for constants that have a part in a direction that the data do not determine; and widths, see `Fitted`."""
+    """Standard errors of the constants, and their widths, see `Fitted`.
+
+    The error is infinite if the constant has a component along a direction that the data do not determine.
+    """
     count, free = jacobian.shape
     if free == 0:
         return np.zeros(0), np.zeros(0)
-    sigma = math.sqrt(rss / max(1, count - free) + (FLOOR * scale) ** 2)
+    sigma = math.sqrt(rss / max(1, count - free) + (RESIDUAL_FLOOR * scale) ** 2)
     size = np.linalg.norm(jacobian, axis=0)
     empty = size == 0
     size[empty] = 1.0
@@ -316,25 +330,25 @@ def _standard_errors(jacobian: np.ndarray, rss: float, scale: float) -> tuple[np
     return np.where(undetermined | empty, np.inf, sigma * np.sqrt(variance) / size), np.where(empty, np.inf, sigma / size)
 
 
-def _parted(formula: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
-    """The formula with symbols in the place of its floating-point numbers, each a constant of its own, and their values."""
+def _with_symbols(formula: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, float]]:
+    """The formula with a symbol for every floating-point number in it, and the values of the symbols."""
     constants: dict[sympy.Symbol, float] = {}
 
-    def part(node: sympy.Expr) -> sympy.Expr:
+    def replaced(node: sympy.Expr) -> sympy.Expr:
         if isinstance(node, sympy.Float):
             symbol = sympy.Dummy(f"c{len(constants)}", real=True)
             constants[symbol] = float(node)
             return symbol
-        return node.func(*map(part, node.args)) if node.args else node
+        return node.func(*map(replaced, node.args)) if node.args else node
 
-    return part(as_expression(formula)), constants
+    return replaced(as_expression(formula)), constants
 
 
-# Freedoms and exact numbers
+# Undetermined constants and exact numbers
 
 
 def _with_numbers(fit: Fitted, numbers: Mapping[sympy.Symbol, tuple[sympy.Expr, float]], data: _Data) -> Fitted | None:
-    """`fit` with numbers, and their bits, in the place of some constants and the others fitted anew; None if that makes no sense."""
+    """`fit` with some constants replaced by exact numbers, given with their bits, and the others refitted; None if it becomes infinite."""
     template = fit.template.xreplace({symbol: number for symbol, (number, _) in numbers.items()})
     if not is_finite(template):
         return None
@@ -343,22 +357,25 @@ def _with_numbers(fit: Fitted, numbers: Mapping[sympy.Symbol, tuple[sympy.Expr, 
     return fit_constants(template, data.variables, data.x, data.y, start=rest, exact_bits=bits, weights=data.weights)
 
 
-def _without_freedoms(fit: Fitted, data: _Data) -> Fitted:
-    """`fit` with as many constants less as there are directions that the data do not determine."""
+def _without_undetermined_constants(fit: Fitted, data: _Data) -> Fitted:
+    """`fit` with undetermined constants replaced by 1, -1 or 0, one for each direction that the data do not determine.
+
+    A replacement counts if it does not increase the residuals. Among several, the one that leaves the simplest constants is taken.
+    """
     while not data.stop() and any(not math.isfinite(error) for error in fit.errors.values()):
-        allowed = fit.rss * (1 + 1e-6) + fit.samples * (10 * FLOOR * fit.scale) ** 2
+        allowed = fit.rss * (1 + 1e-6) + fit.samples * (10 * RESIDUAL_FLOOR * fit.scale) ** 2
         found = []
         for symbol in [symbol for symbol, error in fit.errors.items() if not math.isfinite(error)]:
             if data.stop():
                 return fit
             for number in (1, -1, 0):
-                new = _led_to(fit, symbol, number, data)
-                if new is not None and new.rss <= allowed and _largest(new) <= RUNAWAY * _largest(fit):
+                new = _continued_to(fit, symbol, number, data)
+                if new is not None and new.rss <= allowed and _largest(new) <= MAX_GROWTH_OF_CONSTANTS * _largest(fit):
                     found.append(new)
                     break
         if not found:
             return fit
-        fit = min(found, key=_simplicity)
+        fit = min(found, key=_bits_when_exact)
     return fit
 
 
@@ -366,13 +383,13 @@ def _largest(fit: Fitted) -> float:
     return max(map(abs, fit.constants.values()), default=0.0)
 
 
-def _led_to(fit: Fitted, symbol: sympy.Symbol, number: int, data: _Data, steps: int = 4) -> Fitted | None:
-    """`fit` with a constant that is not determined led to `number`, and the others along with it."""
+def _continued_to(fit: Fitted, symbol: sympy.Symbol, number: int, data: _Data, steps: int = 4) -> Fitted | None:
+    """`fit` with an undetermined constant moved to `number` in several steps, each of which refits the others (continuation)."""
     value = fit.constants[symbol]
     if number * value < 0:
         return None
     for step in range(1, steps):
-        share = step / steps  # scales by equal ratios, others by equal parts
+        share = step / steps  # equal ratios on the way to 1 or -1, equal differences on the way to 0
         target = math.copysign(abs(value) ** (1 - share), value) if number else value * (1 - share)
         moved = _with_numbers(fit, {symbol: (sympy.Float(target, 17), 0.0)}, data)
         if moved is None or len(moved.constants) + 1 != len(fit.constants):
@@ -381,8 +398,8 @@ def _led_to(fit: Fitted, symbol: sympy.Symbol, number: int, data: _Data, steps: 
     return _with_numbers(fit, {symbol: (sympy.Integer(number), 1.0)}, data)
 
 
-def _simplicity(fit: Fitted) -> float:
-    """Bits of the constants if all become exact that can be."""
+def _bits_when_exact(fit: Fitted) -> float:
+    """Bits of the constants if each is replaced by the simplest exact number within its error."""
     total = 0.0
     for symbol, value in fit.constants.items():
         error = fit.errors[symbol]
@@ -391,17 +408,20 @@ def _simplicity(fit: Fitted) -> float:
     return total
 
 
-def _trials(fit: Fitted) -> Iterator[dict[sympy.Symbol, tuple[sympy.Expr, float]]]:
-    """Numbers that may take the place of constants: of all at once, then one by one, what is determined least first."""
+def _replacements(fit: Fitted) -> Iterator[dict[sympy.Symbol, tuple[sympy.Expr, float]]]:
+    """Exact numbers, with their bits, that may replace constants: first of all together, then of single ones.
+
+    The constants with the largest relative errors come first.
+    """
     symbols = sorted(fit.constants, key=lambda symbol: -fit.errors[symbol] / max(abs(fit.constants[symbol]), 1e-300))
     near = {}
     for symbol in symbols:
         value, error = fit.constants[symbol], fit.errors[symbol]
         numbers = exact_numbers(value, 4 * error + 1e-12 * abs(value)) if math.isfinite(error) else []
         near[symbol] = [(number, bits) for number, bits in numbers[:3] if bits < fit.bits_of(symbol)]
-    at_once = {symbol: numbers[0] for symbol, numbers in near.items() if numbers}
-    if len(at_once) > 1:
-        yield at_once
+    together = {symbol: numbers[0] for symbol, numbers in near.items() if numbers}
+    if len(together) > 1:
+        yield together
     for symbol, numbers in near.items():
         for number in numbers:
             yield {symbol: number}
@@ -411,14 +431,14 @@ def _fractions(value: float, width: float) -> Iterator[tuple[int, int]]:
     """Fractions in lowest terms within `width` of `value`."""
     if not math.isfinite(value) or abs(value) > 1e6:
         return
-    for denominator in range(1, LARGEST + 1):
+    for denominator in range(1, MAX_DENOMINATOR + 1):
         numerator = round(value * denominator)
         if abs(numerator / denominator - value) <= width and math.gcd(numerator, denominator) == 1:
             yield numerator, denominator
 
 
 def _units() -> list[tuple[sympy.Expr, float, float]]:
-    """What exact numbers are fractions of, with their values and the bits that naming them takes."""
+    """The numbers whose rational multiples count as exact, with their values and the bits that name them."""
     if not _UNITS:
         pi = sympy.pi
         several = [pi, 1 / pi, pi**2, 1 / pi**2, sympy.sqrt(pi), 1 / sympy.sqrt(pi), sympy.sqrt(2 * pi), 1 / sympy.sqrt(2 * pi)]

@@ -1,8 +1,7 @@
-r"""The curve of a numeric edge as a function that formulas can name.
+"""The curve of a numeric edge as a function that formulas can name.
 
-    ``phi_l_i_j(x) = w_0 b(x) + sum_m w_m B_m(x)``
-
-with the base function ``b``, the B-splines ``B_m`` on the edge's knots, and the scales and the mask of the edge folded into the weights.
+It is ``phi_l_i_j(x) = w_0 b(x) + sum_m w_m B_m(x)`` with the base function ``b`` and the B-splines ``B_m`` on the knots of the edge. The
+weights include the scales and the mask of the edge.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kan.layers.kan_layer import KANLayer
 __all__ = ["EdgeSpline"]
 
 BASE_SOURCES = {"silu": "x / (1 + {library}.exp(-x))", "identity": "x", "zero": "0 * x"}
-"""Base functions in Python, by the names that networks give them."""
+"""Source code of the base functions, by their names in networks."""
 
 SPLINE_SOURCE = '''
 def spline(x, knots, weights):
@@ -37,19 +36,19 @@ def spline(x, knots, weights):
         ]
     return sum(weight * value for weight, value in zip(weights, values))
 '''
-"""What the source of every edge calls."""
+"""Source code of the function that the source code of every edge calls."""
 
 
 class EdgeSpline(nn.Module):
-    """The numeric part of one edge, in double precision; a copy that knows nothing of the layer it comes from.
+    """The numeric branch of one edge in double precision, as a copy that is independent of its layer.
 
     Args:
-        layer: the layer.
-        i, j: the edge's input and output.
+        layer: the layer of the edge.
+        i, j: input and output of the edge.
         base_name: the name of the layer's base function, if it has one.
 
     Raises:
-        ValueError: if the base function is no function of one number, but of all the inputs of a sample.
+        ValueError: if the base function is not a function of one number, but of all inputs of a sample together.
     """
 
     knots: Tensor
@@ -71,7 +70,7 @@ class EdgeSpline(nn.Module):
             self.register_buffer("weights", edge.edge_weight()[0, :, 0].detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values at points of any shape, in their dtype."""
+        """The values of the curve at points of any shape, in their dtype."""
         points = x.reshape(1, -1).to(self.knots)
         rows = basis_rows(points, self._table())[0]
         curve = self.weights[0] * self.base_fun(points[0]) + self.weights[1:] @ rows
@@ -81,11 +80,11 @@ class EdgeSpline(nn.Module):
         return tabulate(self.knots, self.degree)
 
     def source(self, name: str, library: str) -> str:
-        """Python code that defines the function; it calls `SPLINE_SOURCE`.
+        """Source code that defines the curve as a function, and calls that of `SPLINE_SOURCE`.
 
         Args:
-            name: of the function.
-            library: what numpy or torch is called there.
+            name: the name of the function.
+            library: the name of numpy or torch in the code.
 
         Raises:
             ValueError: if the base function has no name.
@@ -106,11 +105,11 @@ class EdgeSpline(nn.Module):
 
 @torch.no_grad()
 def _is_of_one_number(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-    """Whether a base function gives for the numbers `x` ``(N,)`` together what it gives for every one of them."""
+    """Whether a base function gives the same values for the numbers `x`, ``(N,)``, together as for each of them alone."""
     if is_elementwise(function):
         return True
     try:
         together, each = base_values(function, x), torch.cat([base_values(function, number[None]) for number in x])
-    except Exception:  # it wants rows, of a length of its own
+    except Exception:  # the function may need rows of a certain length
         return False
     return together.shape == x.shape and torch.allclose(together, each, equal_nan=True)

@@ -1,4 +1,4 @@
-"""What `KAN.symbolic_formula` returns: pykan's pair of lists, with a check on data and ways to write it down."""
+"""The result of `KAN.symbolic_formula`: pykan's pair of lists, compared with the network, and available as text, LaTeX and code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kan.discovery.formulas.agreement import TOLERANCE, Agreement, agreement
+from kan.discovery.formulas.agreement import MAX_DEVIATION, Agreement, agreement
 from kan.discovery.formulas.composition import Composition, stated_normalizers, symbolic_formula
 from kan.discovery.formulas.python_code import python_source, to_numpy, to_torch
 from kan.discovery.formulas.rounding import as_text, ex_round, shown, without_round_off
@@ -22,20 +22,21 @@ from kan.symbolic.latex import latex, latex_name
 
 __all__ = ["NetworkFormula", "network_formula"]
 
-MAX_CHANGE = 1e-12
-"""Largest change of the deviation from the network that taking away round-off may cause: within functions, round-off grows."""
+MAX_ADDED_DEVIATION = 1e-12
+"""Largest increase of the deviation from the network with which the removal of terms of round-off size is accepted. It is not 0, since
+functions can amplify round-off."""
 
 
 class NetworkFormula(tuple[list[Any], list[Any]]):
-    """``(outputs, inputs)``: the formulas of the outputs, and the input variables, as pykan returns them.
+    """The formulas of the outputs and the input variables as pykan returns them, the pair ``(outputs, inputs)``.
 
-    The expressions have all digits. Printed, and as the last line of a cell, the formulas have six.
+    The expressions have all digits. Printed, and as the last line of a notebook cell, the formulas have six significant digits.
 
     Attributes:
-        composition: expressions of all nodes, and the functions in them that are not sympy's.
-        agreement: the comparison with the network; None if there were no data.
-        notes: sentences on what did not go as wanted.
-        out_vars: names of the outputs.
+        composition: the expressions of all nodes, and the functions in them that sympy does not know.
+        agreement: the comparison with the network; None without data.
+        notes: sentences about steps that failed.
+        out_vars: the names of the outputs.
 
     Example:
         >>> import sympy
@@ -53,32 +54,32 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
 
     @property
     def outputs(self) -> list[Any]:
-        """The formulas."""
+        """The formulas of the outputs."""
         return self[0]
 
     @property
     def inputs(self) -> list[Any]:
-        """The input variables, or the expressions that stand for them."""
+        """The input variables, or the expressions that were given in their place."""
         return self[1]
 
     @property
     def deviation(self) -> float | None:
-        """The largest relative deviation from the network; None if there were no data."""
+        """The largest relative deviation from the network; None without data."""
         return None if self.agreement is None else self.agreement.deviation
 
     @property
     def functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Curves of numeric edges, and functions of `add_symbolic`, by their names in the formulas."""
+        """The curves of numeric edges and the functions of `add_symbolic`, by their names in the formulas."""
         return self.composition.functions
 
     @property
     def variables(self) -> list[Any]:
-        """The symbols of the inputs, each once, in their order: the arguments of functions and source code."""
+        """The symbols of the inputs, each once, in the order in which functions and source code take them as arguments."""
         found = [symbol for entry in self.inputs for symbol in sorted(entry.free_symbols, key=str)]
         return list(dict.fromkeys(found))
 
     def text(self, digits: int | None = None) -> str:
-        """A line ``name = formula`` for every output: numbers with six significant digits, or with `digits`, after `ex_round`."""
+        """A line ``name = formula`` per output, with six significant digits, or rounded by `ex_round` to `digits` after the point."""
         return "\n".join(f"{name} = {as_text(formula)}" for name, formula in self._named(digits))
 
     def __repr__(self) -> str:
@@ -87,7 +88,7 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
     __str__ = __repr__
 
     def latex(self, digits: int | None = None) -> str:
-        """The formulas in LaTeX, see `kan.symbolic.latex`."""
+        """The formulas in LaTeX, one line per output; see `kan.symbolic.latex`."""
         return "\n".join(f"{latex_name(name)} = {latex(formula)}" for name, formula in self._named(digits))
 
     def _repr_latex_(self) -> str:
@@ -95,15 +96,15 @@ class NetworkFormula(tuple[list[Any], list[Any]]):
         return rf"$\displaystyle \begin{{aligned}}{lines}\end{{aligned}}$"
 
     def python(self, backend: str = "numpy", name: str = "formula") -> str:
-        """Source code of a function of the `variables`, see `python_source`; of several outputs it returns a tuple."""
+        """Source code of a function of the `variables`, which returns a tuple if there are several outputs; see `python_source`."""
         return python_source(self._content(), self.variables, backend, name=name, functions=self.functions)
 
     def to_numpy(self) -> Callable[..., Any]:
-        """A function of arrays, one per variable; of several outputs it returns a tuple. See `python_code.to_numpy`."""
+        """A function of one array per variable, which returns a tuple if there are several outputs; see `python_code.to_numpy`."""
         return to_numpy(self._content(), self.variables, self.functions)
 
     def to_torch(self) -> Callable[..., Any]:
-        """A function of tensors, one per variable, differentiable; of several outputs it returns a tuple."""
+        """A differentiable function of one tensor per variable, which returns a tuple if there are several outputs."""
         return to_torch(self._content(), self.variables, self.functions)
 
     def _content(self) -> Any:
@@ -125,36 +126,36 @@ def network_formula(
     time_limit: float = 10.0,
     data: Tensor | None = None,
 ) -> NetworkFormula:
-    """The formula of a network, compared with it on data.
+    """The formula of a network, compared with the network on data.
 
     Args:
         network, var, normalizer, output_normalizer, numeric: see `symbolic_formula`.
-        simplify: give the formulas to ``sympy.simplify``. A form that is not ready in time, or deviates from the network, is not taken;
-            `notes` and a warning tell.
-        time_limit: of that, in seconds.
-        data: ``(N, columns)``, as the network is called with; its last input when not given.
+        simplify: simplify the formulas by ``sympy.simplify``. A form that is not ready in time, or deviates from the network, is
+            rejected with a warning, which is also among the `notes`.
+        time_limit: time limit of the simplification in seconds.
+        data: inputs of the network, ``(N, columns)``; its last input when not given.
 
     Raises:
         TypeError, ValueError: as `symbolic_formula`, or for bad data.
 
     Warns:
-        UserWarning: if the formula deviates from the network by more than `TOLERANCE`, or is not finite where the network is. Then numbers
-            nearly cancel in the formula, or a function has an expression that is another function.
+        UserWarning: if the formula deviates from the network by more than `MAX_DEVIATION`, or is not finite where the network is. The
+            cause is either cancellation in the formula, or a function whose expression is that of another function.
     """
     composition = symbolic_formula(network, var, normalizer, output_normalizer, numeric)
     columns: list[Tensor] = []
     checked = _comparison(network, composition, normalizer, output_normalizer, numeric, data, columns)
     notes: list[str] = []
     found = checked(composition, notes)
-    plain = _with_outputs(composition, without_round_off(composition.outputs, composition.inputs, columns, composition.functions))
-    if plain.outputs != composition.outputs:
-        after = checked(plain, [])
-        if found is None or (after is not None and after.holds >= found.holds and after.deviation <= found.deviation + MAX_CHANGE):
-            composition, found = plain, after
+    cleaned = _with_outputs(composition, without_round_off(composition.outputs, composition.inputs, columns, composition.functions))
+    if cleaned.outputs != composition.outputs:
+        after = checked(cleaned, [])
+        if found is None or (after is not None and after.holds >= found.holds and after.deviation <= found.deviation + MAX_ADDED_DEVIATION):
+            composition, found = cleaned, after
     own = own_parts(network)
     if found is not None and not found.holds:
         reason = f" The formula knows nothing of your own code: {'; '.join(own)}." if own else ""
-        warnings.warn(f"{found}; expected at most {TOLERANCE:g}, and finite values.{reason}", stacklevel=3)
+        warnings.warn(f"{found}; expected at most {MAX_DEVIATION:g}, and finite values.{reason}", stacklevel=3)
     elif own and normalizer is None and output_normalizer is None and not _as_its_layers(network):
         warnings.warn(
             f"the formula is that of the layers and of what they are given, and not of model(x): it knows nothing of your own code, "
@@ -180,13 +181,13 @@ def network_formula(
 
 
 def _with_outputs(composition: Composition, outputs: list[Any]) -> Composition:
-    """The composition with other expressions of the outputs."""
+    """The composition with the expressions of its outputs replaced."""
     return composition._replace(outputs=outputs, nodes=[*composition.nodes[:-1], outputs])
 
 
 @torch.no_grad()
 def _as_its_layers(network: Network) -> bool:
-    """Whether a call of the network gives what its layers give, at the last input."""
+    """Whether user code leaves the outputs of the layers on the last input unchanged."""
     x = network.last_input
     if not own_call(network):
         return True
@@ -207,9 +208,10 @@ def _comparison(
     data: Tensor | None,
     columns: list[Tensor],
 ) -> Callable[[Composition, list[str]], Agreement | None]:
-    """Compares compositions that differ from the given one in their outputs only with the network.
+    """A function that compares a composition with the network.
 
-    `columns` receives the values of the formula's variables on the data.
+    It takes a composition, which may differ from the given one in its outputs only, and a list, to which it adds a note if the comparison
+    is impossible. During the comparison of the given one, `columns` receives the values of the formula's variables on the data.
     """
     if data is not None:
         data = seen_by_layers(network, data)
@@ -227,11 +229,11 @@ def _comparison(
     def compared(candidate: Composition, notes: list[str]) -> Agreement | None:
         symbols = candidate.inputs
         if not all(symbol.is_Symbol for symbol in symbols) or len(set(symbols)) < len(symbols):
-            # Expressions of other variables, whose values the data do not tell: the same formula in plain symbols stands for it.
-            plain = [f"x_{number + 1}" for number in range(len(symbols))]
+            # The inputs are expressions of other variables, whose values are not known. The same formula in new symbols is compared.
             if candidate is not composition:
                 return None
-            candidate = symbolic_formula(network, plain, normalizer, output_normalizer, numeric)
+            new_symbols = [f"x_{number + 1}" for number in range(len(symbols))]
+            candidate = symbolic_formula(network, new_symbols, normalizer, output_normalizer, numeric)
         try:
             program = Program.of(candidate.outputs, candidate.inputs, candidate.functions)
         except ValueError as error:  # a function that sympy alone knows

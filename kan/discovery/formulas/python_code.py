@@ -1,6 +1,6 @@
-"""Formulas as Python: functions that compute them, and source code that anyone can run with numpy or torch alone.
+"""Formulas as Python functions, and as source code that needs nothing but numpy or torch.
 
-Numbers are written with all their digits. What stands in a formula more than once is computed once.
+Numbers are written with all their digits. Subexpressions that occur several times are computed once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kan.errors import unknown_name
 __all__ = ["python_source", "to_numpy", "to_torch"]
 
 LIBRARIES = {"numpy": "np", "torch": "torch"}
-"""Libraries that source code is written for, and what they are called in it."""
+"""Libraries for which source code is written, with their names in it."""
 
 SUM, PRODUCT, POWER, ATOM = range(4)
-"""How tightly the parts of a text hold together."""
+"""Precedence of the outermost operation of an expression in source code, the weakest first."""
 
-DEEPEST = 12
-"""Brackets within brackets, beyond which a line of source gets too long to read."""
+MAX_NESTING = 12
+"""Largest depth of nested operations in a line of source code; deeper subexpressions are assigned to a name, to keep lines readable."""
 
 
 def to_numpy(expressions: Any, variables: Sequence[Any], functions: Mapping[str, TensorFunction] | None = None) -> Callable[..., Any]:
@@ -37,15 +37,15 @@ def to_numpy(expressions: Any, variables: Sequence[Any], functions: Mapping[str,
 
     Args:
         expressions: a sympy expression, or a sequence of them.
-        variables: symbols, in the order of the arguments.
-        functions: functions of a tensor by the names of undefined functions in the formula; those of `add_symbolic` are known.
+        variables: the symbols of the variables in the order of the arguments.
+        functions: functions of a tensor, by the names of undefined functions in the formula. Those of `add_symbolic` need not be given.
 
     Returns:
-        A function of one array (or number) per variable, which are broadcast, that gives an array in double precision, or a tuple of
-        them. Outside of the formula's domain it is NaN or infinite, without a warning.
+        A function of one array or number per variable, which are broadcast. It returns an array in double precision, or a tuple of arrays
+        for a sequence of expressions. Outside of the domain of the formula values are NaN or infinite, without a warning.
 
     Raises:
-        ValueError: for a symbol that is no variable or a function that is not known; when called, for a wrong number of arguments.
+        ValueError: for a symbol that is not a variable or an unknown function; and from the function, for a wrong number of arguments.
 
     >>> import sympy
     >>> x, y = sympy.symbols("x y")
@@ -66,7 +66,7 @@ def to_numpy(expressions: Any, variables: Sequence[Any], functions: Mapping[str,
 
 
 def to_torch(expressions: Any, variables: Sequence[Any], functions: Mapping[str, TensorFunction] | None = None) -> Callable[..., Any]:
-    """A formula as a function of tensors, differentiable; arguments and errors as for `to_numpy`, results in the dtype of the tensors.
+    """A formula as a differentiable function of tensors, with results in their dtype; arguments and errors are those of `to_numpy`.
 
     >>> import sympy
     >>> x, y = sympy.symbols("x y")
@@ -93,16 +93,16 @@ def python_source(
     name: str = "formula",
     functions: Mapping[str, TensorFunction] | None = None,
 ) -> str:
-    """A formula as the source code of a Python function, which needs nothing but numpy or torch.
+    """A formula as the source code of a Python function that needs nothing but numpy or torch.
 
     Args:
         expressions, variables, functions: as for `to_numpy`.
         backend: ``"numpy"`` or ``"torch"``.
-        name: of the function.
+        name: the name of the function.
 
     Returns:
-        The code. Splines of numeric edges are defined in it. Functions of the user's own, which have no source here, are arguments that
-        are passed by name. Variables whose names are no names in Python get similar ones, told in a comment.
+        The source code, which defines the splines of numeric edges as well. Functions of `add_symbolic`, whose source is not known, are
+        keyword arguments of the function. A variable whose name is not allowed in Python gets a similar name, and a comment says so.
 
     Raises:
         ValueError: for an unknown backend, or as `to_numpy`.
@@ -144,7 +144,7 @@ def python_source(
 
 
 def _program(expressions: Any, variables: Sequence[Any], functions: Mapping[str, TensorFunction] | None) -> tuple[bool, Program]:
-    """Whether there are several formulas, and their program."""
+    """Whether `expressions` is a sequence, and the program of the formulas."""
     several = isinstance(expressions, Iterable)
     return several, Program.of(expressions if several else [expressions], variables, functions)
 
@@ -155,7 +155,7 @@ def _check_count(values: Sequence[Any], variables: Sequence[Any]) -> None:
 
 
 def _names(wanted: Sequence[str], taken: set[str]) -> list[str]:
-    """Names in Python, different from each other and from those that are taken, which they are added to."""
+    """Names that Python allows, similar to those wanted, different from each other and from those in `taken`, to which they are added."""
     names = []
     for text in wanted:
         base = re.sub(r"\W", "_", unicodedata.normalize("NFKC", text))
@@ -170,17 +170,17 @@ def _names(wanted: Sequence[str], taken: set[str]) -> list[str]:
 
 
 class _Writer:
-    """Writes the steps of a program.
+    """Writes the steps of a program as source code.
 
     Args:
         program: the program.
-        names: of the variables.
-        called: names of the functions that are not of the library.
-        library: what the library is called.
+        names: the names of the variables.
+        called: the names of the functions that the library does not have, by their names in the program.
+        library: the name of the library.
         taken: names that are not free.
 
     Attributes:
-        lines: assignments, in their order.
+        lines: the assignments that come before the results.
     """
 
     def __init__(self, program: Program, names: Sequence[str], called: Mapping[str, str], library: str, taken: set[str]) -> None:
@@ -194,7 +194,7 @@ class _Writer:
         for step, count in zip(program.steps, uses, strict=True):
             text, level = self.text(step)
             depth = 1 + max((self.texts[index][2] for index in step.arguments), default=-1)
-            if step.kind not in ("variable", "number") and (count > 1 or depth > DEEPEST):
+            if step.kind not in ("variable", "number") and (count > 1 or depth > MAX_NESTING):
                 (name,) = _names([f"t{len(self.lines) + 1}"], taken)
                 self.lines.append(f"{name} = {text}")
                 text, level, depth = name, ATOM, 0
@@ -202,38 +202,38 @@ class _Writer:
             self.varies.append(step.kind == "variable" or any(self.varies[index] for index in step.arguments))
 
     def result(self, index: int) -> str:
-        """The text of a formula; of a constant one with the shape of the first variable."""
+        """The text of a formula; that of a constant formula has the shape of the first variable."""
         text = self.texts[index][0]
         dtype = "" if self.library == "torch" else ", dtype=float"
         return text if self.varies[index] else f"{self.library}.full_like({self.names[0]}, {text}{dtype})"
 
-    def part(self, index: int, least: int) -> str:
-        """The text of a step, in brackets where it must hold together at least so tightly."""
+    def operand(self, index: int, precedence: int) -> str:
+        """The text of a step, in brackets if its outermost operation has a lower precedence than the given one."""
         text, level, _ = self.texts[index]
-        return text if level >= least else f"({text})"
+        return text if level >= precedence else f"({text})"
 
     def text(self, step: Step) -> tuple[str, int]:
-        """The text of a step and how tightly it holds together."""
+        """The text of a step, and the precedence of its outermost operation."""
         if step.kind == "variable":
             return self.names[step.value], ATOM
         if step.kind == "number":
             return self.number(step.value)
         if step.kind == "sum":
-            terms = [self.part(index, PRODUCT) for index in step.arguments]
+            terms = [self.operand(index, PRODUCT) for index in step.arguments]
             rest = (f" - {term[1:]}" if term.startswith("-") else f" + {term}" for term in terms[1:])
             return terms[0] + "".join(rest), SUM
         if step.kind == "product":
             first, *others = step.arguments
-            return "*".join([self.part(first, PRODUCT), *(self.part(index, POWER) for index in others)]), PRODUCT
+            return "*".join([self.operand(first, PRODUCT), *(self.operand(index, POWER) for index in others)]), PRODUCT
         if step.kind == "quotient":
             above, below = step.arguments
-            return f"{self.part(above, PRODUCT)}/{self.part(below, POWER)}", PRODUCT
+            return f"{self.operand(above, PRODUCT)}/{self.operand(below, POWER)}", PRODUCT
         if step.kind == "negative":
-            text = self.part(step.arguments[0], PRODUCT)
+            text = self.operand(step.arguments[0], PRODUCT)
             return f"-({text})" if text.startswith("-") else f"-{text}", PRODUCT
         if step.kind == "power":
             exponent, level = self.texts[step.arguments[1]][:2] if step.value is None else self.number(step.value)
-            return f"{self.part(step.arguments[0], ATOM)}**{exponent if level == ATOM else f'({exponent})'}", POWER
+            return f"{self.operand(step.arguments[0], ATOM)}**{exponent if level == ATOM else f'({exponent})'}", POWER
         arguments = [self.argument(index) for index in step.arguments]
         if step.value in self.called:
             return f"{self.called[step.value]}({arguments[0]})", ATOM
@@ -241,13 +241,14 @@ class _Writer:
         return f"{self.library}.{function}({', '.join(arguments)})", ATOM
 
     def argument(self, index: int) -> str:
+        """The text of an argument of a function; torch takes no plain numbers."""
         text = self.texts[index][0]
         if self.library == "torch" and self.steps[index].kind == "number":
             return f"torch.tensor({text}, dtype=torch.float64)"
         return text
 
     def number(self, value: Any) -> tuple[str, int]:
-        """A number; negative ones hold together like products."""
+        """The text of a number, and its precedence, which for negative numbers is that of a product."""
         if value.is_Integer and abs(int(value)) <= LARGEST_INTEGER:
             return str(int(value)), ATOM if value >= 0 else PRODUCT
         if value.is_Rational and max(abs(int(value.p)), int(value.q)) <= LARGEST_INTEGER:

@@ -1,7 +1,7 @@
-r"""Rounding the numbers in formulas, and removing those that are round-off.
+"""Rounding of the numbers in formulas, and removal of those that are round-off.
 
 `ex_round` and `shown` round numbers for reading, which changes the formula. `without_round_off` removes only what cannot be distinguished
-from the rounding errors of double precision: factors of one, and terms that vanish beside the others in their sum.
+from the rounding errors of double precision: factors of 1, and terms that vanish beside the others in their sum.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from kan.formula_text import as_expression
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["DIGITS", "as_text", "ex_round", "shown", "slow", "typical_size", "without_round_off"]
+__all__ = ["DIGITS", "as_text", "ex_round", "has_slow_simplification", "shown", "typical_size", "without_round_off"]
 
 DIGITS = 6
-"""Significant digits of the numbers in formulas that are shown."""
-ONE = 5e-16
-"""Largest distance from one at which a factor is taken for one; sympy prints such a factor as 1.0."""
-NEAR_ZERO = 1e-6
-"""Share of the largest value below which any value counts as near zero."""
-ROUND_OFF = 4 * torch.finfo(torch.float64).eps
-"""Size of a term, as a share of the others in its sum, below which it is a rounding error: a few units in the last place."""
+"""Number of significant digits of the numbers in formulas that are shown."""
+MAX_DISTANCE_FROM_ONE = 5e-16
+"""Largest distance from 1 at which a factor counts as 1; sympy prints such a factor as 1.0."""
+MAX_SHARE_NEAR_ZERO = 1e-6
+"""Share of the largest value below which values count as near zero, whatever the median is."""
+MAX_ROUNDING_ERROR = 4 * torch.finfo(torch.float64).eps
+"""Size of a term, as a share of the other terms in its sum, up to which it is a rounding error: a few units in the last place."""
 
 Change = Callable[["sympy.Expr", Sequence["sympy.Expr"]], "sympy.Expr | None"]
-"""A function of a node and its new parts that returns the new node, or None for the old node with the new parts."""
+"""A function of a node and its new arguments that returns the new node, or None for the old node with the new arguments."""
 
 
 def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
-    """An expression with every floating-point number rounded to `n_digit` digits after the point; those that round to 0 vanish.
+    """An expression with every floating-point number rounded to `n_digit` digits after the point.
 
-    Numbers are rounded wherever they stand, in exponents too; integers, fractions and constants such as pi are exact and stay. Where a
-    number that vanishes would leave the formula infinite or undefined, as in ``log(1e-9 x)``, such numbers keep `n_digit` significant
-    digits instead, at least one. A formula may lose its meaning all the same: of ``sin(1e-9 x)`` nothing is left.
+    Numbers in exponents are rounded as well. Integers, fractions and constants such as pi are exact and are not changed. Terms and factors
+    that round to 0 or 1 vanish. If the formula would become infinite or undefined by that, as ``log(1e-9 x)`` would, numbers that round
+    to 0 keep `n_digit` significant digits instead, at least one. Rounding may still change a formula beyond recognition: ``sin(1e-9 x)``
+    becomes 0.
 
-    Text is taken as the formula that it writes; nothing of it is executed.
+    Text is parsed as a formula; nothing in it is executed.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -61,14 +62,14 @@ def ex_round(ex1: sympy.Expr, n_digit: int) -> sympy.Expr:
 
 
 def _rounded(expression: sympy.Expr, nearest: Callable[[float], float], change: Change = lambda node, parts: None) -> sympy.Expr:
-    """An expression with `nearest` of its floating-point numbers in their place; `change` as of `_rebuilt`."""
+    """An expression with every floating-point number replaced by `nearest` of it; for `change` see `Change`."""
     import sympy
 
     def replaced(number: sympy.Float) -> sympy.Expr:
         value = nearest(float(number))
         return sympy.Float(value) if value != 0 else sympy.S.Zero
 
-    # Putting rounded numbers in lets sympy merge constants into new ones; a few rounds settle that.
+    # sympy may merge rounded constants into new ones, which are rounded in turn.
     for _ in range(10):
         numbers = {number: replaced(number) for number in expression.atoms(sympy.Float)}
         if all(number == new for number, new in numbers.items()):
@@ -78,7 +79,7 @@ def _rounded(expression: sympy.Expr, nearest: Callable[[float], float], change: 
 
 
 def shown(expression: sympy.Expr, digits: int = DIGITS) -> sympy.Expr:
-    """An expression as it is shown: numbers with so many significant digits, and without factors of one.
+    """An expression as it is shown: with numbers of `digits` significant digits, and without factors of 1.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -88,7 +89,7 @@ def shown(expression: sympy.Expr, digits: int = DIGITS) -> sympy.Expr:
     import sympy
 
     def as_it_is(node: sympy.Expr, parts: Sequence[sympy.Expr]) -> sympy.Expr | None:
-        """A function of other numbers, but not simplified anew, which takes most of the time and changes nothing that is seen."""
+        """A function of changed numbers without sympy's simplification, which takes most of the time and has no visible effect."""
         same = all(new is old for new, old in zip(parts, node.args, strict=True))
         return node.func(*parts, evaluate=False) if isinstance(node, sympy.Function) and node.free_symbols and not same else None
 
@@ -96,7 +97,7 @@ def shown(expression: sympy.Expr, digits: int = DIGITS) -> sympy.Expr:
 
 
 def as_text(expression: sympy.Expr) -> str:
-    """The text of an expression, without zeros at the ends of numbers; sympy's own has them where a number is all there is."""
+    """The text of an expression without trailing zeros of numbers, which sympy's own text has if the expression is a number."""
     import sympy
 
     return str(sympy.sstr(expression, full_prec=False))
@@ -105,19 +106,19 @@ def as_text(expression: sympy.Expr) -> str:
 def without_round_off(
     expressions: Sequence[sympy.Expr], variables: Sequence[sympy.Symbol], columns: Sequence[Tensor], functions: Mapping[str, TensorFunction]
 ) -> list[sympy.Expr]:
-    """Expressions without factors that are one and without terms that vanish, both to the round-off of double precision.
+    """Expressions without factors that equal 1 and terms that vanish beside others, both to the round-off of double precision.
 
-    A term vanishes if its largest size on the data is below `ROUND_OFF` times the typical size (see `typical_size`) of the largest other
-    term in its sum. A term that is small in itself stays where the others are as small, or are as small on many of the data.
+    A term vanishes if its largest size on the data is at most `MAX_ROUNDING_ERROR` times the typical size (see `typical_size`) of the
+    largest other term in its sum. A small term is therefore kept if the others are as small, or are as small for many of the samples.
 
     Args:
         expressions: the formulas.
-        variables: different symbols.
-        columns: of data for the variables, in double precision, ``(N,)`` each; terms stay where there are none.
-        functions: functions of a tensor by the names of undefined functions in the formulas.
+        variables: the symbols of the variables, all different.
+        columns: values of the variables, in double precision, ``(N,)`` each. Without values no terms are removed.
+        functions: functions of a tensor, by the names of undefined functions in the formulas.
 
     Raises:
-        ValueError: for a function that is not known.
+        ValueError: for an unknown function.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -142,27 +143,27 @@ def without_round_off(
         return node.func(*(part for part, term in zip(parts, node.args, strict=True) if term not in gone)) if gone else None
 
     known: dict[sympy.Expr, sympy.Expr] = {}
-    return [_without_ones(_rebuilt(expression, known, kept), ONE) for expression in expressions]
+    return [_without_ones(_rebuilt(expression, known, kept), MAX_DISTANCE_FROM_ONE) for expression in expressions]
 
 
 def _vanish(sizes: Tensor) -> list[bool]:
-    """Which terms of a sum vanish, for their sizes ``(terms, N)``."""
+    """Whether each term of a sum vanishes beside the others, for their sizes ``(terms, N)``."""
     found = []
     for index, size in enumerate(sizes):
         others = torch.cat((sizes[:index], sizes[index + 1 :])).amax(dim=0)
         finite = torch.isfinite(others)
-        largest = float(size.max())  # NaN or infinite if the term is somewhere
-        found.append(bool(finite.any()) and 0 < largest <= ROUND_OFF * float(typical_size(others[finite])))
+        largest = float(size.max())  # NaN or infinite if the term is not finite for some sample
+        found.append(bool(finite.any()) and 0 < largest <= MAX_ROUNDING_ERROR * float(typical_size(others[finite])))
     return found
 
 
 def typical_size(sizes: Tensor) -> Tensor:
-    """The size below which values count as near zero: the median, or a millionth of the largest; 0-dim, 0 without values."""
-    return torch.maximum(sizes.median(), NEAR_ZERO * sizes.max()) if len(sizes) else sizes.new_zeros(())
+    """The size below which values count as near zero, 0-dim: the median, or a millionth of the largest value; 0 without values."""
+    return torch.maximum(sizes.median(), MAX_SHARE_NEAR_ZERO * sizes.max()) if len(sizes) else sizes.new_zeros(())
 
 
 def _without_ones(expression: sympy.Expr, distance: float = 0.0) -> sympy.Expr:
-    """An expression without factors and exponents that are floating-point numbers within `distance` of one, or of minus one."""
+    """An expression without factors and exponents that are floating-point numbers within `distance` of 1 or -1."""
 
     def one(number: sympy.Expr) -> bool:
         return bool(number.is_Float) and abs(abs(float(number)) - 1) <= distance
@@ -179,11 +180,11 @@ def _without_ones(expression: sympy.Expr, distance: float = 0.0) -> sympy.Expr:
 
 
 def _rebuilt(expression: sympy.Expr, known: dict[sympy.Expr, sympy.Expr], change: Change = lambda node, parts: None) -> sympy.Expr:
-    """An expression with others in the place of those that are `known`, which grows; as ``xreplace``, where that is not slow.
+    """An expression with subexpressions replaced, as by ``xreplace``, but without simplifications of sympy that are slow.
 
     Args:
         expression: the expression.
-        known: what becomes of expressions, of the numbers in this one for example.
+        known: the replacements of subexpressions, for example of numbers, to which the results are added.
         change: see `Change`.
     """
     import sympy
@@ -195,18 +196,18 @@ def _rebuilt(expression: sympy.Expr, known: dict[sympy.Expr, sympy.Expr], change
             known[expression] = new
         elif all(new is old for new, old in zip(parts, expression.args, strict=True)):
             known[expression] = expression
-        elif isinstance(expression, sympy.Function) and any(map(slow, parts)):
+        elif isinstance(expression, sympy.Function) and any(map(has_slow_simplification, parts)):
             known[expression] = expression.func(*parts, evaluate=False)
         else:
             known[expression] = expression.func(*parts)
     return known[expression]
 
 
-def slow(argument: sympy.Expr) -> bool:
-    """Whether sympy's own simplification of functions of this argument is to be avoided.
+def has_slow_simplification(argument: sympy.Expr) -> bool:
+    """Whether sympy's automatic simplification of a function of this argument may take minutes.
 
-    It asks whether the argument is real. Of a hyperbolic function of a polynomial in variables that are not declared real, sympy finds out
-    by greatest common divisors of polynomials, which takes minutes.
+    The simplification asks whether the argument is real. For a hyperbolic function of a polynomial in variables that are not declared
+    real, sympy computes greatest common divisors of polynomials to answer that.
     """
     from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 

@@ -1,4 +1,4 @@
-"""Shorter formulas: without terms that do not matter, and with straight lines in the place of functions that hardly bend."""
+"""Shorter formulas: without negligible terms and factors, and with nearly linear functions replaced by their arguments."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from kan.symbolic.evaluation import evaluate_expression
 
 __all__ = ["drop_terms"]
 
-BENT = 0.05
-"""Deviation from a straight line, as a share of its own, below which a function may be one."""
+MAX_NONLINEARITY = 0.05
+"""Deviation of a function from its best straight line, as a share of its standard deviation over the data, below which a straight line is
+tried in its place."""
 
 _Start = tuple[sympy.Expr, dict[sympy.Symbol, float]]
 
@@ -26,14 +27,14 @@ def drop_terms(
     stop: Callable[[], bool] | None = None,
     weights: Tensor | None = None,
 ) -> Fitted:
-    """Leave out terms of sums and factors of products with constants in them for as long as the description becomes shorter.
+    """Remove terms and factors that contain constants as long as the description length decreases.
 
-    Functions that are straight lines over the data become their arguments, likewise.
+    Functions that are nearly linear over the data are replaced by their arguments under the same condition.
 
     Args:
-        fit: of `fit_constants` to the same data.
-        variables, x, y, weights: as there.
-        stop: asked before every trial; what was found so far is returned when it says so.
+        fit: the result of `fit_constants` for the same data.
+        variables, x, y, weights: as for `fit_constants`.
+        stop: asked before every trial; once it returns True, the present result is returned.
 
     >>> import torch
     >>> x = sympy.Symbol("x")
@@ -44,7 +45,7 @@ def drop_terms(
     """
     columns = dict(zip(variables, x.double().unbind(1), strict=True))
     while True:
-        for shorter, start in (*_straighter(fit, columns, y.double().flatten()), *_shorter(fit)):
+        for shorter, start in (*_linearised(fit, columns, y.double().flatten()), *_shorter(fit)):
             if stop is not None and stop():
                 return fit
             new = fit_constants(shorter, variables, x, y, start=start, exact_bits=fit.exact_bits, evaluations=25, weights=weights)
@@ -56,7 +57,7 @@ def drop_terms(
 
 
 def _shorter(fit: Fitted) -> list[_Start]:
-    """The template without one of its terms or factors, the largest first, and the constants that are left."""
+    """The templates without one of the terms or factors, the most complex of these first, each with the constants that are left."""
     found: dict[sympy.Expr, int] = {}
     for node in sympy.preorder_traversal(fit.template):
         if isinstance(node, sympy.Add | sympy.Mul):
@@ -69,8 +70,8 @@ def _shorter(fit: Fitted) -> list[_Start]:
     return [(shorter, {symbol: value for symbol, value in fit.constants.items() if shorter.has(symbol)}) for shorter in ranked]
 
 
-def _straighter(fit: Fitted, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> list[_Start]:
-    """With ``u`` in the place of a function ``f(u)`` that hardly bends over the data, such as ``sin(0.001 x)``."""
+def _linearised(fit: Fitted, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) -> list[_Start]:
+    """The templates with a nearly linear function ``f(u)``, such as ``sin(0.001 x)``, replaced by ``u``, each with initial constants."""
     found: list[_Start] = []
     for node in sympy.preorder_traversal(fit.template):
         function = isinstance(node, sympy.Function) or (isinstance(node, sympy.Pow) and not node.exp.has(*columns))
@@ -78,7 +79,7 @@ def _straighter(fit: Fitted, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) 
             continue
         terms = sympy.Add.make_args(node.args[0])
         carried = [sorted(term.free_symbols & set(fit.constants), key=str) for term in terms]
-        # A constant in front of every term takes up the slope, one alone what is added.
+        # Every term of u must have a constant factor, which absorbs the slope. A term that is a constant absorbs the offset.
         if not all(
             len(symbols) == 1 and (term / symbols[0]).has(symbols[0]) is False for term, symbols in zip(terms, carried, strict=True)
         ):
@@ -89,19 +90,19 @@ def _straighter(fit: Fitted, columns: Mapping[sympy.Symbol, Tensor], y: Tensor) 
         )
         centred = u - u.mean()
         slope = float(centred @ f / centred.square().sum().clamp_min(1e-300))
-        bend = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
-        if not bend < BENT:
+        nonlinearity = float((f - f.mean() - slope * centred).norm() / (f - f.mean()).norm().clamp_min(1e-300))
+        if not nonlinearity < MAX_NONLINEARITY:
             continue
         straight = fit.template.xreplace({node: node.args[0]})
-        start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # an exponent goes
+        start = {symbol: value for symbol, value in fit.constants.items() if straight.has(symbol)}  # without an exponent's
         for term, (symbol,) in zip(terms, carried, strict=True):
             start[symbol] = start[symbol] * slope + (float(f.mean() - slope * u.mean()) if term == symbol else 0.0)
-        found.append(_met(straight, start))
+        found.append(_with_merged_constants(straight, start))
     return found
 
 
-def _met(template: sympy.Expr, start: dict[sympy.Symbol, float]) -> _Start:
-    """With one constant in the place of several in a sum, each of which occurs only there."""
+def _with_merged_constants(template: sympy.Expr, start: dict[sympy.Symbol, float]) -> _Start:
+    """A template with the constants that are terms of the same sum merged into one."""
     for node in list(template.atoms(sympy.Add)):
         alone = [term for term in node.args if term in start]
         if len(alone) > 1:

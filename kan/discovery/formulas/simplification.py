@@ -1,4 +1,4 @@
-"""Simpler forms of expressions, in limited time."""
+"""Simplification of expressions by sympy in a process of its own, within a time limit."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 
 __all__ = ["simplified"]
 
-LOOK = 0.05
-"""Seconds between two questions whether to stop."""
+STOP_INTERVAL = 0.05
+"""Time in seconds between two calls of the function that says whether to stop."""
 WORKER = Path(__file__).with_name("simplification_worker.py")
+"""The script that the other process runs."""
 
 
 def simplified(
     expressions: Sequence[sympy.Expr], time_limit: float, stop: Callable[[], bool] = lambda: False
 ) -> tuple[list[sympy.Expr], list[str]]:
-    """``sympy.simplify`` of each expression, by another process, which is ended when the time is over.
+    """``sympy.simplify`` of each expression, in another process, which is ended at the time limit.
 
     Args:
-        expressions: simplified in this order.
-        time_limit: seconds for all together; about half a second of it goes into the start of Python.
-        stop: asked now and then, in a thread of its own; when it says so, the process is ended as when the time is over.
+        expressions: the expressions, which are simplified one after the other.
+        time_limit: time limit for all of them in seconds; the start of Python takes about half a second of it.
+        stop: asked every `STOP_INTERVAL`, from another thread; once it returns True, the process is ended as at the time limit.
 
     Returns:
-        The expressions, as they were where they have not been simplified, and sentences about these.
+        The simplified expressions, with the original ones in the place of those that were not simplified, and notes that name the latter.
 
     Raises:
-        ValueError: if the time limit is no positive number.
+        ValueError: if the time limit is not a positive number.
 
     >>> import sympy
     >>> x = sympy.Symbol("x")
@@ -81,11 +82,11 @@ def simplified(
 
 @contextmanager
 def _ended_when(stop: Callable[[], bool], process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End the process when `stop` says so."""
+    """End the process when `stop` returns True, within a ``with`` block."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK):
+        while not over.wait(STOP_INTERVAL):
             if stop():
                 process.kill()
                 return
@@ -100,7 +101,7 @@ def _ended_when(stop: Callable[[], bool], process: subprocess.Popen[bytes]) -> I
 
 
 def _unpickled(received: bytes) -> list[sympy.Expr]:
-    """The complete pickles among these bytes."""
+    """The objects whose pickles are complete among the received bytes."""
     stream, found = io.BytesIO(received), []
     while True:
         try:

@@ -1,7 +1,7 @@
-"""Simplifies expressions in a process of its own: pickles come in by stdin and go out by stdout, one after the other.
+"""Script of a process that reads a pickled list of expressions from stdin and writes each simplified expression to stdout.
 
-It imports sympy and nothing of this package, so that it starts quickly. A process can be ended while sympy is at work; a thread cannot, and
-an alarm would not be heard within one long operation on integers.
+It imports sympy but nothing of this package, so that it starts quickly. Unlike a thread, a process can be ended while sympy is at work. A
+signal handler is no alternative, since Python runs it only after a long operation on integers is complete.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 
 
 def main() -> None:
-    """Simplify what comes in."""
-    # A script's folder comes first among the places of imports; what lies beside this one must not hide modules that sympy needs.
+    """Simplify the expressions from stdin."""
+    # Python puts the folder of a script first in the search path. The files beside this one must not hide modules that sympy imports.
     del sys.path[0]
     import pickle
 

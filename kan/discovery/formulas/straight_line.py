@@ -1,13 +1,13 @@
-r"""Formulas as straight-line programs: steps, each of which takes results of earlier ones.
+"""Formulas as straight-line programs: lists of steps, each of which takes the results of earlier ones.
 
-A sympy expression is a tree in which the same node may stand in many places; of a network's formula it often does. A program computes it
-once: step ``n`` is
+A sympy expression is a tree in which equal subexpressions may occur many times, as they often do in the formula of a network. A program
+computes each of them once. A step is one of
 
     ``x_i`` | a number | ``s_1 + ... + s_m`` | ``s_1 ... s_m`` | ``s_1 / s_2`` | ``-s_1`` | ``s_1^p`` | ``f(s_1, ...)``
 
-with ``s`` results of steps before it. What is computed (`Program.evaluated`) and what is written down
-(`kan.discovery.formulas.python_code`) is the same list of steps, so that the two cannot differ. Functions that neither numpy nor torch has
-are rewritten as in `kan.discovery.formulas.compiler`.
+where the ``s`` are results of earlier steps. Evaluation (`Program.evaluated`) and source code (`kan.discovery.formulas.python_code`) use
+the same list of steps, so that they agree. Functions that neither numpy nor torch has are rewritten as in
+`kan.discovery.formulas.compiler`.
 """
 
 from __future__ import annotations
@@ -41,19 +41,21 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "asinh": ("arcsinh", "asinh"), "acosh": ("arccosh", "acosh"), "atanh": ("arctanh", "atanh"),
     "floor": ("floor", "floor"), "ceiling": ("ceil", "ceil"), "Max": ("maximum", "maximum"), "Min": ("minimum", "minimum"),
 }  # fmt: skip
-"""Functions by sympy's name, and by those of numpy and torch."""
+"""Names of functions in numpy and in torch, by sympy's names."""
 
 LARGEST_INTEGER = 2**53
-"""Integers beyond are written as floating-point numbers: numpy makes objects of integers that no machine word holds."""
+"""Largest integer that source code contains as such. numpy cannot compute with integers that exceed a machine word; larger ones are written
+as floating-point numbers."""
 
 
 class Step(NamedTuple):
-    """One step.
+    """One step of a program.
 
     Attributes:
         kind: ``variable, number, sum, product, quotient, negative, power`` or ``call``.
-        arguments: indices of the steps it takes.
-        value: index of the variable, the number (of sympy), the exponent (of sympy), or the name of the function; else None.
+        arguments: indices of the steps whose results it takes.
+        value: the index of the variable, the number or the exponent as sympy's, or the name of the function; None for other kinds, and
+            for a power whose exponent is its second argument.
     """
 
     kind: str
@@ -63,12 +65,12 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """A list of steps.
+    """A straight-line program for one or several formulas.
 
     Attributes:
-        steps: in the order of computation.
-        outputs: indices of the steps that are the formulas.
-        functions: functions of a tensor that steps call and that are not in `FUNCTIONS`, by name.
+        steps: the steps in the order of computation.
+        outputs: the indices of the steps that compute the formulas.
+        functions: the functions of a tensor that steps call and that are not in `FUNCTIONS`, by name.
     """
 
     steps: tuple[Step, ...]
@@ -77,15 +79,16 @@ class Program:
 
     @classmethod
     def of(cls, expressions: Iterable[Any], variables: Sequence[Any], functions: Mapping[str, TensorFunction] | None = None) -> Program:
-        """The program of some expressions.
+        """The program that computes some expressions.
 
         Args:
-            expressions: of sympy, or numbers.
-            variables: different symbols, in the order of the columns that will be given.
-            functions: functions of a tensor, by the names of sympy's undefined functions; those registered with `add_symbolic` are known.
+            expressions: sympy expressions or numbers.
+            variables: the symbols of the variables, all different, in the order of the columns for `evaluated`.
+            functions: functions of a tensor, by the names of undefined functions in the expressions. Those that are registered with
+                `add_symbolic` need not be given.
 
         Raises:
-            ValueError: for a symbol that is no variable, or a function that is not known.
+            ValueError: for a symbol that is not a variable, or an unknown function.
 
         >>> import sympy
         >>> x = sympy.Symbol("x")
@@ -97,10 +100,10 @@ class Program:
         return cls(tuple(builder.steps), outputs, builder.used)
 
     def evaluated(self, columns: Sequence[Any]) -> list[Any]:
-        """Values of the formulas.
+        """The values of the formulas; a formula without variables gives a number.
 
         Args:
-            columns: of the variables, arrays or tensors, all of one kind. Constant formulas give numbers.
+            columns: the values of the variables, either arrays or tensors.
         """
         library: Any = torch if any(isinstance(column, Tensor) for column in columns) else np
         last_use = {index: n for n, step in enumerate(self.steps) for index in step.arguments}
@@ -109,7 +112,7 @@ class Program:
             results.append(self._result(step, [results[index] for index in step.arguments], columns, library))
             for index in step.arguments:
                 if last_use[index] == n and index not in self.outputs:
-                    results[index] = None  # columns may be long, and steps many
+                    results[index] = None  # frees the memory
         return [results[index] for index in self.outputs]
 
     def _result(self, step: Step, values: list[Any], columns: Sequence[Any], library: Any) -> Any:
@@ -139,7 +142,7 @@ class Program:
 
 
 def _applied(function: TensorFunction, value: Any, library: Any) -> Any:
-    """A function of a tensor, of an array too."""
+    """The value of a function of a tensor for a tensor or an array."""
     if library is torch:
         return function(value)
     with torch.no_grad():
@@ -147,7 +150,7 @@ def _applied(function: TensorFunction, value: Any, library: Any) -> Any:
 
 
 def as_float(number: sympy.Expr) -> float:
-    """A number of sympy in double precision; NaN if it is not real, infinite if it is too large.
+    """A number of sympy in double precision: NaN if it is not real, infinite if it is too large.
 
     >>> import sympy
     >>> as_float(sympy.Rational(1, 4)), as_float(sympy.zoo), as_float(-sympy.oo)
@@ -155,7 +158,7 @@ def as_float(number: sympy.Expr) -> float:
     """
     try:
         return float(number)
-    except TypeError:  # complex, also where only the number's value tells
+    except TypeError:  # complex, although the value may be real
         real, imaginary = number.as_real_imag()
         return float(real) if imaginary.is_zero and real.is_comparable else math.nan
     except OverflowError:
@@ -163,7 +166,7 @@ def as_float(number: sympy.Expr) -> float:
 
 
 class _Builder:
-    """Makes the list of steps, each expression once."""
+    """Builds the list of steps, with one step for equal subexpressions."""
 
     def __init__(self, variables: Sequence[Any], functions: Mapping[str, TensorFunction]) -> None:
         self.given = functions
@@ -175,23 +178,26 @@ class _Builder:
             self.known[variable] = self.step("variable", value=i)
 
     def step(self, kind: str, *arguments: int, value: Any = None) -> int:
+        """The index of a new step."""
         self.steps.append(Step(kind, arguments, value))
         return len(self.steps) - 1
 
     def number(self, value: Any) -> int:
+        """The index of the step of a number."""
         value = as_expression(value)
         if value not in self.known:
             self.known[value] = self.step("number", value=value)
         return self.known[value]
 
     def index(self, expression: Any) -> int:
-        """The step that computes an expression."""
+        """The index of the step that computes an expression."""
         expression = as_expression(expression, self.variables)
         if expression not in self.known:
-            self.known[expression] = self.made(expression)
+            self.known[expression] = self.new_step(expression)
         return self.known[expression]
 
-    def made(self, expression: Any) -> int:
+    def new_step(self, expression: Any) -> int:
+        """The index of a new step that computes an expression."""
         import sympy
         from sympy.core.function import AppliedUndef
 
@@ -203,14 +209,14 @@ class _Builder:
                 f"Name it among the variables, or put a number in its place with expr.subs."
             )
         if expression.is_Add:
-            return self.step("sum", *map(self.index, sorted(expression.args, key=_place)))
+            return self.step("sum", *map(self.index, sorted(expression.args, key=_term_order)))
         if expression.is_Mul:
             return self.product(expression)
         if expression.is_Pow:
             return self.power(*expression.args)
         name = type(expression).__name__
         if isinstance(expression, AppliedUndef):
-            return self.own(name, expression)
+            return self.undefined_function(name, expression)
         if name in ("Max", "Min"):
             first, *others = map(self.index, expression.args)
             for other in others:
@@ -222,8 +228,8 @@ class _Builder:
             return self.index(rewrites()[name](*expression.args))
         raise unknown_name("function in the formula:", name, FUNCTIONS)
 
-    def own(self, name: str, expression: Any) -> int:
-        """A call of a function that is not sympy's."""
+    def undefined_function(self, name: str, expression: Any) -> int:
+        """The index of a call of a function that sympy does not know."""
         row = SYMBOLIC_LIB.get(name)
         function = self.given.get(name, None if row is None else row[0])
         if function is None or len(expression.args) != 1:
@@ -239,7 +245,7 @@ class _Builder:
         return self.step("call", self.index(argument), value=name)
 
     def product(self, expression: Any) -> int:
-        """A product, with what has negative exponents below the line."""
+        """The index of a product, in which factors with negative exponents become a denominator."""
         import sympy
 
         coefficient, factors = expression.as_coeff_mul()
@@ -260,6 +266,7 @@ class _Builder:
         return self.step("negative", result) if coefficient == -1 else result
 
     def power(self, base: Any, exponent: Any) -> int:
+        """The index of a power, which becomes a quotient or a square root where it can."""
         if _negative(exponent):
             return self.step("quotient", self.number(1), self.index(base**-exponent))
         if not exponent.is_number:
@@ -269,8 +276,8 @@ class _Builder:
         return self.step("power", self.index(base), value=exponent)
 
 
-def _place(term: Any) -> tuple[bool, bool]:
-    """Where a term of a sum is written: numbers last, what is subtracted after what is added."""
+def _term_order(term: Any) -> tuple[bool, bool]:
+    """Sort key of the terms of a sum: numbers come last, and terms that are subtracted after those that are added."""
     return bool(term.is_number), bool(term.as_coeff_Mul()[0].is_negative)
 
 

@@ -18,8 +18,8 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curves.one_variable import curves
-from kan.discovery.edges.joint_selection import Search, in_context, refit_, sharpen_
+from kan.discovery.curves.one_variable import curve_formulas
+from kan.discovery.edges.joint_selection import SelectionOptions, refit_, select_jointly, sharpen_
 from kan.discovery.formulas.composition import symbolic_formula
 from kan.discovery.laws.candidates import ROUND_OFF, Judge, Law, distinct, rmse
 from kan.discovery.laws.network_shapes import Shape, shapes
@@ -213,7 +213,7 @@ class Hunt:
                     known = self.noise if self.told else None
                 else:
                     known = self.judge.noise if stage.plain else None
-                found = curves(
+                found = curve_formulas(
                     stage.x,
                     stage.y,
                     stage.symbols[0],
@@ -461,10 +461,10 @@ class Hunt:
     def name(self, teacher: _Teacher, best: float) -> None:
         """The candidates that come of one network; `best` is the least error of any."""
         stage = teacher.stage
-        choices = in_context(teacher.network, stage.x, stage.y, Search(self.library, stop=self.late))
+        choices = select_jointly(teacher.network, stage.x, stage.y, SelectionOptions(self.library, stop=self.late))
         for choice in choices[:2]:
             how = f"{teacher.shape.name} of {stage.name}"
-            if not choice.kept:
+            if not choice.splines:
                 formula = symbolic_formula(choice.network, var=list(stage.symbols))[0][0]
                 self.add(self.judge.law(stage.back(formula), best, choice.network), how)
             elif stage.plain:

@@ -22,7 +22,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curves.one_variable import curves as laws_of
+from kan.discovery.curves.one_variable import curve_formulas
 from kan.discovery.edges.suggest import Candidate, DescriptionLength, fitted_candidates
 from kan.discovery.formulas.constants import complexity, fit_constants
 from kan.discovery.reduction.polynomials import Array, Mask, Stop, affordable, curve_bases, held_out, wide_columns
@@ -384,7 +384,7 @@ def _names(
         if least < max(10 * floor, fuzz):
             break
     if thorough and least > max(10 * floor, fuzz) and not stop():
-        for law in laws_of(x, curve, symbol, library=library, noise=fuzz, enough=3 * floor, stop=stop)[:2]:
+        for law in curve_formulas(x, curve, symbol, library=library, noise=fuzz, target_error=3 * floor, stop=stop)[:2]:
             bits = EVIDENCE * math.log2(math.hypot(law.rmse, fuzz) + 1e-300) + 4.0 * complexity(law.formula)
             offset = float(law.formula.as_independent(symbol, as_Add=True)[0])
             found.append((bits, len(found), partial(as_expression, law.formula), sign * offset))

@@ -10,9 +10,9 @@ import sympy
 import torch
 from torch import Tensor
 
-from kan.discovery.curves.candidates import Batch, Judge, drawn
-from kan.discovery.curves.one_variable import Curve, curves
-from kan.discovery.curves.pairs import KINDS, pair_formulas
+from kan.discovery.curves.candidates import CandidateBatch, CurveCandidates, resample_indices
+from kan.discovery.curves.one_variable import CurveFormula, curve_formulas
+from kan.discovery.curves.pairs import COMBINATIONS, pair_formulas
 from kan.discovery.curves.rational import rational_formulas
 from kan.symbolic.evaluation import evaluate_expression
 
@@ -46,7 +46,7 @@ EXACT = [
 def test_finds_exact_laws(formula: str, low: float, high: float) -> None:
     x = points(low, high, 300)
     y = values(formula, x)
-    best = curves(x, y, z)[0]
+    best = curve_formulas(x, y, z)[0]
     assert best.rmse <= 1e-12 * size(y)
     beyond = torch.linspace(low, high, 77, dtype=torch.float64)  # other samples
     torch.testing.assert_close(values(best.formula, beyond), values(formula, beyond), rtol=1e-9, atol=1e-9 * size(y))
@@ -61,13 +61,13 @@ def test_finds_exact_laws(formula: str, low: float, high: float) -> None:
         ("z/(1+z**2)", -3, 3, {sympy.Pow}),
     ],
 )
-@pytest.mark.parametrize("told", [True, False])
-def test_finds_laws_in_noise(formula: str, low: float, high: float, parts: set[type], told: bool) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_finds_laws_in_noise(formula: str, low: float, high: float, parts: set[type], known: bool) -> None:
     x = points(low, high)
     y = values(formula, x)
     noise = 0.01 * size(y)
     seen = y + noise * torch.randn(len(x), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    best = curves(x, seen, z, noise=noise if told else None)[0]
+    best = curve_formulas(x, seen, z, noise=noise if known else None)[0]
     assert size(values(best.formula, x) - y) < 0.15 * noise
     assert {type(node) for node in best.formula.atoms(sympy.Function)} <= parts
     assert best.rmse == pytest.approx(noise, rel=0.1)
@@ -77,50 +77,50 @@ def test_finds_laws_in_noise(formula: str, low: float, high: float, parts: set[t
 def test_units_do_not_matter(along: float, upward: float) -> None:
     x = points(0.5, 3, 300)
     y = x / (1 + x**2)
-    assert curves(along * x, upward * y, z)[0].rmse <= 1e-12 * upward * size(y)
+    assert curve_formulas(along * x, upward * y, z)[0].rmse <= 1e-12 * upward * size(y)
 
 
 @pytest.mark.parametrize("level", [0.0, 3.5, -1e9])
 def test_a_constant_is_a_constant(level: float) -> None:
     x = points(-1, 1, 50)
-    (found,) = curves(x, torch.full_like(x, level), z)
+    (found,) = curve_formulas(x, torch.full_like(x, level), z)
     assert found.formula.is_number and float(found.formula) == level and found.rmse == 0
 
 
 def test_one_place_only() -> None:
-    assert float(curves(torch.ones(20), torch.linspace(0, 1, 20), z)[0].formula) == pytest.approx(0.5)
+    assert float(curve_formulas(torch.ones(20), torch.linspace(0, 1, 20), z)[0].formula) == pytest.approx(0.5)
 
 
 def test_few_samples() -> None:
     x = points(0.2, 2, 20)
-    assert curves(x, x / (torch.exp(x) - 1), z)[0].rmse < 1e-12
+    assert curve_formulas(x, x / (torch.exp(x) - 1), z)[0].rmse < 1e-12
     for count in range(1, 6):
-        assert len(curves(x[:count], x[:count].sin(), z)) >= 1
+        assert len(curve_formulas(x[:count], x[:count].sin(), z)) >= 1
 
 
 def test_of_exact_formulas_the_simplest_is_the_first() -> None:
     x = points(0.5, 3, 300)
-    found = curves(x, 1 / (1 + x), z)
+    found = curve_formulas(x, 1 / (1 + x), z)
     assert found[0].formula == 1 / (1 + z)
     assert [curve.bits for curve in found] == sorted(curve.bits for curve in found)
-    assert all(isinstance(curve, Curve) for curve in found)
+    assert all(isinstance(curve, CurveFormula) for curve in found)
 
 
 def test_an_approximation_is_not_exact() -> None:
     x = points(0.3, 2, 300)
     y = torch.atan(0.37 * x - 1.51)  # but for round-off a quotient of degrees 4 and 4
     inner = 1.24 / ((1.65 * y - 0.68) ** 2 + 1)
-    judge = Judge(x.sort().values, inner[x.argsort()], z, None, lambda: False, True)
-    judge.consider(Batch(rational_formulas(x, inner, z, 8), 1e-9))
-    assert judge.best()[0].rmse < 1e-10 * size(inner) and not judge.exact and not judge.explained
+    found = CurveCandidates(x.sort().values, inner[x.argsort()], z, None, lambda: False, True)
+    found.add(CandidateBatch(rational_formulas(x, inner, z, 8), 1e-9))
+    assert found.best()[0].rmse < 1e-10 * size(inner) and not found.exact and not found.explained
 
 
 def test_a_library_is_all_that_there_is() -> None:
     x = points(-2, 2)
-    for curve in curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"]):
+    for curve in curve_formulas(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"]):
         assert {type(node) for node in curve.formula.atoms(sympy.Function)} <= {sympy.sin, sympy.tanh}
         assert not curve.formula.atoms(sympy.Pow)
-    assert curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"])[0].rmse < 1e-12
+    assert curve_formulas(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"])[0].rmse < 1e-12
 
 
 def test_stop_is_asked_between_batches() -> None:
@@ -131,24 +131,24 @@ def test_stop_is_asked_between_batches() -> None:
         asked.append(True)
         return len(asked) > 1
 
-    found = curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, stop=stop)
+    found = curve_formulas(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, stop=stop)
     assert len(asked) <= 6 and len(found) >= 1
 
 
-def test_enough_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_target_error_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     x = points(-2, 2, 200)
     batches: list[int] = []
-    consider = Judge.consider
+    add = CurveCandidates.add
 
-    def watched(self: Judge, batch: Batch) -> None:
+    def watched(self: CurveCandidates, batch: CandidateBatch) -> None:
         batches.append(len(batch.formulas))
-        consider(self, batch)
+        add(self, batch)
 
-    monkeypatch.setattr(Judge, "consider", watched)
+    monkeypatch.setattr(CurveCandidates, "add", watched)
     counts, errors = [], []
-    for enough in (0.0, 1e-20, 0.5, 10.0):
+    for target in (0.0, 1e-20, 0.5, 10.0):
         batches.clear()
-        found = curves(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"], noise=1e-3, enough=enough)
+        found = curve_formulas(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"], noise=1e-3, target_error=target)
         counts.append(len(batches))
         errors.append(min(curve.rmse for curve in found))
     assert counts == [3, 3, 2, 2]  # a constant, then one function, then two
@@ -157,10 +157,10 @@ def test_enough_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_least_error_is_that_of_the_nearest_formula() -> None:
     x = points(-1, 1, 50).sort().values
-    judge = Judge(x, torch.sin(x), z, None, lambda: False, True)
-    assert judge.least == math.inf
-    judge.consider(Batch([sympy.Float(0.1), 0.9 * z], math.inf))
-    assert judge.least == min(curve.rmse for curve in judge.best()) < 0.05
+    found = CurveCandidates(x, torch.sin(x), z, None, lambda: False, True)
+    assert found.smallest_error == math.inf
+    found.add(CandidateBatch([sympy.Float(0.1), 0.9 * z], math.inf))
+    assert found.smallest_error == min(curve.rmse for curve in found.best()) < 0.05
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -174,10 +174,10 @@ def test_the_same_samples_give_the_same_formulas_and_stay_as_they_are() -> None:
     x = points(-2, 2, 300)
     y = torch.sin(torch.exp(0.7 * x))
     before = x.clone(), y.clone()
-    first, second = curves(x, y, z), curves(x, y, z)
+    first, second = curve_formulas(x, y, z), curve_formulas(x, y, z)
     assert first == second
     assert torch.equal(before[0], x) and torch.equal(before[1], y)
-    assert curves(x.flip(0), y.flip(0), z) == first
+    assert curve_formulas(x.flip(0), y.flip(0), z) == first
 
 
 @pytest.mark.parametrize(
@@ -190,15 +190,15 @@ def test_the_same_samples_give_the_same_formulas_and_stay_as_they_are() -> None:
 )
 def test_says_what_is_wrong(x: Tensor, y: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        curves(x, y, z)
+        curve_formulas(x, y, z)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COMBINATIONS)
 def test_pairs(kind: str) -> None:
     x = points(-1, 2, 300)
     first, second = torch.sin(2.3 * x + 0.4), torch.exp(-0.8 * x)
     y = {
-        "nest": torch.exp(0.7 * first),
+        "composition": torch.exp(0.7 * first),
         "sum": 1.2 * first - second,
         "product": first * second,
         "wave": second * first + 0.3 * torch.tanh(2 * x),
@@ -226,9 +226,9 @@ def test_quotients_drop_what_is_zero() -> None:
     assert rational_formulas(x, x - 1, z, 4, squared=True) == []
 
 
-def test_labels_are_drawn_by_their_shares() -> None:
-    shares = torch.tensor([0.0, 3.0, 1.0, 0.0, 4.0])
-    assert drawn(shares.repeat_interleave(8)).div(8, rounding_mode="floor").bincount(minlength=5).tolist() == [0, 15, 5, 0, 20]
+def test_samples_are_repeated_in_proportion_to_their_weights() -> None:
+    weights = torch.tensor([0.0, 3.0, 1.0, 0.0, 4.0])
+    assert resample_indices(weights.repeat_interleave(8)).div(8, rounding_mode="floor").bincount(minlength=5).tolist() == [0, 15, 5, 0, 20]
 
 
 def test_labels_whose_errors_differ() -> None:
@@ -236,7 +236,7 @@ def test_labels_whose_errors_differ() -> None:
     errors = 0.01 * torch.where(x > 3, 1000.0, 1.0)
     truth = torch.sqrt(1 + x**2)
     seen = truth + errors * torch.randn(len(x), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    best = curves(x, seen, z, weights=1 / errors)[0]
+    best = curve_formulas(x, seen, z, weights=1 / errors)[0]
     assert best.rmse == pytest.approx(1, rel=0.1)  # in units of the errors
     near = x <= 3
     assert size(values(best.formula, x)[near] - truth[near]) < 0.003

@@ -1,4 +1,4 @@
-"""Edges named in the context of their network."""
+"""Joint selection of the functions of all edges."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kan import KAN
-from kan.discovery.edges.joint_selection import Search, in_context, refit_, sharpen_
+from kan.discovery.edges.joint_selection import SelectionOptions, refit_, select_jointly, sharpen_
 from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
@@ -29,9 +29,9 @@ def trained() -> Network:
 
 def test_the_law_is_found_among_all_functions_and_the_network_left_alone(trained: Network) -> None:
     before = copy.deepcopy(trained.state_dict())
-    best, *others = in_context(trained, *data(), Search(LIBRARY))
-    assert {edge: candidate.name for edge, candidate in best.found.items()} == {(0, 0, 0): "sin", (0, 1, 0): "x^2", (1, 0, 0): "exp"}
-    assert best.error < 1e-24 and not best.kept and all(best.bits <= other.bits for other in others)
+    best, *others = select_jointly(trained, *data(), SelectionOptions(LIBRARY))
+    assert {edge: candidate.name for edge, candidate in best.functions.items()} == {(0, 0, 0): "sin", (0, 1, 0): "x^2", (1, 0, 0): "exp"}
+    assert best.error < 1e-24 and not best.splines and all(best.bits <= other.bits for other in others)
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in before.items())
 
 
@@ -40,13 +40,13 @@ def test_an_edge_that_no_function_describes_stays_a_spline() -> None:
     y = torch.sin(6 * x[:, [0]]) * torch.exp(x[:, [0]]) + x[:, [1]]
     network = Network([2, 1], grid=20, seed=0).double()
     fit(network, (x, y), opt="LM", steps=30, progress=False)
-    best = in_context(network, x, y, Search(["x", "x^2", "sin"]))[0]
-    assert best.kept == [(0, 0, 0)] and {edge: candidate.name for edge, candidate in best.found.items()} == {(0, 1, 0): "x"}
+    best = select_jointly(network, x, y, SelectionOptions(["x", "x^2", "sin"]))[0]
+    assert best.splines == [(0, 0, 0)] and {edge: candidate.name for edge, candidate in best.functions.items()} == {(0, 1, 0): "x"}
 
 
 def test_the_search_stops_when_it_is_told_to(trained: Network) -> None:
-    best = in_context(trained, *data(), Search(LIBRARY, stop=lambda: True))[0]
-    assert not best.found and sorted(best.kept) == [(0, 0, 0), (0, 1, 0), (1, 0, 0)]
+    best = select_jointly(trained, *data(), SelectionOptions(LIBRARY, stop=lambda: True))[0]
+    assert not best.functions and sorted(best.splines) == [(0, 0, 0), (0, 1, 0), (1, 0, 0)]
 
 
 @torch.no_grad()
@@ -97,8 +97,8 @@ def test_nodes_that_are_needed_stay() -> None:
     y = torch.sin(3 * (x[:, [0]] + x[:, [1]])) + torch.exp(x[:, [0]] - x[:, [1]])
     network = Network([2, 2, 1], grid=5, seed=0).double()
     fit(network, (x, y), opt="LM", steps=60, progress=False)
-    best = in_context(network, x, y, Search(["x", "x^2", "sin", "exp"], stop=lambda: False))[0]
-    assert len(best.found) + len(best.kept) == 6
+    best = select_jointly(network, x, y, SelectionOptions(["x", "x^2", "sin", "exp"], stop=lambda: False))[0]
+    assert len(best.functions) + len(best.splines) == 6
 
 
 def test_the_constant_of_a_zero_function_is_taken_over() -> None:

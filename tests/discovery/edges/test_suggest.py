@@ -120,7 +120,7 @@ def test_prints_a_table_of_the_best(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_table_of_one_candidate() -> None:
     model = seen()
-    candidate = suggest_symbolic(model, 0, 0, 0, lib=["x"], verbose=False)
+    candidate = suggest_symbolic(model, (0, 0, 0), lib=["x"], verbose=False)
     assert table([candidate]).splitlines()[1].split()[:2] == ["0", "x"]
 
 
@@ -220,7 +220,7 @@ def test_the_extended_library_in_a_network(tmp_path: Any) -> None:
     model = seen()
     put(model, 0, 0, 0, lambda x: torch.exp(-x) * torch.sin(5 * x))
     before = everything(model)
-    best = suggest_symbolic(model, 0, 0, 0, lib="extended", verbose=False, scoring=DescriptionLength(noise=1e-3))
+    best = suggest_symbolic(model, (0, 0, 0), lib="extended", verbose=False, scoring=DescriptionLength(noise=1e-3))
     assert float(best.name.removeprefix("damped(").rstrip(")")) == pytest.approx(-0.2, abs=1e-4) and 1 - best.r2 < 1e-5
     assert_same(model, before)
     fit_params(data()[:, 0], data()[:, 1], torch.sin, verbose=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kan import KAN
-from kan.discovery.formulas.agreement import MOST_SAMPLES, Agreement, agreement
+from kan.discovery.formulas.agreement import MAX_COMPARED_SAMPLES, Agreement, agreement
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -85,7 +85,7 @@ def test_many_samples_are_thinned_out() -> None:
         return [torch.where(x[0] > 0.998, math.nan, x[0])]
 
     found = agreement(network("x"), formulas, torch.linspace(-1, 1, 25_001)[:, None])
-    assert seen == [found.samples] and MOST_SAMPLES / 2 < found.samples <= MOST_SAMPLES
+    assert seen == [found.samples] and MAX_COMPARED_SAMPLES / 2 < found.samples <= MAX_COMPARED_SAMPLES
     assert found.formula_undefined == (24_986,)
 
 

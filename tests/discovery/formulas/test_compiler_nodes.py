@@ -59,7 +59,7 @@ def test_what_occurs_often_has_one_node_per_layer() -> None:
 @pytest.mark.parametrize("expression", [nested(2), sympy.exp(x * y) ** 2 + x * y + sympy.sin(x * y) * (x * y + 1) * y, x + sympy.sin(x)])
 def test_shared_nodes_compute_the_same(expression: sympy.Expr, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = kanpiler([x, y], expression)
-    monkeypatch.setattr(formula_nodes, "LARGEST_TREE", 0)
+    monkeypatch.setattr(formula_nodes, "MAX_TREE_NODES", 0)
     shared = kanpiler([x, y], expression)
     points = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(shared(points), tree(points), rtol=1e-13, atol=1e-14)

@@ -117,13 +117,13 @@ def test_values_that_are_huge_are_no_error() -> None:
     assert math.isfinite(fit.rss) and fit.rmse > 1e90
 
 
-def test_freedoms_are_left_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undetermined_constants_are_left_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     points = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
     y = points / (points + 1)
     fit = fit_constants((1.1 * x + 0.2) / (0.9 * x + 1.3), [x], points, y)
     assert any(not math.isfinite(error) for error in fit.errors.values())
     said = iter([False])
-    monkeypatch.setattr("kan.discovery.formulas.constants._led_to", lambda *_: pytest.fail("a trial after the time was up"))
+    monkeypatch.setattr("kan.discovery.formulas.constants._continued_to", lambda *_: pytest.fail("a trial after the time was up"))
     assert snap_constants(fit, [x], points, y, stop=lambda: next(said, True)) is fit
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.compiler import kanpiler
-from kan.discovery.formulas.rounding import ROUND_OFF, as_text, shown, without_round_off
+from kan.discovery.formulas.rounding import MAX_ROUNDING_ERROR, as_text, shown, without_round_off
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -90,7 +90,7 @@ def test_nothing_changes_beyond_round_off(numbers: list[float], small: float, un
     found, columns = cleaned(expression), data()
     before, after = (sympy.lambdify([x], e)(columns[0].numpy()) for e in (expression, found))
     largest = max(abs(float(c) * columns[0].abs() ** n).max() for n, c in enumerate(numbers, start=1)) * unit
-    assert abs(before - after).max() <= 4 * ROUND_OFF * float(largest)
+    assert abs(before - after).max() <= 4 * MAX_ROUNDING_ERROR * float(largest)
 
 
 def test_the_formula_of_a_network_has_no_round_off_but_all_digits() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.problem_sets import problems
-from kan.discovery.curves.one_variable import Curve, curves
+from kan.discovery.curves.one_variable import CurveFormula, curve_formulas
 from kan.discovery.laws import search as module
 from kan.discovery.laws.candidates import Judge, Law
 from kan.discovery.laws.search import Hunt
@@ -74,11 +74,11 @@ def test_what_was_found_when_the_time_is_up_is_not_lost(monkeypatch: pytest.Monk
     one, over = hunt(x, x.exp().sin()), []
     one.late = lambda: bool(over)
 
-    def slow(*data: Any, **options: Any) -> list[Curve]:
+    def slow(*data: Any, **options: Any) -> list[CurveFormula]:
         over.append(True)
-        return curves(*data, **{**options, "stop": lambda: False})
+        return curve_formulas(*data, **{**options, "stop": lambda: False})
 
-    monkeypatch.setattr(module, "curves", slow)
+    monkeypatch.setattr(module, "curve_formulas", slow)
     one.run()
     assert [law.settled for law in one.laws] == [True]
 

@@ -496,7 +496,7 @@ def test_formulas_are_in_the_users_units() -> None:
     assert np.allclose(again, 4 * value + 3, rtol=1e-7)
 
 
-def test_auto_symbolic_in_context_and_discover_read_the_maps() -> None:
+def test_joint_selection_and_discover_read_the_maps() -> None:
     t = points()
     x, y = 1e5 * t, 1e-7 * (t**2 + t)
     model = fitted(x, y, new((1, 1)), opt="LM", steps=20)

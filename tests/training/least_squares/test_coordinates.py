@@ -72,9 +72,9 @@ def test_it_is_the_derivative(width: list, affine: bool, k: int, seed: int) -> N
 def test_symbolic_edges_are_columns_too() -> None:
     network = wild([2, 2, 1], affine_trainable=True)
     network(sample(2))
-    fix_symbolic_(network, 0, 0, 1, "sin", fit_params_bool=False, random=True)
-    fix_symbolic_(network, 0, 1, 0, "x^2", fit_params_bool=False, random=True)
-    fix_symbolic_(network, 1, 0, 0, "tanh", fit_params_bool=False, random=True)
+    fix_symbolic_(network, (0, 0, 1), "sin", fit_params_bool=False, random=True)
+    fix_symbolic_(network, (0, 1, 0), "x^2", fit_params_bool=False, random=True)
+    fix_symbolic_(network, (1, 0, 0), "tanh", fit_params_bool=False, random=True)
     set_mode_(network, 0, 1, 0, "sn")
     columns = check(network, sample(2))
     assert [block.parameter is network.symbolic_layers[0].affine for block in columns.blocks].count(True) == 1

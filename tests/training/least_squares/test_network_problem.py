@@ -109,7 +109,7 @@ def test_the_penalty_lies_below_its_parabola(metric: str) -> None:
 def test_sparsity_goes_down_with_every_metric(metric: str) -> None:
     network, x = Network([2, [2, 1], 1], grid=3), sample((60, 2))
     network(x)
-    fix_symbolic_(network, 0, 0, 0, "sin", fit_params_bool=False)
+    fix_symbolic_(network, (0, 0, 0), "sin", fit_params_bool=False)
     p, damping = problem(network, x, x[:, [0]] ** 2, lamb=1e-2, penalty=Penalty(metric)), Damping()
     values = [p.value()]
     for _ in range(15):
