@@ -38,7 +38,8 @@ from torch import Tensor
 from kan.bases.base import Basis, Extrapolation, check_extrapolation, varies
 from kan.bases.knots import check_knots, core_sites, extend_knots, increasing, quantile_grid, uniform_knots
 from kan.bases.registry import register_basis
-from kan.bases.spline_rows import Slopes, local_values, write_rows
+from kan.bases.slopes import Slopes
+from kan.bases.spline_rows import local_values, write_rows
 from kan.bases.spline_table import SplineTable, tabulate
 from kan.modes import composed
 
@@ -97,6 +98,10 @@ class BSpline(Basis):
     def rows(self, x: Tensor, prepared: SplineTable) -> Tensor:
         """Values of all splines."""
         return basis_rows(x, prepared)
+
+    def write_rows(self, rows: Tensor, x: Tensor, prepared: SplineTable, *, slopes: bool) -> Slopes | None:
+        """See `Basis.write_rows` and `kan.bases.spline_rows.write_rows`."""
+        return write_rows(rows, x, prepared, slopes=slopes)
 
     def sites(self, grid: Tensor) -> Tensor:
         """See `core_sites`."""

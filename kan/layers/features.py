@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from kan.bases.bspline import basis_rows
-from kan.bases.spline_rows import Slopes, write_rows
+from kan.bases.slopes import Slopes
+from kan.bases.spline_rows import write_rows
 from kan.bases.spline_table import SplineTable
 from kan.layers.base_functions import base_rows, is_silu
 from kan.modes import composed
