@@ -15,8 +15,8 @@ Symbols
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import KW_ONLY, dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ __all__ = ["EXTRAPOLATIONS", "Basis", "Extrapolation", "IntervalBasis", "check_e
 
 Extrapolation = Literal["own", "linear", "constant"]
 """What the functions are outside of their interval: their own values there, or continued from its ends."""
+
+Self = TypeVar("Self", bound="Basis")
 
 EXTRAPOLATIONS: tuple[Extrapolation, ...] = ("own", "linear", "constant")
 
@@ -81,6 +83,31 @@ class Basis(ABC):
     @abstractmethod
     def sites(self, grid: Tensor) -> Tensor:
         """Points ``(I, n)`` where values determine the coefficients of every function of the span."""
+
+    def ends(self, grid: Tensor) -> Tensor:
+        """Ends ``(I, 2)`` of the intervals that the functions are made for; those of the `sites` unless a basis knows better."""
+        return torch.stack(self.sites(grid).aminmax(dim=1), dim=1)
+
+    def resized(self: Self, intervals: int, degree: int) -> Self:
+        """The basis of the same kind with ``intervals + degree`` functions.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        size = intervals + degree
+        if size == self.size:
+            return self
+        if not (is_dataclass(self) and "size" in (field.name for field in fields(self))):
+            raise ValueError(
+                f"{self} has {self.size} functions, and {size} are asked for: give the class a field size, or a method "
+                f"resized(intervals, degree) that returns a basis with intervals + degree functions."
+            )
+        return replace(self, size=size)
+
+    def refined_grid(self, grid: Tensor, other: Basis) -> Tensor:
+        """The grid of `other`, a basis of the same kind with another number of functions, on the intervals of `grid`, ``(I, P')``."""
+        rows = [other.initial_grid(1, low, high) for low, high in self.ends(grid).tolist()]
+        return torch.cat(rows).to(grid)
 
     def write_rows(self, rows: Tensor, x: Tensor, prepared: Any, *, slopes: bool) -> Slopes | None:
         """Write the values at `x` into the last ``n`` of `rows`, without a graph; `rows` need not be initialised.
@@ -234,6 +261,14 @@ class IntervalBasis(Basis):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _inherit_together(cls, "functions", "write_functions", IntervalBasis)
+
+    def ends(self, grid: Tensor) -> Tensor:
+        """The grid itself."""
+        return grid
+
+    def refined_grid(self, grid: Tensor, other: Basis) -> Tensor:
+        """The same intervals."""
+        return grid.clone()
 
     def sites(self, grid: Tensor) -> Tensor:
         """Chebyshev points of each interval, ``(I, n)``."""

@@ -32,6 +32,7 @@ from kan.network import state
 from kan.network.affine_list import AffineList
 from kan.network.attributes import STATED, being_built, derived
 from kan.network.attributes import state as state_attribute
+from kan.network.bases import Bases, bases_of, of_layers, resized
 from kan.network.fit_loss import FitLoss
 from kan.network.labels import Labelled
 from kan.network.recorded_trace import with_records
@@ -79,6 +80,9 @@ class Network(Labelled):
         save_act: accepted for compatibility. Activations are never kept; they are computed when asked for.
         sparse_init: start from sparse masks, see `kan.layers.kan_layer.sparse_mask`.
         device: where the parameters live.
+        basis: of the edges' functions: the name of a registered basis, which then has ``grid + k`` functions per edge as splines have; or a
+            `Basis`, whose number of functions counts, with ``k`` or fewer of them more than there are grid intervals; or a list of these,
+            one per layer.
 
     Attributes:
         structure: the parsed `Structure`.
@@ -136,16 +140,19 @@ class Network(Labelled):
         save_act: bool = True,
         sparse_init: bool = False,
         device: torch.device | str = "cpu",
+        basis: Bases = "bspline",
     ) -> None:
         super().__init__()
         self.structure = Structure.parse(width, mult_arity)
         self.__dict__.pop(STATED, None)  # what a subclass has set before
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
+        bases = of_layers(basis, intervals, degrees, stated=(grid, k) != (3, 3))
+        intervals, degrees = [num for _, num, _ in bases], [degree for _, _, degree in bases]
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
             raise unknown_name("base function", base_fun, BASE_FUNCTIONS)
-        self.grid = [*intervals] if hasattr(grid, "__len__") else intervals[0]
-        self.k = [*degrees] if hasattr(k, "__len__") else degrees[0]
+        self.grid = [*intervals] if hasattr(grid, "__len__") or len(set(intervals)) > 1 else intervals[0]
+        self.k = [*degrees] if hasattr(k, "__len__") or len(set(degrees)) > 1 else degrees[0]
         self.mult_arity = mult_arity
         self.noise_scale, self.scale_base_mu, self.scale_base_sigma = noise_scale, scale_base_mu, scale_base_sigma
         self.base_fun_name = base_fun
@@ -165,6 +172,7 @@ class Network(Labelled):
                 n[l], m[l + 1], intervals[l], degrees[l], noise_scale=noise_scale, scale_base_mu=scale_base_mu,
                 scale_base_sigma=scale_base_sigma, scale_sp=1.0, base_fun=self.base_fun, grid_eps=grid_eps, grid_range=self.grid_range,
                 sp_trainable=sp_trainable, sb_trainable=sb_trainable, sparse_init=sparse_init, generator=generator,
+                basis=bases[l][0],
             )  # fmt: skip
             numeric.append(layer)
             symbolic.append(SymbolicLayer(n[l], m[l + 1]))
@@ -315,7 +323,8 @@ class Network(Labelled):
         edges = {kind: sum(int((mask != 0).sum()) for name, mask in masks.items() if name.startswith(layers))
                  for kind, layers in (("numeric", "act_fun"), ("symbolic", "symbolic_fun"))}  # fmt: skip
         trained = sum(p.numel() for name, p in self.named_parameters() if p.requires_grad and not name.endswith(".affine"))
-        parts += [f"grid={self.grid}", f"k={self.k}", "basis='bspline'", f"{trained + 4 * edges['symbolic']} parameters"]
+        parts += [f"grid={self.grid}", f"k={self.k}", f"basis={bases_of(self.numeric_layers)!r}"]
+        parts += [f"{trained + 4 * edges['symbolic']} parameters"]
         parts += [f"{count} {kind} edge{'s' * (count != 1)}" for kind, count in edges.items()] if masks else []
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -331,6 +340,7 @@ class Network(Labelled):
             "base_fun": base_fun, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
             "grid_eps": self.grid_eps, "grid_range": self.grid_range, "sp_trainable": self.sp_trainable, "sb_trainable": self.sb_trainable,
             "seed": self.seed, "save_act": self.save_act, "sparse_init": self.sparse_init, "device": self.device,
+            "basis": bases_of(self.numeric_layers),
         }  # fmt: skip
 
     def _of_the_layers(self, name: str, stated: int | Sequence[int]) -> int | Sequence[int]:
@@ -349,6 +359,9 @@ class Network(Labelled):
         settings = {**self.settings(), **changes}
         if isinstance(settings["base_fun"], nn.Module):  # it may have parameters, which are not to be shared
             settings["base_fun"] = copy.deepcopy(settings["base_fun"])
+        if "basis" not in changes:
+            depth = Structure.parse(settings["width"], settings["mult_arity"]).depth
+            settings["basis"] = resized(settings["basis"], settings["grid"], settings["k"], depth)
         new = built(self, settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width

@@ -352,7 +352,6 @@ def _rounded_into(network: Network, exact: Network) -> None:
     if exact is network:
         return
     for old, new in zip(network.numeric_layers, exact.numeric_layers, strict=True):
-        if old.grid.shape != new.grid.shape:
-            old.set_knots_(new.grid.to(old.grid))
+        old.match_size_(new)
     network.grid = exact.grid
     round_into_(network, exact)

@@ -116,8 +116,7 @@ def auto_symbolic_in_context_(
     search = Search(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
     best = in_context(layers, x, samples.y, search)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
-        if ours.grid.shape != theirs.grid.shape:
-            ours.set_knots_(theirs.grid.to(ours.grid))
+        ours.match_size_(theirs)
     network.grid = best.network.grid
     names = [candidate.name for candidate in best.found.values()]
     for (l, i, j), candidate in sorted(best.found.items()):

@@ -210,7 +210,7 @@ def sharpen_(
     held = [samples.error(one) for one in (network, finer)]
     if held[1] < held[0]:
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
-            ours.set_knots_(theirs.grid)
+            ours.match_size_(theirs)
         network.grid = finer.grid
         network.load_state_dict(finer.state_dict())
 
