@@ -100,16 +100,8 @@ class KANLayer(OrdinaryModule):
         self.base_fun: Callable[[Tensor], Tensor] = nn.SiLU() if base_fun is None else base_fun
         self.grid_eps = grid_eps
 
-        if isinstance(self._basis, BSpline):  # in the layer's own precision, so that knots lie where they always have
-            grid = uniform_knots(low, high, num, self.k, in_dim)
-        else:
-            grid = self._basis.initial_grid(in_dim, low, high).to(torch.get_default_dtype())
-        noise = (torch.rand(num + 1, in_dim, out_dim, generator=generator) - 0.5) * noise_scale / num
-        coef = torch.zeros(in_dim, out_dim, num + self.k)
-        if noise_scale:
-            interpolation = _interpolation if isinstance(self._basis, Hashable) else _interpolation.__wrapped__
-            through = interpolation(self._basis, low, high, num, grid.dtype).to(grid.device)
-            coef = torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
+        grid = _initial_grid(self._basis, in_dim, low, high, torch.get_default_dtype())
+        coef = _initial_coef(self._basis, num, (low, high), (in_dim, out_dim), noise_scale, generator)
         mask = sparse_mask(in_dim, out_dim) if sparse_init else torch.ones(in_dim, out_dim)
         uniform = torch.rand(in_dim, out_dim, generator=generator) * 2 - 1
         base = (scale_base_mu + scale_base_sigma * uniform) / in_dim**0.5
@@ -269,65 +261,19 @@ class KANLayer(OrdinaryModule):
         Raises:
             ValueError: if the layers do not match or `x` is bad input.
         """
-        if (parent.in_dim, parent.out_dim, parent.k) != (self.in_dim, self.out_dim, self.k):
-            raise ValueError(
-                f"the parent layer must have the same inputs, outputs and degree: expected {(self.in_dim, self.out_dim, self.k)}, "
-                f"got {(parent.in_dim, parent.out_dim, parent.k)}."
-            )
-        if parent.basis.resized(self.num, self.k) != self.basis:
-            raise ValueError(f"the parent layer must have a basis of the same kind: expected one like {self.basis}, got {parent.basis}.")
+        _check_parent(self, parent)
         if x is not None:
             self._check_samples(x)
         grid, coef = parent.edge_functions().refined(self.basis, self.num, x, self.grid_eps, mode)
         self.grid.copy_(grid)
         self.coef.copy_(coef)
 
-    @torch.no_grad()
-    def set_grid_(self, grid: Tensor, num: int, ends: Tensor | None = None) -> None:
-        """Take another grid and number of grid intervals, in place; ``grid`` and ``coef`` are new parameters.
-
-        Where the new space contains a function, that stays the same to round-off; elsewhere it becomes its best approximation.
-
-        Args:
-            grid: the new one, ``(I, P)``.
-            num: its number of intervals.
-            ends: ``(I, 2)``, of the stretch on which splines count, if it is not the new core; nearly all of that.
-        """
-        basis = self.basis.resized(num, self.k)
-        basis.prepare(grid)  # raises if it is none
-        lost = take_apart_(self)
-        if lost:
-            warnings.warn(
-                f"other knots: {', '.join(lost)}, which torch computed from other parameters (pruning, weight normalisation, a "
-                f"parametrization), becomes an ordinary parameter with the same function. Set up again what computed it.",
-                stacklevel=2,
-            )
-        coef = self.edge_functions().on_grid(basis, grid, ends)
-        self.grid = nn.Parameter(grid, requires_grad=False)
-        self.coef = nn.Parameter(coef, self.coef.requires_grad)
-
-    def match_size_(self, other: KANLayer) -> None:
-        """Take the grid of `other`, in place, if that has another number of grid intervals."""
-        if self.coef.shape[2] != other.coef.shape[2]:
-            self.set_grid_(other.grid.detach().to(self.grid, copy=True), other.num)
-
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here.
 
         A pruning by torch is kept. Other parameters that torch computes from others, such as parametrizations, become ordinary ones.
         """
-        subset = copy.deepcopy(self)
-        computed = take_apart_(subset)
-        for name in ("coef", "mask", "scale_base", "scale_sp"):
-            old = getattr(subset, name)
-            setattr(subset, name, nn.Parameter(old.detach()[list(in_id)][:, list(out_id)].clone(), old.requires_grad))
-        subset.grid = nn.Parameter(subset.grid.detach()[list(in_id)].clone(), requires_grad=False)
-        subset._prepared = self._prepared.of_inputs(list(in_id))
-        for name, how in computed.items():
-            if isinstance(how, Tensor):
-                chosen = how[list(in_id)] if name == "grid" else how[list(in_id)][:, list(out_id)]
-                prune.custom_from_mask(subset, name, chosen)
-        return subset
+        return _subset(self, list(in_id), list(out_id))
 
     @torch.no_grad()
     def swap(self, i1: int, i2: int, mode: Literal["in", "out"] = "in") -> None:
@@ -345,18 +291,59 @@ class KANLayer(OrdinaryModule):
         check_samples(x)
 
 
+def _check_parent(layer: KANLayer, parent: KANLayer) -> None:
+    """Raise ``ValueError`` unless `layer` can take over the functions of `parent`."""
+    ours, theirs = ((one.in_dim, one.out_dim, one.k) for one in (layer, parent))
+    if ours != theirs:
+        raise ValueError(f"the parent layer must have the same inputs, outputs and degree: expected {ours}, got {theirs}.")
+    if parent.basis.resized(layer.num, layer.k) != layer.basis:
+        raise ValueError(f"the parent layer must have a basis of the same kind: expected one like {layer.basis}, got {parent.basis}.")
+
+
+def _subset(layer: KANLayer, inputs: list[int], outputs: list[int]) -> KANLayer:
+    """See `KANLayer.get_subset`."""
+    subset = copy.deepcopy(layer)
+    computed = take_apart_(subset)
+    for name in ("coef", "mask", "scale_base", "scale_sp"):
+        old = getattr(subset, name)
+        setattr(subset, name, nn.Parameter(old.detach()[inputs][:, outputs].clone(), old.requires_grad))
+    subset.grid = nn.Parameter(subset.grid.detach()[inputs].clone(), requires_grad=False)
+    subset._prepared = layer._prepared.of_inputs(inputs)
+    for name, how in computed.items():
+        if isinstance(how, Tensor):
+            prune.custom_from_mask(subset, name, how[inputs] if name == "grid" else how[inputs][:, outputs])
+    return subset
+
+
 def with_degree(basis: Basis, k: int) -> tuple[Basis, int]:
     """A basis with the number ``k`` by which its functions are more than the grid intervals: the degree of splines, else `k` or less."""
     return basis, basis.degree if isinstance(basis, BSpline) else min(k, basis.size - 1)
+
+
+def _initial_grid(basis: Basis, inputs: int, low: float, high: float, dtype: torch.dtype) -> Tensor:
+    """The grid ``(I, P)`` on ``[low, high]``; knots are computed in `dtype`, as they always have been."""
+    if isinstance(basis, BSpline):
+        return uniform_knots(low, high, basis.intervals, basis.degree, inputs, dtype)
+    return basis.initial_grid(inputs, low, high).to(dtype)
+
+
+def _initial_coef(
+    basis: Basis, num: int, ends: tuple[float, float], size: tuple[int, int], noise_scale: float, generator: torch.Generator | None
+) -> Tensor:
+    """Coefficients ``(I, O, n)`` of functions through uniform noise of ``+-noise_scale/(2 G)`` at ``G + 1`` equidistant points."""
+    noise = (torch.rand(num + 1, *size, generator=generator) - 0.5) * noise_scale / num
+    if not noise_scale:
+        return torch.zeros(*size, basis.size)
+    interpolation = _interpolation if isinstance(basis, Hashable) else _interpolation.__wrapped__
+    through = interpolation(basis, *ends, num, noise.dtype).to(noise.device)
+    return torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
 
 
 @lru_cache(maxsize=64)
 def _interpolation(basis: Basis, low: float, high: float, num: int, dtype: torch.dtype) -> Tensor:
     """``(G+1, n)``: what values at ``G + 1`` equidistant points are multiplied with for the least-squares functions through them."""
     with torch.inference_mode(False), torch.no_grad():
-        degree = basis.size - num
-        spline = isinstance(basis, BSpline)
-        grid = uniform_knots(low, high, num, degree, 1, dtype) if spline else basis.initial_grid(1, low, high).to(dtype)
+        grid = _initial_grid(basis, 1, low, high, dtype)
         points = torch.linspace(low, high, num + 1, dtype=dtype)[:, None]
         return fitted(basis, grid, points, torch.eye(num + 1, dtype=torch.float64)[:, None])[0]
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kan.bases.bspline import basis_rows
 from kan.bases.knots import core, extend_knots
+from kan.layers.grid_change import set_grid_
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.network.trace import slopes_of
@@ -65,13 +66,13 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
     with torch.no_grad():
         for l, (layer, count) in enumerate(zip(network.numeric_layers, counts, strict=True)):
             if not layer.has_knots:  # the larger space on the same intervals
-                layer.set_grid_(layer.basis.refined_grid(layer.grid, layer.basis.resized(count, layer.k)), count)
+                set_grid_(layer, layer.basis.refined_grid(layer.grid, layer.basis.resized(count, layer.k)), count)
                 continue
             columns = acts[l].t().double().cpu().contiguous()
             ends = [_ends(layer, i, samples, keep=l == 0) for i, samples in enumerate(columns)]
             grids = [_divided(layer, i, samples, errors[l], count, *ends[i]) for i, samples in enumerate(columns)]
             stretch = torch.stack([inner for inner, _ in ends]).to(layer.grid)
-            layer.set_grid_(extend_knots(torch.stack(grids).to(layer.grid), layer.k), count, stretch)
+            set_grid_(layer, extend_knots(torch.stack(grids).to(layer.grid), layer.k), count, stretch)
     network.grid = [*counts] if hasattr(network.grid, "__len__") or len(set(counts)) > 1 else counts[0]
 
 

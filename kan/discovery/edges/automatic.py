@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kan.discovery.edges.joint_selection import Search, in_context
 from kan.discovery.edges.suggest import Candidate, Scoring, candidates
+from kan.layers.grid_change import match_size_
 from kan.network.network import Network
 from kan.network.user_code.inheritance import alone
 from kan.network.user_code.observed import observed
@@ -116,7 +117,7 @@ def auto_symbolic_in_context_(
     search = Search(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
     best = in_context(layers, x, samples.y, search)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
-        ours.match_size_(theirs)
+        match_size_(ours, theirs)
     network.grid = best.network.grid
     names = [candidate.name for candidate in best.found.values()]
     for (l, i, j), candidate in sorted(best.found.items()):

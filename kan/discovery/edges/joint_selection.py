@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.edges.suggest import Candidate, Scoring, candidates, free_parameters
+from kan.layers.grid_change import match_size_
 from kan.modes import threads
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
@@ -210,7 +211,7 @@ def sharpen_(
     held = [samples.error(one) for one in (network, finer)]
     if held[1] < held[0]:
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
-            ours.match_size_(theirs)
+            match_size_(ours, theirs)
         network.grid = finer.grid
         network.load_state_dict(finer.state_dict())
 
