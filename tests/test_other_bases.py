@@ -46,6 +46,12 @@ class Hats(Basis):
 
     size = 4
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hats)
+
+    def __hash__(self) -> int:
+        return 4
+
     def initial_grid(self, in_features: int, low: float, high: float) -> Tensor:
         return torch.linspace(low, high, 4, dtype=torch.float64).repeat(in_features, 1)
 
@@ -192,7 +198,7 @@ def test_gradients_of_the_parameters_are_those_of_the_slow_network(basis: Any) -
     found = torch.autograd.grad(model(x).square().sum(), parameters)
     for parameter, gradient in zip(parameters, found, strict=True):
         place = tuple(int(n) // 2 for n in parameter.shape)
-        before, step, values = float(parameter[place]), 1e-6, []
+        before, step, values = float(parameter.detach()[place]), 1e-6, []
         for sign in (1, -1):
             with torch.no_grad():
                 parameter[place] = before + sign * step
@@ -260,7 +266,7 @@ def test_levels_and_restarts(name: str) -> None:
 
 
 @pytest.mark.parametrize("seen", [True, False])
-@pytest.mark.parametrize("basis", [*NESTED, Legendre(5), Fourier(5, periodic=True), BSpline(4, 2, extrapolation="linear")], ids=str)
+@pytest.mark.parametrize("basis", [*NESTED, Legendre(5, extrapolation="linear"), OBJECTS[2], OBJECTS[6]], ids=str)
 @quick
 @given(more=st.integers(1, 9), seed=st.integers(0, 10**6))
 def test_refinement_keeps_the_function_where_the_larger_space_contains_it(basis: Any, seen: bool, more: int, seed: int) -> None:
@@ -366,9 +372,7 @@ def test_a_copy_is_the_same_network(way: Callable[[KAN, Path], KAN], basis: Any,
     model.act_fun[0].update_grid_from_samples(2 * points(50, seed))
     twin, x = way(model, tmp_path), points(20, seed)
     assert [layer.basis for layer in twin.act_fun] == [layer.basis for layer in model.act_fun]
-    assert [twin.per_layer("grid", twin.grid), twin.per_layer("k", twin.k)] == [
-        model.per_layer("grid", model.grid), model.per_layer("k", model.k)
-    ]  # fmt: skip
+    assert [(layer.num, layer.k) for layer in twin.act_fun] == [(layer.num, layer.k) for layer in model.act_fun]
     torch.testing.assert_close(twin(x), model(x), rtol=0, atol=0)
 
 
@@ -405,7 +409,9 @@ def test_a_state_of_another_basis_is_refused() -> None:
         same(model, x, before, 0)
 
 
-@pytest.mark.parametrize("plain", [3, [], {}, {"name": 3}, {"name": "chebyshev", "fields": {"size": -1}}, {"name": "rbf", "fields": 1}, "x"])
+@pytest.mark.parametrize(
+    "plain", [3, [], {}, {"name": 3}, {"name": "chebyshev", "fields": {"size": -1}}, {"name": "rbf", "fields": 1}, "x"], ids=str
+)
 def test_a_damaged_description_is_an_error(plain: Any, tmp_path: Path) -> None:
     state = network("chebyshev").state_dict()
     state._metadata[""]["architecture"]["basis"] = plain  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.network.trace import slopes_of
 
-__all__ = ["beyond_grids", "insert_knots_", "reaching_knots"]
+__all__ = ["beyond_grids", "check_sizes", "insert_knots_", "reaching_knots"]
 
 MARGIN = 0.005
 """How far grids reach beyond their samples at least, as a share of the samples' range: other data reach a little farther, and splines fade
@@ -60,8 +60,7 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
         ValueError: if `intervals` is no positive integer or list of them, or a basis has no more functions; nothing is changed then.
     """
     counts = network.per_layer("grid", intervals)
-    for layer, count in zip(network.numeric_layers, counts, strict=True):
-        layer.basis.resized(count, layer.k)  # raises if there is none
+    check_sizes(network, counts)
     acts, errors = _looked_at(network, x)
     with torch.no_grad():
         for l, (layer, count) in enumerate(zip(network.numeric_layers, counts, strict=True)):
@@ -74,6 +73,12 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
             stretch = torch.stack([inner for inner, _ in ends]).to(layer.grid)
             set_grid_(layer, extend_knots(torch.stack(grids).to(layer.grid), layer.k), count, stretch)
     network.grid = [*counts] if hasattr(network.grid, "__len__") or len(set(counts)) > 1 else counts[0]
+
+
+def check_sizes(network: Network, intervals: Sequence[int]) -> None:
+    """Raise ``ValueError`` if a layer's basis has no version of the kind with so many `intervals`, one number per layer."""
+    for layer, count in zip(network.numeric_layers, intervals, strict=True):
+        layer.basis.resized(count, layer.k)
 
 
 def reaching_knots(network: Network, intervals: Sequence[int], x: Tensor, adaptive: bool = False) -> list[dict[int, Tensor]]:
