@@ -24,6 +24,7 @@ from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint.versioned import Versioned
 from kan.discovery.edges import automatic, suggest
 from kan.discovery.formulas.network_formula import NetworkFormula, network_formula
+from kan.network.bases import Bases
 from kan.network.network import Network
 from kan.network.trace import Trace
 from kan.network.user_code.attributes import Lasting, Recorded, derived
@@ -67,6 +68,7 @@ class KAN(Versioned):
         noise_scale_base: older name of `scale_base_sigma`.
         keep: how many of the versions that this model and those made from it save stay on disk; None for all.
         save_data: save the last input with the model; without, what needs data asks for them after loading.
+        basis: of the edges' functions: B-splines, or another basis by its name or as a `kan.bases.Basis`; see `Network`.
         older: arguments of pykan 0.0, see `kan.older_names`.
 
     Attributes:
@@ -111,13 +113,14 @@ class KAN(Versioned):
         noise_scale_base: float | None = None,
         keep: int | None = None,
         save_data: bool = True,
+        basis: Bases = "bspline",
         **older: Any,
     ) -> None:
         understood("KAN", KAN, older)
         super().__init__(
             width, grid, k, mult_arity, noise_scale, scale_base_mu, scale_base_sigma if noise_scale_base is None else noise_scale_base,
             base_fun, symbolic_enabled, affine_trainable, grid_eps, grid_range, sp_trainable, sb_trainable, seed, save_act, sparse_init,
-            device,
+            device, basis,
         )  # fmt: skip
         self.begin_versions_(auto_save, first_init, ckpt_path, state_id, round, keep, save_data)
 

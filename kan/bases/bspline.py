@@ -29,16 +29,17 @@ References
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kan.bases.base import Basis, Extrapolation, check_extrapolation, varies
-from kan.bases.knots import check_knots, core_sites, extend_knots, increasing, quantile_grid, uniform_knots
+from kan.bases.knots import check_knots, core, core_sites, extend_knots, increasing, quantile_grid, uniform_knots
 from kan.bases.registry import register_basis
-from kan.bases.spline_rows import Slopes, local_values, write_rows
+from kan.bases.slopes import Slopes
+from kan.bases.spline_rows import local_values, write_rows
 from kan.bases.spline_table import SplineTable, tabulate
 from kan.modes import composed
 
@@ -97,6 +98,24 @@ class BSpline(Basis):
     def rows(self, x: Tensor, prepared: SplineTable) -> Tensor:
         """Values of all splines."""
         return basis_rows(x, prepared)
+
+    def ends(self, grid: Tensor) -> Tensor:
+        """Those of the core."""
+        return core(grid, self.degree)[:, [0, -1]]
+
+    def resized(self, intervals: int, degree: int) -> BSpline:
+        """Splines of another degree or number of intervals."""
+        return self if (intervals, degree) == (self.intervals, self.degree) else replace(self, intervals=intervals, degree=degree)
+
+    def refined_grid(self, grid: Tensor, other: BSpline) -> Tensor:  # type: ignore[override]
+        """Knots whose core is the present one read at fractional indices: point ``m`` at ``m G / G'``."""
+        index = torch.arange(other.intervals + 1, dtype=torch.float64) * self.intervals / other.intervals
+        below, old = index.floor().clamp(max=self.intervals - 1).long(), core(grid, self.degree)
+        return extend_knots(torch.lerp(old[:, below], old[:, below + 1], (index - below).to(old)), self.degree)
+
+    def write_rows(self, rows: Tensor, x: Tensor, prepared: SplineTable, *, slopes: bool) -> Slopes | None:
+        """See `Basis.write_rows` and `kan.bases.spline_rows.write_rows`."""
+        return write_rows(rows, x, prepared, slopes=slopes)
 
     def sites(self, grid: Tensor) -> Tensor:
         """See `core_sites`."""

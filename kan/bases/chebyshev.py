@@ -5,6 +5,9 @@ Definition
 
     on ``[-1, 1]``, where ``T_m(cos a) = cos(m a)``. The recurrence, unlike the cosine, has exact derivatives of every order at the ends.
 
+Derivatives
+    ``T_m' = 2 m (T_{m-1} + T_{m-3} + ...)``, where ``T_0``, if it occurs, counts half: a constant matrix times the values.
+
 References
     L. N. Trefethen, "Approximation Theory and Approximation Practice", SIAM 2013.
 
@@ -14,6 +17,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -48,3 +52,25 @@ class Chebyshev(IntervalBasis):
         for _ in range(2, self.size):
             rows.append(2 * u * rows[-1] - rows[-2])
         return torch.stack(rows, dim=1)[:, : self.size]
+
+    def write_functions(self, u: Tensor, values: Tensor, slopes: Tensor | None) -> None:
+        """See `IntervalBasis.write_functions`."""
+        double, rows = 2 * u, values.unbind(1)
+        rows[0].fill_(1.0)
+        if self.size > 1:
+            rows[1].copy_(u)
+        for m in range(2, self.size):
+            torch.mul(double, rows[m - 1], out=rows[m]).sub_(rows[m - 2])
+        if slopes is not None:
+            torch.matmul(_differentiation(self.size).to(u), values, out=slopes)
+
+
+@lru_cache(maxsize=16)
+def _differentiation(size: int) -> Tensor:
+    """The matrix ``(n, n)`` in float64 of the module's derivatives, one function a row."""
+    with torch.inference_mode(False):
+        m = torch.arange(size, dtype=torch.float64)
+        distance = m[:, None] - m
+        factor = torch.where((distance > 0) & (distance % 2 == 1), 2 * m[:, None], 0.0)
+        factor[:, 0] /= 2
+        return factor

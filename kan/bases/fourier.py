@@ -53,10 +53,22 @@ class Fourier(IntervalBasis):
 
     def functions(self, u: Tensor) -> Tensor:
         """Values ``(I, n, B)`` at `u` ``(I, B)``."""
-        m = torch.arange(self.size, device=u.device)[:, None]
-        halves = (m + 1) // 2 * 2 if self.periodic else m
-        frequency, phase = (halves * (torch.pi / 2)).to(u.dtype), (m % 2 * (torch.pi / 2)).to(u.dtype)
+        frequency, phase = self._waves(u)
         return torch.cos(frequency * u[:, None] - phase)
+
+    def write_functions(self, u: Tensor, values: Tensor, slopes: Tensor | None) -> None:
+        """See `IntervalBasis.write_functions`."""
+        frequency, phase = self._waves(u)
+        angle = frequency * u[:, None] - phase
+        torch.cos(angle, out=values)
+        if slopes is not None:
+            torch.sin(angle, out=slopes).mul_(-frequency)
+
+    def _waves(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Frequencies ``w_m`` and phases of the cosines, ``(n, 1)`` each."""
+        m = torch.arange(self.size, device=like.device)[:, None]
+        halves = (m + 1) // 2 * 2 if self.periodic else m
+        return (halves * (torch.pi / 2)).to(like.dtype), (m % 2 * (torch.pi / 2)).to(like.dtype)
 
     def sites(self, grid: Tensor) -> Tensor:
         """Return the midpoints of ``n`` equal parts, ``(I, n)``, at which the functions are orthogonal, as they are on the interval."""

@@ -150,7 +150,7 @@ def fitted(basis: Basis, grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return solve(design, y.double().transpose(0, 1)).mT.to(y.dtype)
 
 
-def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
+def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor | None, into: Basis | None = None) -> Tensor:
     """Coefficients on the grid `new` of functions given on the grid `old`.
 
     Functions that the basis can represent on `new` are kept up to round-off. For other functions the result is the least-squares fit at the
@@ -160,33 +160,40 @@ def refit(basis: Basis, coef: Tensor, old: Tensor, new: Tensor, samples: Tensor)
     Args:
         basis: the basis of the functions.
         coef: ``(I, O, n)``.
-        old, new: grids ``(I, P)``.
-        samples: ``(B, I)``.
+        old: their grid, ``(I, P)``.
+        new: the other grid, ``(I, P')``.
+        samples: ``(B, I)``, or None to go without.
+        into: the basis on the grid `new`; the same as on the old one when not given.
 
     Returns:
-        ``(I, O, n)`` in the dtype of `coef`.
+        ``(I, O, n')`` in the dtype of `coef`.
     """
-    step = max(1, REFIT_NUMBERS // (max(len(samples), basis.size) * basis.size))
-    parts = zip(coef.split(step), old.split(step), new.split(step), samples.split(step, dim=1), strict=True)
-    return torch.cat([(some.double() @ change_of_basis(basis, *grids)).to(coef.dtype) for some, *grids in parts])
+    into = basis if into is None else into
+    size = max(basis.size, into.size)
+    step = max(1, REFIT_NUMBERS // (max(0 if samples is None else len(samples), size) * size))
+    found = []
+    for first in range(0, len(coef), step):
+        part = slice(first, first + step)
+        change = change_of_basis(basis, old[part], new[part], None if samples is None else samples[:, part], into)
+        found.append((coef[part].double() @ change).to(coef.dtype))
+    return torch.cat(found)
 
 
-def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor) -> Tensor:
-    """Coefficients on the grid `new` of every basis function on the grid `old`, as `refit` finds them.
-
-    Args:
-        basis: whose functions they are.
-        old, new: grids ``(I, P)``.
-        samples: ``(B, I)``.
+def change_of_basis(basis: Basis, old: Tensor, new: Tensor, samples: Tensor | None, into: Basis | None = None) -> Tensor:
+    """Coefficients on the grid `new` of every basis function on the grid `old`, as `refit` finds them; arguments as there.
 
     Returns:
-        ``(I, n, n)`` in float64, one old function a row.
+        ``(I, n, n')`` in float64, one old function a row.
     """
-    before, after = basis.prepare(old.double()), basis.prepare(new.double())
-    points, x = _between(basis.sites(new.double())), samples.double().t()
-    design, target = basis.rows(points, after).mT, basis.rows(points, before).mT
+    into = basis if into is None else into
+    before, after = basis.prepare(old.double()), into.prepare(new.double())
+    points = _between(into.sites(new.double()))
+    design, target = into.rows(points, after).mT, basis.rows(points, before).mT
     closest = solve(design, target)
-    fit = solve(basis.rows(x, after).mT, basis.rows(x, before).mT, closest, cutoff=HARDLY_SEEN)
+    if samples is None:
+        return closest.mT
+    x = samples.double().t()
+    fit = solve(into.rows(x, after).mT, basis.rows(x, before).mT, closest, cutoff=HARDLY_SEEN)
     error = (design @ closest - target).square().sum((1, 2))
     farther = (design @ (fit - closest)).square().sum((1, 2))
     return torch.where((farther <= (MAX_RELATIVE_ERROR**2 - 1) * error)[:, None, None], fit, closest).mT

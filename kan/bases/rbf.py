@@ -54,6 +54,14 @@ class GaussianRBF(IntervalBasis):
         distance = (u[:, None] - self._centres(u)[:, None]) / (self.width * self._spacing)
         return torch.exp(-distance.square())
 
+    def write_functions(self, u: Tensor, values: Tensor, slopes: Tensor | None) -> None:
+        """See `IntervalBasis.write_functions`."""
+        scale = self.width * self._spacing
+        distance = torch.sub(u[:, None], self._centres(u)[:, None], out=slopes).div_(scale)
+        torch.exp(distance.square().neg_(), out=values)
+        if slopes is not None:
+            slopes.mul_(values).mul_(-2 / scale)
+
     def sites(self, grid: Tensor) -> Tensor:
         """Return the centres, ``(I, n)``. Any distinct points would determine the coefficients; these keep the problem well conditioned."""
         low, high = grid.split(1, dim=1)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from kan.bases.scratch import scratch
+from kan.bases.slopes import Slopes
 from kan.bases.spline_table import Equidistant, SplineTable, scale
 from kan.modes import composed
 
-__all__ = ["LocalValues", "Slopes", "local_values", "write_rows"]
+__all__ = ["LocalValues", "local_values", "write_rows"]
 
 COUNTED = 24
 """Largest number of knots per input for which counting the knots below a point is faster than a search."""
@@ -34,29 +35,6 @@ PIECE = 1 << 17
 FEW_FUNCTIONS = 2
 """Largest number of functions, in units of ``k + 1``, for which it is faster on equidistant knots to evaluate all of them than to scatter
 the local ones."""
-
-
-class Slopes(NamedTuple):
-    """Derivatives of the splines at some points, kept for the backward pass.
-
-    Attributes:
-        values: of all functions, ``(I, n, B)``, or of the ``k + 1`` local ones, ``(k+1, I, B)``.
-        first: of the local ones, where the first goes in the flattened rows, ``(I B,)``, the next one `B` places on; else None.
-    """
-
-    values: Tensor
-    first: Tensor | None
-
-    def contract(self, rows: Tensor) -> Tensor:
-        """``sum_m rows[i, lead + m, b] dB_m(x[i, b])``, ``(I, B)`` from `rows` ``(I, lead + n, B)``."""
-        if self.first is None:
-            shape = tuple(self.values.shape)
-            return torch.mul(rows[:, rows.shape[1] - shape[1] :], self.values, out=scratch("products", shape, rows)).sum(1)
-        flat, batch = rows.reshape(-1), rows.shape[2]
-        total = flat.index_select(0, self.first) * self.values[0].view(-1)
-        for place in range(1, len(self.values)):
-            total.addcmul_(flat[place * batch :].index_select(0, self.first), self.values[place].view(-1))
-        return total.view(self.values.shape[1:])
 
 
 class LocalValues(NamedTuple):
@@ -179,7 +157,7 @@ def _write_shifted(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool, ke
         part = slice(first, first + step)
         to = None if found is None else found[part]
         _cardinal(scaled[part], knots.centres, knots, knots.steepness[part, None], table.degree, rows[part], to)
-    return None if found is None else Slopes(found, None)
+    return None if found is None else Slopes(found)
 
 
 def _write_local(rows: Tensor, x: Tensor, table: SplineTable, derivative: int, slopes: bool, keep: bool = True) -> Slopes | None:
@@ -204,7 +182,7 @@ def _write_by_product(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool)
     u = (x[:, None] - left).mul_(scale)
     if k == 0:
         torch.bmm(powers[0], inside, out=rows)
-        return Slopes(torch.zeros_like(rows), None) if slopes else None
+        return Slopes(torch.zeros_like(rows)) if slopes else None
     # Horner's rule for the polynomials and, one step behind, for their derivatives.
     top = torch.bmm(powers[k], inside)
     torch.mul(top, u, out=rows).baddbmm_(powers[k - 1], inside)
@@ -213,7 +191,7 @@ def _write_by_product(rows: Tensor, x: Tensor, table: SplineTable, slopes: bool)
         if slopes:
             steps = torch.addcmul(rows, steps, u, out=steps)
         rows.mul_(u).baddbmm_(powers[power], inside)
-    return Slopes(steps.mul_(scale), None) if slopes else None
+    return Slopes(steps.mul_(scale)) if slopes else None
 
 
 def _reached(x: Tensor, knots: Tensor) -> Tensor:

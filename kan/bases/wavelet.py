@@ -63,6 +63,22 @@ class Ricker(IntervalBasis):
         wavelets = (1 - square) * torch.exp(-square / 2)
         return torch.cat([torch.ones_like(u)[:, None], u[:, None], wavelets], dim=1)[:, : self.size]
 
+    def write_functions(self, u: Tensor, values: Tensor, slopes: Tensor | None) -> None:
+        """See `IntervalBasis.write_functions`; ``r'(z) = (z^2 - 3) z exp(-z^2/2)``."""
+        for row, (value, slope) in enumerate(((1.0, 0.0), (u, 1.0))[: self.size]):
+            values[:, row] = value
+            if slopes is not None:
+                slopes[:, row] = slope
+        if self.size <= 2:
+            return
+        centres, scales = (each[:, None] for each in self._places(u))
+        z = ((u[:, None] - centres) / scales).clamp_(-MAX_DISTANCE, MAX_DISTANCE)
+        square = z.square()
+        bell = torch.exp(square / -2)
+        torch.mul(1 - square, bell, out=values[:, 2:])
+        if slopes is not None:
+            torch.mul(z.mul_(bell), square.sub_(3), out=slopes[:, 2:]).div_(scales)
+
     def sites(self, grid: Tensor) -> Tensor:
         """The ends, for the straight lines, and the wavelets' centres, ``(I, n)``."""
         low, high = grid.split(1, dim=1)

@@ -35,6 +35,8 @@ from kan.checkpoint.migrations import FORMAT, migrated
 from kan.checkpoint.schema import check_config, check_sizes, check_tensors
 from kan.layers.computed import computed, settled
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.bases import USUAL, described, resized
+from kan.network.bases import read as read_basis
 from kan.network.layered import BASE_FUNCTIONS
 from kan.network.network import Network
 from kan.symbolic.library import SymbolicFunction, anonymous
@@ -75,6 +77,7 @@ def describe(network: Network, extra: Mapping[str, Any] | None = None) -> dict[s
         input_id=network.input_id.tolist(),
         input_width=network.input_width,
         labels=network.stated_labels(),
+        **({} if settings["basis"] == USUAL else {"basis": described(settings["basis"])}),
         **{f"symbolic.funs_name.{l}": _names(layer) for l, layer in enumerate(network.symbolic_layers)},
         **(extra or {}),
     )
@@ -246,8 +249,10 @@ def build(
         ValueError: if they are inconsistent.
     """
     state = check_tensors(state, state_file)
-    check_sizes(config, state, config_file, state_file)
+    check_sizes(config, state, config_file, state_file, functions)
     settings = {name: config[name] for name in (*SETTINGS, *OWN_SETTINGS) if name in config}
+    if "basis" in config:
+        settings["basis"] = resized(read_basis(config["basis"], functions), config["grid"], config["k"], len(config["width"]) - 1)
     if "format" not in config and not any(bool(value.any()) for name, value in state.items() if re.fullmatch(MASKS, name)):
         # If there are no symbolic edges, pykan's fit disables them and saves that. fix_symbolic would then have no effect.
         settings["symbolic_enabled"] = True

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.network.bases import USUAL, read
 from kan.network.state import check_settings, sizes_of
 
 __all__ = ["check_config", "check_sizes", "check_tensors"]
@@ -65,6 +66,7 @@ RULES: dict[str, Rule] = {
     "history": (lambda value: isinstance(value, str), "text"), "dtype": TEXT, "ckpt_path": TEXT, "version": TEXT,
     "input_id": (_is_integers, "a list of integers"), "input_width": COUNT,
     "labels": (lambda value: isinstance(value, dict), "a dictionary"),
+    "basis": (lambda value: isinstance(value, (str, dict, list)), "the name or the description of a basis, or one per layer"),
     "keep": (lambda value: value is None or _is_integer(value, 1), "an integer of at least 1, or null"),
     "losses": (_is_losses, "a dictionary of numbers, or null"),
     "sha256": (lambda value: isinstance(value, dict) and all(map(_is_digest, value.values())), "a dictionary of SHA-256 digests"),
@@ -112,8 +114,15 @@ def check_tensors(state: Any, file: str) -> dict[str, Tensor]:
     return found
 
 
-def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_file: str, state_file: str) -> None:
+def check_sizes(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], config_file: str, state_file: str, own: Mapping[str, Any] | None = None
+) -> None:
     """Check that the sizes that `config` speaks of are those of `state`: sizes that are not there are not allocated.
+
+    Args:
+        config, state: read from the files.
+        config_file, state_file: their names, for messages.
+        own: bases that are not registered, by name.
 
     Raises:
         ValueError: if they differ or are not sizes; the message names both files.
@@ -121,6 +130,7 @@ def check_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor], config_f
     try:
         if sum(sum(layer) if isinstance(layer, list) else layer for layer in config["width"]) > sum(t.numel() for t in state.values()):
             raise ValueError("there are more nodes than numbers.")  # even a list of their arities would be too long
-        check_settings(sizes_of(state), config)
+        basis = read(config.get("basis", USUAL), own)
+        check_settings(sizes_of(state, basis, config.get("k")), config)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{state_file} does not fit {config_file}: {str(error)[:500]}") from error

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from kan.drop_in.kan_linear import KANLinear
-
-__all__ = ["LinearWeight"]
+__all__ = ["LinearLayer", "LinearWeight"]
 
 _fused = (getattr(torch, name, None) for name in ("_transformer_encoder_layer_fwd", "_native_multi_head_attention"))
 PRODUCTS = {
@@ -34,6 +31,22 @@ TURNS = {
     *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
 }
 """Functions that a matrix goes through before it is multiplied with."""
+
+
+class LinearLayer(Protocol):
+    """What is asked of the layer that a weight stands for; `KANLinear` is one."""
+
+    in_features: int
+    base_weight: nn.Parameter
+    spline_weight: nn.Parameter
+    spline_scaler: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The layer's output at `x`."""
+
+    def summed(self, x: Tensor) -> Tensor:
+        """The output without the bias."""
 
 
 class _NoMatrix(Tensor):
@@ -57,10 +70,10 @@ class _NoMatrix(Tensor):
 class LinearWeight(_NoMatrix):
     """See the module. It shares its memory with ``base_weight``."""
 
-    layer: KANLinear
+    layer: LinearLayer
 
     @staticmethod
-    def of(layer: KANLinear) -> LinearWeight:
+    def of(layer: LinearLayer) -> LinearWeight:
         """The weight of `layer`."""
         weight = layer.base_weight.as_subclass(LinearWeight)
         weight.layer = layer
@@ -80,7 +93,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         raise _error()
     layer = weight.layer
     if bias is layer.bias:
-        return layer(input)  # type: ignore[no-any-return]
+        return layer(input)
     return layer.summed(input) if bias is None else layer.summed(input) + bias
 
 

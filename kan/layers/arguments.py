@@ -17,13 +17,17 @@ from kan.layers.base_functions import BaseFunction
 
 __all__ = ["base_function", "interval", "make_basis", "share_of_equal_spacing"]
 
+
 def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolation: Extrapolation | None) -> Basis:
     """The basis itself, or the one of that name with ``grid_size + spline_order`` functions; with `extrapolation` if that is given.
 
     Raises:
+        TypeError: if it is neither.
         ValueError: for an unknown name.
     """
     found = basis
+    if not isinstance(found, (str, Basis)):
+        raise TypeError(f"basis must be the name of a basis, or a Basis such as Chebyshev(8); got {found!r}.")
     if isinstance(found, str):
         cls: Any = basis_class(found)
         found = cls(grid_size, spline_order) if issubclass(cls, BSpline) else cls(grid_size + spline_order)

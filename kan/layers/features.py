@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kan.bases.base import Basis
 from kan.bases.bspline import basis_rows
-from kan.bases.spline_rows import Slopes, write_rows
+from kan.bases.slopes import Slopes
+from kan.bases.spline_rows import write_rows
 from kan.bases.spline_table import SplineTable
 from kan.layers.base_functions import base_rows, is_silu
 from kan.modes import composed
@@ -24,8 +26,11 @@ from kan.modes import composed
 __all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
 
 
-def feature_rows(x: Tensor, table: SplineTable, base_fun: Callable[[Tensor], Tensor]) -> Tensor:
-    """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times."""
+def feature_rows(x: Tensor, table: Any, base_fun: Callable[[Tensor], Tensor], basis: Basis | None = None) -> Tensor:
+    """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times; `table` is what `basis`, if given, has prepared."""
+    if not isinstance(table, SplineTable):
+        assert basis is not None
+        return torch.cat([base_rows(base_fun, x)[:, None], basis.rows(x, table)], dim=1)
     if is_silu(base_fun) and not composed():
         rows: Tensor = _SiLUFeatures.apply(x, table)
         return rows

@@ -2,7 +2,7 @@ r"""The KAN layer: a learnable function on every edge, summed at every output.
 
     ``y_j(x) = sum_i phi_ij(x_i)``,  ``phi_ij(x) = mask_ij (scale_base_ij b(x) + scale_sp_ij sum_m coef_ijm B_m(x))``
 
-with ``b`` the base function (SiLU) and ``B_m`` the B-splines on input i's own knots. With the features
+with ``b`` the base function (SiLU) and ``B_m`` the B-splines on input i's own knots, or the functions of another basis. With the features
 ``psi_i(x) = [b(x), B_1(x), ..., B_n(x)]`` of an input (shape ``(B, I, n+1)``, no output index) and the scales and the mask folded into
 weights ``w_ij`` (shape ``(I, n+1, O)``), ``phi_ij = psi_i . w_ij`` and the layer is one matrix product.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -22,32 +22,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from kan.bases.bspline import SplineTable, tabulate
-from kan.bases.knots import (
-    check_knots,
-    core,
-    extend_knots,
-    increasing,
-    quantile_grid,
-    uniform_knots,
-)
-from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
-from kan.layers.arguments import interval
+from kan.bases.base import Basis
+from kan.bases.bspline import BSpline, SplineTable
+from kan.bases.knots import uniform_knots
+from kan.bases.projection import fitted
+from kan.layers.arguments import interval, make_basis
 from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
+from kan.layers.edge_functions import EdgeFunctions, SampledAt, has_knots
 from kan.layers.features import edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
+from kan.layers.prepared_grid import PreparedGrid
 from kan.layers.zero_gradient import with_zero_gradients
-from kan.modes import composed
 from kan.older_names import understood
 from kan.pickling import packed, unpacked
 
-__all__ = ["KANLayer", "sparse_mask"]
-
-MAX_UPDATE_ERROR = 128.0
-"""As `MAX_RELATIVE_ERROR`, for grid updates: larger, since outlying samples spread the grid so far that no splines on it are near, and what
-counts is where the samples are. Hidden nodes beside a pole led to 101."""
-
+__all__ = ["KANLayer", "sparse_mask", "with_degree"]
 
 class KANLayer(OrdinaryModule):
     """Layer of ``in_dim * out_dim`` learnable edge functions.
@@ -55,7 +45,7 @@ class KANLayer(OrdinaryModule):
     Args:
         in_dim, out_dim: number of inputs ``I`` and outputs ``O``.
         num: grid intervals ``G`` on `grid_range`.
-        k: degree of the B-splines.
+        k: degree of the B-splines. Other bases have ``G + k`` functions, too.
         noise_scale: amplitude of the initial splines; they interpolate uniform noise of ``+-noise_scale/(2 G)`` at the grid points.
         scale_base_mu, scale_base_sigma: initial ``scale_base`` is ``(mu + sigma U(-1, 1)) / sqrt(I)``.
         scale_sp: initial ``scale_sp`` is ``scale_sp / sqrt(I)``.
@@ -67,13 +57,15 @@ class KANLayer(OrdinaryModule):
         device: where the parameters live.
         sparse_init: start with the mask of `sparse_mask` instead of ones.
         generator: source of the initial noise; the global state, as in ``torch.nn``, when not given.
+        basis: the name of a registered basis, which then has ``G + k`` functions; or a `Basis`, whose own number of functions counts.
 
     Attributes:
-        grid: knots ``(I, G + 2k + 1)``, not trained.
+        grid: knots ``(I, G + 2k + 1)``, not trained; of other bases the ``P`` numbers that these need, ``(I, P)``.
         coef: ``(I, O, G + k)``.
         mask, scale_base, scale_sp: ``(I, O)``; the mask is not trained.
     """
 
+    _basis: Basis = BSpline()  # of layers in older pickles
     def __init__(
         self,
         in_dim: int = 3,
@@ -93,6 +85,7 @@ class KANLayer(OrdinaryModule):
         device: torch.device | str = "cpu",
         sparse_init: bool = False,
         generator: torch.Generator | None = None,
+        basis: str | Basis = "bspline",
         **older: Any,
     ) -> None:
         understood("KANLayer", KANLayer, older)
@@ -102,16 +95,13 @@ class KANLayer(OrdinaryModule):
         if k < 0:
             raise ValueError(f"k, the degree of the splines, must be at least 0; got {k}.")
         low, high = interval(grid_range)
-        self.k = int(k)
+        self._basis, self.k = with_degree(make_basis(basis, int(num), int(k), None), int(k))
+        num = self._basis.size - self.k
         self.base_fun: Callable[[Tensor], Tensor] = nn.SiLU() if base_fun is None else base_fun
         self.grid_eps = grid_eps
 
-        grid = uniform_knots(low, high, num, self.k, in_dim)
-        noise = (torch.rand(num + 1, in_dim, out_dim, generator=generator) - 0.5) * noise_scale / num
-        coef = torch.zeros(in_dim, out_dim, num + self.k)
-        if noise_scale:
-            through = _interpolation(low, high, num, self.k, grid.dtype).to(grid.device)
-            coef = torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
+        grid = _initial_grid(self._basis, in_dim, low, high, torch.get_default_dtype())
+        coef = _initial_coef(self._basis, num, (low, high), (in_dim, out_dim), noise_scale, generator)
         mask = sparse_mask(in_dim, out_dim) if sparse_init else torch.ones(in_dim, out_dim)
         uniform = torch.rand(in_dim, out_dim, generator=generator) * 2 - 1
         base = (scale_base_mu + scale_base_sigma * uniform) / in_dim**0.5
@@ -121,7 +111,7 @@ class KANLayer(OrdinaryModule):
         self.mask = nn.Parameter(mask, requires_grad=False)
         self.scale_base = nn.Parameter(base, requires_grad=sb_trainable)
         self.scale_sp = nn.Parameter(scale_sp / in_dim**0.5 * mask, requires_grad=sp_trainable)
-        self._table: SplineTable | None = None
+        self._prepared = PreparedGrid(widened=False)
         self.to(device)
 
     @property
@@ -136,8 +126,18 @@ class KANLayer(OrdinaryModule):
 
     @property
     def num(self) -> int:
-        """Number of grid intervals ``G``."""
-        return self.grid.shape[1] - 1 - 2 * self.k
+        """Number of grid intervals ``G``: that of the functions less `k`."""
+        return self.coef.shape[2] - self.k
+
+    @property
+    def basis(self) -> Basis:
+        """The basis of the edges' functions."""
+        return self._basis.resized(self.num, self.k)
+
+    @property
+    def has_knots(self) -> bool:
+        """Whether the functions are splines into which knots can be inserted, see `kan.layers.edge_functions.has_knots`."""
+        return has_knots(self._basis)
 
     @property
     def device(self) -> torch.device:
@@ -145,31 +145,30 @@ class KANLayer(OrdinaryModule):
         return self.grid.device  # a coefficient that a pre-hook computes may be from before the layer was moved
 
     @property
+    def prepared_grid(self) -> Any:
+        """What the basis has worked out about the present grid, made anew whenever that has changed."""
+        return self._prepared.of(self.grid, self.basis)
+
+    @property
     def table(self) -> SplineTable:
-        """Polynomial pieces of the splines on the present knots, remade whenever the knots have changed."""
-        if composed():  # another tensor, perhaps one that is batched, may stand for the knots
-            return tabulate(self.grid, self.k)
-        known = self._table
-        same_kind = known is not None and known.knots.dtype == self.grid.dtype and known.knots.device == self.grid.device
-        if known is None or not same_kind or not torch.equal(known.knots, self.grid):
-            check_knots(self.grid, self.k)
-            # A copy of the knots, so that a later change of the parameter is noticed.
-            known = self._table = tabulate(self.grid.detach().clone(), self.k)
-        return known
+        """`prepared_grid` of splines: their polynomial pieces."""
+        table: SplineTable = self.prepared_grid
+        return table
 
     def share_table(self, twin: KANLayer) -> None:
-        """Spare a copy of this layer from making the table that there is."""
-        twin._table = self._table  # nothing ever writes into one
+        """Spare a copy of this layer from preparing the grid anew."""
+        twin._prepared = self._prepared.shared()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**packed(super().__getstate__(), "base_fun"), "_table": None}
+        return packed(super().__getstate__(), "base_fun")
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        super().__setstate__(unpacked(state))
+        super().__setstate__({"_prepared": PreparedGrid(widened=False), **unpacked(state)})
 
     def extra_repr(self) -> str:
         """Sizes, as shown by ``print(layer)``."""
-        return f"in_dim={self.in_dim}, out_dim={self.out_dim}, num={self.num}, k={self.k}"
+        other = "" if self.basis == BSpline(self.num, self.k) else f", basis={self.basis}"
+        return f"in_dim={self.in_dim}, out_dim={self.out_dim}, num={self.num}, k={self.k}{other}"
 
     def features(self, x: Tensor) -> Tensor:
         """``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``, shape ``(B, I, n+1)`` from `x` ``(B, I)``; the batch is last in memory."""
@@ -177,7 +176,8 @@ class KANLayer(OrdinaryModule):
 
     def feature_rows(self, x: Tensor) -> Tensor:
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
-        return feature_rows(x.to(self.coef.dtype), self.table, self.base_fun)  # under autocast sums have fewer digits than positions need
+        x = x.to(self.coef.dtype)  # under autocast sums have fewer digits than positions need
+        return feature_rows(x, self.prepared_grid, self.base_fun, self.basis)
 
     def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""
@@ -205,18 +205,23 @@ class KANLayer(OrdinaryModule):
         y = with_zero_gradients(postacts.sum(-1), [self.grid])
         return y, x[:, None, :].expand_as(postacts), postacts, postspline
 
-    @torch.no_grad()
-    def update_grid_from_samples(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> None:
-        """Move the knots to where the samples are and refit the splines, in place.
+    def edge_functions(self) -> EdgeFunctions:
+        """The bare functions of the edges, before scales and mask."""
+        return EdgeFunctions(self.basis, self.grid.detach(), settled(self, "coef"), self.prepared_grid)
 
-        The new grid points are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column. The coefficients are the least-squares
-        fit of the old splines at the samples (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``). Where that
-        would be far from the old function in between, they are its best approximation on the whole interval, see `carried_over`. A
-        constant column, or one whose samples cannot make an increasing grid, keeps its knots and coefficients, with a warning.
+    @torch.no_grad()
+    def update_grid_from_samples(self, x: Tensor, mode: SampledAt = "sample") -> None:
+        """Move the grid to where the samples are and refit the functions, in place.
+
+        The new grid points of splines are ``grid_eps * uniform + (1 - grid_eps) * quantiles`` of each column; other bases follow the
+        samples as their `Basis.adapted_grid` says. The coefficients are the least-squares fit of the old functions at the samples
+        (``mode='sample'``) or at ``2 G`` intervals of the same recipe (``mode='grid'``). Where that would be far from the old function in
+        between, they are its best approximation on the whole interval, see `kan.bases.projection`. A constant column, or one whose samples
+        do not determine a grid, keeps its grid and coefficients, with a warning.
 
         Args:
             x: ``(B, I)`` samples.
-            mode: where the old splines are sampled.
+            mode: where the old functions are sampled.
 
         Raises:
             ValueError: if `x` has another number of columns, no rows, or is not finite.
@@ -224,109 +229,51 @@ class KANLayer(OrdinaryModule):
         self._check_samples(x)
         kept = self.adapt_grid_(x, mode)
         if kept:
+            what = f"span an increasing grid of {self.num} intervals" if self.has_knots else f"determine a grid of {self.basis}"
             warnings.warn(
-                f"grid update: the samples of input(s) {kept} do not span an increasing grid of {self.num} intervals (constant or "
-                f"repeated values); their grid and coefficients are kept.",
+                f"grid update: the samples of input(s) {kept} do not {what} (constant or repeated values); their grid and coefficients "
+                f"are kept.",
                 stacklevel=2,
             )
 
     @torch.no_grad()
-    def adapt_grid_(self, x: Tensor, mode: Literal["sample", "grid"] = "sample") -> list[int]:
+    def adapt_grid_(self, x: Tensor, mode: SampledAt = "sample") -> list[int]:
         """`update_grid_from_samples` without the warning: returns the inputs whose grid was kept."""
-        ordered = x.detach().to(self.grid.dtype).sort(dim=0).values
-        grid = quantile_grid(ordered, self.num, self.grid_eps)
-        usable = increasing(grid)
-        knots = torch.where(usable[:, None], extend_knots(grid, self.k), self.grid)
-        points = ordered if mode == "sample" else quantile_grid(ordered, 2 * self.num, self.grid_eps).t()
-        coef = self._on(knots, core(knots, self.k)[:, [0, -1]], points, MAX_UPDATE_ERROR)
-        self.grid.copy_(knots)
-        self.coef.copy_(torch.where(usable[:, None, None], coef, self.coef))
+        grid, coef, usable = self.edge_functions().adapted(x, self.num, self.grid_eps, mode)
+        self.grid.copy_(grid)
+        self.coef.copy_(coef)
         return [int(i) for i in (~usable).nonzero()[:, 0]]
 
     @torch.no_grad()
-    def initialize_grid_from_parent(self, parent: KANLayer, x: Tensor | None, mode: Literal["sample", "grid"] = "sample") -> None:
-        """Take over the splines of `parent` on a grid of this layer's own number of intervals.
+    def initialize_grid_from_parent(self, parent: KANLayer, x: Tensor | None, mode: SampledAt = "sample") -> None:
+        """Take over the functions of `parent` on a grid of this layer's own number of intervals.
 
-        New grid point ``m`` is the parent's grid read at the fractional index ``m G_parent / G``. Where the new grid contains the
-        parent's, the function is the parent's to round-off; elsewhere it is the closest one at the samples and in between, see
-        `carried_over`. Where samples lie outside of the grid, the outer knots are the parent's too, and so is the function there.
+        New grid point ``m`` of splines is the parent's grid read at the fractional index ``m G_parent / G``; other bases keep their
+        intervals. Where the new space contains the parent's function, that is kept to round-off; elsewhere it is the closest one at the
+        samples and in between, see `kan.bases.projection`. Where samples lie outside of the grid of splines, the outer knots are the
+        parent's too, and so is the function there.
 
         Args:
-            parent: a layer with the same inputs, outputs and degree.
+            parent: a layer with the same inputs, outputs, degree and kind of basis.
             x: ``(B, I)`` samples, or None to go without.
             mode: where the parent is sampled, as in `update_grid_from_samples`.
 
         Raises:
             ValueError: if the layers do not match or `x` is bad input.
         """
-        if (parent.in_dim, parent.out_dim, parent.k) != (self.in_dim, self.out_dim, self.k):
-            raise ValueError(
-                f"the parent layer must have the same inputs, outputs and degree: expected {(self.in_dim, self.out_dim, self.k)}, "
-                f"got {(parent.in_dim, parent.out_dim, parent.k)}."
-            )
+        _check_parent(self, parent)
         if x is not None:
             self._check_samples(x)
-            x = x.detach().to(parent.grid.dtype)
-        knots, ends = _refined_knots(parent, self.num, x)
-        if x is not None and mode == "grid":
-            x = quantile_grid(x.sort(dim=0).values, 2 * self.num, self.grid_eps).t()
-        coef = parent._on(knots, ends, x)
-        self.grid.copy_(knots)
+        grid, coef = parent.edge_functions().refined(self.basis, self.num, x, self.grid_eps, mode)
+        self.grid.copy_(grid)
         self.coef.copy_(coef)
-
-    @torch.no_grad()
-    def take_over_(self, parent: KANLayer, knots: Mapping[int, Tensor]) -> None:
-        """Take `knots` ``(G + 2k + 1,)`` for some inputs, given by their numbers, with the splines of `parent` on all of them."""
-        if knots:
-            ids, grid = list(knots), torch.stack(list(knots.values()))
-            part = parent.get_subset(ids, range(parent.out_dim))
-            self.grid[ids], self.coef[ids] = grid, part._on(grid, grid[:, [0, -1]])
-
-    @torch.no_grad()
-    def set_knots_(self, knots: Tensor, ends: Tensor | None = None) -> None:
-        """Take other knots ``(I, G' + 2k + 1)``, in place.
-
-        Where the new knots contain the present ones between `ends` the function stays the same there to round-off; elsewhere it becomes
-        its best approximation. ``grid`` and ``coef`` are new parameters.
-
-        Args:
-            knots: the new ones.
-            ends: ``(I, 2)``, of the stretch on which the function counts, if it is not the new core; nearly all of that.
-        """
-        check_knots(knots, self.k)
-        lost = take_apart_(self)
-        if lost:
-            warnings.warn(
-                f"other knots: {', '.join(lost)}, which torch computed from other parameters (pruning, weight normalisation, a "
-                f"parametrization), becomes an ordinary parameter with the same function. Set up again what computed it.",
-                stacklevel=2,
-            )
-        coef = self._on(knots, core(knots, self.k)[:, [0, -1]] if ends is None else ends)
-        self.grid = nn.Parameter(knots, requires_grad=False)
-        self.coef = nn.Parameter(coef, self.coef.requires_grad)
-
-    def _on(self, knots: Tensor, ends: Tensor, samples: Tensor | None = None, largest: float = MAX_RELATIVE_ERROR) -> Tensor:
-        """Coefficients ``(I, O, n')`` on other `knots`, the splines staying the same between `ends` ``(I, 2)``; see `carried_over`."""
-        coef, table = settled(self, "coef"), tabulate(knots.double(), self.k)
-        return carried_over(coef, self.table, table, ends, samples, largest).to(coef.dtype)
 
     def get_subset(self, in_id: Sequence[int], out_id: Sequence[int]) -> KANLayer:
         """A new layer with the inputs `in_id` and the outputs `out_id` of this one, everything else as here.
 
         A pruning by torch is kept. Other parameters that torch computes from others, such as parametrizations, become ordinary ones.
         """
-        subset = copy.deepcopy(self)
-        computed = take_apart_(subset)
-        for name in ("coef", "mask", "scale_base", "scale_sp"):
-            old = getattr(subset, name)
-            setattr(subset, name, nn.Parameter(old.detach()[list(in_id)][:, list(out_id)].clone(), old.requires_grad))
-        subset.grid = nn.Parameter(subset.grid.detach()[list(in_id)].clone(), requires_grad=False)
-        subset._table = None if self._table is None else self._table.taken(list(in_id))
-        for name, how in computed.items():
-            if isinstance(how, Tensor):
-                chosen = how[list(in_id)] if name == "grid" else how[list(in_id)][:, list(out_id)]
-                prune.custom_from_mask(subset, name, chosen)
-        return subset
+        return _subset(self, list(in_id), list(out_id))
 
     @torch.no_grad()
     def swap(self, i1: int, i2: int, mode: Literal["in", "out"] = "in") -> None:
@@ -344,31 +291,61 @@ class KANLayer(OrdinaryModule):
         check_samples(x)
 
 
-def _refined_knots(parent: KANLayer, intervals: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Knots of `intervals` for the splines of `parent`, and between which ends ``(I, 2)`` they are to be the same functions."""
-    k, old = parent.k, core(parent.grid, parent.k)
-    index = torch.arange(intervals + 1, dtype=torch.float64) * parent.num / intervals
-    below = index.floor().clamp(max=parent.num - 1).long()
-    grid = torch.lerp(old[:, below], old[:, below + 1], (index - below).to(old))
-    knots = extend_knots(grid, k)
-    ends = grid[:, [0, -1]]
-    if x is None or k == 0:
-        return knots, ends
-    # After a grid update the outermost samples are the ends of the grid, but for rounding.
-    rounding = 8 * torch.finfo(old.dtype).eps * old.abs().amax(dim=1)
-    least, largest = x.aminmax(dim=0)
-    outside = (least < old[:, 0] - rounding) | (largest > old[:, -1] + rounding)
-    kept = torch.cat([parent.grid[:, :k], grid, parent.grid[:, -k:]], dim=1)
-    return torch.where(outside[:, None], kept, knots), torch.where(outside[:, None], kept[:, [0, -1]], ends)
+def _check_parent(layer: KANLayer, parent: KANLayer) -> None:
+    """Raise ``ValueError`` unless `layer` can take over the functions of `parent`."""
+    ours, theirs = ((one.in_dim, one.out_dim, one.k) for one in (layer, parent))
+    if ours != theirs:
+        raise ValueError(f"the parent layer must have the same inputs, outputs and degree: expected {ours}, got {theirs}.")
+    if parent.basis.resized(layer.num, layer.k) != layer.basis:
+        raise ValueError(f"the parent layer must have a basis of the same kind: expected one like {layer.basis}, got {parent.basis}.")
+
+
+def _subset(layer: KANLayer, inputs: list[int], outputs: list[int]) -> KANLayer:
+    """See `KANLayer.get_subset`."""
+    subset = copy.deepcopy(layer)
+    computed = take_apart_(subset)
+    for name in ("coef", "mask", "scale_base", "scale_sp"):
+        old = getattr(subset, name)
+        setattr(subset, name, nn.Parameter(old.detach()[inputs][:, outputs].clone(), old.requires_grad))
+    subset.grid = nn.Parameter(subset.grid.detach()[inputs].clone(), requires_grad=False)
+    subset._prepared = layer._prepared.of_inputs(inputs)
+    for name, how in computed.items():
+        if isinstance(how, Tensor):
+            prune.custom_from_mask(subset, name, how[inputs] if name == "grid" else how[inputs][:, outputs])
+    return subset
+
+
+def with_degree(basis: Basis, k: int) -> tuple[Basis, int]:
+    """A basis with the number ``k`` by which its functions are more than the grid intervals: the degree of splines, else `k` or less."""
+    return basis, basis.degree if isinstance(basis, BSpline) else min(k, basis.size - 1)
+
+
+def _initial_grid(basis: Basis, inputs: int, low: float, high: float, dtype: torch.dtype) -> Tensor:
+    """The grid ``(I, P)`` on ``[low, high]``; knots are computed in `dtype`, as they always have been."""
+    if isinstance(basis, BSpline):
+        return uniform_knots(low, high, basis.intervals, basis.degree, inputs, dtype)
+    return basis.initial_grid(inputs, low, high).to(dtype)
+
+
+def _initial_coef(
+    basis: Basis, num: int, ends: tuple[float, float], size: tuple[int, int], noise_scale: float, generator: torch.Generator | None
+) -> Tensor:
+    """Coefficients ``(I, O, n)`` of functions through uniform noise of ``+-noise_scale/(2 G)`` at ``G + 1`` equidistant points."""
+    noise = (torch.rand(num + 1, *size, generator=generator) - 0.5) * noise_scale / num
+    if not noise_scale:
+        return torch.zeros(*size, basis.size)
+    interpolation = _interpolation if isinstance(basis, Hashable) else _interpolation.__wrapped__
+    through = interpolation(basis, *ends, num, noise.dtype).to(noise.device)
+    return torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
 
 
 @lru_cache(maxsize=64)
-def _interpolation(low: float, high: float, num: int, k: int, dtype: torch.dtype) -> Tensor:
-    """``(G+1, n)``: what values at the points of a uniform grid are multiplied with for the least-squares splines through them."""
+def _interpolation(basis: Basis, low: float, high: float, num: int, dtype: torch.dtype) -> Tensor:
+    """``(G+1, n)``: what values at ``G + 1`` equidistant points are multiplied with for the least-squares functions through them."""
     with torch.inference_mode(False), torch.no_grad():
-        grid = uniform_knots(low, high, num, k, 1, dtype=dtype)
-        unit = torch.eye(num + 1, dtype=torch.float64)[:, None]
-        return least_squares(core(grid, k).t(), unit, tabulate(grid, k))[0]
+        grid = _initial_grid(basis, 1, low, high, dtype)
+        points = torch.linspace(low, high, num + 1, dtype=dtype)[:, None]
+        return fitted(basis, grid, points, torch.eye(num + 1, dtype=torch.float64)[:, None])[0]
 
 
 def sparse_mask(in_dim: int, out_dim: int) -> Tensor:

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from kan.bases.bspline import basis_rows
 from kan.bases.knots import core, extend_knots
+from kan.layers.grid_change import set_grid_
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.network.trace import slopes_of
 
-__all__ = ["beyond_grids", "insert_knots_", "reaching_knots"]
+__all__ = ["beyond_grids", "check_sizes", "insert_knots_", "reaching_knots"]
 
 MARGIN = 0.005
 """How far grids reach beyond their samples at least, as a share of the samples' range: other data reach a little farther, and splines fade
@@ -48,6 +49,7 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
     The grids of the hidden nodes get the ends of their samples, and all reach a little farther than these; in between all knots stay. An
     input with more knots between its samples than it may have intervals gets its old grid read at the new number of points instead, and
     splines that interpolate the old ones. Splines of degree 0 may change at a sample that is an end of the old grid, where they jump.
+    Layers of other bases get more functions on the same intervals, and keep their functions where the larger space contains the smaller.
 
     Args:
         network: changed in place; its ``coef`` and ``grid`` are new parameters.
@@ -55,18 +57,28 @@ def insert_knots_(network: Network, intervals: int | Sequence[int], x: Tensor) -
         x: ``(B, inputs)`` samples, as the layers see them.
 
     Raises:
-        ValueError: if `intervals` is no positive integer or list of them.
+        ValueError: if `intervals` is no positive integer or list of them, or a basis has no more functions; nothing is changed then.
     """
     counts = network.per_layer("grid", intervals)
+    check_sizes(network, counts)
     acts, errors = _looked_at(network, x)
     with torch.no_grad():
         for l, (layer, count) in enumerate(zip(network.numeric_layers, counts, strict=True)):
+            if not layer.has_knots:  # the larger space on the same intervals
+                set_grid_(layer, layer.basis.refined_grid(layer.grid, layer.basis.resized(count, layer.k)), count)
+                continue
             columns = acts[l].t().double().cpu().contiguous()
             ends = [_ends(layer, i, samples, keep=l == 0) for i, samples in enumerate(columns)]
             grids = [_divided(layer, i, samples, errors[l], count, *ends[i]) for i, samples in enumerate(columns)]
             stretch = torch.stack([inner for inner, _ in ends]).to(layer.grid)
-            layer.set_knots_(extend_knots(torch.stack(grids).to(layer.grid), layer.k), stretch)
+            set_grid_(layer, extend_knots(torch.stack(grids).to(layer.grid), layer.k), count, stretch)
     network.grid = [*counts] if hasattr(network.grid, "__len__") or len(set(counts)) > 1 else counts[0]
+
+
+def check_sizes(network: Network, intervals: Sequence[int]) -> None:
+    """Raise ``ValueError`` if a layer's basis has no version of the kind with so many `intervals`, one number per layer."""
+    for layer, count in zip(network.numeric_layers, intervals, strict=True):
+        layer.basis.resized(count, layer.k)
 
 
 def reaching_knots(network: Network, intervals: Sequence[int], x: Tensor, adaptive: bool = False) -> list[dict[int, Tensor]]:
@@ -107,15 +119,15 @@ def beyond_grids(network: Network, x: Tensor) -> list[list[int]]:
 
 def _outside(layer: KANLayer, columns: Tensor) -> list[int]:
     """Inputs with samples ``(I, B)`` outside of their grids; after a grid update the outermost ones are its ends, but for rounding."""
-    grid, (least, largest) = core(layer.grid, layer.k), columns.aminmax(dim=1)
+    grid, (least, largest) = layer.basis.ends(layer.grid), columns.aminmax(dim=1)
     rounding = 8 * torch.finfo(grid.dtype).eps * grid.abs().amax(dim=1)
     beyond = (least < grid[:, 0] - rounding) | (largest > grid[:, -1] + rounding)
-    return beyond.nonzero()[:, 0].tolist() if layer.k > 0 else []
+    return beyond.nonzero()[:, 0].tolist() if layer.k > 0 or not layer.has_knots else []
 
 
 def _unfit(layer: KANLayer, columns: Tensor, everything: bool) -> list[int]:
-    """Inputs with samples ``(I, B)`` outside of their grids, or on less than `COVERED` of them; or all inputs."""
-    if layer.k == 0:
+    """Inputs with samples ``(I, B)`` outside of their grids, or on less than `COVERED` of them; or all inputs, if they have knots."""
+    if layer.k == 0 or not layer.has_knots:
         return []
     grid, (least, largest) = core(layer.grid, layer.k)[:, [0, -1]], columns.aminmax(dim=1)
     narrow = largest - least < COVERED * (grid[:, 1] - grid[:, 0])

@@ -14,6 +14,7 @@ from kan.errors import unknown_name
 from kan.layers.base_functions import register_elementwise
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.bases import Bases, bases_of, of_layers
 from kan.network.fit_loss import FitLoss
 from kan.network.labels import Labelled
 from kan.network.structure import Structure, per_layer
@@ -59,6 +60,9 @@ class LayeredNetwork(Labelled):
         save_act: accepted for compatibility. Activations are never kept; they are computed when asked for.
         sparse_init: start from sparse masks, see `kan.layers.kan_layer.sparse_mask`.
         device: where the parameters live.
+        basis: of the edges' functions: the name of a registered basis, which then has ``grid + k`` functions per edge as splines have; or a
+            `Basis`, whose number of functions counts, with ``k`` or fewer of them more than there are grid intervals; or a list of these,
+            one per layer.
 
     Attributes:
         structure: the parsed `Structure`.
@@ -116,16 +120,19 @@ class LayeredNetwork(Labelled):
         save_act: bool = True,
         sparse_init: bool = False,
         device: torch.device | str = "cpu",
+        basis: Bases = "bspline",
     ) -> None:
         super().__init__()
         self.structure = Structure.parse(width, mult_arity)
         self.__dict__.pop(STATED, None)  # what a subclass has set before
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
+        bases = of_layers(basis, intervals, degrees, stated=(grid, k) != (3, 3))
+        intervals, degrees = [num for _, num, _ in bases], [degree for _, _, degree in bases]
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
             raise unknown_name("base function", base_fun, BASE_FUNCTIONS)
-        self.grid = [*intervals] if hasattr(grid, "__len__") else intervals[0]
-        self.k = [*degrees] if hasattr(k, "__len__") else degrees[0]
+        self.grid = [*intervals] if hasattr(grid, "__len__") or len(set(intervals)) > 1 else intervals[0]
+        self.k = [*degrees] if hasattr(k, "__len__") or len(set(degrees)) > 1 else degrees[0]
         self.mult_arity = mult_arity
         self.noise_scale, self.scale_base_mu, self.scale_base_sigma = noise_scale, scale_base_mu, scale_base_sigma
         self.base_fun_name = base_fun
@@ -145,6 +152,7 @@ class LayeredNetwork(Labelled):
                 n[l], m[l + 1], intervals[l], degrees[l], noise_scale=noise_scale, scale_base_mu=scale_base_mu,
                 scale_base_sigma=scale_base_sigma, scale_sp=1.0, base_fun=self.base_fun, grid_eps=grid_eps, grid_range=self.grid_range,
                 sp_trainable=sp_trainable, sb_trainable=sb_trainable, sparse_init=sparse_init, generator=generator,
+                basis=bases[l][0],
             )  # fmt: skip
             numeric.append(layer)
             symbolic.append(SymbolicLayer(n[l], m[l + 1]))
@@ -260,6 +268,7 @@ class LayeredNetwork(Labelled):
             "base_fun": base_fun, "symbolic_enabled": self.symbolic_enabled, "affine_trainable": self.affine_trainable,
             "grid_eps": self.grid_eps, "grid_range": self.grid_range, "sp_trainable": self.sp_trainable, "sb_trainable": self.sb_trainable,
             "seed": self.seed, "save_act": self.save_act, "sparse_init": self.sparse_init, "device": self.device,
+            "basis": bases_of(self.numeric_layers),
         }  # fmt: skip
 
     def _of_the_layers(self, name: str, stated: int | Sequence[int]) -> int | Sequence[int]:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from kan.layers.base_functions import is_elementwise
 from kan.network.autograd_pass import advance
+from kan.network.bases import resized
 from kan.network.state_dict import StatefulNetwork
-from kan.network.structure import per_layer
+from kan.network.structure import Structure, per_layer
 from kan.network.summary import one_line
 from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.inheritance import built
@@ -62,6 +63,9 @@ class Network(StatefulNetwork):
         settings = {**self.settings(), **changes}
         if isinstance(settings["base_fun"], nn.Module):  # it may have parameters, which are not to be shared
             settings["base_fun"] = copy.deepcopy(settings["base_fun"])
+        if "basis" not in changes:
+            depth = Structure.parse(settings["width"], settings["mult_arity"]).depth
+            settings["basis"] = resized(settings["basis"], settings["grid"], settings["k"], depth)
         new = built(self, settings).to(self.dtype)
         if new.width_in[0] == self.width_in[0]:
             new.input_id, new.input_width = self.input_id.to(new.device, copy=True), self.input_width

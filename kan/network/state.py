@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kan.layers.symbolic_layer import NONE, SymbolicLayer
+from kan.network import bases
 from kan.network.labels import NORMALIZERS
 from kan.network.layered import LayeredNetwork
 from kan.network.structure import Structure, per_layer
@@ -62,6 +63,7 @@ def describe(network: LayeredNetwork) -> dict[str, Any]:
     return {
         **{name: _plain(settings[name]) for name in SETTINGS if name != "base_fun"},
         "base_fun": base_fun if isinstance(base_fun, str) else None,
+        **({} if settings["basis"] == bases.USUAL else {"basis": bases.described(settings["basis"])}),
         "symbolic": [[[i, j, name] for (j, i), name in layer.names_to_save().items()] for layer in network.symbolic_layers],
         "input_id": network.input_id.tolist(),
         "input_width": network.input_width,
@@ -117,6 +119,9 @@ def restore_(network: LayeredNetwork, architecture: Any, loaded: Callable[[str],
     base_fun = architecture.get("base_fun")
     if isinstance(base_fun, str) and isinstance(network.base_fun_name, str) and base_fun != network.base_fun_name:
         raise ValueError(_another("base function", base_fun, network.base_fun_name))
+    basis = architecture.get("basis", bases.USUAL), bases.described(bases.bases_of(network.numeric_layers))
+    if basis[0] != basis[1]:
+        raise ValueError(_another("basis", *basis))
     layers = {l: layer for l, layer in enumerate(network.symbolic_layers) if loaded(f"symbolic_fun.{l}.affine")}
     functions = {l: _found(l, architecture["symbolic"][l], layer) for l, layer in layers.items()}
     for l, layer in layers.items():
@@ -128,13 +133,16 @@ def restore_(network: LayeredNetwork, architecture: Any, loaded: Callable[[str],
 
 def build(cls: type[N], state: Mapping[str, Tensor], funs_name: SymbolicNames | None, settings: Mapping[str, Any]) -> N:
     """The network that `state` belongs to, see `Network.from_state_dict`."""
-    sizes = sizes_of(state)
     metadata = getattr(state, "_metadata", None) or {}
     architecture = _checked(metadata[""][ARCHITECTURE]) if ARCHITECTURE in metadata.get("", {}) else None
+    told = architecture or {}
+    basis = settings["basis"] if "basis" in settings else bases.read(told.get("basis", bases.USUAL))
+    sizes = sizes_of(state, basis, settings.get("k", told.get("k")))
     if architecture is None:
         found = _settings_of(sizes, settings.get("mult_arity"))
     else:
         found = {name: architecture[name] for name in SETTINGS if name in architecture}
+    settings = {**settings, "basis": bases.resized(basis, [size.grid for size in sizes], [size.k for size in sizes], len(sizes))}
     arguments = {"device": state["act_fun.0.coef"].device, **found, **settings}
     if arguments.get("base_fun", "") is None:
         raise ValueError("the base function of the state's network has no name, and a state holds names only: give it as base_fun=.")
@@ -207,18 +215,22 @@ def same_shapes(network: LayeredNetwork, state: Mapping[str, Any]) -> bool:
 
 
 class LayerSize(NamedTuple):
-    """What the shapes of one layer say: inputs, sub-nodes that they lead to, nodes these make up, grid intervals, degree."""
+    """What the shapes of one layer say.
+
+    Inputs, sub-nodes that they lead to, nodes that these make up, grid intervals, degree, and how many numbers the grid of an input has.
+    """
 
     inputs: int
     subnodes: int
     nodes: int
     grid: int
     k: int
+    knots: int
 
     def shapes(self, l: int) -> dict[str, tuple[int, ...]]:
         """The names of the layer's tensors with their shapes."""
-        i, o, knots = self.inputs, self.subnodes, self.grid + 2 * self.k + 1
-        numeric = {"grid": (i, knots), "coef": (i, o, self.grid + self.k), "mask": (i, o), "scale_base": (i, o), "scale_sp": (i, o)}
+        i, o = self.inputs, self.subnodes
+        numeric = {"grid": (i, self.knots), "coef": (i, o, self.grid + self.k), "mask": (i, o), "scale_base": (i, o), "scale_sp": (i, o)}
         return {
             **{f"act_fun.{l}.{name}": shape for name, shape in numeric.items()},
             f"symbolic_fun.{l}.mask": (o, i), f"symbolic_fun.{l}.affine": (o, i, 4),
@@ -226,8 +238,13 @@ class LayerSize(NamedTuple):
         }  # fmt: skip
 
 
-def sizes_of(state: Mapping[str, Tensor]) -> list[LayerSize]:
+def sizes_of(state: Mapping[str, Tensor], basis: bases.Bases = bases.USUAL, k: int | Sequence[int] | None = None) -> list[LayerSize]:
     """The sizes of all layers.
+
+    Args:
+        state: of a network.
+        basis: its basis.
+        k: its degrees, of bases other than splines, whose shapes do not tell them; the constructor's default when not given.
 
     Raises:
         ValueError: if this is no state of a network, or its shapes contradict each other.
@@ -241,9 +258,9 @@ def sizes_of(state: Mapping[str, Tensor]) -> list[LayerSize]:
         coef, grid, nodes = (shapes.get(name, ()) for name in (f"act_fun.{l}.coef", f"act_fun.{l}.grid", f"node_bias_{l}"))
         if (len(coef), len(grid), len(nodes)) != (3, 2, 1):
             raise ValueError(f"this is no state of a KAN: coef, grid and node_bias of layer {l} have the shapes {coef}, {grid}, {nodes}.")
-        k = grid[1] - 1 - coef[2]  # G + 2k + 1 knots and G + k coefficients
-        sizes.append(LayerSize(coef[0], coef[1], nodes[0], coef[2] - k, k))
-        if min(*sizes[l][:4], k + 1) < 1 or (l > 0 and sizes[l - 1].nodes != coef[0]):
+        degree, knots = bases.spline_degree(basis, l, coef[2], grid[1], 3 if k is None else k)
+        sizes.append(LayerSize(coef[0], coef[1], nodes[0], coef[2] - degree, degree, knots))
+        if min(*sizes[l][:4], degree + 1) < 1 or (l > 0 and sizes[l - 1].nodes != coef[0]):
             raise ValueError(
                 f"the state contradicts itself: layer {l} has coef {coef} and grid {grid}, and there are {nodes[0]} nodes behind it"
                 + (f" and {sizes[l - 1].nodes} before it." if l else ".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kan.network.bases import bases_of
 from kan.network.layered import LayeredNetwork
 
 __all__ = ["one_line"]
@@ -17,6 +18,7 @@ def one_line(network: LayeredNetwork) -> str:
     edges = {kind: sum(int((mask != 0).sum()) for name, mask in masks.items() if name.startswith(layers))
              for kind, layers in (("numeric", "act_fun"), ("symbolic", "symbolic_fun"))}  # fmt: skip
     trained = sum(p.numel() for name, p in network.named_parameters() if p.requires_grad and not name.endswith(".affine"))
-    parts += [f"grid={network.grid}", f"k={network.k}", "basis='bspline'", f"{trained + 4 * edges['symbolic']} parameters"]
+    parts += [f"grid={network.grid}", f"k={network.k}", f"basis={bases_of(network.numeric_layers)!r}"]
+    parts += [f"{trained + 4 * edges['symbolic']} parameters"]
     parts += [f"{count} {kind} edge{'s' * (count != 1)}" for kind, count in edges.items()] if masks else []
     return f"{type(network).__name__}({', '.join(parts)})"

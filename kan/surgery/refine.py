@@ -7,13 +7,14 @@ If the new knots contain the old ones, the function does not change. Otherwise i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from kan.layers.computed import settled
+from kan.layers.kan_layer import KANLayer
 from kan.network.insertion import reaching_knots
 from kan.network.network import Network
 from kan.network.user_code.inheritance import in_the_kind_of
@@ -41,6 +42,9 @@ def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) ->
     old ones, whatever their number, and reach as far as the samples; the added ones lie where the error of the splines is largest. If there
     are enough intervals, the function is the same on the whole line. Symbolic edges, masks, scales and node affines are copied.
 
+    Bases other than splines get ``new_grid + k`` functions on the same intervals. The function is the same where the larger space contains
+    the smaller one, as with Chebyshev polynomials, Fourier functions and wavelets; otherwise it is the closest one there is.
+
     Args:
         network: the network, which is not changed.
         new_grid: number of intervals, or one per layer.
@@ -51,7 +55,7 @@ def refine(network: N, new_grid: int | Sequence[int], adaptive: bool = False) ->
         The new network. Its `refinement_change` is the measured change of the outputs at the last input.
 
     Raises:
-        ValueError: if `new_grid` is neither a positive integer nor a list of positive integers.
+        ValueError: if `new_grid` is neither a positive integer nor a list of positive integers, or a basis has no version of that size.
 
     Warns:
         UserWarning: if some grid is coarser than it was, or if the outputs of a trained network change by more than `MAX_SILENT_CHANGE`.
@@ -134,8 +138,8 @@ def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: b
         old_layer = parent.numeric_layers[l]
         network.act_fun[l] = layer = in_the_kind_of(old_layer, network.numeric_layers[l])
         layer.initialize_grid_from_parent(old_layer, None if acts is None else acts[l])
-        if reaching is not None:
-            layer.take_over_(old_layer, reaching[l])
+        if reaching is not None and reaching[l]:
+            _take_over_knots_(layer, old_layer, reaching[l])
         for name in ("mask", "scale_base", "scale_sp"):
             getattr(layer, name).copy_(settled(old_layer, name))
         subset = parent.symbolic_layers[l].get_subset(range(old_layer.in_dim), range(old_layer.out_dim))
@@ -144,6 +148,13 @@ def _take_over_(network: Network, parent: Network, x: Tensor | None, adaptive: b
     for name, parameter in network.named_parameters():
         if name.startswith(("node_", "subnode_")):
             parameter.copy_(known[name])
+
+
+def _take_over_knots_(layer: KANLayer, parent: KANLayer, knots: Mapping[int, Tensor]) -> None:
+    """Give some inputs of `layer`, by their numbers, knots ``(G + 2k + 1,)`` that contain all of `parent`, and its splines on them."""
+    ids, grid = list(knots), torch.stack(list(knots.values()))
+    part = parent.get_subset(ids, range(parent.out_dim)).edge_functions()
+    layer.grid[ids], layer.coef[ids] = grid, part.on_grid(layer.basis, grid, grid[:, [0, -1]])
 
 
 def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> None:
@@ -166,6 +177,13 @@ def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> N
             f"from {intervals} grid intervals is no refinement: the splines lose detail, and the function changes{change}.", stacklevel=5
         )
     elif warns and network.refinement_change is not None and network.refinement_change > MAX_SILENT_CHANGE:
+        if not all(layer.has_knots for layer in network.numeric_layers):
+            warnings.warn(
+                f"the larger bases do not contain the functions of the smaller ones, so that the network changes{change}. Fit the refined "
+                f"model again.",
+                stacklevel=5,
+            )
+            return
         nested = all(new % old == 0 for old, new in zip(*sizes, strict=True))
         advice = "Samples lie outside of the present grids" if nested else "A multiple of the present number of intervals keeps it"
         warnings.warn(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kan.network.insertion import insert_knots_
+from kan.network.insertion import check_sizes, insert_knots_
 from kan.network.network import Network
 from kan.training.callbacks import ProgressBar
 from kan.training.data.samples import Model
@@ -70,7 +70,7 @@ def fit_levels(
     if not isinstance(network, Network):
         raise TypeError(f"grids are those of a KAN; {type(network).__name__} has none.")
     for intervals in grids:
-        network.per_layer("each of grids", intervals)
+        check_sizes(network, network.per_layer("each of grids", intervals))
     if any(finer <= coarser for coarser, finer in zip(grids[:-1], grids[1:], strict=True)):
         raise ValueError(f"grids must rise from level to level, as in [3, 5, 10, 20]; got {list(grids)}.")
     if isinstance(options.get("opt"), torch.optim.Optimizer):

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.layers.grid_change import match_size_
 from kan.network.autograd_pass import multiplied
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
@@ -354,7 +355,6 @@ def _rounded_into(network: Network, exact: Network) -> None:
     if exact is network:
         return
     for old, new in zip(network.numeric_layers, exact.numeric_layers, strict=True):
-        if old.grid.shape != new.grid.shape:
-            old.set_knots_(new.grid.to(old.grid))
+        match_size_(old, new)
     network.grid = exact.grid
     round_into_(network, exact)

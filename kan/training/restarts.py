@@ -127,7 +127,8 @@ def _is_plain(network: Network) -> bool:
     if plain is None or not plain.holds() or any(part is not None for part in plain.maps):
         return False
     return all(
-        layer.k > 0 and layer.coef.requires_grad and layer.scale_base.requires_grad and bool(layer.mask.any()) for layer in plain.layers
+        layer.k > 0 and layer.has_knots and layer.coef.requires_grad and layer.scale_base.requires_grad and bool(layer.mask.any())
+        for layer in plain.layers
     )
 
 

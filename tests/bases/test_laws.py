@@ -257,6 +257,100 @@ def test_hessians(name: str) -> None:
     torch.testing.assert_close(hessian, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
 
 
+# Rows written without a graph
+
+
+def written(basis: Basis, prepared: Any, x: Tensor, lead: int = 1) -> tuple[Tensor, Tensor]:
+    """The rows ``(I, n, B)`` that a basis writes, and the derivatives, read off the contraction with one function at a time."""
+    rows = torch.full((len(x), lead + basis.size, x.shape[1]), torch.nan)
+    slopes = basis.write_rows(rows, x, prepared, slopes=True)
+    assert slopes is not None
+    units = torch.zeros(basis.size, *rows.shape)
+    units[range(basis.size), :, range(lead, lead + basis.size)] = 1.0
+    return rows[:, lead:], torch.stack([slopes.contract(unit) for unit in units], dim=1)
+
+
+@every_basis
+@every_extrapolation
+@settings(deadline=None, max_examples=6)
+@given(size=st.integers(1, 14), features=st.integers(1, 3), batch=st.integers(0, 7), lead=st.integers(0, 2), seed=st.integers(0, 10**6))
+def test_written_rows_and_slopes_are_those_of_autograd(
+    name: str, extrapolation: str, size: int, features: int, batch: int, lead: int, seed: int
+) -> None:
+    basis = make(name, size, extrapolation=extrapolation)
+    grid = grid_of(basis, features)
+    low, high = ends(basis, grid)
+    x = torch.cat([inside(basis, grid, batch, seed), low + 0.7 * (outside(basis, grid) - low)], dim=1)
+    if name != "bspline":  # the derivatives of splines of low degree jump at their knots
+        x = torch.cat([x, low, high], dim=1)
+    prepared = basis.prepare(grid)
+    expected = basis.rows(x, prepared)
+    derivative = slope(function(basis, grid))(x)
+    rows, slopes = written(basis, prepared, x, lead)
+    scale = max(1.0, float(expected.abs().max())), max(1.0, float(derivative.abs().max()))
+    torch.testing.assert_close(rows, expected, rtol=1e-12, atol=1e-12 * scale[0])
+    torch.testing.assert_close(slopes, derivative, rtol=1e-12, atol=1e-12 * scale[1])
+    alone = torch.full_like(rows, torch.nan)
+    assert basis.write_rows(alone, x, prepared, slopes=False) is None
+    torch.testing.assert_close(alone, rows, rtol=1e-12, atol=1e-12 * scale[0])
+    with torch.inference_mode():
+        torch.testing.assert_close(written(basis, prepared, x.clone(), lead), (rows, slopes), rtol=0, atol=0)
+
+
+@every_basis
+def test_written_rows_of_float32(name: str) -> None:
+    basis = make(name, 9)
+    grid = grid_of(basis).float()
+    x = inside(basis, grid.double(), 20).float()
+    rows = torch.empty(2, 9, 20, dtype=torch.float32)
+    slopes = basis.write_rows(rows, x, basis.prepare(grid), slopes=True)
+    assert slopes is not None
+    assert slopes.values.dtype == torch.float32
+    torch.testing.assert_close(rows.double(), function(basis, grid.double())(x.double()), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("parent", [BASES[name] for name in NAMES], ids=NAMES)
+def test_a_subclass_that_changes_the_functions_has_their_derivatives(parent: Any) -> None:
+    class OtherRows(parent):  # type: ignore[misc]
+        def rows(self, x: Tensor, prepared: Any) -> Tensor:
+            return super().rows(x, prepared).square()
+
+    class Mixin:
+        def rows(self, x: Tensor, prepared: Any) -> Tensor:
+            return super().rows(x, prepared).exp()  # type: ignore[misc]
+
+    class Mixed(Mixin, parent):  # type: ignore[misc]
+        pass
+
+    subclasses = [OtherRows, Mixed]
+    if issubclass(parent, IntervalBasis):
+
+        class OtherFunctions(parent):
+            def functions(self, u: Tensor) -> Tensor:
+                return super().functions(u).sin()
+
+        subclasses.append(OtherFunctions)
+    for cls in subclasses:
+        basis = cls(6) if issubclass(parent, IntervalBasis) else cls(3, 3)
+        grid = grid_of(basis)
+        x = inside(basis, grid, 5)
+        expected = function(basis, grid)(x), slope(function(basis, grid))(x)
+        torch.testing.assert_close(written(basis, basis.prepare(grid), x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_functions_without_a_slope_have_the_derivative_zero() -> None:
+    class Steps(IntervalBasis):
+        def functions(self, u: Tensor) -> Tensor:
+            return (u[:, None] > torch.linspace(-1, 1, self.size, dtype=u.dtype)[:, None]).to(u.dtype)
+
+    basis = Steps(4)
+    grid = grid_of(basis)
+    x = inside(basis, grid, 5)
+    rows, slopes = written(basis, basis.prepare(grid), x)
+    torch.testing.assert_close(rows, function(basis, grid)(x), rtol=0, atol=0)
+    assert not bool(slopes.any())
+
+
 # Transforms of programs
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kan.discovery.edges.joint_selection import SelectionOptions, select_jointly
 from kan.discovery.edges.suggest import Candidate, Scoring, candidates
+from kan.layers.grid_change import match_size_
 from kan.network.network import Network
 from kan.network.user_code.inheritance import alone
 from kan.network.user_code.observed import observed
@@ -115,8 +116,7 @@ def auto_symbolic_jointly_(
     options = SelectionOptions(lib, stop=lambda: time.monotonic() - begun > time_limit, loss_fn=loss_fn)
     best = select_jointly(layers, x, samples.y, options)[0]
     for ours, theirs in zip(network.numeric_layers, best.network.numeric_layers, strict=True):
-        if ours.grid.shape != theirs.grid.shape:
-            ours.set_knots_(theirs.grid.to(ours.grid))
+        match_size_(ours, theirs)
     network.grid = best.network.grid
     names = [candidate.name for candidate in best.functions.values()]
     for (l, i, j), candidate in sorted(best.functions.items()):

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.edges.suggest import Candidate, Scoring, candidates, free_parameters
+from kan.layers.grid_change import match_size_
 from kan.modes import threads
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
@@ -226,7 +227,7 @@ def sharpen_(
     _fit_(finer, samples, 2 * steps, stop)
     if samples.error(finer) < samples.error(network):
         for ours, theirs in zip(network.numeric_layers, finer.numeric_layers, strict=True):
-            ours.set_knots_(theirs.grid)
+            match_size_(ours, theirs)
         network.grid = finer.grid
         network.load_state_dict(finer.state_dict())
 

@@ -1,7 +1,7 @@
 """The curve of a numeric edge as a function that formulas can name.
 
-It is ``phi_l_i_j(x) = w_0 b(x) + sum_m w_m B_m(x)`` with the base function ``b`` and the B-splines ``B_m`` on the knots of the edge. The
-weights include the scales and the mask of the edge.
+It is ``phi_l_i_j(x) = w_0 b(x) + sum_m w_m B_m(x)`` with the base function ``b`` and the functions ``B_m`` of the basis: B-splines on the
+knots of the edge, or the functions of another basis on its grid. The weights include the scales and the mask of the edge.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kan.bases.bspline import basis_rows
-from kan.bases.spline_table import SplineTable, tabulate
 from kan.layers.base_functions import base_values, is_elementwise
+from kan.layers.edge_functions import has_knots
 from kan.layers.kan_layer import KANLayer
 
 __all__ = ["EdgeSpline"]
@@ -57,7 +56,7 @@ class EdgeSpline(nn.Module):
     def __init__(self, layer: KANLayer, i: int, j: int, base_name: object = None) -> None:
         super().__init__()
         edge = layer.get_subset([i], [j]).double()
-        self.degree = edge.k
+        self.basis = edge.basis
         self.base_fun: Callable[[Tensor], Tensor] = edge.base_fun
         self.base_name = base_name
         if not _is_of_one_number(self.base_fun, edge.grid.detach()[0]):
@@ -72,12 +71,9 @@ class EdgeSpline(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The values of the curve at points of any shape, in their dtype."""
         points = x.reshape(1, -1).to(self.knots)
-        rows = basis_rows(points, self._table())[0]
+        rows = self.basis.rows(points, self.basis.prepare(self.knots))[0]
         curve = self.weights[0] * self.base_fun(points[0]) + self.weights[1:] @ rows
         return curve.reshape(x.shape).to(x)
-
-    def _table(self) -> SplineTable:
-        return tabulate(self.knots, self.degree)
 
     def source(self, name: str, library: str) -> str:
         """Source code that defines the curve as a function, and calls that of `SPLINE_SOURCE`.
@@ -87,8 +83,13 @@ class EdgeSpline(nn.Module):
             library: the name of numpy or torch in the code.
 
         Raises:
-            ValueError: if the base function has no name.
+            ValueError: if the base function has no name, or the basis is not splines.
         """
+        if not has_knots(self.basis):
+            raise ValueError(
+                f"the edge {name} has the basis {self.basis}, of which there is no source code, as there is of splines. Use to_numpy() or "
+                f"to_torch(), which call it."
+            )
         base = BASE_SOURCES.get(self.base_name) if isinstance(self.base_name, str) else None
         if base is None and float(self.weights[0]) != 0:
             raise ValueError(

@@ -138,5 +138,5 @@ def in_the_kind_of(old: L, fresh: L) -> L:
     take_apart_(new)
     for name, parameter in fresh.named_parameters(recurse=False):
         setattr(new, name, nn.Parameter(parameter.detach(), parameter.requires_grad))
-    new.__dict__.update({name: value for name, value in fresh.__dict__.items() if name in ("k", "_table", "_named")})
+    new.__dict__.update({name: value for name, value in fresh.__dict__.items() if name in ("k", "_basis", "_prepared", "_named")})
     return new

@@ -64,7 +64,7 @@ class EdgeProblem:
     @staticmethod
     def fits(network: Network, samples: int) -> bool:
         """Whether a network is of the kind that is treated here, and small enough for `samples`."""
-        if network.device.type != "cpu" or any(not is_silu(layer.base_fun) for layer in network.numeric_layers):
+        if network.device.type != "cpu" or any(not (layer.has_knots and is_silu(layer.base_fun)) for layer in network.numeric_layers):
             return False
         if any(p.requires_grad for name in ("node_scale", "node_bias", "subnode_scale", "subnode_bias") for p in getattr(network, name)):
             return False

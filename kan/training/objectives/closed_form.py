@@ -73,7 +73,7 @@ class PlainNetwork:
         affine = [*network.node_scale, *network.node_bias, *network.subnode_scale, *network.subnode_bias]
         if (
             any(network.structure.arities[1:])
-            or any(not is_silu(layer.base_fun) for layer in layers)
+            or any(not (layer.has_knots and is_silu(layer.base_fun)) for layer in layers)
             or any(p.requires_grad for p in affine)
         ):
             return None
