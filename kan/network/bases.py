@@ -7,7 +7,7 @@ of ``grid`` intervals and degree ``k`` has ``grid + k`` functions; a `Basis` has
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias
 
@@ -84,7 +84,7 @@ def resized(basis: Bases, intervals: int | Sequence[int], degrees: int | Sequenc
     """
     if isinstance(basis, str):
         return basis
-    counts, ks = ([*each] if isinstance(each, Sequence) else [each] * depth for each in (intervals, degrees))
+    counts, ks = (list(each) if isinstance(each, Iterable) else [each] * depth for each in (intervals, degrees))
     found = []
     for l, (num, k) in enumerate(zip(counts, ks, strict=False)):
         one = _of_layer(basis, l)
@@ -106,7 +106,8 @@ def spline_degree(basis: Bases, l: int, size: int, knots: int, k: int | Sequence
     if issubclass(basis_class(one) if isinstance(one, str) else type(one), BSpline):
         degree = knots - 1 - size  # G + 2k + 1 knots and G + k functions
         return degree, size + degree + 1
-    degree = min(k[min(l, len(k) - 1)] if isinstance(k, Sequence) else k, size - 1)
+    ks = list(k) if isinstance(k, Iterable) else [k]
+    degree = min(ks[min(l, len(ks) - 1)], size - 1)
     num = size - degree
     if num < 1 or degree < 0:
         return degree, knots

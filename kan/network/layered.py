@@ -127,7 +127,7 @@ class LayeredNetwork(Labelled):
         self.__dict__.pop(STATED, None)  # what a subclass has set before
         intervals = per_layer("grid", grid, self.depth, least=1)
         degrees = per_layer("k", k, self.depth, least=0)
-        bases = of_layers(basis, intervals, degrees, stated=(grid, k) != (3, 3))
+        bases = of_layers(basis, intervals, degrees, stated=intervals + degrees != [3] * (2 * self.depth))
         intervals, degrees = [num for _, num, _ in bases], [degree for _, _, degree in bases]
         if isinstance(base_fun, str) and base_fun not in BASE_FUNCTIONS:
             raise unknown_name("base function", base_fun, BASE_FUNCTIONS)
