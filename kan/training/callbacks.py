@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from kan.output import progress_bar
-from kan.training.data.samples import Model
 from kan.training.history import History
+from kan.training.objectives.base import Model
 
 __all__ = ["Callback", "Every", "FitState", "JSONHistory", "ProgressBar", "TensorBoard"]
 

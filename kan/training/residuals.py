@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.errors import level_of_caller
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
@@ -32,12 +33,12 @@ from kan.solvers.levenberg_marquardt import Chunk, Damping, Linearisation, impro
 from kan.training.data.dataset import Data
 from kan.training.data.normalisation import Labels, adopt_units_
 from kan.training.data.samples import Samples
-from kan.training.fit import trainable_parameters
 from kan.training.grid_schedule import LARGEST_RISE
 from kan.training.least_squares.coordinates import Block, Columns
 from kan.training.least_squares.network_problem import Anchor
+from kan.training.models.of_network import TrainableNetwork, trainable_parameters
 from kan.training.processes import warn_of_other_processes
-from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error
+from kan.training.snapshot import restore_, round_into_, snapshot, undone_on_error, way_back
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -45,11 +46,13 @@ Function = Callable[[Tensor], Tensor]
 """The network as a function of points ``(B, inputs)``, with values ``(B, outputs)``."""
 ResidualFunction = Callable[[Function, Tensor], Tensor]
 """From the network and the points ``(B, inputs)``, which require gradients, to residuals ``(B,)`` or ``(B, C)``."""
-LOOSE = 1.0
-"""Variance of the corrections that a finer grid brings, over the mean squared residual before. Derivatives make residuals large where
-corrections are small. With more, the Poisson equation of ``benchmarks/training.py`` is fitted better and solved worse on fine grids."""
-CHUNK = 2**21
-"""Largest number of entries of the Jacobian that are computed at a time."""
+VARIANCE_OF_CORRECTIONS = 1.0
+"""Variance of the corrections that a finer grid brings, relative to the mean squared residual on the coarser grid. It is the prior of the
+anchor of every level but the first. Derivatives make residuals large where corrections are small, so that a residual says little about the
+size of a correction: with a larger variance, the Poisson equation of ``benchmarks/training.py`` is fitted better and solved worse on fine
+grids."""
+JACOBIAN_ENTRIES = 2**21
+"""Largest number of entries of the Jacobian that are computed at a time. It bounds the memory that a step takes."""
 
 
 @dataclass(frozen=True)
@@ -155,65 +158,113 @@ def fit_residuals(
             f"residual_fn, or train with fit(..., loss_fn=...) or an optimiser of torch, which call the model."
         )
     terms = _terms(network, residual_fn, points, weights)
-    points = torch.cat([term.points for term in terms])
-    with unchanged_on_error(network) as back:
-        adopt_units_(network, Data(Samples(points, network.input_id[:0])), Labels.of(None, residual_fn), follows=grid_updates > 0)
-        exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
-        terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
-        value = _Residuals(exact, terms, Columns(exact, trainable_parameters(exact))).value()
-        if not math.isfinite(value):
-            raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
-    everything = points.double()
-    warn_of_other_processes("fit_residuals", stacklevel=3)
-    history: list[float] = [np.float64(math.sqrt(value))]
-    begun, number = time.monotonic(), 0
-    saved: list[Tensor] | None = None  # how the network was before a step that is not complete
-    interrupted = False
+    back = way_back(network)
+    with undone_on_error(back):
+        descent = _Descent(network, terms, grid_updates, tolerance, time_limit, callback)
+    warn_of_other_processes("fit_residuals")
+    history, interrupted = descent.history, False
     try:
-        for stage, intervals in enumerate(grids or [None]):
-            if intervals is not None and (stage > 0 or exact.grid != intervals):
-                insert_knots_(exact, intervals, everything)
-            parameters, damping = trainable_parameters(exact), Damping()
-            anchor = Anchor(Columns(exact, parameters).coordinates(), value, LOOSE) if stage > 0 else None
-            for step in range(steps):
-                if time_limit is not None and time.monotonic() - begun > time_limit:
-                    break
-                adapted = stage == 0 and step < grid_updates
-                before, saved = value, snapshot(exact)
-                if adapted:
-                    exact.update_grid(everything)
-                    if not _Residuals(exact, terms, Columns(exact, parameters)).value() <= (1 + LARGEST_RISE) * value:
-                        restore_(exact, saved)
-                new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
-                if new is None and not adapted:
-                    break
-                if new is None or adapted or anchor is not None:
-                    new = _Residuals(exact, terms, Columns(exact, parameters)).value()
-                value, saved = new, None
-                history.append(np.float64(math.sqrt(value)))
-                if callback is not None:
-                    _rounded_into(network, exact)
-                    callback(number, value)
-                number += 1
-                if not adapted and before - value <= tolerance * value:
-                    break
+        for level, intervals in enumerate(grids or [None]):
+            descent.refine_(level, intervals)
+            descent.descend_(level, steps)
     except KeyboardInterrupt:
         interrupted = True
         left = "as it was before the first step" if len(history) == 1 else f"as step {len(history) - 2} left it"
-        warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=2)
+        warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=level_of_caller())
     finally:  # an interrupt or a callback that raises costs nothing
-        if saved is not None:
-            restore_(exact, saved)
-        _rounded_into(network, exact)
-        seen = points if network.applied("normalizer") else points.to(network.dtype)
-        network.remember_input(seen)
-        network.fit_loss = ResidualLoss(
-            x=seen, inputs=network.input_width, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms
-        )  # fmt: skip
+        descent.leave_()
     if interrupted and len(history) == 1:
         back()
         return []
     return history
+
+
+class _Descent:
+    """The steps of a fit of residuals, in a copy of the network in float64 if the network has another type.
+
+    Args:
+        network: the network, which `leave_` gives the result.
+        terms: what is to become small, with points as the user gave them.
+        grid_updates, tolerance, time_limit, callback: see `fit_residuals`.
+
+    Attributes:
+        history: the root of the objective before the first step and after every step.
+
+    Raises:
+        ValueError: if the residuals are not finite at the network's present parameters.
+    """
+
+    def __init__(
+        self, network: Network, terms: Sequence[Term], grid_updates: int, tolerance: float, time_limit: float | None,
+        callback: Callable[[int, float], None] | None,
+    ) -> None:  # fmt: skip
+        self.network, self.grid_updates, self.tolerance = network, grid_updates, tolerance
+        self.time_limit, self.callback = time_limit, callback
+        self.given = torch.cat([term.points for term in terms])
+        no_labels = Data(Samples(self.given, network.input_id[:0]))
+        adopt_units_(TrainableNetwork(network), no_labels, Labels.of(None, terms[0].function), follows=grid_updates > 0)
+        self.exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
+        self.terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
+        self.points = self.given.double()
+        self.value = self._problem().value()
+        if not math.isfinite(self.value):
+            raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
+        self.history: list[float] = [np.float64(math.sqrt(self.value))]
+        self.begun = time.monotonic()
+        self.saved: list[Tensor] | None = None  # how the network was before a step that is not complete
+
+    def refine_(self, level: int, intervals: int | None) -> None:
+        """Insert knots up to this number of grid intervals; on the first level only if there are not as many already."""
+        if intervals is not None and (level > 0 or self.exact.grid != intervals):
+            insert_knots_(self.exact, intervals, self.points)
+
+    def descend_(self, level: int, steps: int) -> None:
+        """Take steps of Levenberg-Marquardt, until one gains too little or the time is over."""
+        damping = Damping()
+        anchor = None
+        if level > 0:
+            anchor = Anchor(self._problem().columns.coordinates(), self.value, VARIANCE_OF_CORRECTIONS)
+        for step in range(steps):
+            if self.time_limit is not None and time.monotonic() - self.begun > self.time_limit:
+                return
+            before, adapted = self.value, level == 0 and step < self.grid_updates
+            self.saved = snapshot(self.exact)
+            if adapted:
+                self._adapt_grids_()
+            found = improve_(self._problem(anchor), damping)
+            if found is None and not adapted:
+                return
+            if found is None or adapted or anchor is not None:
+                found = self._problem().value()
+            self.value, self.saved = found, None
+            self.history.append(np.float64(math.sqrt(found)))
+            if self.callback is not None:
+                _rounded_into(self.network, self.exact)
+                self.callback(len(self.history) - 2, found)
+            if not adapted and before - found <= self.tolerance * found:
+                return
+
+    def leave_(self) -> None:
+        """Give the network the parameters after the last complete step, its last input, and its loss."""
+        network, seen = self.network, self.given
+        if self.saved is not None:
+            restore_(self.exact, self.saved)
+        _rounded_into(network, self.exact)
+        seen = seen if network.applied("normalizer") else seen.to(network.dtype)
+        network.remember_input(seen)
+        network.fit_loss = ResidualLoss(
+            x=seen, inputs=network.input_width, outputs=network.width_in[-1], squares=True, penalised=False, terms=self.terms
+        )  # fmt: skip
+
+    def _adapt_grids_(self) -> None:
+        """Let the grids follow the points, unless that raises the objective by too much."""
+        assert self.saved is not None
+        self.exact.update_grid(self.points)
+        if not self._problem().value() <= (1 + LARGEST_RISE) * self.value:
+            restore_(self.exact, self.saved)
+
+    def _problem(self, anchor: Anchor | None = None) -> _Residuals:
+        return _Residuals(self.exact, self.terms, Columns(self.exact, trainable_parameters(self.exact)), anchor)
 
 
 def _terms(
@@ -274,7 +325,7 @@ class _Residuals:
         return self.columns.coordinates() - self._anchor.origin
 
     def _chunks(self) -> Iterator[Chunk]:
-        size = max(1, CHUNK // self.columns.count)
+        size = max(1, JACOBIAN_ENTRIES // self.columns.count)
         for term in self.terms:
             for start in range(0, len(term.points), size):
                 part = term.points[start : start + size]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["restore_", "round_into_", "snapshot", "unchanged_on_error", "way_back"]
+__all__ = ["restore_", "round_into_", "snapshot", "undone_on_error", "way_back"]
 
 TABLES = ("_parameters", "_buffers", "_modules")
 """Dictionaries of a torch module that are changed in place when a part of it is replaced."""
@@ -47,11 +47,10 @@ def way_back(network: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def unchanged_on_error(network: nn.Module) -> Iterator[Callable[[], None]]:
-    """Make `network` what it was if the body of the ``with`` block fails, or is interrupted; gives its `way_back`."""
-    back = way_back(network)
+def undone_on_error(back: Callable[[], None]) -> Iterator[None]:
+    """Call `back`, which `way_back` has made, if the body of the ``with`` block fails or is interrupted."""
     try:
-        yield back
+        yield
     except BaseException:
         back()
         raise

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from kan.training.data.samples import Model
 from kan.training.history import History
 from kan.training.snapshot import restore_, snapshot
 
@@ -35,13 +33,7 @@ class Stopping:
     lowest: float = math.inf
     best: list[Tensor] | None = None
 
-    def __post_init__(self) -> None:
-        if self.patience is not None and (isinstance(self.patience, bool) or not isinstance(self.patience, Integral) or self.patience < 1):
-            raise ValueError(f"patience must be a number of steps, at least 1; got {self.patience!r}.")
-        if self.time_limit is not None and (not isinstance(self.time_limit, Real) or not self.time_limit > 0):
-            raise ValueError(f"time_limit must be a positive number of seconds; got {self.time_limit!r}.")
-
-    def look(self, step: int, loss: float, network: Model, history: History) -> str | None:
+    def look(self, step: int, loss: float, network: nn.Module, history: History) -> str | None:
         """Take note of a step that led to `loss`; returns why the fit ends here, if it does."""
         if loss < self.lowest:
             self.lowest, history.best_step = loss, step
@@ -52,7 +44,7 @@ class Stopping:
             return "time limit"
         return None
 
-    def finish_(self, network: Model, history: History) -> bool:
+    def finish_(self, network: nn.Module, history: History) -> bool:
         """Bring `network` to its best state, if that is wanted and not the last; returns whether it was."""
         history.seconds = time.monotonic() - self.started
         wanted = self.keeps_best or history.stopped in ("interrupted", "not finite", "error")

@@ -24,7 +24,6 @@ from torch.nn import functional
 
 from kan.datasets.classes import ClassNames, codes_of, named_classes, shown
 from kan.datasets.real_numbers import is_frame, is_table, real_numbers
-from kan.network.network import Network
 
 __all__ = ["ClassLabels", "Target", "check_function", "loss_of_link", "target_of"]
 
@@ -109,18 +108,26 @@ class ClassLabels:
     remark: str = field(default="", init=False)
 
     @classmethod
-    def of(cls, network: Any, loss_fn: Any, pred_fn: Any = None, names: ClassNames | None = None) -> ClassLabels:
-        """The classes for these arguments of `fit`; their names are `names`, or, if there are none, those that the network knows.
+    def of(
+        cls, loss_fn: Any, outputs: int, known: ClassNames | None = None, names: ClassNames | None = None, pred_fn: Any = None
+    ) -> ClassLabels:
+        """The classes of a fit.
+
+        Args:
+            loss_fn, pred_fn: see `kan.training.options.FitOptions`.
+            outputs: number of outputs of the model.
+            known: names of the classes that the model has been trained on.
+            names: names of the classes that the data set gives.
 
         Raises:
             TypeError: if `loss_fn` is no function.
-            ValueError: if both are given and differ.
+            ValueError: if the names of the model and of the data set differ.
         """
         check_function("loss_fn", loss_fn)
         target = target_of(loss_fn)
         if pred_fn is not None:  # what it returns need not have the shape of the network's output
             return cls(Target.OTHER if loss_fn is not None else target, None, names, indices=names is not None)
-        known = network.class_names if isinstance(network, Network) and target is not Target.NUMBERS else None
+        known = None if target is Target.NUMBERS else known
         if known is not None and names is not None and known != list(names):
             raise ValueError(
                 f"the model has the classes {shown(known)} and the dataset has {shown(names)}. Set model.class_names = None to train the "
@@ -129,7 +136,7 @@ class ClassLabels:
         options = loss_fn.keywords if isinstance(loss_fn, partial) else {}
         ignored = options.get("ignore_index", getattr(loss_fn, "ignore_index", -100))
         loss = "" if loss_fn is None else str(getattr(loss_fn, "__name__", type(loss_fn).__name__))
-        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None, loss)
+        return cls(target, outputs, known or names, int(ignored), names is not None, loss)
 
     @property
     def link(self) -> str | None:

@@ -38,7 +38,7 @@ class Loader:
                 f"got {type(source).__name__}, which can be iterated only once."
             )
         self.source, self.name, self.wanted = source, name, wanted
-        self.random_state = torch.Generator().manual_seed(int(wanted.network.seed)).get_state()
+        self.random_state = self._start()
         self._batches: Iterator[Any] | None = None
         self._number = 0
         self._peeked: Samples | None = None
@@ -69,17 +69,21 @@ class Loader:
 
     def look(self, rows: int) -> Samples:
         """The first `rows` samples or a few more, all of one pass if these are fewer; the batches come in the same order afterwards."""
-        begun = torch.Generator().manual_seed(int(self.wanted.network.seed)).get_state()
-        self.restart(begun)
+        self.restart(self._start())
         self._number, parts = 0, list[Samples]()
         with self._own_randomness():
             for found in self.source:
                 parts.append(self._checked(found))
                 if sum(map(len, parts)) >= rows:
                     break
-        self.restart(begun)
-        self._peeked = self.draw()
+        self.rewind()
         return _joined(parts)
+
+    def rewind(self) -> None:
+        """Begin anew with the first batch, in the order of the first time; nothing is done if no batch has been drawn."""
+        if self._peeked is None:
+            self.restart(self._start())
+            self._peeked = self.draw()
 
     def prepared_by(self, function: Callable[[Samples], Samples]) -> Loader:
         """This loader, with `function` of every batch in its place from now on."""
@@ -99,6 +103,10 @@ class Loader:
         """Begin a new pass, with the generator as it was at another time."""
         self.random_state, self._batches, self._peeked = random_state.clone(), None, None
 
+    def _start(self) -> Tensor:
+        """The state of the random numbers before the first pass."""
+        return torch.Generator().manual_seed(int(self.wanted.model.network.seed)).get_state()
+
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
         outside = torch.get_rng_state()
@@ -115,7 +123,7 @@ class Loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(map(is_array, batch)):
             inside = f" of {', '.join(type(value).__name__ for value in batch)}" if isinstance(batch, (tuple, list)) else ""
             raise TypeError(f"{name} must be a pair (x, y) of tensors or arrays; got {type(batch).__name__}{inside}.")
-        device = self.wanted.network.device
+        device = self.wanted.model.network.device
         for which, value in zip("xy", batch, strict=True):
             if isinstance(value, Tensor):
                 check_dense(f"{which} in {name}", value)  # before it is moved, which one without numbers cannot be
