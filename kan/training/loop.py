@@ -2,12 +2,12 @@
 
 One step:
 
-1. draw the samples; update the grids if that is due, and keep the update unless it raises the objective by too much;
-2. let the stepper move the parameters;
-3. evaluate. If the objective, a parameter or the gradient is not finite, go back: first to before the grid update, if there was one, then
-   with smaller and smaller steps; if that does not help either the fit ends;
-4. enter the numbers into the history. Until here the step can be undone as a whole, and it is if anything is raised;
-5. let the callbacks know.
+1. Draw the samples. Update the grids if that is due, and keep the update unless it raises the objective by too much.
+2. Let the stepper move the parameters.
+3. Evaluate the objective. If it, a parameter or the gradient is not finite, undo the grid update, if there was one, and try the step again,
+   then smaller and smaller steps. If none helps, the fit ends.
+4. Append the numbers of the step to the history. If an error is raised before this is done, the whole step is undone.
+5. Call the callbacks.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class _Loop:
         return True
 
     def _begin_again_if_stuck(self, second_start: SecondStart) -> None:
-        """Go on from another start, if there is a better one."""
+        """If the fit is stuck, go on from another start that is better."""
         stage = self.stage
         if self.loss is None or unexplained(self.loss, stage.batches.fitted()) < STUCK:
             return
@@ -236,7 +236,7 @@ class _Loop:
         return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
 
     def _diagnosed(self, samples: Samples) -> str:
-        """What was wrong before the step already, if anything: the sums of a layer, or a gradient."""
+        """A clause that says what was not finite before the step already: the sums of a layer, or a gradient; empty if nothing was."""
         stage = self.stage
         before = _where_not_finite(stage, samples.x)
         if before or stage.stepper.gradient_is_finite(samples.x, samples.y, None, samples.weight):

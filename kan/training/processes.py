@@ -1,4 +1,4 @@
-"""Several processes that torch.distributed has made a group of."""
+"""A warning for fits in several processes of torch.distributed."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 r"""Training on residuals: differential equations, conservation laws, anything that should vanish at points.
 
-The objective is ``F = sum_t weight_t mean_bc r_t(x_b)_c^2`` for one or several terms, each a function of the network and its points. The
-network may be differentiated in it, any number of times. What is minimised is not a loss of outputs, so that its Jacobian is no product
-of sensitivities and features; but residual b depends on nothing but point b, and with a copy of the parameters for every point,
+The objective is ``F = sum_t weight_t mean_bc r_t(x_b)_c^2`` for one or several terms, each a function of the network and its points. A term
+may differentiate the network any number of times. Since it is no function of the outputs alone, its Jacobian is not the product of
+sensitivities and features that the Jacobian of a loss is. But residual b depends on point b only, so that, with a copy of the parameters
+for every point,
 
-    ``d r_bc / d theta = d (sum_b r_bc) / d theta_b``:
+    ``d r_bc / d theta = d (sum_b r_bc) / d theta_b``.
 
-one backward pass per component of the residual gives the exact Jacobian. `kan.solvers.levenberg_marquardt` does the rest.
+One backward pass per component of the residual gives the exact Jacobian, with which `kan.solvers.levenberg_marquardt` minimises ``F``.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ JACOBIAN_ENTRIES = 2**21
 
 @dataclass(frozen=True)
 class Term:
-    """One function of residuals, its points and how much it counts."""
+    """A term of the objective: a function of residuals, its points ``(B, inputs)``, and its weight."""
 
     function: ResidualFunction
     points: Tensor
     weight: float
 
     def residuals(self, u: Function, points: Tensor) -> Tensor:
-        """Residuals at some points, ``(B, C)``."""
+        """The residuals of the network `u` at `points`, ``(B, C)``."""
         with torch.enable_grad():
             found = self.function(u, points.clone().requires_grad_())
         if not isinstance(found, Tensor) or found.dim() not in (1, 2) or len(found) != len(points):
@@ -82,7 +83,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ResidualLoss(FitLoss):
-    """The objective of `fit_residuals`, of which the root is reported.
+    """The objective of `fit_residuals`; its root is what is reported.
 
     Attributes:
         x, inputs, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
@@ -97,7 +98,7 @@ class ResidualLoss(FitLoss):
         return sum(term.value(lambda z: network.trace(z).output) for term in terms)
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> None:
-        """None, for it is no function of the outputs at the points alone."""
+        """None, since the objective is no function of the outputs at the points alone."""
         return None
 
 
@@ -119,15 +120,15 @@ def fit_residuals(
     Args:
         network: is trained. A new one gets maps of inputs that are out of proportion with it, see `kan.training.data.normalisation`; `u`
             and its derivatives are those of the points as they are.
-        residual_fn: ``residual_fn(u, x)`` with the network as a function `u` and points `x` that require gradients returns residuals
-            ``(B,)`` or ``(B, C)``; the residuals of a point depend on that point alone, and `u` is called with as many points as `x` has.
-            Or several such functions.
-        points: ``(B, inputs)``, a tensor, array or frame, or as many of them as there are functions.
-        steps: Levenberg-Marquardt steps, for every one of `grids`.
-        weights: how much each term counts; 1 each when not given.
-        grids: numbers of grid intervals, one after another, by knot insertion (`kan.surgery.insertion`); as many as there are, when not
-            given.
-        grid_updates: before how many of the first steps the knots are adapted to the points of all terms; an update that raises the
+        residual_fn: function ``residual_fn(u, x)`` of the network as a function `u` and of points `x` that require gradients, which returns
+            residuals ``(B,)`` or ``(B, C)``; or several such functions. The residuals of a point depend on that point alone, and `u` is
+            called with as many points as `x` has.
+        points: points ``(B, inputs)``, a tensor, array or frame; or as many of them as there are functions.
+        steps: number of Levenberg-Marquardt steps, with every number of grid intervals in `grids`.
+        weights: weight of each term; 1 each when not given.
+        grids: numbers of grid intervals that the network is trained with one after another, by knot insertion (`kan.network.insertion`);
+            the present number when not given.
+        grid_updates: number of the first steps before which the knots are adapted to the points of all terms. An update that raises the
             objective by too much is undone.
         tolerance: the fit ends when a step lowers the objective by less than this share.
         time_limit: in seconds, after which no further step begins.
@@ -273,7 +274,7 @@ def _terms(
     points: Tensor | Sequence[Tensor],
     weights: Sequence[float] | None,
 ) -> list[Term]:
-    """The terms, checked."""
+    """The terms of the objective, after checking functions, points and weights."""
     several = [functions] if callable(functions) else list(functions)
     places = [_points(network, place) for place in ([points] if is_array(points) else points)]
     shares = [1.0] * len(several) if weights is None else [float(weight) for weight in weights]
@@ -293,13 +294,13 @@ def _terms(
 
 
 def _points(network: Network, points: Any) -> Tensor:
-    """Tensors as they are; the numbers of arrays and frames in the network's dtype, where it is."""
+    """Points as a tensor: tensors as they are, arrays and frames in the network's dtype and on its device."""
     found = real_numbers("points", points)
     return found if isinstance(points, Tensor) else found.to(network.device, network.dtype)
 
 
 class _Residuals:
-    """The terms as a problem of least squares."""
+    """The terms of the objective as a problem of least squares."""
 
     def __init__(self, network: Network, terms: Sequence[Term], columns: Columns, anchor: Anchor | None = None) -> None:
         self.network, self.terms, self.columns, self._anchor = network, terms, columns, anchor
@@ -309,14 +310,14 @@ class _Residuals:
             self._share = anchor.share(self.value(), sum(len(term.points) for term in terms))
 
     def value(self) -> float:
-        """``F`` with what the anchor adds."""
+        """The objective ``F``, and the penalty of the anchor if there is one."""
         total = self._share * float(self._away().square().sum()) if self._share else 0.0
         for term in self.terms:
             total += term.value(lambda z: self.network.trace(z).output)
         return total
 
     def linearise(self) -> Linearisation:
-        """Its model around the present parameters."""
+        """The Gauss-Newton model of the objective around the present parameters."""
         anchor = (self._share, self._away()) if self._share else None
         return Linearisation(self._chunks, self.columns.count, sum(len(term.points) for term in self.terms), anchor=anchor)
 
@@ -346,11 +347,11 @@ class _PerPoint:
 
     Args:
         network: the network.
-        blocks: what of it is trained.
+        blocks: the parameters that are trained.
         count: number of points ``B``.
 
     Attributes:
-        changes: of the coordinates of every block, zeros ``(B, n)`` that require gradients.
+        changes: changes of the coordinates of every block, which are zeros ``(B, n)`` that require gradients.
     """
 
     def __init__(self, network: Network, blocks: Sequence[Block], count: int) -> None:
@@ -367,12 +368,12 @@ class _PerPoint:
         return changed
 
     def _parameter(self, parameter: nn.Parameter) -> Tensor:
-        """``(B, ...)`` or ``(1, ...)``."""
+        """The parameter for every point, ``(B, ...)`` if it is trained and ``(1, ...)`` if it is not."""
         own = self._own.get(parameter)
         return parameter.detach()[None] if own is None else own
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Values ``(B, outputs)`` at `x` ``(B, inputs)``, each with its own parameters."""
+        """The outputs ``(B, outputs)`` at `x` ``(B, inputs)``, each with the parameters of its own point."""
         network = self.network
         x = network.checked_input(x)
         if len(x) != self.count:
@@ -399,7 +400,7 @@ class _PerPoint:
 
 @torch.no_grad()
 def _rounded_into(network: Network, exact: Network) -> None:
-    """Bring `network` to what its copy in float64 is."""
+    """Give `network` the knots and parameters of its copy in float64."""
     if exact is network:
         return
     for old, new in zip(network.numeric_layers, exact.numeric_layers, strict=True):

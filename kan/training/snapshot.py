@@ -1,4 +1,4 @@
-"""A network at one time, to go back to: all its tensors, or everything that it is."""
+"""Copies of the state of a network, to which it can be brought back: its tensors, or everything that it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["restore_", "round_into_", "snapshot", "undone_on_error", "way_back"]
 
 TABLES = ("_parameters", "_buffers", "_modules")
-"""Dictionaries of a torch module that are changed in place when a part of it is replaced."""
+"""Names of the dictionaries of a torch module that are changed in place when a part of the module is replaced."""
 
 
 def snapshot(network: nn.Module) -> list[Tensor]:
@@ -21,7 +21,7 @@ def snapshot(network: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def restore_(network: nn.Module, saved: list[Tensor]) -> None:
-    """Bring `network` back to a snapshot of it."""
+    """Bring `network` back to its snapshot `saved`."""
     for values, before in zip((*network.parameters(), *network.buffers()), saved, strict=True):
         values.copy_(before)
 
@@ -58,6 +58,6 @@ def undone_on_error(back: Callable[[], None]) -> Iterator[None]:
 
 @torch.no_grad()
 def round_into_(network: nn.Module, exact: nn.Module) -> None:
-    """Give `network` the values of a copy of it in another format."""
+    """Give `network` the values of `exact`, a copy of it in another floating-point format."""
     for ours, theirs in zip(network.state_dict().values(), exact.state_dict().values(), strict=True):
         ours.copy_(theirs)

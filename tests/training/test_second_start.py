@@ -26,7 +26,7 @@ QUIET: dict[str, Any] = {"steps": 8, "progress": False}
 
 @pytest.fixture(autouse=True)
 def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_start, "STARTS", 3)
+    monkeypatch.setattr(second_start, "MAX_STARTS", 3)
 
 
 def samples(count: int = 100) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ def test_a_trained_network_keeps_its_function(monkeypatch: pytest.MonkeyPatch) -
 
 def test_starts_that_are_no_better_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     off, _ = trained(False)
-    monkeypatch.setattr(second_start, "GAIN", 1.0)
+    monkeypatch.setattr(second_start, "MIN_GAIN", 1.0)
     made, found = trained(True)
     assert found.restarts is None
     assert all(torch.equal(a, b) for a, b in zip(snapshot(off), snapshot(made), strict=True))

@@ -18,13 +18,13 @@ from kan.training.models.trainable import Trainable
 __all__ = ["Batches", "Everything", "FromLoader", "Some", "make_batches"]
 
 CACHED_FEATURES = 2**26
-"""Largest number of first-layer features that are kept between steps instead of being computed anew."""
+"""Largest number of features of the first layer that are kept between steps. Larger ones are computed anew in every step."""
 REMEMBERED_SAMPLES = 2**13
 """Number of a loader's samples from which on no further batch is remembered."""
 
 
 class Batches(ABC):
-    """Where the samples of a step come from.
+    """The source of the samples of each step.
 
     Attributes:
         model: the model that is trained.
@@ -42,10 +42,10 @@ class Batches(ABC):
 
     @abstractmethod
     def fitted(self) -> Samples:
-        """What the network is to remember for its loss."""
+        """The samples on which the model keeps the loss of the fit."""
 
     def seen(self) -> Tensor:
-        """What the network is to remember as its last input, ``(N, n)``."""
+        """The inputs that become the model's last input, ``(N, n)``."""
         return self.fitted().x
 
     @abstractmethod
@@ -53,22 +53,22 @@ class Batches(ABC):
         """Number of samples in a step."""
 
     def first_layer(self, x: Tensor) -> FirstLayer | None:
-        """The features of the first layer for the drawn `x`, if they are kept."""
+        """The features of the first layer for the drawn `x`, if they are kept between steps; else None."""
         return None
 
-    def forget(self) -> None:  # noqa: B027 (most keep nothing)
-        """The first layer's grid has moved."""
+    def forget(self) -> None:  # noqa: B027 (most sources keep nothing)
+        """Forget what was kept for the first layer's grid, which has moved."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing random here)
-        """Go on from there."""
+        """Go on from a state that `state_dict` has returned."""
 
 
 class Everything(Batches):
-    """All samples in every step, with the first layer's features kept."""
+    """All samples in every step; the features of the first layer are kept between steps."""
 
     whole = True
 
@@ -79,15 +79,15 @@ class Everything(Batches):
         self._keeps = len(samples) * model.width(layers=1) <= CACHED_FEATURES
 
     def draw(self) -> Samples:
-        """All samples."""
+        """The samples of the next step, which are all."""
         return self.samples
 
     def fitted(self) -> Samples:
-        """All samples."""
+        """The samples that the fit is about, which are all."""
         return self.samples
 
     def size(self) -> int:
-        """Number of samples."""
+        """Number of samples in a step."""
         return len(self.samples)
 
     def first_layer(self, x: Tensor) -> FirstLayer | None:
@@ -97,12 +97,12 @@ class Everything(Batches):
         return self._first
 
     def forget(self) -> None:
-        """The first layer's grid has moved."""
+        """Forget what was kept for the first layer's grid, which has moved."""
         self._first = None
 
 
 class Some(Batches):
-    """`count` samples in each step, drawn without replacement, of those that count at all."""
+    """Samples drawn at random: `count` in each step, without replacement, among those whose weight is not zero."""
 
     def __init__(self, model: Trainable, samples: Samples, count: int) -> None:
         super().__init__(model)
@@ -111,31 +111,31 @@ class Some(Batches):
         self._rows = None if samples.weight is None else samples.weight.nonzero()[:, 0]
 
     def draw(self) -> Samples:
-        """The drawn ones."""
+        """The samples of the next step."""
         available = len(self.samples) if self._rows is None else len(self._rows)
         chosen = torch.randperm(available, generator=self.generator)[: self.count].to(self.samples.x.device)
         return self.samples.at(chosen if self._rows is None else self._rows[chosen])
 
     def fitted(self) -> Samples:
-        """All samples."""
+        """The samples that the fit is about, which are all."""
         return self.samples
 
     def size(self) -> int:
-        """Number of samples that are drawn."""
+        """Number of samples in a step."""
         return self.count
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {"random": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from a state that `state_dict` has returned."""
         if "random" in state:
             self.generator.set_state(state["random"])
 
 
 class FromLoader(Batches):
-    """The next batch of a loader in each step."""
+    """Batches of a loader, one in each step."""
 
     def __init__(self, model: Trainable, loader: Loader) -> None:
         super().__init__(model)
@@ -145,7 +145,7 @@ class FromLoader(Batches):
         self._seen = [loader.first]
 
     def draw(self) -> Samples:
-        """The next batch."""
+        """The samples of the next step."""
         batch = self.loader.draw()
         first = self._seen[0]
         if batch is not first and batch.y.shape[1:] == first.y.shape[1:] and sum(map(len, self._seen)) < REMEMBERED_SAMPLES:
@@ -153,7 +153,7 @@ class FromLoader(Batches):
         return batch
 
     def fitted(self) -> Samples:
-        """The first batches."""
+        """The batches that were drawn first, up to about `REMEMBERED_SAMPLES` samples."""
         return Samples(torch.cat([batch.x for batch in self._seen]), torch.cat([batch.y for batch in self._seen]))
 
     def size(self) -> int:
@@ -161,11 +161,11 @@ class FromLoader(Batches):
         return self._size
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {"random": self.loader.random_state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Begin a new pass from there."""
+        """Begin a new pass over the loader, with the random numbers of a state that `state_dict` has returned."""
         if "random" in state:
             self.loader.restart(state["random"])
 

@@ -27,8 +27,9 @@ from kan.datasets.real_numbers import is_frame, is_table, real_numbers
 
 __all__ = ["ClassLabels", "Target", "check_function", "loss_of_link", "target_of"]
 
-MOST_CLASSES = 20
-"""Integers up to this number, in labels without a `loss_fn`, may be meant as classes; `fit` warns that it takes them for numbers."""
+SUSPECTED_CLASSES = 20
+"""Integer labels without a `loss_fn` that are all smaller than this number may be meant as classes, and `fit` warns that it takes them for
+numbers."""
 
 
 class Target(Enum):
@@ -265,7 +266,7 @@ class ClassLabels:
         if values.numel() != len(values) or self.remark:
             return
         different = values.unique().tolist()
-        dense = different[0] in (-1, 0, 1) and different[-1] < MOST_CLASSES and 2 * len(different) <= len(values)
+        dense = different[0] in (-1, 0, 1) and different[-1] < SUSPECTED_CLASSES and 2 * len(different) <= len(values)
         if (dense or choices) and len(different) > 1:
             kind = "truth values" if choices else "integers"
             values_shown = shown(named[1] if named is not None else different)
@@ -278,7 +279,7 @@ class ClassLabels:
 
 
 def _numbers(label: str, y: Any) -> Tensor | None:
-    """Labels as real numbers; None if they are something else, which is for other functions to take or to refuse."""
+    """Labels as real numbers; None if they are something else, which is accepted or refused elsewhere."""
     if not is_table(y):
         return None
     try:

@@ -4,7 +4,7 @@ What a dataset may be, with arrays standing for tensors, numpy arrays, lists of 
 
 - a dictionary with ``train_input`` and ``train_label``, and perhaps ``test_input`` and ``test_label``: arrays;
 - a pair ``(X, y)`` of arrays;
-- a ``DataLoader``, or another iterable of batches ``(x, y)`` that can be iterated again and again;
+- a ``DataLoader``, or another iterable of batches ``(x, y)`` that starts anew for every pass;
 - a pair ``(training, test)``, each a pair of arrays or a loader.
 """
 
@@ -30,7 +30,7 @@ ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on, and what is looked at besides; `classes` are those of the labels."""
+    """The data of a fit: samples that are trained on, samples that are evaluated only, and the classes of the labels."""
 
     train: Samples | Loader
     validation: Samples | None = None
@@ -131,7 +131,7 @@ def _columns(model: Trainable, dataset: Any) -> tuple[list[str] | None, list[str
 
 
 def _training_arrays(dataset: Any) -> tuple[Any, Any] | None:
-    """Inputs and labels of the training data, if they are no batches."""
+    """Inputs and labels of the training data; None if they come in batches."""
     if isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_table, dataset)):
         dataset = dataset[0]
     if isinstance(dataset, Mapping):

@@ -21,7 +21,7 @@ __all__ = ["Samples", "Wanted", "checked_samples", "checked_weight"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs `x` ``(N, n)``, labels `y` ``(N, ...)`` and how much each sample counts, `weight` ``(N,)``; None for all the same."""
+    """Samples: inputs `x` ``(N, n)``, labels `y` ``(N, ...)`` and weights ``(N,)``, which are None if all samples count the same."""
 
     x: Tensor
     y: Tensor
@@ -31,7 +31,7 @@ class Samples:
         return len(self.x)
 
     def at(self, rows: Tensor) -> Samples:
-        """Those in `rows`."""
+        """The samples in the rows `rows`."""
         rows = rows.to(self.x.device)
         return Samples(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
 
@@ -110,7 +110,7 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
 
 
 def _precise(values: Tensor) -> Tensor:
-    """Floating-point numbers as they are, and integers as such; Apple's GPUs have none of double precision."""
+    """`values` as floating-point numbers. Integers become numbers of double precision, or of single precision on Apple's GPUs."""
     if values.is_floating_point():
         return values
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -135,13 +135,13 @@ def checked_weight(network: Model, weight: Any, count: int, whose: str = "traini
 
 
 def _as_tensor(network: Model, name: str, value: Any, column: bool = False) -> Tensor:
-    """`value` as a tensor; arrays go to the network's device, their integers stay.
+    """`value` as a tensor. Arrays are moved to the network's device, and integers stay integers.
 
     Args:
-        network: that it is for.
-        name: of `value`, in messages.
+        network: the network that is trained with it.
+        name: name of `value` in messages.
         value: tensor, array, list, frame or series.
-        column: make a column ``(N, 1)`` of a series.
+        column: whether a series becomes a column ``(N, 1)``.
     """
     if not is_table(value):
         raise TypeError(f"{name} must be a torch tensor, numpy array, list of numbers or frame; got {type(value).__name__}. "
