@@ -61,6 +61,7 @@ def fit(
     """
     begun = time.monotonic()
     model = trainable(network)
+    model.check_parts()
     check_restarts(model, options)
     check_levels(model, options)
     back = way_back(network)

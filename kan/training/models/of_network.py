@@ -34,6 +34,10 @@ class TrainableNetwork(Trainable):
 
     network: Network
 
+    def check_parts(self) -> None:
+        """Raise ``TypeError`` for modules that a program has put in the place of layers and that are none."""
+        assert self._own_parts is not None
+
     def objective(self, loss: Callable[..., Tensor], options: FitOptions) -> Objective:
         """The objective of the last nodes, with the penalty of `options`."""
         penalty = options.penalty or Penalty()

@@ -34,6 +34,9 @@ class Trainable(ABC):
     def __init__(self, network: Model) -> None:
         self.network = network
 
+    def check_parts(self) -> None:  # noqa: B027 (most models cannot be put together wrongly)
+        """Raise ``TypeError`` for modules that a program has put in the place of layers and that are none."""
+
     # The objective and what it depends on
 
     @abstractmethod
