@@ -175,21 +175,21 @@ def poisson(seed: int) -> Figures:
 def restarts(seed: int) -> Figures:
     from kan.network.network import Network
     from kan.training.fit import fit
-    from kan.training.restarts import fit_restarts
+    from kan.training.options import FitOptions
 
     data, count, alone = two_variables(1000), 64, 8
-    options: dict[str, Any] = {"opt": "LM", "steps": 20, "progress": False}
+    single, several = (FitOptions("LM", steps=20, progress=False, restarts=number) for number in (1, count))
 
     def network(number: int) -> Network:
         return Network([2, 5, 1], grid=5, seed=number)
 
-    fit(network(0), data, **options)  # imports what it needs
+    fit(network(0), data, single)  # imports what it needs
     begun = time.perf_counter()
-    history = fit_restarts(network(seed), data, count, **options)
+    history = fit(network(seed), data, several)
     together = time.perf_counter() - begun
     networks = [network(seed + number) for number in range(alone)]
     begun = time.perf_counter()
-    losses = [fit(one, data, **options)["train_loss"][-1] for one in networks]
+    losses = [fit(one, data, single)["train_loss"][-1] for one in networks]
     one_by_one = (time.perf_counter() - begun) / alone
     return {
         "networks per second": count / together,

@@ -13,10 +13,11 @@ from kan.analysis.perceptron import PerceptronAttribution
 from kan.errors import unknown_name
 from kan.network.perceptron import Perceptron, PerceptronTrace
 from kan.surgery.perceptron import auto_swap_, swap_
-from kan.training import fit as training
 from kan.training.callbacks import Callback
+from kan.training.fit import fit
 from kan.training.history import History
 from kan.training.objectives.of_perceptron import PerceptronPenalty, penalise
+from kan.training.options import FitOptions
 from kan.training.resume import optimizer_state
 
 if TYPE_CHECKING:
@@ -111,12 +112,13 @@ class MLP(Perceptron):
         penalty = PerceptronPenalty(reg_metric, lamb_l1, lamb_entropy)
         if isinstance(dataset, Mapping):
             dataset = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in dataset.items()}
-        results = training.fit(
-            self, dataset, opt, steps, log, lamb, penalty, None, loss_fn, lr, batch, metrics, display_metrics=display_metrics,
+        options = FitOptions(
+            opt, steps, log, lamb, penalty, loss_fn=loss_fn, lr=lr, batch=batch, metrics=metrics, display_metrics=display_metrics,
             pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
             patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
             resume=optimizer_state(self.optimizer_state) if resume else None,
         )  # fmt: skip
+        results = fit(self, dataset, options)
         if not results.left_as_it_was:
             self.optimizer_state = results.optimizer_state
         return results

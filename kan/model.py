@@ -36,10 +36,11 @@ from kan.surgery import edges, expand, modules, perturb, prune, refine, swap
 from kan.surgery.prune import Pruning
 from kan.training.callbacks import Callback
 from kan.training.evaluation import evaluate
+from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
-from kan.training.levels import fit_levels
 from kan.training.objectives.of_network import Penalty, regularization
+from kan.training.options import FitOptions
 from kan.training.residuals import ResidualFunction, fit_residuals
 from kan.training.resume import optimizer_state, refined_state
 
@@ -235,13 +236,12 @@ class KAN(Versioned):
             from kan.plotting.video import frame_saver
 
             frame = frame_saver(self, img_folder, save_fig_freq, in_vars=in_vars, out_vars=out_vars, beta=beta)
-        results = fit_levels(
-            self, dataset, grids, opt=opt, steps=steps, log=log, lamb=lamb, penalty=penalty, grid_schedule=schedule, loss_fn=loss_fn, lr=lr,
-            batch=batch, metrics=metrics, singularity_avoiding=singularity_avoiding, y_th=y_th, display_metrics=display_metrics,
-            on_step=frame, pred_fn=pred_fn, validation=validation, sample_weight=sample_weight, lr_scheduler=lr_scheduler, clip=clip,
-            patience=patience, restore_best=restore_best, time_limit=time_limit, callbacks=callbacks, progress=progress,
-            resume=optimizer_state(self.optimizer_state) if resume else None, previous=self.optimizer_state, restarts=restarts,
+        options = FitOptions(
+            opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th, display_metrics, frame,
+            pred_fn, validation, sample_weight, lr_scheduler, clip, patience, restore_best, time_limit, callbacks, progress,
+            optimizer_state(self.optimizer_state) if resume else None, grids, restarts,
         )  # fmt: skip
+        results = fit(self, dataset, options, previous=self.optimizer_state)
         if results.left_as_it_was:
             return results
         self.optimizer_state = results.optimizer_state

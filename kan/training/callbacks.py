@@ -1,7 +1,7 @@
-"""What is done besides during a fit: something at its start, after every step, at its end.
+"""Callbacks: what a fit calls at its start, after every step, and at its end.
 
-A callback is given the `FitState`. It may ask for the end with ``state.stop = True``. One that raises ends the fit: the network is left at
-its best state, or as the last complete step left it, and the error goes on.
+A callback is given the `FitState`, and can end the fit with ``state.stop = True``. An error that it raises ends the fit too: the network is
+left at its best state, or as the last complete step left it, and the error is raised again.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 from tqdm import tqdm
 
 from kan.output import progress_bar
-from kan.training.data.samples import Model
 from kan.training.history import History
+from kan.training.objectives.base import Model
 
 __all__ = ["Callback", "Every", "FitState", "JSONHistory", "ProgressBar", "TensorBoard"]
 
 
 @dataclass
 class FitState:
-    """Where a fit stands.
+    """The state of a fit, as callbacks see it.
 
     Attributes:
-        network: that is trained.
-        history: the numbers so far.
-        steps: how many steps there will be at most.
-        step: number of the last complete step; -1 before the first.
-        stop: set by a callback that wants the fit to end.
+        network: the network that is trained.
+        history: the numbers of all steps so far.
+        steps: largest number of steps of the fit.
+        step: index of the last complete step; -1 before the first.
+        stop: whether the fit is to end; a callback may set it.
     """
 
     network: Model
@@ -40,20 +40,20 @@ class FitState:
 
 
 class Callback:
-    """Does nothing; to be overridden."""
+    """Base class of callbacks. Its methods do nothing, and a subclass overrides some of them."""
 
     def on_fit_start(self, state: FitState) -> None:
-        """Before the first step, when the input has been checked."""
+        """Called before the first step, when all input has been checked."""
 
     def on_step(self, state: FitState) -> None:
-        """After every step."""
+        """Called after every step."""
 
     def on_fit_end(self, state: FitState) -> None:
-        """After the last step, also if an error or an interrupt was the reason; the network is in its final state."""
+        """Called after the last step, also if an error or an interrupt ended the fit; the network is in its final state."""
 
 
 class Every(Callback):
-    """Calls `function` with the state after every `number`-th step, from the first on.
+    """A callback that calls `function` with the state after every `number`-th step, beginning with the first.
 
     Example:
         >>> Every(10, lambda state: state.network.saveckpt(f"run/{state.step}"))
@@ -66,21 +66,21 @@ class Every(Callback):
         self.number, self.function = number, function
 
     def on_step(self, state: FitState) -> None:
-        """Call the function if it is due."""
+        """Call the function, if it is due after this step."""
         if state.step % self.number == 0:
             self.function(state)
 
 
 class ProgressBar(Callback):
-    """A line with the losses and the time, for one fit or for several in a row.
+    """A progress bar with the losses and the time, for one fit or for several in a row.
 
     Args:
         log: the numbers are renewed every `log` steps.
         names: keys of the history that are shown instead of the losses.
 
     Attributes:
-        to_come: how many fits of as many steps the line is still for when the present one is over.
-        label: what the present fit is, in front of its numbers.
+        to_come: number of further fits of as many steps that the bar is shown for when the present fit is over.
+        label: name of the present fit, in front of its numbers.
     """
 
     def __init__(self, log: int = 1, names: Sequence[str] | None = None) -> None:
@@ -89,14 +89,12 @@ class ProgressBar(Callback):
         self._bar: tqdm[Any] | None = None
 
     @classmethod
-    def of(cls, progress: bool | ProgressBar | None, log: int = 1, names: Sequence[str] | None = None) -> ProgressBar | None:
-        """The bar that the arguments of a fit ask for: `progress` itself if it is one, none without `progress` or for ``log < 1``."""
-        if isinstance(progress, ProgressBar):
-            return progress
+    def of(cls, progress: bool, log: int = 1, names: Sequence[str] | None = None) -> ProgressBar | None:
+        """The bar that the options of a fit ask for: none without `progress` or for ``log < 1``."""
         return cls(log, names) if progress and log > 0 else None
 
     def on_fit_start(self, state: FitState) -> None:
-        """Draw the empty bar, or go on with the one that there is."""
+        """Draw the empty bar, or make an existing one longer."""
         steps = state.steps * (1 + self.to_come)
         if self._bar is None:
             self._bar = progress_bar(steps, f"{self.label}| ")
@@ -104,42 +102,42 @@ class ProgressBar(Callback):
             self._bar.total = self._bar.n + steps
 
     def on_step(self, state: FitState) -> None:
-        """Draw it one step longer."""
+        """Advance the bar by one step."""
         assert self._bar is not None
         if state.step % self.log == 0:
             self._bar.set_description_str(self.label + _described(state.history, self.names), refresh=False)
         self._bar.update()
 
     def on_fit_end(self, state: FitState) -> None:
-        """Leave the line, unless other fits are to come."""
+        """Close the bar, unless further fits are to come."""
         if self.to_come == 0:
             self.close()
 
     def close(self) -> None:
-        """Leave the line as it is."""
+        """Close the bar, which leaves its last line as it is."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 class JSONHistory(Callback):
-    """Writes the history to the file `path` every `every` steps and at the end, whole each time."""
+    """A callback that writes the whole history to the file `path` every `every` steps and at the end."""
 
     def __init__(self, path: str | os.PathLike[str], every: int = 10) -> None:
         self.path = path
         self._every = Every(every, lambda state: state.history.to_json(path))
 
     def on_step(self, state: FitState) -> None:
-        """Write, if it is due."""
+        """Write the history, if it is due after this step."""
         self._every.on_step(state)
 
     def on_fit_end(self, state: FitState) -> None:
-        """Write."""
+        """Write the history."""
         state.history.to_json(self.path)
 
 
 class TensorBoard(Callback):
-    """Writes every number of every step for TensorBoard to `folder`; needs the package ``tensorboard``."""
+    """A callback that writes every number of every step for TensorBoard to `folder`; it needs the package ``tensorboard``."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.fspath(folder)

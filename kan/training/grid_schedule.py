@@ -1,4 +1,4 @@
-"""When the grids follow the activations during a fit, and when an update is kept."""
+"""The schedule by which grids follow the activations during a fit, and the condition under which an update is kept."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from numbers import Integral
 __all__ = ["LARGEST_RISE", "GridSchedule"]
 
 LARGEST_RISE = 0.1
-"""Relative rise of the objective up to which a grid update is kept. Beyond it the new knots cost more than a training that still moves
-makes good: where the splines themselves limit the error, every move of the knots projects away what they have learned."""
+"""Largest relative rise of the objective with which a grid update is kept. A larger rise costs more than the remaining training makes good:
+where the splines themselves limit the error, every move of the knots projects away a part of what they have learned."""
 
 
 @dataclass(frozen=True)
 class GridSchedule:
-    """Updates every ``stop // number`` steps (at least every step) from `start` on and before `stop`.
+    """A schedule with updates every ``stop // number`` steps (at least every step), from the step `start` on and before the step `stop`.
 
     >>> [step for step in range(100) if GridSchedule(number=10, start=-1, stop=50).due(step)]
     [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]

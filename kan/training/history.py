@@ -1,4 +1,4 @@
-"""What a fit returns: the numbers of every step, why it ended, and how long it took."""
+"""The result of a fit: the numbers of every step, why the fit ended, and how long it took."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["History", "Restarts"]
 
 @dataclass(frozen=True)
 class Restarts:
-    """How the networks ended that a fit with `restarts` has trained, or the starts that a penalised fit has tried when it was stuck.
+    """The networks that a fit with `restarts` has trained, or the starts that a stuck penalised fit has tried.
 
     Attributes:
-        seeds: of the networks.
-        losses: the last loss of each on validation, test or training data, the first of these that there is; infinite for a network that
-            became not finite or was not trained. Of the starts of a penalised fit, the losses on training data before the penalty.
-        best: index of the one that was kept.
+        seeds: seeds of the networks.
+        losses: the last loss of each network on validation, test or training data, the first of these that there is; infinite for a network
+            that became not finite or was not trained. For the starts of a penalised fit, the losses on training data before the penalty.
+        best: index of the network that was kept.
     """
 
     seeds: list[int]
@@ -44,11 +44,12 @@ class History(dict[str, list[float]]):
     Attributes:
         stopped: why the fit ended: ``"steps"`` (all were taken), ``"patience"``, ``"time limit"``, ``"callback"``, ``"interrupted"``,
             ``"not finite"``, ``"error"``; ``"running"`` before.
-        best_step: the step with the least loss of validation, test or training data, the first of these that there is; None before one.
+        best_step: the step with the least loss of validation, test or training data, the first of these that there is; None before the
+            first step.
         restored: whether the network was brought back to `best_step`.
-        seconds: how long the fit took.
-        optimizer_state: what another fit can go on from, see `kan.training.resume`; None before the end.
-        restarts: how all networks ended, where this one is one of several; else None.
+        seconds: duration of the fit.
+        optimizer_state: the state from which another fit can resume, see `kan.training.resume`; None before the end.
+        restarts: all networks of a fit of which this network is the best; None for a fit of a single network.
 
     Example:
         >>> history = History(["train_loss", "reg"])
@@ -119,7 +120,7 @@ class History(dict[str, list[float]]):
             values.append(np.float64(row[name]))
 
     def trim(self) -> int:
-        """Drop what an interrupted `append` left; returns the number of complete steps."""
+        """Remove the numbers of a step whose `append` was interrupted; returns the number of complete steps."""
         complete = self.steps
         for values in self.values():
             del values[complete:]
@@ -134,7 +135,7 @@ class History(dict[str, list[float]]):
         }  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_dict` to a file, whole or not at all. Numbers that are not finite become ``null``."""
+        """Write `to_dict` to a file, completely or not at all. Numbers that are not finite become ``null``."""
         plain = self.to_dict()
         plain["results"] = {name: _finite(values) for name, values in plain["results"].items()}
         if self.restarts is not None:

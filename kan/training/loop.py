@@ -2,12 +2,12 @@
 
 One step:
 
-1. draw the samples; update the grids if that is due, and keep the update unless it raises the objective by too much;
-2. let the stepper move the parameters;
-3. evaluate. If the objective, a parameter or the gradient is not finite, go back: first to before the grid update, if there was one, then
-   with smaller and smaller steps; if that does not help either the fit ends;
-4. enter the numbers into the history. Until here the step can be undone as a whole, and it is if anything is raised;
-5. let the callbacks know.
+1. Draw the samples. Update the grids if that is due, and keep the update unless it raises the objective by too much.
+2. Let the stepper move the parameters.
+3. Evaluate the objective. If it, a parameter or the gradient is not finite, undo the grid update, if there was one, and try the step again,
+   then smaller and smaller steps. If none helps, the fit ends.
+4. Append the numbers of the step to the history. If an error is raised before this is done, the whole step is undone.
+5. Call the callbacks.
 """
 
 from __future__ import annotations
@@ -18,74 +18,76 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from kan.modes import in_own_precision
-from kan.network.network import Network
 from kan.training.callbacks import Callback, FitState
 from kan.training.data.batches import Batches
-from kan.training.data.samples import Model, Samples
-from kan.training.diagnosis import bad_gradient
+from kan.training.data.samples import Samples
 from kan.training.evaluation.measure import Measure
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History
 from kan.training.methods.learning_rate import advance
 from kan.training.methods.stepper import Stepper
+from kan.training.models.trainable import Trainable
+from kan.training.options import FitOptions
 from kan.training.second_start import STUCK, SecondStart, unexplained
 from kan.training.snapshot import restore_, snapshot
 from kan.training.stopping import Stopping
 
 __all__ = ["Stage", "run"]
 
-TRIES = 4
-"""Smaller and smaller steps that are tried where one was not finite."""
+SMALLER_STEPS = 4
+"""Number of ever smaller steps that are tried where one led to numbers that are not finite."""
 
 
 @dataclass
 class Stage:
-    """Everything that a number of steps needs.
+    """Everything that the steps of one network on one number of grid intervals need.
 
     Attributes:
-        network: is trained.
-        stepper: moves its parameters.
+        model: the model that is trained.
+        options: the options of the fit.
+        stepper: moves the parameters.
         batches: the samples of each step.
         measure: the numbers of each step.
-        stopping: when the stage ends early, and the best state.
-        history: is filled.
-        callbacks: are told.
+        stopping: decides when the fit ends early, and keeps the best state.
+        history: the numbers of all steps, to which each step adds its own.
+        callbacks: are notified of every step.
+        scheduler: schedule of the learning rate, if there is one.
+        round_off: training loss that the labels' own round-off leaves. Below it, steps would cost as much as before and gain nothing.
+        deterministic: whether the loss is the mean squared error of all samples and depends on nothing but the parameters.
         schedule: when the grids are updated; never if None.
-        scheduler: of the learning rate, if there is one.
-        round_off: training loss at and below which the labels' own round-off is all that is left: steps would shuffle it at full cost.
-        diagnose: of the inputs, a clause that says where the network's numbers stop being finite; empty if they do not.
-        grids_moved: told of the inputs after every update of the grids that is kept, but for the first step's.
+        grids_moved: called with the inputs after every update of the grids that is kept, except the update before the first step.
         second_start: what is done if the fit is stuck; nothing if None.
     """
 
-    network: Model
+    model: Trainable
+    options: FitOptions
     stepper: Stepper
     batches: Batches
     measure: Measure
     stopping: Stopping
     history: History
     callbacks: Sequence[Callback]
-    schedule: GridSchedule | None
     scheduler: LRScheduler | None
     round_off: float
-    diagnose: Callable[[Tensor], str]
+    deterministic: bool
+    schedule: GridSchedule | None = None
     grids_moved: Callable[[Tensor], None] | None = None
     second_start: SecondStart | None = None
 
 
 @in_own_precision
-def run(stage: Stage, steps: int) -> str:
-    """Train for up to `steps` steps.
+def run(stage: Stage) -> str:
+    """Train for as many steps as the options of the stage say, or until it ends early.
 
     Returns:
-        A sentence about an end that was not planned (an interrupt, or numbers that are not finite), or nothing. Why it ended stands in the
-        history as well.
+        A sentence about an end that was not planned (an interrupt, or numbers that are not finite), or an empty text. The history says as
+        well why the fit ended.
     """
-    loop, state = _Loop(stage), FitState(stage.network, stage.history, steps)
+    loop, state = _Loop(stage), FitState(stage.model.network, stage.history, stage.options.steps)
     with ExitStack() as ends:
         for callback in stage.callbacks:
             callback.on_fit_start(state)
@@ -100,24 +102,24 @@ def run(stage: Stage, steps: int) -> str:
             stage.history.stopped = "error"
             raise
         finally:
-            if stage.stopping.finish_(stage.network, stage.history):
+            if stage.stopping.finish_(stage.model.network, stage.history):
                 stage.stepper.reset()
     return loop.sentence()
 
 
 class _Undo:
-    """How the network was before a step: its parameters, or all of it where its grids are about to move."""
+    """The network before a step: its parameters, or all of it where its grids are about to move."""
 
     def __init__(self, stage: Stage, whole: bool) -> None:
         self.stage = stage
         self.rows = stage.history.steps
-        self.saved: Tensor | list[Tensor] = snapshot(stage.network) if whole else stage.stepper.save()
+        self.saved: Tensor | list[Tensor] = snapshot(stage.model.network) if whole else stage.stepper.save()
 
     def __call__(self) -> None:
         if isinstance(self.saved, Tensor):
             self.stage.stepper.restore_(self.saved)
         else:
-            restore_(self.stage.network, self.saved)
+            restore_(self.stage.model.network, self.saved)
             self.stage.batches.forget()
             self.stage.stepper.reset()
 
@@ -143,7 +145,7 @@ class _Loop:
                 return "not finite"
             watched = stage.measure.watched(row)
             advance(stage.scheduler, watched)
-            reason = stage.stopping.look(step, watched, stage.network, stage.history)
+            reason = stage.stopping.look(step, watched, stage.model.network, stage.history)
             state.step = step
             for callback in stage.callbacks:
                 callback.on_step(state)
@@ -184,7 +186,7 @@ class _Loop:
             moves_grid = self._move_grids(samples, undo)
             if moves_grid and step > 0 and stage.grids_moved is not None:
                 stage.grids_moved(samples.x)
-        for attempt in range(1 + TRIES + moves_grid):
+        for attempt in range(1 + SMALLER_STEPS + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:
                 row = stage.measure.row(*found, samples)
@@ -192,7 +194,7 @@ class _Loop:
                 self.pending = None
                 self.converged = found[0] <= stage.round_off
                 return row
-            here = "" if self.trouble else stage.diagnose(samples.x)
+            here = "" if self.trouble else _where_not_finite(stage, samples.x)
             undo()
             self.trouble = self.trouble or self._diagnosed(samples) or here or "the loss or the penalty is not"
             if attempt > 0 or not moves_grid:
@@ -203,12 +205,12 @@ class _Loop:
     def _move_grids(self, samples: Samples, undo: _Undo) -> bool:
         """Update the grids; returns whether the update is kept."""
         stage = self.stage
-        assert isinstance(stage.network, Network) and isinstance(undo.saved, list)
+        assert isinstance(undo.saved, list)
         before = self._evaluated(samples) if self.objective is None else self.objective
-        stage.network.update_grid(samples.x)
+        stage.model.update_grid_(samples.x)
         stage.batches.forget()
         if self._evaluated(samples) > before + LARGEST_RISE * abs(before):  # never so if it was not finite
-            restore_(stage.network, undo.saved)
+            restore_(stage.model.network, undo.saved)
             stage.batches.forget()
             return False
         stage.stepper.reset()
@@ -216,7 +218,7 @@ class _Loop:
         return True
 
     def _begin_again_if_stuck(self, second_start: SecondStart) -> None:
-        """Go on from another start, if there is a better one."""
+        """If the fit is stuck, go on from another start that is better."""
         stage = self.stage
         if self.loss is None or unexplained(self.loss, stage.batches.fitted()) < STUCK:
             return
@@ -224,7 +226,7 @@ class _Loop:
             stage.history.restarts = second_start.find_()
         finally:
             stage.batches.forget()
-            stage.network.remember_input(stage.batches.seen())
+            stage.model.network.remember_input(stage.batches.seen())
             if stage.history.restarts is not None:
                 stage.stepper.reset()
                 self.objective, self.converged, self.idle = None, False, False
@@ -234,12 +236,12 @@ class _Loop:
         return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
 
     def _diagnosed(self, samples: Samples) -> str:
-        """What was wrong before the step already, if anything: the sums of a layer, or a gradient."""
+        """A clause that says what was not finite before the step already: the sums of a layer, or a gradient; empty if nothing was."""
         stage = self.stage
-        before = stage.diagnose(samples.x)
+        before = _where_not_finite(stage, samples.x)
         if before or stage.stepper.gradient_is_finite(samples.x, samples.y, None, samples.weight):
             return before
-        return bad_gradient(stage.network)
+        return _bad_gradient(stage.model.network)
 
     def _tried(self, samples: Samples, saved: Tensor | list[Tensor]) -> tuple[float, float] | None:
         """Loss and penalty after the stepper has moved the parameters; None if something is not finite.
@@ -267,3 +269,21 @@ class _Loop:
                 self.idle = False
                 return None
         return loss, penalty
+
+
+@torch.no_grad()
+def _where_not_finite(stage: Stage, x: Tensor) -> str:
+    """A clause that names the first layer whose sums are not finite for the inputs `x` ``(B, n)``; empty if all are."""
+    for l, values in enumerate(stage.model.layer_sums(x, stage.options)):
+        bad = ~torch.isfinite(values).all(dim=0)
+        if bool(bad.any()):
+            return f"layer {l} is the first whose sums are not finite, at its outputs {bad.nonzero()[:, 0].tolist()}"
+    return ""
+
+
+def _bad_gradient(network: nn.Module) -> str:
+    """A clause that names the first parameter whose gradient is there and not finite; empty if none is."""
+    for name, p in network.named_parameters():
+        if p.grad is not None and not bool(torch.isfinite(p.grad).all()):
+            return f"the sums of all layers are finite, the loss or the gradient of {name} is not"
+    return ""

@@ -1,12 +1,13 @@
 r"""Training on residuals: differential equations, conservation laws, anything that should vanish at points.
 
-The objective is ``F = sum_t weight_t mean_bc r_t(x_b)_c^2`` for one or several terms, each a function of the network and its points. The
-network may be differentiated in it, any number of times. What is minimised is not a loss of outputs, so that its Jacobian is no product
-of sensitivities and features; but residual b depends on nothing but point b, and with a copy of the parameters for every point,
+The objective is ``F = sum_t weight_t mean_bc r_t(x_b)_c^2`` for one or several terms, each a function of the network and its points. A term
+may differentiate the network any number of times. Since it is no function of the outputs alone, its Jacobian is not the product of
+sensitivities and features that the Jacobian of a loss is. But residual b depends on point b only, so that, with a copy of the parameters
+for every point,
 
-    ``d r_bc / d theta = d (sum_b r_bc) / d theta_b``:
+    ``d r_bc / d theta = d (sum_b r_bc) / d theta_b``.
 
-one backward pass per component of the residual gives the exact Jacobian. `kan.solvers.levenberg_marquardt` does the rest.
+One backward pass per component of the residual gives the exact Jacobian, with which `kan.solvers.levenberg_marquardt` minimises ``F``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.errors import level_of_caller
 from kan.layers.grid_change import match_size_
 from kan.network.autograd_pass import multiplied
 from kan.network.fit_loss import FitLoss
@@ -34,12 +36,12 @@ from kan.solvers.levenberg_marquardt import Chunk, Damping, Linearisation, impro
 from kan.training.data.dataset import Data
 from kan.training.data.normalisation import Labels, adopt_units_
 from kan.training.data.samples import Samples
-from kan.training.fit import trainable_parameters
 from kan.training.grid_schedule import LARGEST_RISE
 from kan.training.least_squares.coordinates import Block, Columns
 from kan.training.least_squares.network_problem import Anchor
+from kan.training.models.of_network import TrainableNetwork, trainable_parameters
 from kan.training.processes import warn_of_other_processes
-from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error
+from kan.training.snapshot import restore_, round_into_, snapshot, undone_on_error, way_back
 
 __all__ = ["Function", "ResidualFunction", "fit_residuals"]
 
@@ -47,23 +49,25 @@ Function = Callable[[Tensor], Tensor]
 """The network as a function of points ``(B, inputs)``, with values ``(B, outputs)``."""
 ResidualFunction = Callable[[Function, Tensor], Tensor]
 """From the network and the points ``(B, inputs)``, which require gradients, to residuals ``(B,)`` or ``(B, C)``."""
-LOOSE = 1.0
-"""Variance of the corrections that a finer grid brings, over the mean squared residual before. Derivatives make residuals large where
-corrections are small. With more, the Poisson equation of ``benchmarks/training.py`` is fitted better and solved worse on fine grids."""
-CHUNK = 2**21
-"""Largest number of entries of the Jacobian that are computed at a time."""
+VARIANCE_OF_CORRECTIONS = 1.0
+"""Variance of the corrections that a finer grid brings, relative to the mean squared residual on the coarser grid. It is the prior of the
+anchor of every level but the first. Derivatives make residuals large where corrections are small, so that a residual says little about the
+size of a correction: with a larger variance, the Poisson equation of ``benchmarks/training.py`` is fitted better and solved worse on fine
+grids."""
+JACOBIAN_ENTRIES = 2**21
+"""Largest number of entries of the Jacobian that are computed at a time. It bounds the memory that a step takes."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One function of residuals, its points and how much it counts."""
+    """A term of the objective: a function of residuals, its points ``(B, inputs)``, and its weight."""
 
     function: ResidualFunction
     points: Tensor
     weight: float
 
     def residuals(self, u: Function, points: Tensor) -> Tensor:
-        """Residuals at some points, ``(B, C)``."""
+        """The residuals of the network `u` at `points`, ``(B, C)``."""
         with torch.enable_grad():
             found = self.function(u, points.clone().requires_grad_())
         if not isinstance(found, Tensor) or found.dim() not in (1, 2) or len(found) != len(points):
@@ -81,7 +85,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ResidualLoss(FitLoss):
-    """The objective of `fit_residuals`, of which the root is reported.
+    """The objective of `fit_residuals`; its root is what is reported.
 
     Attributes:
         x, inputs, outputs, squares, penalised, reference: see `FitLoss`; `x` are the points of all terms.
@@ -96,7 +100,7 @@ class ResidualLoss(FitLoss):
         return sum(term.value(lambda z: network.trace(z).output) for term in terms)
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> None:
-        """None, for it is no function of the outputs at the points alone."""
+        """None, since the objective is no function of the outputs at the points alone."""
         return None
 
 
@@ -118,15 +122,15 @@ def fit_residuals(
     Args:
         network: is trained. A new one gets maps of inputs that are out of proportion with it, see `kan.training.data.normalisation`; `u`
             and its derivatives are those of the points as they are.
-        residual_fn: ``residual_fn(u, x)`` with the network as a function `u` and points `x` that require gradients returns residuals
-            ``(B,)`` or ``(B, C)``; the residuals of a point depend on that point alone, and `u` is called with as many points as `x` has.
-            Or several such functions.
-        points: ``(B, inputs)``, a tensor, array or frame, or as many of them as there are functions.
-        steps: Levenberg-Marquardt steps, for every one of `grids`.
-        weights: how much each term counts; 1 each when not given.
-        grids: numbers of grid intervals, one after another, by knot insertion (`kan.surgery.insertion`); as many as there are, when not
-            given.
-        grid_updates: before how many of the first steps the knots are adapted to the points of all terms; an update that raises the
+        residual_fn: function ``residual_fn(u, x)`` of the network as a function `u` and of points `x` that require gradients, which returns
+            residuals ``(B,)`` or ``(B, C)``; or several such functions. The residuals of a point depend on that point alone, and `u` is
+            called with as many points as `x` has.
+        points: points ``(B, inputs)``, a tensor, array or frame; or as many of them as there are functions.
+        steps: number of Levenberg-Marquardt steps, with every number of grid intervals in `grids`.
+        weights: weight of each term; 1 each when not given.
+        grids: numbers of grid intervals that the network is trained with one after another, by knot insertion (`kan.network.insertion`);
+            the present number when not given.
+        grid_updates: number of the first steps before which the knots are adapted to the points of all terms. An update that raises the
             objective by too much is undone.
         tolerance: the fit ends when a step lowers the objective by less than this share.
         time_limit: in seconds, after which no further step begins.
@@ -157,65 +161,113 @@ def fit_residuals(
             f"residual_fn, or train with fit(..., loss_fn=...) or an optimiser of torch, which call the model."
         )
     terms = _terms(network, residual_fn, points, weights)
-    points = torch.cat([term.points for term in terms])
-    with unchanged_on_error(network) as back:
-        adopt_units_(network, Data(Samples(points, network.input_id[:0])), Labels.of(None, residual_fn), follows=grid_updates > 0)
-        exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
-        terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
-        value = _Residuals(exact, terms, Columns(exact, trainable_parameters(exact))).value()
-        if not math.isfinite(value):
-            raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
-    everything = points.double()
-    warn_of_other_processes("fit_residuals", stacklevel=3)
-    history: list[float] = [np.float64(math.sqrt(value))]
-    begun, number = time.monotonic(), 0
-    saved: list[Tensor] | None = None  # how the network was before a step that is not complete
-    interrupted = False
+    back = way_back(network)
+    with undone_on_error(back):
+        descent = _Descent(network, terms, grid_updates, tolerance, time_limit, callback)
+    warn_of_other_processes("fit_residuals")
+    history, interrupted = descent.history, False
     try:
-        for stage, intervals in enumerate(grids or [None]):
-            if intervals is not None and (stage > 0 or exact.grid != intervals):
-                insert_knots_(exact, intervals, everything)
-            parameters, damping = trainable_parameters(exact), Damping()
-            anchor = Anchor(Columns(exact, parameters).coordinates(), value, LOOSE) if stage > 0 else None
-            for step in range(steps):
-                if time_limit is not None and time.monotonic() - begun > time_limit:
-                    break
-                adapted = stage == 0 and step < grid_updates
-                before, saved = value, snapshot(exact)
-                if adapted:
-                    exact.update_grid(everything)
-                    if not _Residuals(exact, terms, Columns(exact, parameters)).value() <= (1 + LARGEST_RISE) * value:
-                        restore_(exact, saved)
-                new = improve_(_Residuals(exact, terms, Columns(exact, parameters), anchor), damping)
-                if new is None and not adapted:
-                    break
-                if new is None or adapted or anchor is not None:
-                    new = _Residuals(exact, terms, Columns(exact, parameters)).value()
-                value, saved = new, None
-                history.append(np.float64(math.sqrt(value)))
-                if callback is not None:
-                    _rounded_into(network, exact)
-                    callback(number, value)
-                number += 1
-                if not adapted and before - value <= tolerance * value:
-                    break
+        for level, intervals in enumerate(grids or [None]):
+            descent.refine_(level, intervals)
+            descent.descend_(level, steps)
     except KeyboardInterrupt:
         interrupted = True
         left = "as it was before the first step" if len(history) == 1 else f"as step {len(history) - 2} left it"
-        warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=2)
+        warnings.warn(f"fit_residuals: interrupted; the network is {left}.", stacklevel=level_of_caller())
     finally:  # an interrupt or a callback that raises costs nothing
-        if saved is not None:
-            restore_(exact, saved)
-        _rounded_into(network, exact)
-        seen = points if network.applied("normalizer") else points.to(network.dtype)
-        network.remember_input(seen)
-        network.fit_loss = ResidualLoss(
-            x=seen, inputs=network.input_width, outputs=network.width_in[-1], squares=True, penalised=False, terms=terms
-        )  # fmt: skip
+        descent.leave_()
     if interrupted and len(history) == 1:
         back()
         return []
     return history
+
+
+class _Descent:
+    """The steps of a fit of residuals, in a copy of the network in float64 if the network has another type.
+
+    Args:
+        network: the network, which `leave_` gives the result.
+        terms: what is to become small, with points as the user gave them.
+        grid_updates, tolerance, time_limit, callback: see `fit_residuals`.
+
+    Attributes:
+        history: the root of the objective before the first step and after every step.
+
+    Raises:
+        ValueError: if the residuals are not finite at the network's present parameters.
+    """
+
+    def __init__(
+        self, network: Network, terms: Sequence[Term], grid_updates: int, tolerance: float, time_limit: float | None,
+        callback: Callable[[int, float], None] | None,
+    ) -> None:  # fmt: skip
+        self.network, self.grid_updates, self.tolerance = network, grid_updates, tolerance
+        self.time_limit, self.callback = time_limit, callback
+        self.given = torch.cat([term.points for term in terms])
+        no_labels = Data(Samples(self.given, network.input_id[:0]))
+        adopt_units_(TrainableNetwork(network), no_labels, Labels.of(None, terms[0].function), follows=grid_updates > 0)
+        self.exact = network if network.dtype == torch.float64 else copy.deepcopy(network).double()
+        self.terms = [Term(term.function, term.points.double(), term.weight) for term in terms]
+        self.points = self.given.double()
+        self.value = self._problem().value()
+        if not math.isfinite(self.value):
+            raise ValueError("the residuals are not finite at the network's present parameters: nothing can be improved on them.")
+        self.history: list[float] = [np.float64(math.sqrt(self.value))]
+        self.begun = time.monotonic()
+        self.saved: list[Tensor] | None = None  # how the network was before a step that is not complete
+
+    def refine_(self, level: int, intervals: int | None) -> None:
+        """Insert knots up to this number of grid intervals; on the first level only if there are not as many already."""
+        if intervals is not None and (level > 0 or self.exact.grid != intervals):
+            insert_knots_(self.exact, intervals, self.points)
+
+    def descend_(self, level: int, steps: int) -> None:
+        """Take steps of Levenberg-Marquardt, until one gains too little or the time is over."""
+        damping = Damping()
+        anchor = None
+        if level > 0:
+            anchor = Anchor(self._problem().columns.coordinates(), self.value, VARIANCE_OF_CORRECTIONS)
+        for step in range(steps):
+            if self.time_limit is not None and time.monotonic() - self.begun > self.time_limit:
+                return
+            before, adapted = self.value, level == 0 and step < self.grid_updates
+            self.saved = snapshot(self.exact)
+            if adapted:
+                self._adapt_grids_()
+            found = improve_(self._problem(anchor), damping)
+            if found is None and not adapted:
+                return
+            if found is None or adapted or anchor is not None:
+                found = self._problem().value()
+            self.value, self.saved = found, None
+            self.history.append(np.float64(math.sqrt(found)))
+            if self.callback is not None:
+                _rounded_into(self.network, self.exact)
+                self.callback(len(self.history) - 2, found)
+            if not adapted and before - found <= self.tolerance * found:
+                return
+
+    def leave_(self) -> None:
+        """Give the network the parameters after the last complete step, its last input, and its loss."""
+        network, seen = self.network, self.given
+        if self.saved is not None:
+            restore_(self.exact, self.saved)
+        _rounded_into(network, self.exact)
+        seen = seen if network.applied("normalizer") else seen.to(network.dtype)
+        network.remember_input(seen)
+        network.fit_loss = ResidualLoss(
+            x=seen, inputs=network.input_width, outputs=network.width_in[-1], squares=True, penalised=False, terms=self.terms
+        )  # fmt: skip
+
+    def _adapt_grids_(self) -> None:
+        """Let the grids follow the points, unless that raises the objective by too much."""
+        assert self.saved is not None
+        self.exact.update_grid(self.points)
+        if not self._problem().value() <= (1 + LARGEST_RISE) * self.value:
+            restore_(self.exact, self.saved)
+
+    def _problem(self, anchor: Anchor | None = None) -> _Residuals:
+        return _Residuals(self.exact, self.terms, Columns(self.exact, trainable_parameters(self.exact)), anchor)
 
 
 def _terms(
@@ -224,7 +276,7 @@ def _terms(
     points: Tensor | Sequence[Tensor],
     weights: Sequence[float] | None,
 ) -> list[Term]:
-    """The terms, checked."""
+    """The terms of the objective, after checking functions, points and weights."""
     several = [functions] if callable(functions) else list(functions)
     places = [_points(network, place) for place in ([points] if is_array(points) else points)]
     shares = [1.0] * len(several) if weights is None else [float(weight) for weight in weights]
@@ -244,13 +296,13 @@ def _terms(
 
 
 def _points(network: Network, points: Any) -> Tensor:
-    """Tensors as they are; the numbers of arrays and frames in the network's dtype, where it is."""
+    """Points as a tensor: tensors as they are, arrays and frames in the network's dtype and on its device."""
     found = real_numbers("points", points)
     return found if isinstance(points, Tensor) else found.to(network.device, network.dtype)
 
 
 class _Residuals:
-    """The terms as a problem of least squares."""
+    """The terms of the objective as a problem of least squares."""
 
     def __init__(self, network: Network, terms: Sequence[Term], columns: Columns, anchor: Anchor | None = None) -> None:
         self.network, self.terms, self.columns, self._anchor = network, terms, columns, anchor
@@ -260,14 +312,14 @@ class _Residuals:
             self._share = anchor.share(self.value(), sum(len(term.points) for term in terms))
 
     def value(self) -> float:
-        """``F`` with what the anchor adds."""
+        """The objective ``F``, and the penalty of the anchor if there is one."""
         total = self._share * float(self._away().square().sum()) if self._share else 0.0
         for term in self.terms:
             total += term.value(lambda z: self.network.trace(z).output)
         return total
 
     def linearise(self) -> Linearisation:
-        """Its model around the present parameters."""
+        """The Gauss-Newton model of the objective around the present parameters."""
         anchor = (self._share, self._away()) if self._share else None
         return Linearisation(self._chunks, self.columns.count, sum(len(term.points) for term in self.terms), anchor=anchor)
 
@@ -276,7 +328,7 @@ class _Residuals:
         return self.columns.coordinates() - self._anchor.origin
 
     def _chunks(self) -> Iterator[Chunk]:
-        size = max(1, CHUNK // self.columns.count)
+        size = max(1, JACOBIAN_ENTRIES // self.columns.count)
         for term in self.terms:
             for start in range(0, len(term.points), size):
                 part = term.points[start : start + size]
@@ -297,11 +349,11 @@ class _PerPoint:
 
     Args:
         network: the network.
-        blocks: what of it is trained.
+        blocks: the parameters that are trained.
         count: number of points ``B``.
 
     Attributes:
-        changes: of the coordinates of every block, zeros ``(B, n)`` that require gradients.
+        changes: changes of the coordinates of every block, which are zeros ``(B, n)`` that require gradients.
     """
 
     def __init__(self, network: Network, blocks: Sequence[Block], count: int) -> None:
@@ -318,12 +370,12 @@ class _PerPoint:
         return changed
 
     def _parameter(self, parameter: nn.Parameter) -> Tensor:
-        """``(B, ...)`` or ``(1, ...)``."""
+        """The parameter for every point, ``(B, ...)`` if it is trained and ``(1, ...)`` if it is not."""
         own = self._own.get(parameter)
         return parameter.detach()[None] if own is None else own
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Values ``(B, outputs)`` at `x` ``(B, inputs)``, each with its own parameters."""
+        """The outputs ``(B, outputs)`` at `x` ``(B, inputs)``, each with the parameters of its own point."""
         network = self.network
         x = network.checked_input(x)
         if len(x) != self.count:
@@ -351,7 +403,7 @@ class _PerPoint:
 
 @torch.no_grad()
 def _rounded_into(network: Network, exact: Network) -> None:
-    """Bring `network` to what its copy in float64 is."""
+    """Give `network` the knots and parameters of its copy in float64."""
     if exact is network:
         return
     for old, new in zip(network.numeric_layers, exact.numeric_layers, strict=True):

@@ -1,16 +1,16 @@
 r"""A second start for penalised fits that are stuck.
 
 A strong penalty can switch a new network off before it has learned anything, and a narrow network finds its law from few starts only.
-After the first quarter of its steps, a penalised fit is stuck if more than `STUCK` of the labels'
-variance is unexplained. Then other starts are tried on some of the samples, one after another:
+After the first quarter of its steps, a penalised fit is stuck if more than `STUCK` of the labels' variance is unexplained. Then other
+starts are tried on some of the samples, one after another:
 
 1. The network is trained without penalty, from its own initial weights and from those of the seeds after its own, until a start explains
-   all but `SOLVED` of the variance or `STARTS` have been tried. L-BFGS and, in small networks of numeric edges, Levenberg-Marquardt take
-   turns, since they find different minima.
-2. A few steps with the penalty follow from the `FINALISTS` with the least loss and from as many with the least objective: where a fit
-   without penalty goes far, the ones with less loss are the further from being sparse.
+   all but `SOLVED` of the variance or `MAX_STARTS` have been tried. In small networks of numeric edges L-BFGS and Levenberg-Marquardt take
+   turns, since they find different minima; elsewhere L-BFGS trains all starts.
+2. The `FINALISTS` with the least loss, and as many with the least objective, are trained for a few steps with the penalty. Both kinds are
+   needed: the longer a fit without penalty goes on, the lower its loss and the farther the network is from being sparse.
 3. The network of the least objective and the stuck one both take the steps that the fit has left. If the objective of the former ends
-   lower by at least `GAIN`, the fit goes on from there, else as if nothing had been tried.
+   lower by at least `MIN_GAIN`, the fit goes on from there, and otherwise as if nothing had been tried.
 
 A fit that is not stuck is not changed in any number. Only new networks get another start, since a trained one is the work of its user.
 """
@@ -32,46 +32,47 @@ from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["SecondStart", "unexplained"]
 
-PARTS = 4
-"""The fit is looked at after one of so many parts of its steps."""
+STEPS_BEFORE = 1 / 4
+"""Share of a fit's steps after which it is decided whether the fit is stuck."""
 STUCK = 0.1
-"""Least unexplained share of the labels' variance at which a fit counts as stuck. On the problems of
-``benchmarks/entropy.py``, first starts end in good minima that leave 0.2 % to 11 % and in bad ones that leave 4 % to 100 %: no bound tells
-them apart, and with this one a few bad ones are not noticed."""
+"""Smallest unexplained share of the labels' variance at which a fit counts as stuck. On the problems of ``benchmarks/entropy.py``, first
+starts end in good minima that leave 0.2 % to 11 % and in bad minima that leave 4 % to 100 %: no bound tells them apart, and with this one a
+few bad ones are not noticed."""
 SOLVED = 0.01
-"""Unexplained share at which no more starts are tried."""
-STARTS = 12
-"""Largest number of starts."""
+"""Unexplained share of the labels' variance below which no more starts are tried."""
+MAX_STARTS = 12
+"""Largest number of starts that are tried."""
 FINALISTS = 2
-"""Number of starts with the least loss, and of those with the least objective, that are trained with the penalty."""
-GAIN = 0.1
-"""Share of the stuck fit's last objective by which that of another start must be lower."""
-ROWS = 1000
+"""Number of starts with the least loss, and number of starts with the least objective, that are trained with the penalty."""
+MIN_GAIN = 0.1
+"""Smallest share of the stuck fit's last objective by which the objective of another start must be lower for the fit to go on from it."""
+MAX_SAMPLES = 1000
 """Largest number of samples that the starts are trained on: ten for every parameter of [4, 2, 1, 1]."""
-METHODS = {"LBFGS": 5, "LM": 20}
-"""Steps of the methods that train the starts."""
-LARGEST = 1000
-"""Number of parameters beyond which Levenberg-Marquardt does not take part. It does not with symbolic edges either: with a Gaussian output,
-its starts had penalties in the hundreds, and on eight seeds none of them was kept."""
+STEPS_OF_STARTS = {"LBFGS": 5, "LM": 20}
+"""Number of steps without a penalty that a start is trained for, by method."""
+MAX_PARAMETERS_OF_LM = 1000
+"""Largest number of parameters of a network that Levenberg-Marquardt trains starts of. It trains none with symbolic edges either: with a
+Gaussian output, its starts had penalties in the hundreds, and on eight seeds none of them was kept."""
 PENALISED_STEPS = 5
-"""Steps of the finalists with the penalty."""
+"""Number of steps with the penalty that the finalists are trained for."""
 DRAWN = ("coef", "scale_base", "scale_sp")
-"""What the constructor draws for numeric edges."""
-NEAR = 1e-3
-"""Relative distance up to which parameters are those that the constructor draws; processors round differently."""
+"""The parameters of numeric edges that the constructor draws."""
+RELATIVE_DISTANCE = 1e-3
+"""Largest relative distance of parameters from those that the constructor draws for which a network counts as new; processors round
+differently."""
 
 
 @dataclass
 class SecondStart:
-    """What is done about a fit that is stuck.
+    """The search for another start of a fit that is stuck.
 
     Attributes:
-        network: is being trained.
+        network: the network that is being trained.
         samples: all training samples, with labels in the user's units.
-        trained: trains the network in place on samples, for a method, steps, and with or without the penalty.
-        objective: of the network on samples, with the penalty.
-        steps: of the fit.
-        start: the network before the first step.
+        trained: trains the network in place, given samples, the name of a method, a number of steps, and whether there is the penalty.
+        objective: the objective of the network on samples, with the penalty.
+        steps: number of steps of the fit.
+        start: snapshot of the network before the first step.
     """
 
     network: Network
@@ -82,11 +83,11 @@ class SecondStart:
     start: list[Tensor]
 
     def due(self, step: int) -> bool:
-        """Whether `step` is the one after which the fit is looked at."""
-        return step == self.steps // PARTS
+        """Whether it is decided before this step if the fit is stuck."""
+        return step == int(self.steps * STEPS_BEFORE)
 
     def find_(self) -> Restarts | None:
-        """Replace the network by one from a better start.
+        """Replace the network by one from a better start, in place.
 
         Returns:
             The starts that were tried, with their losses before the penalty; None if the network is as it was.
@@ -107,7 +108,7 @@ class SecondStart:
                 objective = self.objective(samples)
                 if objective < least:
                     best, winner, least = index, snapshot(network), objective
-            if best < 0 or self._ends_at(samples, winner) > (1 - GAIN) * self._ends_at(samples, stuck):
+            if best < 0 or self._ends_at(samples, winner) > (1 - MIN_GAIN) * self._ends_at(samples, stuck):
                 return None
             restore_(network, winner)
             kept = True
@@ -117,25 +118,25 @@ class SecondStart:
                 restore_(network, stuck)
 
     def _ends_at(self, samples: Samples, network: list[Tensor]) -> float:
-        """The objective after the steps that the fit has left, from a network of which this is the snapshot."""
+        """The objective after the steps that the fit has left, beginning with the network of the snapshot `network`."""
         restore_(self.network, network)
-        self._train(samples, "LBFGS", self.steps - self.steps // PARTS, True)
+        self._train(samples, "LBFGS", self.steps - int(self.steps * STEPS_BEFORE), True)
         return self.objective(samples)
 
     def _starts(self, samples: Samples) -> tuple[list[int], list[float], list[float], list[list[Tensor]]]:
         """Seeds, last losses, objectives and networks after some steps without penalty."""
         network = self.network
-        small = sum(p.numel() for p in network.parameters()) <= LARGEST
-        methods = list(METHODS) if small and not any(layer.active() for layer in network.symbolic_layers) else ["LBFGS"]
+        small = sum(p.numel() for p in network.parameters()) <= MAX_PARAMETERS_OF_LM
+        methods = list(STEPS_OF_STARTS) if small and not any(layer.active() for layer in network.symbolic_layers) else ["LBFGS"]
         seeds: list[int] = []
         losses: list[float] = []
         objectives: list[float] = []
         found: list[list[Tensor]] = []
-        for index in range(STARTS):
+        for index in range(MAX_STARTS):
             seed = self.network.seed + index
             self._begin_(seed)
             method = methods[index % len(methods)]
-            history = self._train(samples, method, METHODS[method], False)
+            history = self._train(samples, method, STEPS_OF_STARTS[method], False)
             seeds.append(seed)
             losses.append(history["train_loss"][-1] if history.steps else math.inf)
             objectives.append(self.objective(samples))
@@ -153,11 +154,11 @@ class SecondStart:
         return history
 
     def _some(self) -> Samples:
-        """At most `ROWS` of the samples, the same ones for the same seed."""
-        if len(self.samples) <= ROWS:
+        """All samples, or `MAX_SAMPLES` of them that the seed chooses."""
+        if len(self.samples) <= MAX_SAMPLES:
             return self.samples
         generator = torch.Generator().manual_seed(self.network.seed)
-        return self.samples.at(torch.randperm(len(self.samples), generator=generator)[:ROWS])
+        return self.samples.at(torch.randperm(len(self.samples), generator=generator)[:MAX_SAMPLES])
 
     def _drawn(self, seed: int) -> Network:
         """What the constructor draws for a seed."""
@@ -171,7 +172,9 @@ class SecondStart:
         for ours, theirs in zip(self.network.numeric_layers, fresh.numeric_layers, strict=True):
             own, drawn = (dict(layer.named_parameters(recurse=False)) for layer in (ours, theirs))
             if type(ours) is not type(theirs) or any(
-                name not in own or own[name].shape != drawn[name].shape or not torch.allclose(own[name], drawn[name], rtol=NEAR)
+                name not in own
+                or own[name].shape != drawn[name].shape
+                or not torch.allclose(own[name], drawn[name], rtol=RELATIVE_DISTANCE)
                 for name in DRAWN
             ):
                 return False
@@ -190,7 +193,7 @@ class SecondStart:
 
 
 def unexplained(loss: float, samples: Samples) -> float:
-    """A mean squared error as a share of that of the labels' mean; 0 for labels that are all the same."""
+    """The share of the labels' variance that a mean squared error is; 0 for labels that are all the same."""
     y = samples.y.double()
     weight = torch.ones(len(y), dtype=y.dtype, device=y.device) if samples.weight is None else samples.weight.double()
     weight = weight / weight.sum()

@@ -1,4 +1,4 @@
-"""A network at one time, to go back to: all its tensors, or everything that it is."""
+"""Copies of the state of a network, to which it can be brought back: its tensors, or everything that it is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["restore_", "round_into_", "snapshot", "unchanged_on_error", "way_back"]
+__all__ = ["restore_", "round_into_", "snapshot", "undone_on_error", "way_back"]
 
 TABLES = ("_parameters", "_buffers", "_modules")
-"""Dictionaries of a torch module that are changed in place when a part of it is replaced."""
+"""Names of the dictionaries of a torch module that are changed in place when a part of the module is replaced."""
 
 
 def snapshot(network: nn.Module) -> list[Tensor]:
@@ -21,7 +21,7 @@ def snapshot(network: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def restore_(network: nn.Module, saved: list[Tensor]) -> None:
-    """Bring `network` back to a snapshot of it."""
+    """Bring `network` back to its snapshot `saved`."""
     for values, before in zip((*network.parameters(), *network.buffers()), saved, strict=True):
         values.copy_(before)
 
@@ -47,11 +47,10 @@ def way_back(network: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def unchanged_on_error(network: nn.Module) -> Iterator[Callable[[], None]]:
-    """Make `network` what it was if the body of the ``with`` block fails, or is interrupted; gives its `way_back`."""
-    back = way_back(network)
+def undone_on_error(back: Callable[[], None]) -> Iterator[None]:
+    """Call `back`, which `way_back` has made, if the body of the ``with`` block fails or is interrupted."""
     try:
-        yield back
+        yield
     except BaseException:
         back()
         raise
@@ -59,6 +58,6 @@ def unchanged_on_error(network: nn.Module) -> Iterator[Callable[[], None]]:
 
 @torch.no_grad()
 def round_into_(network: nn.Module, exact: nn.Module) -> None:
-    """Give `network` the values of a copy of it in another format."""
+    """Give `network` the values of `exact`, a copy of it in another floating-point format."""
     for ours, theirs in zip(network.state_dict().values(), exact.state_dict().values(), strict=True):
         ours.copy_(theirs)

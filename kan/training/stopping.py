@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from kan.training.data.samples import Model
 from kan.training.history import History
 from kan.training.snapshot import restore_, snapshot
 
@@ -18,13 +16,16 @@ __all__ = ["Stopping"]
 
 @dataclass
 class Stopping:
-    """Patience, time and the best state.
+    """The rules by which a fit ends early, and the best state so far.
 
     Attributes:
-        patience: steps without a lower loss after which the fit ends.
-        time_limit: seconds after which it ends.
-        keeps_best: whether the network is to end with its best state.
-        rescues_best: whether it is to do so where the end was not planned: an interrupt, an error, numbers that are not finite.
+        patience: number of steps without a lower loss after which the fit ends.
+        time_limit: number of seconds after which the fit ends.
+        keeps_best: whether the network ends with its best state.
+        rescues_best: whether it does so after an end that was not planned: an interrupt, an error, or numbers that are not finite.
+        started: time at which the fit began, by ``time.monotonic()``.
+        lowest: the lowest loss so far.
+        best: the state of the network at that loss.
     """
 
     patience: int | None = None
@@ -35,14 +36,8 @@ class Stopping:
     lowest: float = math.inf
     best: list[Tensor] | None = None
 
-    def __post_init__(self) -> None:
-        if self.patience is not None and (isinstance(self.patience, bool) or not isinstance(self.patience, Integral) or self.patience < 1):
-            raise ValueError(f"patience must be a number of steps, at least 1; got {self.patience!r}.")
-        if self.time_limit is not None and (not isinstance(self.time_limit, Real) or not self.time_limit > 0):
-            raise ValueError(f"time_limit must be a positive number of seconds; got {self.time_limit!r}.")
-
-    def look(self, step: int, loss: float, network: Model, history: History) -> str | None:
-        """Take note of a step that led to `loss`; returns why the fit ends here, if it does."""
+    def look(self, step: int, loss: float, network: nn.Module, history: History) -> str | None:
+        """Take note of a step that led to `loss`; returns why the fit ends with this step, or None if it goes on."""
         if loss < self.lowest:
             self.lowest, history.best_step = loss, step
             self.best = snapshot(network) if self.keeps_best or self.rescues_best else None
@@ -52,8 +47,8 @@ class Stopping:
             return "time limit"
         return None
 
-    def finish_(self, network: Model, history: History) -> bool:
-        """Bring `network` to its best state, if that is wanted and not the last; returns whether it was."""
+    def finish_(self, network: nn.Module, history: History) -> bool:
+        """Bring `network` to its best state if it is to end with that state and has another; returns whether it was changed."""
         history.seconds = time.monotonic() - self.started
         wanted = self.keeps_best or history.stopped in ("interrupted", "not finite", "error")
         history.restored = wanted and self.best is not None and history.best_step != history.steps - 1

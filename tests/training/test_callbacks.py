@@ -11,6 +11,7 @@ import torch
 from kan.network.network import Network
 from kan.training.callbacks import Callback, Every, FitState, JSONHistory, TensorBoard
 from kan.training.fit import fit
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -42,7 +43,7 @@ class Failing(Callback):
 
 
 def train(network: Network, *callbacks: Callback, **options: Any) -> Any:
-    return fit(network, (X, Y), **{"opt": "Adam", "lr": 0.01, "steps": 4, "log": 0, "callbacks": callbacks, **options})
+    return fit(network, (X, Y), FitOptions(**{"opt": "Adam", "lr": 0.01, "steps": 4, "log": 0, "callbacks": callbacks, **options}))
 
 
 def test_order() -> None:

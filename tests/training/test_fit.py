@@ -16,14 +16,15 @@ from kan.MLP import MLP
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.solvers.lbfgs import LBFGS
-from kan.training import fit as fit_module
-from kan.training import levels
+from kan.training import one_network
 from kan.training.callbacks import Callback
-from kan.training.fit import fit, trainable_parameters
+from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
 from kan.training.methods.by_name import make_optimizer
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective, Penalty, regularization
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -225,7 +226,8 @@ def test_bad_input_is_refused_before_anything_changes(name: str) -> None:
     network = Network([2, 2, 1])
     before = state(network)
     with pytest.raises(error, match=re.escape(message)):
-        fit(network, **{"steps": 2, "grid_schedule": GridSchedule(), **make()})
+        arguments = make()
+        fit(network, arguments.pop("dataset"), FitOptions(**{"steps": 2, "grid_schedule": GridSchedule(), **arguments}))
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     with pytest.raises(ValueError, match="seen any data"):
@@ -237,7 +239,7 @@ def test_nothing_to_train_is_said() -> None:
     for p in network.parameters():
         p.requires_grad_(False)
     with pytest.raises(ValueError, match=re.escape("the network has nothing to train: every edge is masked or every parameter is frozen.")):
-        fit(network, dataset(), steps=1)
+        fit(network, dataset(), FitOptions(steps=1))
 
 
 @pytest.mark.parametrize("opt", ["LBFGS", "Adam"])
@@ -248,9 +250,8 @@ def test_same_seed_same_bits_and_the_global_state_is_left_alone(opt: str, batch:
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         network = Network([2, 2, 1], seed=3)
-        results = fit(
-            network, dataset(), opt=opt, steps=4, lamb=1e-3, lr=1.0 if opt == "LBFGS" else 0.01, batch=batch, grid_schedule=GridSchedule()
-        )
+        lr = 1.0 if opt == "LBFGS" else 0.01
+        results = fit(network, dataset(), FitOptions(opt, steps=4, lamb=1e-3, lr=lr, batch=batch, grid_schedule=GridSchedule()))
         assert torch.equal(before, torch.get_rng_state())
         runs.append((results, state(network)))
     (one, weights), (other, again) = runs
@@ -261,7 +262,7 @@ def test_same_seed_same_bits_and_the_global_state_is_left_alone(opt: str, batch:
 def test_arguments_are_not_changed() -> None:
     data = dataset()
     kept = {name: value.clone() for name, value in data.items()}
-    fit(Network([2, 2, 1]), data, steps=3, lamb=1e-3, grid_schedule=GridSchedule())
+    fit(Network([2, 2, 1]), data, FitOptions(steps=3, lamb=1e-3, grid_schedule=GridSchedule()))
     assert list(data) == list(kept) and all(torch.equal(data[name], kept[name]) for name in kept)
 
 
@@ -278,7 +279,7 @@ def test_results_are_those_of_the_parameters_at_the_end_of_each_step() -> None:
     def half() -> float:
         return 0.5
 
-    results = fit(network, data, steps=4, lamb=1e-3, metrics=[half], on_step=look, grid_schedule=GridSchedule())
+    results = fit(network, data, FitOptions(steps=4, lamb=1e-3, metrics=[half], on_step=look, grid_schedule=GridSchedule()))
     assert list(results) == ["train_loss", "test_loss", "reg", "half"] and results["half"] == [0.5] * 4
     for step, train, test, reg in seen:
         found = [results[key][step] for key in ("train_loss", "test_loss", "reg")]
@@ -290,7 +291,7 @@ def test_results_are_those_of_the_parameters_at_the_end_of_each_step() -> None:
 def test_zero_steps() -> None:
     network = Network([2, 2, 1])
     before = state(network)
-    assert fit(network, dataset(), steps=0) == {"train_loss": [], "test_loss": [], "reg": []}
+    assert fit(network, dataset(), FitOptions(steps=0)) == {"train_loss": [], "test_loss": [], "reg": []}
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
@@ -298,7 +299,7 @@ def test_it_learns_what_splines_can_represent_to_round_off() -> None:
     data = dataset(200, 1)
     for part in ("train", "test"):
         data[f"{part}_label"] = data[f"{part}_input"] ** 3 - data[f"{part}_input"]
-    results = fit(Network([1, 1], grid=5), data, steps=60)
+    results = fit(Network([1, 1], grid=5), data, FitOptions(steps=60))
     assert results["train_loss"][-1] < 1e-14
 
 
@@ -307,7 +308,7 @@ def test_every_kind_of_parameter_is_trained() -> None:
     network.symbolic_layers[0].set_function(0, 0, "sin")
     network.symbolic_layers[0].mask.data[0, 0] = 1.0
     before = state(network)
-    results = fit(network, dataset(), steps=5, lamb=1e-4)
+    results = fit(network, dataset(), FitOptions(steps=5, lamb=1e-4))
     assert results["train_loss"][-1] < 0.3 * results["train_loss"][0] or results["train_loss"][-1] < 0.05
     still = {key for key, value in network.state_dict().items() if torch.equal(before[key], value)}
     assert {key.split(".")[-1] for key in still if "symbolic_fun.1" not in key} <= {"grid", "mask"}
@@ -315,7 +316,8 @@ def test_every_kind_of_parameter_is_trained() -> None:
 
 def test_penalty_with_every_metric_trains() -> None:
     for metric in ("edge_forward_spline_n", "edge_forward_spline_u", "edge_forward_sum", "edge_backward", "node_backward"):
-        results = fit(Network([2, 2, 1]), dataset(), steps=3, lamb=1e-2, penalty=Penalty(metric, lamb_coef=0.1, lamb_coefdiff=0.1))
+        penalty = Penalty(metric, lamb_coef=0.1, lamb_coefdiff=0.1)
+        results = fit(Network([2, 2, 1]), dataset(), FitOptions(steps=3, lamb=1e-2, penalty=penalty))
         assert results["reg"][-1] < results["reg"][0] or results["train_loss"][-1] < results["train_loss"][0]
 
 
@@ -323,7 +325,7 @@ def test_other_losses_are_reported_as_they_are() -> None:
     data, network = dataset(), Network([2, 2])
     for part in ("train", "test"):
         data[f"{part}_label"] = (data[f"{part}_input"][:, 0] > 0).long()
-    results = fit(network, data, steps=3, loss_fn=nn.functional.cross_entropy)
+    results = fit(network, data, FitOptions(steps=3, loss_fn=nn.functional.cross_entropy))
     with torch.no_grad():
         expected = nn.functional.cross_entropy(network.trace(data["train_input"]).output, data["train_label"]).item()
     assert results["train_loss"][-1] == pytest.approx(expected, rel=1e-10)
@@ -337,7 +339,7 @@ def test_a_step_that_is_not_finite_is_undone() -> None:
         return ((output - y) ** 2).mean() * (1.0 if calls[0] < 60 else torch.nan)
 
     with pytest.warns(UserWarning, match="the gradient of act_fun.0.coef is not.; the step is undone, and smaller ones"):
-        results = fit(network, dataset(), steps=20, loss_fn=loss)
+        results = fit(network, dataset(), FitOptions(steps=20, loss_fn=loss))
     assert 0 < len(results["train_loss"]) < 20
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
     with torch.no_grad():
@@ -366,7 +368,7 @@ def test_a_converged_fit_costs_next_to_nothing() -> None:
         calls[0] += torch.is_grad_enabled()
         return ((output - y) ** 2).mean()
 
-    results = fit(network, data, steps=50, loss_fn=loss)
+    results = fit(network, data, FitOptions(steps=50, loss_fn=loss))
     assert results["train_loss"][-1] < 1e-30
     assert calls[0] < 400  # 50 steps of 20 iterations may take more than a thousand
 
@@ -380,7 +382,7 @@ def test_grids_follow_when_they_are_due() -> None:
         moved.append(not torch.equal(now, grids[-1]))
         grids.append(now)
 
-    fit(network, data, "Adam", steps=8, lr=0.01, grid_schedule=GridSchedule(number=2, start=1, stop=6), on_step=look)
+    fit(network, data, FitOptions("Adam", steps=8, lr=0.01, grid_schedule=GridSchedule(number=2, start=1, stop=6), on_step=look))
     assert [step for step, did in enumerate(moved) if did] == [3]
 
 
@@ -406,7 +408,7 @@ def test_sparsification_leaves_one_hidden_node(seed: int) -> None:
         x = data[f"{part}_input"]
         data[f"{part}_label"] = torch.exp(torch.sin(torch.pi * x[:, [0]]) + x[:, [1]] ** 2)
     network = Network([2, 5, 1], grid=3, k=3, seed=seed)
-    fit(network, data, steps=50, lamb=1e-3, grid_schedule=GridSchedule())
+    fit(network, data, FitOptions(steps=50, lamb=1e-3, grid_schedule=GridSchedule()))
     from kan.analysis.attribution import attribute
 
     assert int((attribute(network.trace()).node_scores[1] > 1e-2).sum()) == 1
@@ -414,7 +416,7 @@ def test_sparsification_leaves_one_hidden_node(seed: int) -> None:
 
 def test_float32_and_a_network_that_is_copied() -> None:
     network = Network([2, 2, 1]).float()
-    results = fit(network, dataset(), steps=3, lamb=1e-3)
+    results = fit(network, dataset(), FitOptions(steps=3, lamb=1e-3))
     assert results["train_loss"][-1] < results["train_loss"][0]
     assert all(p.dtype == torch.float32 for p in network.parameters())
     copy.deepcopy(network)
@@ -424,7 +426,7 @@ def test_objective_of_a_fit_can_be_any_callable() -> None:
     loss: Callable[[Tensor, Tensor], Tensor] = nn.MSELoss()
     network, data = Network([2, 2, 1]), dataset()
     total, _, _ = Objective(network, loss, 0.0, Penalty())(data["train_input"], data["train_label"])
-    assert fit(network, data, steps=2, loss_fn=loss)["train_loss"][0] < total.item()
+    assert fit(network, data, FitOptions(steps=2, loss_fn=loss))["train_loss"][0] < total.item()
 
 
 # Ends
@@ -433,7 +435,7 @@ def test_objective_of_a_fit_can_be_any_callable() -> None:
 def runaway(**options: Any) -> tuple[Network, History]:
     """A fit that gets worse from its second step on."""
     network = Network([2, 2, 1])
-    return network, fit(network, dataset(), **{"opt": "Adam", "lr": 1.0, "steps": 12, "log": 0, **options})
+    return network, fit(network, dataset(), FitOptions(**{"opt": "Adam", "lr": 1.0, "steps": 12, "log": 0, **options}))
 
 
 def rmse(network: Network, part: str) -> float:
@@ -460,7 +462,8 @@ def test_the_best_state_has_its_grids() -> None:
     def look(step: int) -> None:
         grids.append(network.numeric_layers[1].grid.detach().clone())
 
-    history = fit(network, dataset(), "Adam", 6, 0, lr=1.0, restore_best=True, on_step=look, grid_schedule=GridSchedule(10, 1, 10))
+    options = FitOptions("Adam", 6, 0, lr=1.0, restore_best=True, on_step=look, grid_schedule=GridSchedule(10, 1, 10))
+    history = fit(network, dataset(), options)
     assert history.restored and history.best_step is not None
     assert torch.equal(network.numeric_layers[1].grid, grids[history.best_step]) and not torch.equal(grids[-1], grids[history.best_step])
 
@@ -489,16 +492,17 @@ def test_an_interrupt_anywhere_leaves_the_last_complete_step(opt: str, at: int) 
     network, states = Network([2, 2, 1]), []
     states.append(state(network))
     with pytest.warns(UserWarning, match="^fit: interrupted in step"):
-        history = fit(
-            network, dataset(), opt, 20, 0, lr=0.01, loss_fn=Interrupting(at), on_step=lambda _: states.append(state(network)),
-            grid_schedule=GridSchedule(), restore_best=False,
+        options = FitOptions(
+            opt, 20, 0, lr=0.01, loss_fn=Interrupting(at), on_step=lambda _: states.append(state(network)), grid_schedule=GridSchedule(),
+            restore_best=False,
         )  # fmt: skip
+        history = fit(network, dataset(), options)
     assert history.stopped == "interrupted" and history.steps == len(states) - 1
     assert all(len(values) == history.steps for values in history.values())
     assert all(torch.equal(states[-1][name], value) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert torch.equal(network.remembered_input(), dataset()["train_input"]) if history.steps else network.last_input is None
-    again = fit(network, dataset(), opt, 2, 0, lr=0.01, resume=history.optimizer_state)
+    again = fit(network, dataset(), FitOptions(opt, 2, 0, lr=0.01, resume=history.optimizer_state))
     assert again.steps == 2
 
 
@@ -518,13 +522,13 @@ def test_an_end_that_was_not_planned_leaves_the_best_state(part: str) -> None:
     network = Network([2, 2, 1])
     data = dataset() if part == "test" else {key: value for key, value in dataset().items() if "train" in key}
     with pytest.warns(UserWarning, match="^fit: interrupted in step [0-9]*; the network is as step [0-9]* left it, its best state"):
-        history = fit(network, data, "Adam", 40, 0, lr=1.0, callbacks=[Raising(KeyboardInterrupt(), f"{part}_loss")])
+        history = fit(network, data, FitOptions("Adam", 40, 0, lr=1.0, callbacks=[Raising(KeyboardInterrupt(), f"{part}_loss")]))
     assert history.restored and history.best_step is not None and history.best_step < history.steps - 1
     assert rmse(network, part) == pytest.approx(min(history[f"{part}_loss"]), rel=1e-10)
     kept = state(network)
     failed = Network([2, 2, 1])
     with pytest.raises(RuntimeError, match="no disk"):
-        fit(failed, data, "Adam", 40, 0, lr=1.0, callbacks=[Raising(RuntimeError("no disk"), f"{part}_loss")])
+        fit(failed, data, FitOptions("Adam", 40, 0, lr=1.0, callbacks=[Raising(RuntimeError("no disk"), f"{part}_loss")]))
     assert all(torch.equal(kept[name], value) for name, value in failed.state_dict().items())
 
 
@@ -533,10 +537,8 @@ def test_the_last_step_stays_where_the_least_loss_does_not_say_what_is_best(opti
     network, last = Network([2, 2, 1]), []
     data = {key: value for key, value in dataset().items() if "train" in key}
     with pytest.warns(UserWarning, match="^fit: interrupted in step [0-9]*; the network is as step [0-9]* left it[.]"):
-        fit(
-            network, data, "Adam", 60, 0, lr=1.0, on_step=lambda _: last.append(state(network)),
-            callbacks=[Raising(KeyboardInterrupt())], **options,
-        )  # fmt: skip
+        look: dict[str, Any] = {"on_step": lambda _: last.append(state(network)), "callbacks": [Raising(KeyboardInterrupt())]}
+        fit(network, data, FitOptions("Adam", 60, 0, lr=1.0, **look, **options))
     assert all(torch.equal(last[-1][name], value) for name, value in network.state_dict().items())
 
 
@@ -579,7 +581,7 @@ def test_what_fails_while_a_fit_is_prepared_changes_nothing(place: str, kind: ty
 
     model, other = KAN([2, 2, 1], auto_save=False), {key: value * 1e6 for key, value in dataset().items()}
     before = state(model)
-    monkeypatch.setattr(fit_module, place, failing)
+    monkeypatch.setattr(one_network, place, failing)
     with pytest.raises(kind), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: the ")
         model.fit(other, steps=5, log=0)
@@ -594,7 +596,7 @@ def test_an_interrupt_of_the_knots_that_precede_the_first_step_leaves_the_grid(m
 
     model = KAN([2, 2, 1], auto_save=False)
     before = state(model)
-    monkeypatch.setattr(levels, "insert_knots_", interrupted)
+    monkeypatch.setattr("kan.training.models.of_network.insert_knots_", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(dataset(), steps=2, log=0, grids=[5])
     assert model.grid == 3 and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -611,7 +613,7 @@ def test_labels_whose_squares_overflow_are_no_reason_for_warnings_of_numpy(opt: 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", "fit: step|fit: the labels")
-            fit(network, data, opt, steps=6, log=0, lamb=1e-3)
+            fit(network, data, FitOptions(opt, steps=6, log=0, lamb=1e-3))
         assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
 
 
@@ -621,7 +623,7 @@ def test_inputs_too_small_for_a_grid_are_told_and_trained_on(opt: str) -> None:
     network.normalizer = [0.0, 0.0], [1.0, 1.0]  # the user's word that they are as they should be
     data = {key: (value * 1e-42 if "input" in key else value).float() for key, value in dataset().items()}
     with pytest.warns(UserWarning, match="you have normalised them"), pytest.warns(UserWarning, match="do not span an increasing grid"):
-        history = fit(network, data, opt, 3, 0, lr=0.1, grid_schedule=GridSchedule())
+        history = fit(network, data, FitOptions(opt, 3, 0, lr=0.1, grid_schedule=GridSchedule()))
     assert history.steps == 3 and all(bool(torch.isfinite(p).all()) for p in network.parameters())
 
 
@@ -630,7 +632,7 @@ def test_classes_of_any_integers() -> None:
     found = []
     for kind in (torch.int64, torch.int32, torch.int8):
         labels = {key: (value[:, 0] > 0.3).to(kind) if "label" in key else value for key, value in data.items()}
-        found.append(fit(Network([2, 2, 2]), labels, steps=3, log=0, loss_fn=nn.CrossEntropyLoss())["train_loss"])
+        found.append(fit(Network([2, 2, 2]), labels, FitOptions(steps=3, log=0, loss_fn=nn.CrossEntropyLoss()))["train_loss"])
     assert found[0] == found[1] == found[2]
 
 
@@ -642,7 +644,7 @@ def test_a_gradient_that_is_not_finite_is_told() -> None:
         network = Network([2, 2, 1])
         before = state(network)
         with pytest.warns(UserWarning, match="the gradient of act_fun.0.coef is not.; .*the network is as it was before the first step"):
-            history = fit(network, dataset(), opt, 5, 0, loss_fn=loss)
+            history = fit(network, dataset(), FitOptions(opt, 5, 0, loss_fn=loss))
         assert history.steps == 0 and history.stopped == "not finite"
         assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -651,7 +653,7 @@ def test_the_layer_is_named() -> None:
     network = Network([2, 2, 1])
     network.numeric_layers[1].coef.data[0, 0, 0] = torch.inf
     with pytest.warns(UserWarning, match=re.escape("(layer 1 is the first whose sums are not finite, at its outputs [0])")):
-        assert fit(network, dataset(), "Adam", 5, 0).stopped == "not finite"
+        assert fit(network, dataset(), FitOptions("Adam", 5, 0)).stopped == "not finite"
 
 
 def test_a_step_too_long_is_shortened() -> None:
@@ -660,7 +662,7 @@ def test_a_step_too_long_is_shortened() -> None:
         return error + torch.where(error > 10, torch.nan, 0.0)
 
     network = Network([2, 2, 1])
-    history = fit(network, dataset(), "SGD", 5, 0, lr=5.0, loss_fn=loss)
+    history = fit(network, dataset(), FitOptions("SGD", 5, 0, lr=5.0, loss_fn=loss))
     assert history.steps == 5 and history["train_loss"][-1] < 10
 
 
@@ -672,13 +674,13 @@ def test_weights_count_samples() -> None:
     weight = torch.arange(60) % 3
     rows = torch.arange(60).repeat_interleave(weight)
     for loss_fn in (None, nn.functional.l1_loss, nn.L1Loss()):
-        found = fit(Network([2, 2, 1]), (x, y), "Adam", 4, 0, lr=0.01, loss_fn=loss_fn, sample_weight=weight)
-        expected = fit(Network([2, 2, 1]), (x[rows], y[rows]), "Adam", 4, 0, lr=0.01, loss_fn=loss_fn)
+        found = fit(Network([2, 2, 1]), (x, y), FitOptions("Adam", 4, 0, lr=0.01, loss_fn=loss_fn, sample_weight=weight))
+        expected = fit(Network([2, 2, 1]), (x[rows], y[rows]), FitOptions("Adam", 4, 0, lr=0.01, loss_fn=loss_fn))
         assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-8)
     with pytest.raises(
         ValueError, match=re.escape("sample_weight needs a loss_fn of prediction, label and weights; <lambda> takes ['a', 'b']")
     ):
-        fit(Network([2, 2, 1]), (x, y), steps=1, loss_fn=lambda a, b: a.sum(), sample_weight=weight)
+        fit(Network([2, 2, 1]), (x, y), FitOptions(steps=1, loss_fn=lambda a, b: a.sum(), sample_weight=weight))
 
 
 def test_a_prediction_may_be_a_derivative() -> None:
@@ -709,14 +711,14 @@ def test_a_metric_that_is_no_number_is_named() -> None:
         return 1.0 if len(calls) < 3 else torch.zeros(2)
 
     with pytest.raises(TypeError, match=re.escape("the metric 'accuracy' must return a number; it returned a tensor of shape (2,).")):
-        fit(network, dataset(), "Adam", 5, 0, lr=0.01, metrics=[accuracy])
+        fit(network, dataset(), FitOptions("Adam", 5, 0, lr=0.01, metrics=[accuracy]))
     assert all(torch.equal(calls[1][name], value) for name, value in network.state_dict().items())
 
 
 def test_large_test_sets_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fit(Network([2, 2, 1]), dataset(), steps=2, log=0)
-    monkeypatch.setattr("kan.training.evaluation.measure.CHUNK", 100)
-    assert fit(Network([2, 2, 1]), dataset(), steps=2, log=0)["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-12)
+    whole = fit(Network([2, 2, 1]), dataset(), FitOptions(steps=2, log=0))
+    monkeypatch.setattr("kan.training.objectives.base.FEATURES_PER_PASS", 100)
+    assert fit(Network([2, 2, 1]), dataset(), FitOptions(steps=2, log=0))["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-12)
 
 
 def test_a_parameter_that_is_not_finite_is_undone_although_the_loss_does_not_show_it() -> None:
@@ -732,5 +734,5 @@ def test_a_parameter_that_is_not_finite_is_undone_although_the_loss_does_not_sho
 
     before = state(network)
     with pytest.warns(UserWarning, match="^fit: step 0 led to"):
-        assert fit(network, dataset(), Wild, 3, 0, lr=0.01).stopped == "not finite"
+        assert fit(network, dataset(), FitOptions(Wild, 3, 0, lr=0.01)).stopped == "not finite"
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -11,7 +11,7 @@ from kan import KAN, fit_residuals
 from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
-from kan.training.restarts import fit_restarts
+from kan.training.options import FitOptions
 from kan.training.resume import has_chosen_knots, is_refined
 from kan.training.together.methods import Stack
 
@@ -49,7 +49,8 @@ def test_an_update_that_costs_too_much_is_undone(opt: str, options: dict[str, An
         options = {"loss_fn": lambda output, y: ((output - y) ** 2).mean()}
     common: dict[str, Any] = {"opt": opt, "lr": 1.0 if opt == "LBFGS" else 0.01, "steps": 4, "progress": False, **options}
     spoilt, spared = Clumsy([2, 2, 1], seed=1), Network([2, 2, 1], seed=1)
-    histories = [fit(spoilt, samples(), grid_schedule=GridSchedule(10, -1, 20), **common), fit(spared, samples(), **common)]
+    updated, bare = FitOptions(grid_schedule=GridSchedule(10, -1, 20), **common), FitOptions(**common)
+    histories = [fit(spoilt, samples(), updated), fit(spared, samples(), bare)]
     assert histories[0]["train_loss"] == pytest.approx(histories[1]["train_loss"], rel=1e-9)
     for name, value in spoilt.state_dict().items():
         torch.testing.assert_close(value, spared.state_dict()[name], rtol=1e-7, atol=1e-7)
@@ -59,7 +60,7 @@ def test_an_update_that_costs_too_much_is_undone(opt: str, options: dict[str, An
 def test_an_update_that_costs_little_is_kept() -> None:
     network = Clumsy([2, 2, 1], seed=1)
     network.size, before = 1e-6, knots(network)
-    fit(network, samples(), opt="Adam", lr=1e-3, steps=1, progress=False, grid_schedule=GridSchedule())
+    fit(network, samples(), FitOptions(opt="Adam", lr=1e-3, steps=1, progress=False, grid_schedule=GridSchedule()))
     assert not any(map(torch.equal, before, knots(network)))
 
 
@@ -131,7 +132,8 @@ def test_networks_trained_together_undo_updates_of_their_own(opt: str, monkeypat
     monkeypatch.setattr(Stack, "move_grids_", spoil)
     options: dict[str, Any] = {"opt": opt, "lr": 0.01, "steps": 4, "progress": False}
     spoilt, spared = (
-        fit_restarts(Network([2, 2, 1], seed=1), samples(), 3, grid_schedule=schedule, **options) for schedule in (GridSchedule(), None)
+        fit(Network([2, 2, 1], seed=1), samples(), FitOptions(restarts=3, grid_schedule=schedule, **options))
+        for schedule in (GridSchedule(), None)
     )
     assert spoilt.restarts is not None and spared.restarts is not None
     assert spoilt.restarts.losses[:2] == pytest.approx(spared.restarts.losses[:2], rel=1e-9)

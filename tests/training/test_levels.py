@@ -13,9 +13,9 @@ from kan.network.network import Network
 from kan.training.callbacks import Callback, FitState
 from kan.training.fit import fit
 from kan.training.history import History
-from kan.training.levels import fit_levels
 from kan.training.methods.by_name import make_stepper
 from kan.training.methods.stepper import TorchStepper
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -40,7 +40,7 @@ class Watch(Callback):
 def test_levels_go_on_from_each_other(opt: str) -> None:
     watch, network = Watch(), Network([2, 2, 1], grid=3)
     lr = 0.02 if opt == "Adam" else 1.0
-    history = fit_levels(network, data(), [4, 8, 16], opt=opt, steps=6, lr=lr, progress=False, callbacks=[watch])
+    history = fit(network, data(), FitOptions(grids=[4, 8, 16], opt=opt, steps=6, lr=lr, progress=False, callbacks=[watch]))
     assert [step for step, _, _ in watch.seen] == list(range(18)) and history.steps == 18
     assert [grid for _, grid, _ in watch.seen] == [4] * 6 + [8] * 6 + [16] * 6
     losses = history["train_loss"]
@@ -60,25 +60,25 @@ def test_levenberg_marquardt_gains_the_order_of_the_splines() -> None:
 
 def test_one_level_is_a_fit_on_that_grid() -> None:
     one, other = Network([2, 2, 1], grid=6), Network([2, 2, 1], grid=6)
-    losses = fit_levels(one, data(), [6], opt="LBFGS", steps=3, progress=False)["train_loss"]
-    assert losses == fit(other, data(), "LBFGS", 3, progress=False)["train_loss"]
-    assert fit_levels(other, data(), (), opt="LBFGS", steps=2, progress=False).steps == 2
+    losses = fit(one, data(), FitOptions(grids=[6], opt="LBFGS", steps=3, progress=False))["train_loss"]
+    assert losses == fit(other, data(), FitOptions("LBFGS", 3, progress=False))["train_loss"]
+    assert fit(other, data(), FitOptions(grids=(), opt="LBFGS", steps=2, progress=False)).steps == 2
 
 
 def test_time_patience_and_callbacks_end_levels() -> None:
     network = Network([2, 1, 1], grid=3)
-    history = fit_levels(network, data(), [3, 6], opt="LM", steps=50, progress=False, time_limit=1e-9)
+    history = fit(network, data(), FitOptions(grids=[3, 6], opt="LM", steps=50, progress=False, time_limit=1e-9))
     assert history.stopped == "time limit" and history.steps == 1 and network.grid == 3
 
     class Stop(Callback):
         def on_step(self, state: FitState) -> None:
             state.stop = state.step == 2
 
-    history = fit_levels(Network([2, 1, 1]), data(), [3, 6], opt="LM", steps=5, progress=False, callbacks=[Stop()])
+    history = fit(Network([2, 1, 1]), data(), FitOptions(grids=[3, 6], opt="LM", steps=5, progress=False, callbacks=[Stop()]))
     assert history.stopped == "callback" and history.steps == 3
 
     network = Network([2, 1, 1])
-    history = fit_levels(network, data(), [3, 6], opt="LBFGS", steps=60, progress=False, patience=2, validation=0.3)
+    history = fit(network, data(), FitOptions(grids=[3, 6], opt="LBFGS", steps=60, progress=False, patience=2, validation=0.3))
     assert network.grid == 6 and history.steps == len(history["val_loss"]) < 120
     assert history.best_step is not None and history.best_step < history.steps
 
@@ -86,10 +86,10 @@ def test_time_patience_and_callbacks_end_levels() -> None:
 def test_states_that_still_fit_are_carried() -> None:
     network = Network([2, 2, 1])
     x, y = data(50)
-    before = fit(network, (x, y), "Adam", 3, lr=0.01, progress=False)
+    before = fit(network, (x, y), FitOptions("Adam", 3, lr=0.01, progress=False))
     assert before.optimizer_state is not None
     from kan.network.insertion import insert_knots_
-    from kan.training.fit import trainable_parameters
+    from kan.training.models.of_network import trainable_parameters
     from kan.training.objectives.of_network import Objective, Penalty
 
     insert_knots_(network, 7, x)
@@ -115,7 +115,7 @@ def test_states_that_still_fit_are_carried() -> None:
 def test_bad_grids(grids: list, error: type, message: str) -> None:
     network = Network([2, 1])
     with pytest.raises(error, match=message):
-        fit_levels(network, data(), grids, steps=1, progress=False)
+        fit(network, data(), FitOptions(grids=grids, steps=1, progress=False))
     assert network.grid == 3
 
 
@@ -125,23 +125,23 @@ def test_bad_input_is_told_before_a_knot_moves() -> None:
     x, y = data()
     for bad in ((x[:, :1], y), (x, y * math.nan)):
         with pytest.raises(ValueError, match="must"):
-            fit_levels(network, bad, [5, 10], steps=1, progress=False)
+            fit(network, bad, FitOptions(grids=[5, 10], steps=1, progress=False))
     with pytest.raises(ValueError, match="pass its class or its name"):
-        fit_levels(network, (x, y), [5], opt=torch.optim.Adam(network.parameters()), steps=1, progress=False)
+        fit(network, (x, y), FitOptions(grids=[5], opt=torch.optim.Adam(network.parameters()), steps=1, progress=False))
     with pytest.raises(TypeError, match="MLP has none"):
-        fit_levels(MLP([2, 3, 1]), (x, y), [5], steps=1, progress=False)
+        fit(MLP([2, 3, 1]), (x, y), FitOptions(grids=[5], steps=1, progress=False))
     assert torch.equal(network.numeric_layers[0].grid, knots)
 
 
 def test_a_history_can_be_continued() -> None:
     network, history = Network([2, 1]), None
     for count in (2, 5):
-        history = fit(network, data(), "LM", count if history is None else 3, progress=False, history=history)
+        history = fit(network, data(), FitOptions("LM", count if history is None else 3, progress=False), history=history)
         assert isinstance(history, History) and history.steps == count
 
 
 def test_numbers_of_numpy_count_like_python_s() -> None:
-    grids = fit_levels(KAN([2, 1], auto_save=False), data(), np.array([3, 5]), opt="LM", steps=2, progress=False)
+    grids = fit(KAN([2, 1], auto_save=False), data(), FitOptions(grids=np.array([3, 5]), opt="LM", steps=2, progress=False))
     options = {"opt": "LM", "steps": np.int64(2), "patience": np.int64(2), "batch": np.int64(-1), "progress": False}
-    restarts = fit_levels(KAN([2, 1], auto_save=False), data(), (), restarts=np.int64(2), **options)
+    restarts = fit(KAN([2, 1], auto_save=False), data(), FitOptions(grids=(), restarts=np.int64(2), **options))
     assert grids.steps == 4 and restarts.steps == 2

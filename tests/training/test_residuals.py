@@ -14,8 +14,8 @@ from kan import KAN
 from kan.network.network import Network
 from kan.surgery.edges import fix_symbolic_
 from kan.training import residuals
-from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
+from kan.training.models.of_network import trainable_parameters
 from kan.training.residuals import Term, _PerPoint, _Residuals, fit_residuals
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -79,7 +79,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
         network, [Term(mixed, x, 1.0), Term(lambda u, x: u(x)[:, 0], x[:4], 3.0)], Columns(network, trainable_parameters(network))
     )
     whole = problem.linearise()
-    monkeypatch.setattr(residuals, "CHUNK", 2 * problem.columns.count)
+    monkeypatch.setattr(residuals, "JACOBIAN_ENTRIES", 2 * problem.columns.count)
     assert len(list(problem._chunks())) == 7
     torch.testing.assert_close(problem.linearise()._gram, whole._gram)
 

@@ -20,7 +20,8 @@ from kan.training.callbacks import Every
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.restarts import fit_restarts
+from kan.training.options import FitOptions
+from kan.training.together import fit_stack
 from kan.training.together import methods as batched_methods
 from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
 
@@ -42,7 +43,7 @@ def network(width: list[int] | None = None, **arguments: Any) -> Network:
 
 
 def separately(make: Callable[..., Network], count: int, data: Any, **options: Any) -> list[History]:
-    return [fit(make(seed=2 + s), data, progress=False, **options) for s in range(count)]
+    return [fit(make(seed=2 + s), data, FitOptions(progress=False, **options)) for s in range(count)]
 
 
 def never(*_: Any) -> History:
@@ -56,7 +57,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restarts._Together, "run", never)
+    monkeypatch.setattr(fit_stack.StackFit, "run", never)
 
 
 @pytest.mark.parametrize("updates", [False, True])
@@ -103,7 +104,7 @@ def test_losses_are_those_of_one_after_another(opt: str, lr: float, schedule: Gr
     data = samples(outputs=width[-1])
     options = {"opt": opt, "lr": lr, "steps": 5, "grid_schedule": schedule}
     model = network(width)
-    found = fit_restarts(model, data, 3, progress=False, **options)
+    found = fit(model, data, FitOptions(restarts=3, progress=False, **options))
     wanted = separately(lambda seed: network(width, seed=seed), 3, data, **options)
     assert found.restarts is not None and found.restarts.seeds == [2, 3, 4] and found.stopped == "steps"
     last = [history["test_loss"][-1] for history in wanted]
@@ -134,7 +135,7 @@ def test_masks_weights_and_other_data_count(opt: str, lr: float) -> None:
         return found
 
     model = masked()
-    found = fit_restarts(model, data, 2, progress=False, **{**options, "patience": 6})
+    found = fit(model, data, FitOptions(restarts=2, progress=False, **{**options, "patience": 6}))
     wanted = separately(masked, 2, data, **{**options, "patience": 6})
     assert found.restarts is not None
     assert found.restarts.losses == pytest.approx([min(one["val_loss"]) for one in wanted], rel=1e-6)
@@ -148,13 +149,13 @@ def test_masks_weights_and_other_data_count(opt: str, lr: float) -> None:
 @pytest.mark.usefixtures("together")
 def test_few_samples_and_float32() -> None:
     x, y = samples(12)
-    found = fit_restarts(network(), (x, y), 2, opt="LM", steps=3, progress=False)
+    found = fit(network(), (x, y), FitOptions(restarts=2, opt="LM", steps=3, progress=False))
     wanted = separately(network, 2, (x, y), opt="LM", steps=3)
     assert found.restarts is not None
     assert found.restarts.losses == pytest.approx([one["test_loss"][-1] for one in wanted], rel=1e-5)
     x, y = samples()
     model = network().float()
-    assert fit_restarts(model, (x.float(), y.float()), 2, opt="LM", steps=3, progress=False).stopped == "steps"
+    assert fit(model, (x.float(), y.float()), FitOptions(restarts=2, opt="LM", steps=3, progress=False)).stopped == "steps"
     assert model.dtype == torch.float32
 
 
@@ -166,7 +167,7 @@ def test_bits_are_the_same_whatever_the_threads(opt: str, lr: float, monkeypatch
     for count in (1, 2):
         torch.set_num_threads(count)
         model = network()
-        history = fit_restarts(model, samples(), 5, opt=opt, lr=lr, steps=4, progress=False, grid_schedule=SCHEDULE)
+        history = fit(model, samples(), FitOptions(restarts=5, opt=opt, lr=lr, steps=4, progress=False, grid_schedule=SCHEDULE))
         found.append((history, history.restarts, [p.tolist() for p in model.parameters()]))
         assert torch.get_num_threads() == count
     torch.set_num_threads(threads)
@@ -186,9 +187,9 @@ OTHERS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OTHERS)
 def test_everything_else_is_trained_one_after_another(options: dict[str, Any]) -> None:
     options = {"lr": 0.1, "steps": 3, **options}
-    told = fit_restarts(network(), samples(), 3, progress=False, **options)
+    told = fit(network(), samples(), FitOptions(restarts=3, progress=False, **options))
     # batches are drawn with the model's seed
-    wanted = [fit(model_of(seed), samples(), progress=False, **options)["test_loss"][-1] for seed in (2, 3, 4)]
+    wanted = [fit(model_of(seed), samples(), FitOptions(progress=False, **options))["test_loss"][-1] for seed in (2, 3, 4)]
     assert told.restarts == Restarts([2, 3, 4], wanted, wanted.index(min(wanted)))
     assert told["test_loss"][-1] == min(wanted)
 
@@ -221,7 +222,7 @@ def test_levels_go_on_with_the_best() -> None:
 
 @pytest.mark.usefixtures("together")
 def test_networks_that_are_not_finite_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = restarts._begun
+    begun = fit_stack.drawn
 
     def bad(model: Network, seed: int) -> Network:
         found = begun(model, seed)
@@ -229,32 +230,32 @@ def test_networks_that_are_not_finite_drop_out(monkeypatch: pytest.MonkeyPatch) 
             found.act_fun[1].coef.data[0, 0, 0] = math.nan
         return found
 
-    monkeypatch.setattr(restarts, "_begun", bad)
+    monkeypatch.setattr(fit_stack, "drawn", bad)
     for opt, lr in METHODS:
         model = network()
-        found = fit_restarts(model, samples(), 3, opt=opt, lr=lr, steps=4, progress=False, grid_schedule=SCHEDULE)
+        found = fit(model, samples(), FitOptions(restarts=3, opt=opt, lr=lr, steps=4, progress=False, grid_schedule=SCHEDULE))
         assert found.restarts is not None and found.restarts.losses[1] == math.inf and math.isfinite(found.restarts.losses[2])
         assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
     huge = network()
     huge.output_normalizer = [0.0], [1.0]  # the user says that they are as they should be: there is no map
     before = [p.clone() for p in huge.parameters()]
     with pytest.warns(UserWarning, match="you have normalised them"), pytest.warns(UserWarning, match="none of the 2 networks has"):
-        found = fit_restarts(huge, (samples()[0], samples()[1] * 1e200), 2, opt="Adam", steps=2, progress=False)
+        found = fit(huge, (samples()[0], samples()[1] * 1e200), FitOptions(restarts=2, opt="Adam", steps=2, progress=False))
     assert found.stopped == "not finite" and all(map(torch.equal, before, huge.parameters())) and found.steps == 0
 
 
 @pytest.mark.usefixtures("together")
 def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    look, model = restarts._Best.look, network()
+    look, model = fit_stack.BestStates.look, network()
 
     def interrupted(self: Any, step: int, *rest: Any) -> None:
         if step == 2:
             raise KeyboardInterrupt
         look(self, step, *rest)
 
-    monkeypatch.setattr(restarts._Best, "look", interrupted)
+    monkeypatch.setattr(fit_stack.BestStates, "look", interrupted)
     with pytest.warns(UserWarning, match="interrupted in step 2; the network is the best of 3 as step 1 left it"):
-        found = fit_restarts(model, samples(), 3, opt="LM", steps=5, progress=False)
+        found = fit(model, samples(), FitOptions(restarts=3, opt="LM", steps=5, progress=False))
     assert found.stopped == "interrupted" and found.steps == 2
     with torch.no_grad():
         loss = float((model(samples()[0]) - samples()[1]).square().mean().sqrt())
@@ -263,18 +264,18 @@ def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("together")
 def test_patience_time_and_the_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    found = fit_restarts(network(), samples(), 2, opt="Adam", lr=1e-12, steps=50, patience=3, restore_best=False)
+    found = fit(network(), samples(), FitOptions(restarts=2, opt="Adam", lr=1e-12, steps=50, patience=3, restore_best=False))
     assert found.stopped in ("patience", "steps") and "train_loss" in capsys.readouterr().err
-    assert fit_restarts(network(), samples(), 2, opt="Adam", steps=500, time_limit=1e-9, progress=False).steps == 1
+    assert fit(network(), samples(), FitOptions(restarts=2, opt="Adam", steps=500, time_limit=1e-9, progress=False)).steps == 1
 
 
 def test_a_time_limit_is_for_all_of_them() -> None:
-    found = fit_restarts(network(), samples(), 4, opt="LBFGS", steps=50, time_limit=1e-9, progress=False)
+    found = fit(network(), samples(), FitOptions(restarts=4, opt="LBFGS", steps=50, time_limit=1e-9, progress=False))
     assert found.restarts is not None and found.restarts.losses[1:] == [math.inf] * 3 and found.steps == 1
 
 
 def test_nothing_is_trained_in_no_steps() -> None:
-    found = fit_restarts(network(), samples(), 2, opt="LM", steps=0, progress=False)
+    found = fit(network(), samples(), FitOptions(restarts=2, opt="LM", steps=0, progress=False))
     assert found.steps == 0 and found.restarts == Restarts([2, 3], [math.inf, math.inf], 0)
 
 
@@ -293,17 +294,17 @@ def test_bad_input_changes_nothing() -> None:
     ]
     for count, options, message in bad:
         with pytest.raises(ValueError, match=message):
-            fit_restarts(model, samples(), count, **{"opt": "LM", "steps": 2, "progress": False, **options})
+            fit(model, samples(), FitOptions(restarts=count, **{"opt": "LM", "steps": 2, "progress": False, **options}))
     with pytest.raises(ValueError, match="shape"):
-        fit_restarts(model, (samples()[0], samples()[1][:5]), 2, opt="LM")
+        fit(model, (samples()[0], samples()[1][:5]), FitOptions(restarts=2, opt="LM"))
     with pytest.raises(TypeError, match="callbacks"):
-        fit_restarts(model, samples(), 2, opt="LM", callbacks=[Every], progress=False)
+        fit(model, samples(), FitOptions(restarts=2, opt="LM", callbacks=[Every], progress=False))
     assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_the_history_tells_of_them(tmp_path: Path) -> None:
     with warnings.catch_warnings():
-        found = fit_restarts(network(), samples(), 2, opt="Adam", steps=1, progress=False)
+        found = fit(network(), samples(), FitOptions(restarts=2, opt="Adam", steps=1, progress=False))
     found.restarts = Restarts([2, 3], [0.5, math.inf], 0)
     assert found.to_dict()["restarts"] == {"seeds": [2, 3], "losses": [0.5, math.inf], "best": 0}
     found.to_json(tmp_path / "history.json")

@@ -13,7 +13,8 @@ from kan.training.data.samples import Samples
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.objectives.make import CORNER, LEAST_SHARE, corner_of
+from kan.training.objectives.of_network import CORNER, SMALLEST_SHARE, corner_of
+from kan.training.options import FitOptions
 from kan.training.second_start import SecondStart, unexplained
 from kan.training.snapshot import snapshot
 
@@ -25,7 +26,7 @@ QUIET: dict[str, Any] = {"steps": 8, "progress": False}
 
 @pytest.fixture(autouse=True)
 def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_start, "STARTS", 3)
+    monkeypatch.setattr(second_start, "MAX_STARTS", 3)
 
 
 def samples(count: int = 100) -> tuple[Tensor, Tensor]:
@@ -99,7 +100,7 @@ def test_a_trained_network_keeps_its_function(monkeypatch: pytest.MonkeyPatch) -
 
 def test_starts_that_are_no_better_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     off, _ = trained(False)
-    monkeypatch.setattr(second_start, "GAIN", 1.0)
+    monkeypatch.setattr(second_start, "MIN_GAIN", 1.0)
     made, found = trained(True)
     assert found.restarts is None
     assert all(torch.equal(a, b) for a, b in zip(snapshot(off), snapshot(made), strict=True))
@@ -141,7 +142,7 @@ def test_unexplained_share() -> None:
     assert unexplained(2.0, Samples(y, torch.ones(3, 1))) == 0.0
 
 
-@pytest.mark.parametrize(("size", "share"), [(1.0, 1.0), (0.02, None), (0.0, LEAST_SHARE)])
+@pytest.mark.parametrize(("size", "share"), [(1.0, 1.0), (0.02, None), (0.0, SMALLEST_SHARE)])
 def test_the_corner_shrinks_with_a_layer(size: float, share: float | None) -> None:
     network = Network([2, 2, 1], grid=3, seed=1).double()
     x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -161,10 +162,10 @@ def test_a_corner_that_has_shrunk_is_optimised(monkeypatch: pytest.MonkeyPatch) 
         asked.append(len(x))
         return CORNER
 
-    monkeypatch.setattr("kan.training.fit.corner_of", corner)
+    monkeypatch.setattr("kan.training.objectives.of_network.corner_of", corner)
     x = samples()[0]
     data = x, x[:, [0]] ** 2 + x[:, [2]]
-    fit(Network([3, 2, 1], seed=1).double(), data, steps=4, lamb=1e-3, grid_schedule=GridSchedule(4, 0, 4), progress=False)
+    fit(Network([3, 2, 1], seed=1).double(), data, FitOptions(steps=4, lamb=1e-3, grid_schedule=GridSchedule(4, 0, 4), progress=False))
     assert 1 <= len(asked) <= 3 and set(asked) == {200}, "after every update that is kept, but for the first"
 
 

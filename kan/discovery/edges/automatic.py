@@ -23,6 +23,7 @@ from kan.surgery.edges import set_mode_
 from kan.symbolic.library import resolve_library
 from kan.training.data.classes import loss_of_link
 from kan.training.data.dataset import check_dataset
+from kan.training.models.of_network import TrainableNetwork
 from kan.training.objectives.losses import in_dtype
 from kan.training.objectives.make import check_loss, plain_objective
 from kan.training.snapshot import round_into_
@@ -104,7 +105,7 @@ def auto_symbolic_jointly_(
     """
     resolve_library(lib)
     loss_fn = loss_of_link(network.class_link) if loss_fn is None else loss_fn
-    samples = check_dataset(network, dataset, same_shape=loss_fn is None, exact=True, loss_fn=loss_fn).first
+    samples = check_dataset(TrainableNetwork(network), dataset, loss_fn, same_shape=loss_fn is None).first
     layers, x = _layers_alone(network, samples.x)
     if loss_fn is not None:
         loss_fn = in_dtype(loss_fn, torch.float64)

@@ -35,10 +35,10 @@ from kan.network.insertion import insert_knots_
 from kan.network.network import Network
 from kan.solvers.levenberg_marquardt import minimise_
 from kan.surgery.edges import remove_node_, set_mode_
-from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.edge_problem import EdgeProblem
 from kan.training.least_squares.network_problem import ObjectiveProblem
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.make import plain_objective
 
 __all__ = ["SelectionOptions", "SymbolicNetwork", "refit_", "select_jointly", "sharpen_"]

@@ -15,6 +15,7 @@ from kan.discovery.laws.verdict import MIN_EXPLAINED, MOST_ROWS, VERDICTS, Rows,
 from kan.discovery.reduction.views import linear
 from kan.network.network import Network
 from kan.training.fit import fit
+from kan.training.options import FitOptions
 
 __all__ = ["conclude"]
 
@@ -83,7 +84,7 @@ def _additive(judge: Judge) -> Law | None:
         network.update_grid(root.x)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit(network, (root.x, root.y), opt="LM", steps=5, progress=False)
+            fit(network, (root.x, root.y), FitOptions("LM", steps=5, progress=False))
         with torch.no_grad():
             missed = float((network.trace(root.x).output - root.y).square().mean())
         bits = 0.5 * len(root.y) * math.log2(missed + (1e-13 * judge.scale) ** 2 + 1e-300) + 0.5 * coefficients * math.log2(len(root.y))

@@ -31,6 +31,7 @@ from kan.network.network import Network
 from kan.symbolic.evaluation import evaluate_expression
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
+from kan.training.options import FitOptions
 
 __all__ = ["Hunt"]
 
@@ -442,11 +443,9 @@ class Hunt:
                 fit(
                     network,
                     (form.x, form.y),
-                    opt="LM",
-                    steps=20,
-                    grid_schedule=GridSchedule(4, 0, 8),
-                    progress=False,
-                    time_limit=max(self.left(), 1e-3),
+                    FitOptions(
+                        "LM", steps=20, grid_schedule=GridSchedule(4, 0, 8), progress=False, time_limit=max(self.left(), 1e-3)
+                    ),
                 )
             sharpen_(network, form.x, form.y, stop=self.late)
             shape.cut_(network, form.x, form.y)

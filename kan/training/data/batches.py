@@ -9,33 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.network.perceptron import Perceptron
 from kan.network.trace import FirstLayer
-from kan.network.user_code.own_code import own_parts
 from kan.training.data.dataset import Data
 from kan.training.data.loaders import Loader
-from kan.training.data.samples import Model, Samples
+from kan.training.data.samples import Samples
+from kan.training.models.trainable import Trainable
 
-__all__ = ["Batches", "Everything", "FromLoader", "Some", "make_batches", "width_of"]
+__all__ = ["Batches", "Everything", "FromLoader", "Some", "make_batches"]
 
-CACHE_LIMIT = 2**26
-"""Largest number of first-layer features that are kept between steps instead of being computed anew."""
-REMEMBERED = 2**13
-"""Samples of a loader from which on no more are remembered."""
+CACHED_FEATURES = 2**26
+"""Largest number of features of the first layer that are kept between steps. Larger ones are computed anew in every step."""
+REMEMBERED_SAMPLES = 2**13
+"""Number of a loader's samples from which on no further batch is remembered."""
 
 
 class Batches(ABC):
-    """Where the samples of a step come from.
+    """The source of the samples of each step.
 
     Attributes:
-        network: that is trained.
+        model: the model that is trained.
         whole: whether all steps have the same samples.
     """
 
     whole = False
 
-    def __init__(self, network: Model) -> None:
-        self.network = network
+    def __init__(self, model: Trainable) -> None:
+        self.model = model
 
     @abstractmethod
     def draw(self) -> Samples:
@@ -43,10 +42,10 @@ class Batches(ABC):
 
     @abstractmethod
     def fitted(self) -> Samples:
-        """What the network is to remember for its loss."""
+        """The samples on which the model keeps the loss of the fit."""
 
     def seen(self) -> Tensor:
-        """What the network is to remember as its last input, ``(N, n)``."""
+        """The inputs that become the model's last input, ``(N, n)``."""
         return self.fitted().x
 
     @abstractmethod
@@ -54,110 +53,107 @@ class Batches(ABC):
         """Number of samples in a step."""
 
     def first_layer(self, x: Tensor) -> FirstLayer | None:
-        """The features of the first layer for the drawn `x`, if they are kept."""
+        """The features of the first layer for the drawn `x`, if they are kept between steps; else None."""
         return None
 
-    def forget(self) -> None:  # noqa: B027 (most keep nothing)
-        """The first layer's grid has moved."""
+    def forget(self) -> None:  # noqa: B027 (most sources keep nothing)
+        """Forget what was kept for the first layer's grid, which has moved."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing random here)
-        """Go on from there."""
+        """Go on from a state that `state_dict` has returned."""
 
 
 class Everything(Batches):
-    """All samples in every step, with the first layer's features kept."""
+    """All samples in every step; the features of the first layer are kept between steps."""
 
     whole = True
 
-    def __init__(self, network: Model, samples: Samples) -> None:
-        super().__init__(network)
+    def __init__(self, model: Trainable, samples: Samples) -> None:
+        super().__init__(model)
         self.samples = samples
         self._first: FirstLayer | None = None
-        self._keeps = (
-            not isinstance(network, Perceptron)
-            and len(samples) * width_of(network, layers=1) <= CACHE_LIMIT
-            and not own_parts(network)  # what the first layer sees and makes of it may change with every step
-        )
+        self._keeps = len(samples) * model.width(layers=1) <= CACHED_FEATURES
 
     def draw(self) -> Samples:
-        """All samples."""
+        """The samples of the next step, which are all."""
         return self.samples
 
     def fitted(self) -> Samples:
-        """All samples."""
+        """The samples that the fit is about, which are all."""
         return self.samples
 
     def size(self) -> int:
-        """Number of samples."""
+        """Number of samples in a step."""
         return len(self.samples)
 
     def first_layer(self, x: Tensor) -> FirstLayer | None:
         """The first layer's features, computed once for each grid."""
-        if self._first is None and self._keeps and not isinstance(self.network, Perceptron):
-            self._first = self.network.first_layer(x)
+        if self._first is None and self._keeps:
+            self._first = self.model.first_layer(x)
         return self._first
 
     def forget(self) -> None:
-        """The first layer's grid has moved."""
+        """Forget what was kept for the first layer's grid, which has moved."""
         self._first = None
 
 
 class Some(Batches):
-    """`count` samples in each step, drawn without replacement, of those that count at all."""
+    """Samples drawn at random: `count` in each step, without replacement, among those whose weight is not zero."""
 
-    def __init__(self, network: Model, samples: Samples, count: int) -> None:
-        super().__init__(network)
+    def __init__(self, model: Trainable, samples: Samples, count: int) -> None:
+        super().__init__(model)
         self.samples, self.count = samples, count
-        self.generator = torch.Generator().manual_seed(int(network.seed))
+        self.generator = torch.Generator().manual_seed(int(model.network.seed))
         self._rows = None if samples.weight is None else samples.weight.nonzero()[:, 0]
 
     def draw(self) -> Samples:
-        """The drawn ones."""
+        """The samples of the next step."""
         available = len(self.samples) if self._rows is None else len(self._rows)
         chosen = torch.randperm(available, generator=self.generator)[: self.count].to(self.samples.x.device)
         return self.samples.at(chosen if self._rows is None else self._rows[chosen])
 
     def fitted(self) -> Samples:
-        """All samples."""
+        """The samples that the fit is about, which are all."""
         return self.samples
 
     def size(self) -> int:
-        """Number of samples that are drawn."""
+        """Number of samples in a step."""
         return self.count
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {"random": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from a state that `state_dict` has returned."""
         if "random" in state:
             self.generator.set_state(state["random"])
 
 
 class FromLoader(Batches):
-    """The next batch of a loader in each step."""
+    """Batches of a loader, one in each step."""
 
-    def __init__(self, network: Model, loader: Loader) -> None:
-        super().__init__(network)
+    def __init__(self, model: Trainable, loader: Loader) -> None:
+        super().__init__(model)
+        loader.rewind()
         self.loader = loader
         self._size = len(loader.first)
         self._seen = [loader.first]
 
     def draw(self) -> Samples:
-        """The next batch."""
+        """The samples of the next step."""
         batch = self.loader.draw()
         first = self._seen[0]
-        if batch is not first and batch.y.shape[1:] == first.y.shape[1:] and sum(map(len, self._seen)) < REMEMBERED:
+        if batch is not first and batch.y.shape[1:] == first.y.shape[1:] and sum(map(len, self._seen)) < REMEMBERED_SAMPLES:
             self._seen.append(batch)
         return batch
 
     def fitted(self) -> Samples:
-        """The first batches."""
+        """The batches that were drawn first, up to about `REMEMBERED_SAMPLES` samples."""
         return Samples(torch.cat([batch.x for batch in self._seen]), torch.cat([batch.y for batch in self._seen]))
 
     def size(self) -> int:
@@ -165,20 +161,20 @@ class FromLoader(Batches):
         return self._size
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random generator stands."""
+        """The state of the random numbers, by which a later fit can go on."""
         return {"random": self.loader.random_state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Begin a new pass from there."""
+        """Begin a new pass over the loader, with the random numbers of a state that `state_dict` has returned."""
         if "random" in state:
             self.loader.restart(state["random"])
 
 
-def make_batches(network: Model, data: Data, size: int) -> Batches:
+def make_batches(model: Trainable, data: Data, size: int) -> Batches:
     """The samples of each step.
 
     Args:
-        network: that is trained.
+        model: the model that is trained.
         data: its data.
         size: number of samples per step, -1 for all; a loader has a size of its own.
 
@@ -188,12 +184,5 @@ def make_batches(network: Model, data: Data, size: int) -> Batches:
     if isinstance(data.train, Loader):
         if size != -1:
             raise ValueError(f"batch={size} is for data in arrays; a loader has batches of its own size, {len(data.first)}.")
-        return FromLoader(network, data.train)
-    return Everything(network, data.train) if size == -1 or size >= len(data.train) else Some(network, data.train, size)
-
-
-def width_of(network: Model, layers: int | None = None) -> int:
-    """Numbers per sample in the widest layer, or in the widest of the first `layers`: features of a KAN, nodes of a perceptron."""
-    if isinstance(network, Perceptron):
-        return max(network.width)
-    return max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers[:layers])
+        return FromLoader(model, data.train)
+    return Everything(model, data.train) if size == -1 or size >= len(data.train) else Some(model, data.train, size)

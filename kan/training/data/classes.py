@@ -24,12 +24,12 @@ from torch.nn import functional
 
 from kan.datasets.classes import ClassNames, codes_of, named_classes, shown
 from kan.datasets.real_numbers import is_frame, is_table, real_numbers
-from kan.network.network import Network
 
 __all__ = ["ClassLabels", "Target", "check_function", "loss_of_link", "target_of"]
 
-MOST_CLASSES = 20
-"""Integers up to this number, in labels without a `loss_fn`, may be meant as classes; `fit` warns that it takes them for numbers."""
+SUSPECTED_CLASSES = 20
+"""Integer labels without a `loss_fn` that are all smaller than this number may be meant as classes, and `fit` warns that it takes them for
+numbers."""
 
 
 class Target(Enum):
@@ -109,18 +109,26 @@ class ClassLabels:
     remark: str = field(default="", init=False)
 
     @classmethod
-    def of(cls, network: Any, loss_fn: Any, pred_fn: Any = None, names: ClassNames | None = None) -> ClassLabels:
-        """The classes for these arguments of `fit`; their names are `names`, or, if there are none, those that the network knows.
+    def of(
+        cls, loss_fn: Any, outputs: int, known: ClassNames | None = None, names: ClassNames | None = None, pred_fn: Any = None
+    ) -> ClassLabels:
+        """The classes of a fit.
+
+        Args:
+            loss_fn, pred_fn: see `kan.training.options.FitOptions`.
+            outputs: number of outputs of the model.
+            known: names of the classes that the model has been trained on.
+            names: names of the classes that the data set gives.
 
         Raises:
             TypeError: if `loss_fn` is no function.
-            ValueError: if both are given and differ.
+            ValueError: if the names of the model and of the data set differ.
         """
         check_function("loss_fn", loss_fn)
         target = target_of(loss_fn)
         if pred_fn is not None:  # what it returns need not have the shape of the network's output
             return cls(Target.OTHER if loss_fn is not None else target, None, names, indices=names is not None)
-        known = network.class_names if isinstance(network, Network) and target is not Target.NUMBERS else None
+        known = None if target is Target.NUMBERS else known
         if known is not None and names is not None and known != list(names):
             raise ValueError(
                 f"the model has the classes {shown(known)} and the dataset has {shown(names)}. Set model.class_names = None to train the "
@@ -129,7 +137,7 @@ class ClassLabels:
         options = loss_fn.keywords if isinstance(loss_fn, partial) else {}
         ignored = options.get("ignore_index", getattr(loss_fn, "ignore_index", -100))
         loss = "" if loss_fn is None else str(getattr(loss_fn, "__name__", type(loss_fn).__name__))
-        return cls(target, network.width_in[-1], known or names, int(ignored), names is not None, loss)
+        return cls(target, outputs, known or names, int(ignored), names is not None, loss)
 
     @property
     def link(self) -> str | None:
@@ -258,7 +266,7 @@ class ClassLabels:
         if values.numel() != len(values) or self.remark:
             return
         different = values.unique().tolist()
-        dense = different[0] in (-1, 0, 1) and different[-1] < MOST_CLASSES and 2 * len(different) <= len(values)
+        dense = different[0] in (-1, 0, 1) and different[-1] < SUSPECTED_CLASSES and 2 * len(different) <= len(values)
         if (dense or choices) and len(different) > 1:
             kind = "truth values" if choices else "integers"
             values_shown = shown(named[1] if named is not None else different)
@@ -271,7 +279,7 @@ class ClassLabels:
 
 
 def _numbers(label: str, y: Any) -> Tensor | None:
-    """Labels as real numbers; None if they are something else, which is for other functions to take or to refuse."""
+    """Labels as real numbers; None if they are something else, which is accepted or refused elsewhere."""
     if not is_table(y):
         return None
     try:

@@ -4,33 +4,33 @@ What a dataset may be, with arrays standing for tensors, numpy arrays, lists of 
 
 - a dictionary with ``train_input`` and ``train_label``, and perhaps ``test_input`` and ``test_label``: arrays;
 - a pair ``(X, y)`` of arrays;
-- a ``DataLoader``, or another iterable of batches ``(x, y)`` that can be iterated again and again;
+- a ``DataLoader``, or another iterable of batches ``(x, y)`` that starts anew for every pass;
 - a pair ``(training, test)``, each a pair of arrays or a loader.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from kan.datasets.real_numbers import columns_of, is_frame, is_table, labels_of
-from kan.network.network import Network
 from kan.training.data.classes import ClassLabels
 from kan.training.data.loaders import Loader
-from kan.training.data.samples import Model, Samples, Wanted, checked_samples, checked_weight
+from kan.training.data.samples import Samples, Wanted, checked_samples, checked_weight
+from kan.training.models.trainable import Trainable
+from kan.training.objectives.base import Model
 
-__all__ = ["Data", "check_dataset", "check_test_data", "name_classes_", "name_columns_"]
+__all__ = ["Data", "check_dataset", "check_test_data", "names_of_columns"]
 
 ENTRIES = ("train_input", "train_label", "test_input", "test_label")
 
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on, and what is looked at besides; `classes` are those of the labels."""
+    """The data of a fit: samples that are trained on, samples that are evaluated only, and the classes of the labels."""
 
     train: Samples | Loader
     validation: Samples | None = None
@@ -44,37 +44,34 @@ class Data:
 
 
 def check_dataset(
-    network: Model,
+    model: Trainable,
     dataset: Any,
-    *,
-    same_shape: bool,
-    floating: bool | None = None,
-    validation: Any = None,
-    sample_weight: Any = None,
-    exact: bool = False,
     loss_fn: Any = None,
     pred_fn: Any = None,
+    *,
+    same_shape: bool | None = None,
+    validation: Any = None,
+    sample_weight: Any = None,
 ) -> Data:
-    """What `dataset` holds, after checking it against `network`.
+    """What `dataset` holds, as precise as it is given, after checking it against `model`.
 
     Args:
-        network: that will be trained.
+        model: the model that will be trained.
         dataset: in one of the forms above.
-        same_shape: whether labels must have the shape of the outputs (as for the mean squared error).
-        floating: whether labels become floating-point numbers; if `same_shape` when not given.
-        validation: fraction of the training samples that is held out, drawn with the network's seed; or samples of their own, a pair of
+        loss_fn, pred_fn: what the labels are for, see `kan.training.data.classes`.
+        same_shape: whether labels must have the shape of the outputs. When not given, if the loss is the mean squared error of the model's
+            own outputs.
+        validation: fraction of the training samples that is held out, drawn with the model's seed; or samples of their own, a pair of
             arrays or a loader.
         sample_weight: how much each training sample counts, ``(N,)``.
-        exact: keep the precision of the numbers, instead of rounding them to the network's dtype.
-        loss_fn, pred_fn: what the labels are for, see `kan.training.data.classes`.
 
     Raises:
         TypeError: if something is of the wrong kind.
         ValueError: if something is missing, empty, of the wrong shape or device, or not finite; nothing has been changed then.
     """
-    classes = ClassLabels.of(network, loss_fn, pred_fn, getattr(dataset, "class_names", None))
-    floating = same_shape if floating is None else floating
-    wanted = Wanted(network, same_shape, floating, exact, classes, _columns(network, dataset))
+    if same_shape is None:
+        same_shape = loss_fn is None and pred_fn is None and not model.own_call
+    wanted = Wanted(model, same_shape, loss_fn is None, _classes(model, dataset, loss_fn, pred_fn), _columns(model, dataset))
     train: Samples | Loader
     if isinstance(dataset, Mapping):
         train, test = _entries(dataset, wanted)
@@ -86,23 +83,22 @@ def check_dataset(
     if sample_weight is not None:
         if isinstance(train, Loader):
             raise ValueError("sample_weight needs training data in arrays, whose rows it belongs to; got a loader.")
-        train = replace(train, weight=checked_weight(network, sample_weight, len(train)))
+        train = replace(train, weight=checked_weight(model.network, sample_weight, len(train)))
     if validation is None:
-        return Data(train, None, test, classes)
+        return Data(train, None, test, wanted.classes)
     if isinstance(validation, (bool, int, float)):
-        return Data(*_split(network, train, validation), test, classes)
-    return Data(train, _all_of(_part(validation, "validation", wanted)), test, classes)
+        return Data(*_split(model.network, train, validation), test, wanted.classes)
+    return Data(train, _all_of(_part(validation, "validation", wanted)), test, wanted.classes)
 
 
-def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samples:
+def check_test_data(model: Trainable, dataset: Any, loss_fn: Any = None) -> Samples:
     """The samples ``test_input`` and ``test_label`` of a dictionary, or those of a pair ``(X, y)`` or a loader.
 
-    They are checked as by `check_dataset`, and numbers are as precise as they are given.
+    They are checked as by `check_dataset`.
     """
-    classes = ClassLabels.of(network, loss_fn, names=getattr(dataset, "class_names", None))
     arrays = (dataset.get(ENTRIES[2]), dataset.get(ENTRIES[3])) if isinstance(dataset, Mapping) else dataset
-    columns = network.frame_columns, _columns(network, arrays)[1]
-    wanted = Wanted(network, loss_fn is None, loss_fn is None, True, classes, columns)
+    columns = model.columns[0], _columns(model, arrays)[1]
+    wanted = Wanted(model, loss_fn is None, loss_fn is None, _classes(model, dataset, loss_fn), columns)
     if not isinstance(dataset, Mapping):
         return _all_of(_part(dataset, "test", wanted))
     missing = [name for name in ENTRIES[2:] if name not in dataset]
@@ -114,23 +110,28 @@ def check_test_data(network: Network, dataset: Any, loss_fn: Any = None) -> Samp
     return checked_samples(wanted, (name, label), *arrays)
 
 
-def _columns(network: Model, dataset: Any) -> tuple[list[str] | None, list[str] | None]:
-    """The columns of inputs and of labels that `network` reads from frames, in this order; None if the columns have no names.
+def _classes(model: Trainable, dataset: Any, loss_fn: Any, pred_fn: Any = None) -> ClassLabels:
+    """How the labels of `dataset` are read where they are classes."""
+    return ClassLabels.of(loss_fn, model.network.width_in[-1], model.class_names, getattr(dataset, "class_names", None), pred_fn)
 
-    They are the columns that the network knows, if the training data have a column of one of these names, and otherwise the columns of the
+
+def _columns(model: Trainable, dataset: Any) -> tuple[list[str] | None, list[str] | None]:
+    """The columns of inputs and of labels that `model` reads from frames, in this order; None if the columns have no names.
+
+    They are the columns that the model knows, if the training data have a column of one of these names, and otherwise the columns of the
     training data.
     """
     found: list[list[str] | None] = []
-    for array, label in zip(_training_arrays(dataset) or (None, None), ("frame_columns", "out_vars"), strict=True):
-        names, own = columns_of(array), getattr(network, label, None)
-        if label == "out_vars" and len(names or ()) == 1:
+    for array, own, outputs in zip(_training_arrays(dataset) or (None, None), model.columns, (False, True), strict=True):
+        names = columns_of(array)
+        if outputs and len(names or ()) == 1:
             names = None  # a single column may have any name
         found.append(own if names and own and {*names} & {*own} else names)
     return found[0], found[1]
 
 
 def _training_arrays(dataset: Any) -> tuple[Any, Any] | None:
-    """Inputs and labels of the training data, if they are no batches."""
+    """Inputs and labels of the training data; None if they come in batches."""
     if isinstance(dataset, tuple) and len(dataset) == 2 and not any(map(is_table, dataset)):
         dataset = dataset[0]
     if isinstance(dataset, Mapping):
@@ -138,32 +139,17 @@ def _training_arrays(dataset: Any) -> tuple[Any, Any] | None:
     return (dataset[0], dataset[1]) if isinstance(dataset, (tuple, list)) and len(dataset) == 2 else None
 
 
-def name_columns_(network: Network, dataset: Any, labels_too: bool = True) -> None:
-    """Call inputs and outputs of `network` by the columns of the training data, in place, where they have no names yet.
+def names_of_columns(dataset: Any) -> dict[str, list[Any]]:
+    """The names of the inputs, as ``"in_vars"``, and of the labels, as ``"out_vars"``, where the training data have names.
 
-    Columns of frames and series are meant, or those that a `Dataset` knows. Where these are no different strings, one for each input or
-    output, nothing happens.
-
-    Args:
-        network: that `dataset` has been checked against.
-        dataset: in one of the forms above.
-        labels_too: whether labels are what the outputs stand for.
+    They are the columns of frames and series, or the names that a `Dataset` knows.
     """
-    for label, array in zip(("in_vars", "out_vars") if labels_too else ("in_vars",), _training_arrays(dataset) or (), strict=False):
+    found = {}
+    for label, array in zip(("in_vars", "out_vars"), _training_arrays(dataset) or (), strict=False):
         names = getattr(dataset, label, None) or (labels_of(array) if is_frame(array) else None)
-        if label == "in_vars" and names is not None and not {*names} & {*(network.frame_columns or names)}:
-            label = "frame_columns"  # the user has other names for the inputs
-        elif getattr(network, label) is not None:
-            continue
         if names is not None:
-            with suppress(TypeError, ValueError):  # of names that make no labels, as the numbers of a frame without names
-                network.set_labels(**{label: names})
-
-
-def name_classes_(network: Network, data: Data) -> None:
-    """Store in `network` the names of the classes that its outputs stand for, if the labels of `data` are classes."""
-    if data.classes is not None and data.classes.link is not None:
-        network.set_labels(classes=(data.classes.link, data.classes.names))
+            found[label] = names
+    return found
 
 
 def _entries(dataset: Mapping[str, Any], wanted: Wanted) -> tuple[Samples, Samples | None]:
@@ -189,7 +175,6 @@ def _part(value: Any, name: str, wanted: Wanted) -> Samples | Loader:
             f"the dataset must be a dictionary with the entries {list(ENTRIES)}, a pair (X, y) of arrays, or a DataLoader; "
             f"got {type(value).__name__} for the {name} data."
         )
-    assert wanted.classes is not None
     wanted.classes.indices = True
     return Loader(value, f"{name} loader", wanted)
 

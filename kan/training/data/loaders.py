@@ -1,7 +1,7 @@
 """Batches from a ``DataLoader``, or from any iterable of pairs ``(x, y)`` that can be iterated again and again.
 
-A loader draws from torch's global generator even where it does not shuffle. Here that generator stands, while a loader works, at a place of
-its own that begins with the network's seed: the order is the same every time, and outside nothing has happened.
+A loader draws from torch's global generator even where it does not shuffle. While a loader works, that generator is therefore in a state of
+the loader's own, which begins with the network's seed: the order is the same every time, and the global state is as before afterwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Loader"]
 
 
 class Loader:
-    """The batches of `source`, one pass after another; each is checked when it comes, and moved to the network's device.
+    """The batches of a source, one pass after another. Each is checked when it is drawn, and moved to the network's device.
 
     Args:
-        source: gives pairs ``(x, y)``, anew for every pass.
-        name: what messages call it.
-        wanted: what the fit wants of them.
+        source: iterable of pairs ``(x, y)`` that starts anew for every pass.
+        name: name of the loader in messages.
+        wanted: the conditions that all batches must meet.
 
     Raises:
         TypeError, ValueError: if there is no first batch, or if it is not what is wanted.
@@ -38,7 +38,7 @@ class Loader:
                 f"got {type(source).__name__}, which can be iterated only once."
             )
         self.source, self.name, self.wanted = source, name, wanted
-        self.random_state = torch.Generator().manual_seed(int(wanted.network.seed)).get_state()
+        self.random_state = self._start()
         self._batches: Iterator[Any] | None = None
         self._number = 0
         self._peeked: Samples | None = None
@@ -47,12 +47,12 @@ class Loader:
 
     @property
     def first(self) -> Samples:
-        """The first batch, before it is drawn."""
+        """The first batch, as long as it has not been drawn."""
         assert self._peeked is not None
         return self._peeked
 
     def draw(self) -> Samples:
-        """The next batch, the first of the next pass after the last one."""
+        """The next batch; after the last batch of a pass, the first one of the next pass."""
         if self._peeked is not None:
             batch, self._peeked = self._peeked, None
             return batch
@@ -68,36 +68,44 @@ class Loader:
         raise ValueError(f"the {self.name} yields no batches: its data are empty, or drop_last drops the only batch.")
 
     def look(self, rows: int) -> Samples:
-        """The first `rows` samples or a few more, all of one pass if these are fewer; the batches come in the same order afterwards."""
-        begun = torch.Generator().manual_seed(int(self.wanted.network.seed)).get_state()
-        self.restart(begun)
+        """The first `rows` samples, or all samples of a pass if these are fewer. Afterwards the loader is at its start again."""
+        self.restart(self._start())
         self._number, parts = 0, list[Samples]()
         with self._own_randomness():
             for found in self.source:
                 parts.append(self._checked(found))
                 if sum(map(len, parts)) >= rows:
                     break
-        self.restart(begun)
-        self._peeked = self.draw()
+        self.rewind()
         return _joined(parts)
 
+    def rewind(self) -> None:
+        """Begin anew with the first batch, in the order of the first time; nothing is done if no batch has been drawn."""
+        if self._peeked is None:
+            self.restart(self._start())
+            self._peeked = self.draw()
+
     def prepared_by(self, function: Callable[[Samples], Samples]) -> Loader:
-        """This loader, with `function` of every batch in its place from now on."""
+        """This loader, which from now on gives `function` of every batch instead of the batch."""
         self._prepare = function
         if self._peeked is not None:
             self._peeked = function(self._peeked)
         return self
 
     def everything(self) -> Samples:
-        """One pass, as one batch."""
+        """All samples of one pass."""
         parts = [self.draw()]
         with self._own_randomness():
             parts += [self._checked(found) for found in self._batches or ()]
         return _joined(parts)
 
     def restart(self, random_state: Tensor) -> None:
-        """Begin a new pass, with the generator as it was at another time."""
+        """Begin a new pass with the state `random_state` of the random numbers."""
         self.random_state, self._batches, self._peeked = random_state.clone(), None, None
+
+    def _start(self) -> Tensor:
+        """The state of the random numbers before the first pass."""
+        return torch.Generator().manual_seed(int(self.wanted.model.network.seed)).get_state()
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
@@ -115,7 +123,7 @@ class Loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(map(is_array, batch)):
             inside = f" of {', '.join(type(value).__name__ for value in batch)}" if isinstance(batch, (tuple, list)) else ""
             raise TypeError(f"{name} must be a pair (x, y) of tensors or arrays; got {type(batch).__name__}{inside}.")
-        device = self.wanted.network.device
+        device = self.wanted.model.network.device
         for which, value in zip("xy", batch, strict=True):
             if isinstance(value, Tensor):
                 check_dense(f"{which} in {name}", value)  # before it is moved, which one without numbers cannot be

@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kan.errors import some_of
-from kan.network.labels import NORMALIZERS
-from kan.network.network import Network
-from kan.network.user_code.observed import observed
-from kan.network.user_code.own_code import own_call
+from kan.errors import level_of_caller, some_of
+from kan.network.labels import Normalizer
 from kan.training.data.dataset import Data
 from kan.training.data.loaders import Loader
-from kan.training.data.samples import Model, Samples
+from kan.training.data.samples import Samples
+from kan.training.models.trainable import Trainable
 
 __all__ = [
     "Labels",
@@ -40,7 +38,6 @@ __all__ = [
     "root_of_loss",
     "spreads_of_labels",
 ]
-
 
 
 class Band(NamedTuple):
@@ -80,9 +77,6 @@ ROUND_OFF = 8.0
 """Largest standard deviation of a column that counts as constant, in units of the round-off of its mean."""
 NORMAL_QUARTILES = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
-NEAR = 1e-3
-"""Largest relative distance of parameters from those that the constructor draws for which a network is new; processors round
-differently."""
 
 REGRESSION = (
     nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss,
@@ -106,13 +100,16 @@ class Labels(NamedTuple):
     reason: str = ""
 
     @classmethod
-    def of(cls, loss_fn: Any, pred_fn: Any, network: Model | None = None) -> Labels:
-        """The labels of a fit of `network` with these arguments of `fit`. Fits of residuals count as fits with a `pred_fn`."""
+    def of(cls, loss_fn: Any, pred_fn: Any, own_call: str = "") -> Labels:
+        """The labels of a fit with this loss and prediction, of a model with code `own_call` of its user's.
+
+        Fits of residuals count as fits with a `pred_fn`.
+        """
         if pred_fn is not None:
             return cls(False, False)
-        between = own_call(network) if isinstance(network, Network) else ""
-        if between:
-            return cls(False, loss_fn is None or _is_regression(loss_fn), f"{between} may make something else of the outputs of the layers")
+        if own_call:
+            reason = f"{own_call} may make something else of the outputs of the layers"
+            return cls(False, loss_fn is None or _is_regression(loss_fn), reason)
         if loss_fn is None:
             return cls(True)
         return cls(False, _is_regression(loss_fn), "loss_fn is a function of outputs and labels in your units")
@@ -196,24 +193,23 @@ class _Side(NamedTuple):
         return means, spreads
 
 
-def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool) -> list[_Side]:
+def _sides(model: Trainable, samples: Samples, labels: Labels, second_order: bool) -> list[_Side]:
     """The inputs and the labels, each only if there are columns out of proportion, and labels only if outputs have their units."""
     x, y = samples.x, samples.y
     if samples.weight is not None:
         x, y = (values[samples.weight > 0] for values in (x, y))
-    seen = _seen(network, x)
+    seen = _seen(model, x)
     if seen is None:
         return []
-    x = seen
-    low, high = network.grid_range if isinstance(network, Network) else (-1.0, 1.0)
-    found = [("normalizer", x, x.dtype, (low + high) / 2, (high - low) / 2 or 1.0)]
-    if labels.compared and y.is_floating_point() and tuple(y.shape[1:]) == (network.width_in[-1],):
-        found.append(("output_normalizer", y, network.dtype, 0.0, 1.0))
+    (low, high), dtype = model.interval, model.network.dtype
+    found = [("normalizer", seen, seen.dtype, (low + high) / 2, (high - low) / 2 or 1.0)]
+    if labels.compared and y.is_floating_point() and tuple(y.shape[1:]) == (model.network.width_in[-1],):
+        found.append(("output_normalizer", y, dtype, 0.0, 1.0))
     sides = []
     for label, values, dtype, middle, half in found:
         raw = own = _columns(values, dtype)
-        if isinstance(network, Network) and network.applied(label) is not None:
-            values = network.in_own_units(label, values, torch.float64)
+        if model.map_of(label) is not None:
+            values = model.in_own_units(label, values, torch.float64)
             own = _columns(values, dtype)
         near, far = (
             [i for i, column in enumerate(own) if not _within(column.over(middle, half), band, values[:, i], middle, half)]
@@ -225,12 +221,11 @@ def _sides(network: Model, samples: Samples, labels: Labels, second_order: bool)
     return sides
 
 
-@torch.no_grad()
-def _seen(network: Model, x: Tensor) -> Tensor | None:
-    """What the network itself is given of the inputs `x` by its user's own code, if it has some; None if it is not known."""
-    if not isinstance(network, Network) or not own_call(network):
+def _seen(model: Trainable, x: Tensor) -> Tensor | None:
+    """What the layers are given of the inputs `x`, if that is finite and one row per sample; None if it is not known."""
+    if not model.own_call:
         return x
-    seen = observed(network, x if network.applied("normalizer") is not None else x.to(network.dtype)).seen
+    seen = model.seen(x if model.map_of("normalizer") is not None else x.to(model.network.dtype))
     return None if seen is None or seen.dim() != 2 or not bool(torch.isfinite(seen).all()) else seen
 
 
@@ -244,129 +239,92 @@ def _within(column: _Column, band: Band, values: Tensor, middle: float, half: fl
     return not bulk.constant and bulk.within(band)
 
 
-def adopt_units_(network: Model, data: Data, labels: Labels, *, follows: bool, second_order: bool = False, quiet: bool = False) -> None:
-    """Give a new `network` maps for its columns out of proportion, in place, and warn of these and of columns that cannot be mapped.
+def adopt_units_(model: Trainable, data: Data, labels: Labels, *, follows: bool, second_order: bool = False) -> None:
+    """Give a new `model` maps for its columns out of proportion, in place, and warn of these and of columns that cannot be mapped.
 
     Args:
-        network: the network, which is about to be trained on `data`.
+        model: the model that is about to be trained on `data`.
         data: the data, with the numbers as the user gave them.
         labels: whether labels can be mapped.
         follows: whether the grids will follow the data. If not, the range of every mapped column is put on the present grid.
         second_order: whether Levenberg-Marquardt trains.
-        quiet: whether to omit the warnings of columns that cannot be mapped.
     """
     samples = data.first
-    sides = _sides(network, samples, labels, second_order)
+    sides = _sides(model, samples, labels, second_order)
     if sides and isinstance(data.train, Loader):
         samples = data.train.look(ROWS)  # the first batch may be the beginning of sorted data
-        sides = _sides(network, samples, labels, second_order)
+        sides = _sides(model, samples, labels, second_order)
     if not sides:
         return
-    new = isinstance(network, Network) and _is_new(network)
+    new = model.is_new
     adopted, refused = [], []
     for side in sides:
-        reason = _reason(network, side.label, labels, new)
-        if not reason:
+        reason = labels.reason if side.label == "output_normalizer" and not labels.mapped else ""
+        if not (reason := model.why_unmapped(side.label, reason, new)):
             adopted.append(side)
-        elif side.far and not quiet and not (isinstance(network, Network) and not new and _fits_already(network, samples)):
+        elif side.far and (new or not model.explains(samples.x, samples.y)):
             refused.append((side._replace(out=side.far), reason))
     if adopted:
-        assert isinstance(network, Network)
-        network.apply_normalizers_(**{side.label: side.map(side.label == "normalizer" and not follows) for side in adopted})
-        warnings.warn(_notice(network, adopted, second_order), stacklevel=6)
+        maps = {side.label: side.map(side.label == "normalizer" and not follows) for side in adopted}
+        model.take_maps_(maps)
+        warnings.warn(_notice(model, adopted, maps, second_order), stacklevel=level_of_caller())
     for side, reason in refused:
         warnings.warn(
-            f"fit: {_listed(network, side)} are out of proportion with the network: a standard deviation between {BAND.least:g} and "
+            f"fit: {_listed(model, side)} are out of proportion with the network: a standard deviation between {BAND.least:g} and "
             f"{BAND.largest:g}, and a mean within {BAND.offset:g} of them, are expected. Training may go badly, and nothing is "
             f"normalised, because {reason}. Normalise the columns before, or fit a new KAN.",
-            stacklevel=6,
+            stacklevel=level_of_caller(),
         )
-    told = [*adopted, *(side for side, _ in refused)]
-    lost = [_names(network, side.label)[i] for side in told for i in side.out if side.raw[i].lost]
-    if lost and not quiet:
+    named = [*adopted, *(side for side, _ in refused)]
+    lost = [_names(model, side.label)[i] for side in named for i in side.out if side.raw[i].lost]
+    if lost:
         warnings.warn(
             f"fit: {some_of(lost)} cannot be told apart in the numbers' own type: around the mean, neighbouring numbers are more than "
             f"{RESOLUTION:g} standard deviations from each other. Use float64, data and model (model.double()), or subtract the mean "
             f"before the data become numbers of that type.",
-            stacklevel=6,
+            stacklevel=level_of_caller(),
         )
 
 
-def _reason(network: Model, label: str, labels: Labels, new: bool) -> str:
-    """Why the inputs or the labels cannot be mapped; an empty text if they can."""
-    if not isinstance(network, Network):
-        return f"{type(network).__name__} has no maps of units"
-    if label == "output_normalizer" and not labels.mapped:
-        return labels.reason
-    if getattr(network, label) is not None and network.applied(label) is None:
-        return f"model.{label} says that you have normalised them"
-    return "" if new else "the model is not new: a map would change what its trained or symbolic edges compute"
-
-
-@torch.no_grad()
-def _is_new(network: Network) -> bool:
-    """Whether the network has the grids, splines and scales of its constructor and no symbolic edge; masks may differ."""
-    if any(layer.active() for layer in network.symbolic_layers) or any(network.applied(label) for label in NORMALIZERS):
-        return False
-    fresh = Network(**Network.settings(network)).to(network.dtype).state_dict()  # a subclass may want other arguments
-    ours = network.state_dict()
-    names = [name for name in ours if not name.endswith((".mask", ".affine"))]
-    return ours.keys() == fresh.keys() and all(
-        ours[name].shape == fresh[name].shape and bool((ours[name] - fresh[name]).abs().max() <= NEAR * fresh[name].abs().max())
-        for name in names
-    )
-
-
-@torch.no_grad()
-def _fits_already(network: Network, samples: Samples) -> bool:
-    """Whether the network explains some variance of every label, which shows that it was made for these units."""
-    if tuple(samples.y.shape[1:]) != (network.width_in[-1],) or not samples.y.is_floating_point():
-        return False
-    missed = (network.trace(samples.x).output.double() - samples.y.double()).square().mean(0)
-    return bool((missed < samples.y.double().var(0, correction=0)).all())
-
-
-def _names(network: Model, label: str) -> list[str]:
+def _names(model: Trainable, label: str) -> list[str]:
     """The names of the columns in messages."""
     inputs = label == "normalizer"
-    given = (network.in_vars if inputs else network.out_vars) if isinstance(network, Network) else None
-    count = network.input_width if inputs else network.width_in[-1]
-    return given or (["y"] if count == 1 and not inputs else [f"{'x' if inputs else 'y'}_{i + 1}" for i in range(count)])
+    count = model.network.input_width if inputs else model.network.width_in[-1]
+    unnamed = ["y"] if count == 1 and not inputs else [f"{'x' if inputs else 'y'}_{i + 1}" for i in range(count)]
+    return model.column_names(label) or unnamed
 
 
-def _listed(network: Model, side: _Side) -> str:
+def _listed(model: Trainable, side: _Side) -> str:
     """The columns out of proportion and their statistics, as the subject of a sentence."""
-    names = _names(network, side.label)
+    names = _names(model, side.label)
     each = some_of([f"{names[i]} ({side.raw[i].mean:.3g} +- {side.raw[i].spread:.3g})" for i in side.out])
     return f"the {'inputs' if side.label == 'normalizer' else 'labels'} {each}"
 
 
-def _notice(network: Network, sides: Sequence[_Side], second_order: bool) -> str:
-    maps = []
+def _notice(model: Trainable, sides: Sequence[_Side], maps: Mapping[str, Normalizer], second_order: bool) -> str:
+    shown = []
     for side in sides:
-        names, (means, spreads) = _names(network, side.label), getattr(network, side.label)
-        maps += [f"({names[i]} {'+' if means[i] < 0 else '-'} {abs(means[i]):.6g})/{spreads[i]:.6g}" for i in side.out]
+        names, (means, spreads) = _names(model, side.label), maps[side.label]
+        shown += [f"({names[i]} {'+' if means[i] < 0 else '-'} {abs(means[i]):.6g})/{spreads[i]:.6g}" for i in side.out]
     return (
-        f"fit: {' and '.join(_listed(network, side) for side in sides)} are out of proportion with a new network"
+        f"fit: {' and '.join(_listed(model, side) for side in sides)} are out of proportion with a new network"
         f"{' that Levenberg-Marquardt trains' if second_order else ''}. The model normalises them "
-        f"inside, as {some_of(maps)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
+        f"inside, as {some_of(shown)}, and takes and gives your units as before: in predictions, formulas, plots and checkpoints. "
         f"The maps are its {' and '.join(side.label for side in sides)}."
     )
 
 
-def in_network_units(network: Model, data: Data, labels: Labels) -> Data:
-    """The `data` in the form in which the network is trained on them.
+def in_network_units(model: Trainable, data: Data, labels: Labels) -> Data:
+    """The `data` in the form in which the model is trained on them.
 
-    Inputs that the network maps are left as they are, since it maps them in their own precision. All other numbers are converted to its
+    Inputs that the model maps are left as they are, since it maps them in their own precision. All other numbers are converted to its
     dtype, and labels that it maps are normalised.
     """
+    dtype = model.network.dtype
 
     def ready(samples: Samples) -> Samples:
-        x, y, dtype = samples.x, samples.y, network.dtype
-        if not isinstance(network, Network) or network.applied("normalizer") is None:
-            x = x.to(dtype)
-        if isinstance(network, Network) and labels.mapped:
-            y = network.in_own_units("output_normalizer", y, dtype)
+        x = samples.x if model.map_of("normalizer") is not None else samples.x.to(dtype)
+        y = model.in_own_units("output_normalizer", samples.y, dtype) if labels.mapped else samples.y
         return Samples(x, y.to(dtype) if y.is_floating_point() else y, samples.weight)
 
     train = data.train.prepared_by(ready) if isinstance(data.train, Loader) else ready(data.train)
@@ -374,19 +332,19 @@ def in_network_units(network: Model, data: Data, labels: Labels) -> Data:
     return Data(train, validation, test, data.classes)
 
 
-def spreads_of_labels(network: Model, labels: Labels) -> list[float]:
-    """For every output, the factor that converts an error in the network's units to one in the user's units."""
-    pair = network.applied("output_normalizer") if isinstance(network, Network) and labels.mapped else None
-    return [1.0] * network.width_in[-1] if pair is None else pair[1]
+def spreads_of_labels(model: Trainable, labels: Labels) -> list[float]:
+    """For every output, the factor that converts an error in the model's units to one in the user's units."""
+    pair = model.map_of("output_normalizer") if labels.mapped else None
+    return [1.0] * model.network.width_in[-1] if pair is None else pair[1]
 
 
-def relative_round_off(network: Model, y: Tensor, labels: Labels) -> float:
-    """Mean square of the round-off that labels in the network's units have because they were stored in the user's units."""
-    pair = network.applied("output_normalizer") if isinstance(network, Network) and labels.mapped else None
+def relative_round_off(model: Trainable, y: Tensor, labels: Labels) -> float:
+    """Mean square of the round-off that labels in the model's units have because they were stored in the user's units."""
+    pair = model.map_of("output_normalizer") if labels.mapped else None
     if pair is not None:
         mean, std = (y.new_tensor(part) for part in pair)
         y = y + mean / std
-    return torch.finfo(network.dtype).eps ** 2 * float(y.square().mean())
+    return torch.finfo(model.network.dtype).eps ** 2 * float(y.square().mean())
 
 
 def root_of_loss(spreads: Sequence[float]) -> Callable[[float], float] | None:

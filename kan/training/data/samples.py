@@ -6,26 +6,22 @@ They may come as tensors, arrays, lists, or frames of pandas or polars, see `kan
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kan.datasets.real_numbers import check_all_finite, check_pairing, columns_of, is_frame, is_table, real_numbers, select
-from kan.network.network import Network
-from kan.network.perceptron import Perceptron
-from kan.network.user_code.own_code import own_call
 from kan.training.data.classes import ClassLabels
+from kan.training.models.trainable import Trainable
+from kan.training.objectives.base import Model
 
-__all__ = ["Model", "Samples", "Wanted", "checked_samples", "checked_weight"]
-
-Model: TypeAlias = Network | Perceptron
-"""What can be trained."""
+__all__ = ["Samples", "Wanted", "checked_samples", "checked_weight"]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs `x` ``(N, n)``, labels `y` ``(N, ...)`` and how much each sample counts, `weight` ``(N,)``; None for all the same."""
+    """Samples: inputs `x` ``(N, n)``, labels `y` ``(N, ...)`` and weights ``(N,)``, which are None if all samples count the same."""
 
     x: Tensor
     y: Tensor
@@ -35,55 +31,50 @@ class Samples:
         return len(self.x)
 
     def at(self, rows: Tensor) -> Samples:
-        """Those in `rows`."""
+        """The samples in the rows `rows`."""
         rows = rows.to(self.x.device)
         return Samples(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a fit wants of its samples.
+    """The conditions that samples must meet.
 
     Attributes:
-        network: that will be trained.
-        same_shape: whether labels must have the shape of the network's outputs.
+        model: the model that will be trained on them, or evaluated.
+        same_shape: whether labels must have the shape of the model's outputs.
         floating: whether labels become floating-point numbers; the classes of a cross-entropy must not.
-        exact: whether numbers stay as precise as they are given, instead of in the network's dtype.
-        classes: how labels are taken that are classes; as numbers when not given.
-        columns: names of the columns of inputs and labels, in the order in which the network takes those of frames; None for any.
+        classes: how labels that are classes are read.
+        columns: names of the columns of inputs and labels, in the order in which the model takes those of frames; None for any.
     """
 
-    network: Model
+    model: Trainable
     same_shape: bool
     floating: bool
-    exact: bool = False
-    classes: ClassLabels | None = None
+    classes: ClassLabels
     columns: tuple[list[str] | None, list[str] | None] = (None, None)
 
 
 def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> Samples:
-    """`x` and `y` as tensors in the network's dtype (or, if that is wanted, as precise as they are), after checking them.
+    """`x` and `y` as tensors, as precise as they are given, after checking them.
 
     Args:
-        wanted: what the fit wants of them.
-        names: what messages call the two.
+        wanted: the conditions that they must meet.
+        names: the names of the two in messages.
         x, y: tensors on the network's device, or arrays, lists or frames. Frames may have their columns in another order, and more of them.
 
     Raises:
         TypeError: if one is no array, or does not hold numbers.
         ValueError: if one is empty, of the wrong shape or device, or not finite.
     """
-    network, (name, label) = wanted.network, names
-    outputs = network.width_in[-1]
-    called = isinstance(network, Network) and own_call(network)
-    inputs = None if called else network.input_width  # a forward of the user's may take other columns
+    network, (name, label) = wanted.model.network, names
+    inputs, outputs = wanted.model.inputs, network.width_in[-1]
     network.check_numbers()
     check_pairing(name, x, label, y)
     x, y = (part if c is None else select(which, part, c) for which, part, c in zip(names, (x, y), wanted.columns, strict=True))
     headings = columns_of(x), columns_of(y)
-    if wanted.classes is not None:
-        read = wanted.classes.read(label, y)
-        y = read if read is y else read.to(y.device if isinstance(y, Tensor) else network.device)
+    read = wanted.classes.read(label, y)
+    y = read if read is y else read.to(y.device if isinstance(y, Tensor) else network.device)
     x, y = _as_tensor(network, name, x), _as_tensor(network, label, y, column=wanted.floating)
     if x.dim() == 1 and inputs == 1:
         x = x[:, None]
@@ -115,13 +106,11 @@ def checked_samples(wanted: Wanted, names: tuple[str, str], x: Any, y: Any) -> S
     rounded = x.to(dtype), y.to(dtype) if y.is_floating_point() or wanted.floating else y
     for which, values, known, heading in zip(names, (x, y), rounded, headings, strict=True):
         check_all_finite(which, values, heading, known.dtype if known.is_floating_point() else None)
-    if wanted.exact:
-        return Samples(*(_precise(values) if known.is_floating_point() else known for values, known in zip((x, y), rounded, strict=True)))
-    return Samples(*rounded)
+    return Samples(*(_precise(values) if known.is_floating_point() else known for values, known in zip((x, y), rounded, strict=True)))
 
 
 def _precise(values: Tensor) -> Tensor:
-    """Floating-point numbers as they are, and integers as such; Apple's GPUs have none of double precision."""
+    """`values` as floating-point numbers. Integers become numbers of double precision, or of single precision on Apple's GPUs."""
     if values.is_floating_point():
         return values
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -146,13 +135,13 @@ def checked_weight(network: Model, weight: Any, count: int, whose: str = "traini
 
 
 def _as_tensor(network: Model, name: str, value: Any, column: bool = False) -> Tensor:
-    """`value` as a tensor; arrays go to the network's device, their integers stay.
+    """`value` as a tensor. Arrays are moved to the network's device, and integers stay integers.
 
     Args:
-        network: that it is for.
-        name: of `value`, in messages.
+        network: the network that is trained with it.
+        name: name of `value` in messages.
         value: tensor, array, list, frame or series.
-        column: make a column ``(N, 1)`` of a series.
+        column: whether a series becomes a column ``(N, 1)``.
     """
     if not is_table(value):
         raise TypeError(f"{name} must be a torch tensor, numpy array, list of numbers or frame; got {type(value).__name__}. "

@@ -15,6 +15,7 @@ from kan.network.network import Network
 from kan.training.data.classes import Target, loss_of_link, target_of
 from kan.training.data.dataset import check_test_data
 from kan.training.evaluation.metrics import named_metrics, number
+from kan.training.models.of_network import TrainableNetwork
 
 __all__ = ["evaluate"]
 
@@ -46,7 +47,7 @@ def evaluate(
     loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
     chosen = metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else []
     named = named_metrics(chosen, target_of(loss) is Target.NUMBERS)
-    samples = check_test_data(network, dataset, loss)
+    samples = check_test_data(TrainableNetwork(network), dataset, loss)
     output = outputs_of(network, samples.x)
     y = samples.y.to(output.dtype) if samples.y.is_floating_point() else samples.y
     value = float((nn.functional.mse_loss if loss is None else loss)(output, y))

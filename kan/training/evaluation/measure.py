@@ -9,18 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.network.network import Network
 from kan.network.trace import FirstLayer
-from kan.training.data.batches import width_of
 from kan.training.data.samples import Samples
 from kan.training.evaluation.metrics import Metrics, number
-from kan.training.objectives.make import AnyObjective
-from kan.training.objectives.of_prediction import PredictionObjective
+from kan.training.objectives.base import TrainingObjective
 
 __all__ = ["Measure"]
-
-CHUNK = 2**24
-"""Largest number of features of a layer that one evaluation of validation or test data makes."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +22,16 @@ class Measure:
     """What is reported after a step.
 
     Attributes:
-        objective: exact, without rounding.
-        validation, test: samples that are looked at only.
-        shown: of a loss, what is reported.
-        metrics: what else is measured.
-        spreads: units of the outputs in the user's, ``(outputs,)``, where these differ and the loss is the mean squared error. What is
-            reported is computed from the errors in the user's units then.
-        mapped: whether labels are in the network's own units, see `kan.training.data.normalisation`.
+        objective: the exact objective, without rounding.
+        validation, test: samples that are evaluated only, not trained on.
+        shown: function from a loss to what is reported.
+        metrics: what is reported besides.
+        spreads: units of the outputs in the user's units, ``(outputs,)``, where these differ and the loss is the mean squared error. The
+            reported losses are then computed from the errors in the user's units.
+        mapped: whether labels are in the model's own units, see `kan.training.data.normalisation`.
     """
 
-    objective: AnyObjective
+    objective: TrainingObjective
     validation: Samples | None
     test: Samples | None
     shown: Callable[[float], float]
@@ -77,7 +71,7 @@ class Measure:
             row["val_loss"] = self.shown(held_out)
         row |= {name: number(name, metric()) for name, metric in self.metrics.plain.items()}
         for part, seen in self._parts(samples).items() if self.metrics.paired else ():
-            row |= self.metrics.of(part, *self._in_user_units(self.predicted(seen.x), seen.y))
+            row |= self.metrics.of(part, *self._in_user_units(self.objective.predict_in_parts(seen.x), seen.y))
         return row
 
     def watched(self, row: Mapping[str, float]) -> float:
@@ -86,7 +80,7 @@ class Measure:
 
     @torch.no_grad()
     def _loss(self, samples: Samples) -> float:
-        predicted, y = self.predicted(samples.x), samples.y
+        predicted, y = self.objective.predict_in_parts(samples.x), samples.y
         if self.spreads is not None:
             predicted, y = predicted * self.spreads, y * self.spreads
         return float(self.objective.loss(predicted, y, samples.weight))
@@ -98,15 +92,4 @@ class Measure:
 
     def _in_user_units(self, predicted: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and labels, which are both in the network's units if the labels are mapped."""
-        network = self.objective.network
-        if isinstance(self.objective, PredictionObjective) or not isinstance(network, Network):
-            return predicted, y
-        return network.in_user_units(predicted), network.in_user_units(y) if self.mapped else y
-
-    @torch.no_grad()
-    def predicted(self, x: Tensor) -> Tensor:
-        """Predictions for `x` ``(N, n)``, without a graph, some samples at a time."""
-        count = max(CHUNK // width_of(self.objective.network), 1)
-        if len(x) <= count or isinstance(self.objective, PredictionObjective):
-            return self.objective.predict(x)
-        return torch.cat([self.objective.predict(part) for part in x.split(count)])
+        return self.objective.in_user_units(predicted), self.objective.in_user_units(y) if self.mapped else y

@@ -30,7 +30,7 @@ def weighted_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         tensor(1.7500)
     """
     if loss_fn is nn.functional.mse_loss:
-        return loss_fn  # the objective weighs it itself
+        return loss_fn  # the objective computes its weighted mean
     if isinstance(loss_fn, _Loss):
         single = copy.deepcopy(loss_fn)
         single.reduction = "none"

@@ -15,11 +15,12 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from kan.analysis.attribution import attribute, node_attribution
 from kan.errors import check_finite, unknown_name
@@ -27,11 +28,24 @@ from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.observed import observed, shown, unseen
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods
+from kan.training.objectives.base import TrainingObjective
 from kan.training.objectives.closed_form import PlainNetwork, evaluate_plain, evaluate_plain_with_gradient
 from kan.training.objectives.sparsity import sparsity
 
-__all__ = ["METRICS", "Objective", "Penalty", "regularization"]
+__all__ = ["METRICS", "Objective", "Penalty", "corner_of", "features_per_sample", "regularization"]
 
+CORNER = 1e-2
+"""Size of the rounding of an edge's deviation ``d``, which enters the optimised penalty as ``sqrt(d^2 + CORNER^2) - CORNER``.
+
+The corner of the deviation at a dead edge stalls quasi-Newton steps: on exp(sin(pi x) + y^2) with [2,5,1], lamb=1e-3 and 50 steps, 8 of 10
+seeds end with one hidden node without this rounding and 10 of 10 with it. In float32 a corner of 1e-3 still stalls. The reported ``reg``
+is exact."""
+SMALL_DEVIATION = 0.1
+"""Largest deviation of a layer's edges below which the rounding is reduced in proportion. A penalty lets the first layers shrink where
+later ones can make up for it: on sqrt((x_1 - x_2)^2 + (x_3 - x_4)^2) with [4, 2, 1, 1] they shrink to 0.01, where all edges would lie in
+the rounded corner and none would be driven to zero."""
+SMALLEST_SHARE = 1e-2
+"""Smallest reduced rounding, as a share of `CORNER`. It bounds the rounding for layers that the penalty switches off."""
 
 METRICS: dict[str, Callable[[Trace], list[Tensor]]] = {
     "edge_forward_spline_n": lambda trace: trace.acts_scale_spline,
@@ -70,25 +84,38 @@ def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
     return total
 
 
-@dataclass(frozen=True)
-class Objective:
-    """``loss(network(x), y) + lamb R``, with ``network(x)`` the last nodes: labels are in the network's units.
+def features_per_sample(network: Network, layers: int | None = None) -> int:
+    """Number of features per sample in the widest layer, or in the widest of the first `layers`."""
+    return max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers[:layers])
 
-    Of a network that is called by its user's own code, ``network(x)`` is what a call of it returns, and ``R`` is that of the layers in this
-    call. A user's own ``get_reg`` or ``reg`` is asked for ``R``.
+
+@torch.no_grad()
+def corner_of(network: Network, x: Tensor) -> float:
+    """The rounding for a network as it is, on the inputs `x` ``(B, n)``: `CORNER`, or less where the edges of a layer are small.
+
+    The last layer does not count, since nothing makes up for its size: where its edges are small, the penalty has switched the network
+    off.
+    """
+    hidden = network.trace(x).layers[:-1]
+    scales = [float(layer.numeric_deviation().max()) for layer in hidden if layer.features is not None]
+    return CORNER * min(max(min(scales, default=SMALL_DEVIATION) / SMALL_DEVIATION, SMALLEST_SHARE), 1.0)
+
+
+@dataclass(frozen=True)
+class Objective(TrainingObjective):
+    """``loss(network(x), y) + lamb R``, with ``network(x)`` the last nodes, so that labels are in the network's units.
+
+    Where the user's own code stands between a call of the network and its layers, ``network(x)`` is what the call returns, and ``R`` is
+    that of the layers in this call. A ``get_reg`` or ``reg`` of the user's own takes the place of ``R``.
 
     Attributes:
-        network: the network.
-        loss_fn: of prediction and label, and of the samples' weights if there are any.
-        lamb: weight of the penalty; with 0 the penalty is not computed.
-        penalty: its definition.
+        network, loss_fn, lamb: see `TrainingObjective`.
+        penalty: the definition of ``R``.
         singularity_avoiding, y_th: how symbolic edges are evaluated.
-        corner: rounds the deviations of the edges in the penalty, see `Network.trace`; exact with 0.
+        corner: size of the rounding of the edges' deviations in the penalty, see `Network.trace`; exact with 0.
     """
 
     network: Network
-    loss_fn: Callable[..., Tensor]
-    lamb: float
     penalty: Penalty
     singularity_avoiding: bool = False
     y_th: float = 1000.0
@@ -97,30 +124,16 @@ class Objective:
     def __call__(
         self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective, loss and penalty, 0-dim each.
-
-        Args:
-            x, y: the samples.
-            first: the first layer's features for this `x`, if they are known.
-            weight: how much each sample counts, ``(B,)``; see `loss`.
-        """
+        """Objective, loss and penalty, 0-dim each; in closed form where the network and the penalty have one."""
         plain = self._plain
         if plain is not None and plain.holds():
             return evaluate_plain(self, plain, x, y, first, weight)
         return self.composed(x, y, first, weight)
 
-    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss, 0-dim: the weighted mean of the squared errors, or ``loss_fn(output, y, weight)``; without weights as it is."""
-        if weight is None:
-            return self.loss_fn(output, y)
-        if self.squares:
-            return weight @ (output - y).square().mean(1) / weight.sum()
-        return self.loss_fn(output, y, weight)
-
     @property
-    def squares(self) -> bool:
-        """Whether the loss is the mean squared error."""
-        return self.loss_fn is nn.functional.mse_loss
+    def width(self) -> int:
+        """Number of features per sample in the widest layer."""
+        return features_per_sample(self.network)
 
     def predict(self, x: Tensor) -> Tensor:
         """The network's last nodes, or what a call of it returns if that is its user's own."""
@@ -131,11 +144,15 @@ class Objective:
         plain = self._plain
         if plain is not None and plain.holds():
             return evaluate_plain_with_gradient(self, plain, x, y, first, weight)
-        for p in self.network.parameters():
-            p.grad = None
-        total = self.composed(x, y, first, weight)[0]
-        total.backward()
-        return total.detach()
+        return super().with_gradient(x, y, first, weight)
+
+    def rounded(self, x: Tensor | None = None) -> Objective:
+        """The objective with rounded deviations: by `CORNER`, or, given inputs `x` ``(B, n)``, by `corner_of` the network."""
+        return replace(self, corner=CORNER if x is None else corner_of(self.network, x))
+
+    def in_user_units(self, values: Tensor) -> Tensor:
+        """Outputs, or labels in the same units, in the units of the user's labels."""
+        return self.network.in_user_units(values)
 
     @cached_property
     def _plain(self) -> PlainNetwork | None:

@@ -1,6 +1,6 @@
-r"""The objective of a perceptron: ``loss + lamb R``, as `kan.training.objectives.of_network` has it for KANs.
+r"""The objective of a perceptron, ``loss + lamb R``; its penalty ``R`` is taken of scores ``V``.
 
-For matrices ``V`` the penalty ``R`` is that of `kan.training.objectives.sparsity`; for vectors, with ``p = V / (sum V + 1)``,
+For matrices ``V`` the penalty is that of `kan.training.objectives.sparsity`. For vectors, with ``p = V / (sum V + 1)``, it is
 
     ``R = sum_V [lamb_l1 sum V - lamb_entropy sum p log2(p + 1e-4)]``.
 """
@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kan.analysis.perceptron import attribute_perceptron
 from kan.errors import unknown_name
 from kan.network.perceptron import Perceptron, PerceptronTrace
+from kan.network.trace import FirstLayer
+from kan.training.objectives.base import TrainingObjective
 from kan.training.objectives.sparsity import FLOOR, sparsity
 
 __all__ = ["PERCEPTRON_METRICS", "PerceptronObjective", "PerceptronPenalty", "penalise"]
@@ -26,12 +28,13 @@ PERCEPTRON_METRICS: dict[str, Callable[[PerceptronTrace], list[Tensor]]] = {
     "fa": lambda trace: attribute_perceptron(trace).edge_scores,
     "a": lambda trace: trace.acts_scale,
 }
-"""What a penalty can be taken of, by name: weights, weights times the deviations of their inputs, attributions, deviations of nodes."""
+"""The scores that a penalty can be taken of, by name: weights, weights times the deviations of their inputs, attributions, and deviations
+of the nodes."""
 
 
 @dataclass(frozen=True)
 class PerceptronPenalty:
-    """The weights in ``R`` and the metric it is taken of."""
+    """The weights in ``R``, and the name of the scores that it is taken of."""
 
     metric: str = "w"
     lamb_l1: float = 1.0
@@ -55,29 +58,21 @@ def penalise(trace: PerceptronTrace, penalty: PerceptronPenalty) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PerceptronObjective:
+class PerceptronObjective(TrainingObjective):
     """``loss(network(x), y) + lamb R``.
 
     Attributes:
-        network: the perceptron.
-        loss_fn: of prediction and label, and of the samples' weights if there are any.
-        lamb: weight of the penalty; with 0 the penalty is not computed.
-        penalty: its definition.
+        network, loss_fn, lamb: see `TrainingObjective`.
+        penalty: the definition of ``R``.
     """
 
     network: Perceptron
-    loss_fn: Callable[..., Tensor]
-    lamb: float
     penalty: PerceptronPenalty
 
-    def __call__(self, x: Tensor, y: Tensor, first: object = None, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective, loss and penalty, 0-dim each.
-
-        Args:
-            x, y: the samples.
-            first: of use to KANs only.
-            weight: how much each sample counts, ``(B,)``; see `loss`.
-        """
+    def __call__(
+        self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective, loss and penalty, 0-dim each."""
         trace = self.network.trace(x)
         loss = self.loss(trace.output, y, weight)
         if self.lamb == 0:
@@ -85,21 +80,11 @@ class PerceptronObjective:
         penalty = penalise(trace, self.penalty)
         return loss + self.lamb * penalty, loss, penalty
 
-    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss, 0-dim: the weighted mean of the squared errors, or ``loss_fn(output, y, weight)``; without weights as it is."""
-        if weight is None:
-            return self.loss_fn(output, y)
-        if self.loss_fn is nn.functional.mse_loss:
-            return weight @ (output - y).square().mean(1) / weight.sum()
-        return self.loss_fn(output, y, weight)
-
-    def with_gradient(self, x: Tensor, y: Tensor, first: object = None, weight: Tensor | None = None) -> Tensor:
-        """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
-        self.network.zero_grad()
-        total = self(x, y, first, weight)[0]
-        total.backward()
-        return total.detach()
-
     def predict(self, x: Tensor) -> Tensor:
-        """The network's output."""
+        """The perceptron's output."""
         return self.network.trace(x).output
+
+    @property
+    def width(self) -> int:
+        """Number of nodes in the widest layer."""
+        return max(self.network.width)

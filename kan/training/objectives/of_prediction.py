@@ -1,47 +1,43 @@
-"""The objective where the prediction is not the network's output but a function of the network: ``loss(pred(network, x), y) + lamb R``."""
+"""The objective where the prediction is a function of the model instead of its output: ``loss(pred(network, x), y) + lamb R``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from kan.network.trace import FirstLayer
-from kan.training.data.samples import Model
-from kan.training.objectives.of_network import Objective
-from kan.training.objectives.of_perceptron import PerceptronObjective
+from kan.training.objectives.base import TrainingObjective
 
 __all__ = ["PredictionObjective"]
 
 
 @dataclass(frozen=True)
-class PredictionObjective:
-    """An objective with another prediction.
+class PredictionObjective(TrainingObjective):
+    """An objective with another prediction; `of` makes one.
 
     Attributes:
-        inner: the objective of the network's output.
-        pred_fn: of network and inputs ``(B, n)``; may differentiate the network, for which gradients are always enabled.
+        network, loss_fn, lamb: those of `inner`, see `TrainingObjective`.
+        inner: the objective of the model's output, whose penalty is kept.
+        pred_fn: function of the model and inputs ``(B, n)``. It may differentiate the model, for which gradients are always enabled.
     """
 
-    inner: Objective | PerceptronObjective
+    inner: TrainingObjective
     pred_fn: Callable[[Any, Tensor], Tensor]
 
-    @property
-    def network(self) -> Model:
-        """The network."""
-        return self.inner.network
+    of_output: ClassVar[bool] = False
 
-    @property
-    def lamb(self) -> float:
-        """Weight of the penalty."""
-        return self.inner.lamb
+    @classmethod
+    def of(cls, inner: TrainingObjective, pred_fn: Callable[[Any, Tensor], Tensor]) -> PredictionObjective:
+        """The objective `inner` with the prediction `pred_fn`."""
+        return cls(inner.network, inner.loss_fn, inner.lamb, inner, pred_fn)
 
     @cached_property
-    def _penalty(self) -> Objective | PerceptronObjective:
+    def _penalty(self) -> TrainingObjective:
         return replace(self.inner, loss_fn=_nothing)
 
     def __call__(
@@ -54,24 +50,26 @@ class PredictionObjective:
         weighed, _, penalty = self._penalty(x, y, first)
         return loss + weighed, loss, penalty
 
-    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss, 0-dim."""
-        return self.inner.loss(output, y, weight)
-
     def predict(self, x: Tensor) -> Tensor:
-        """The prediction."""
+        """The prediction; it has a graph if gradients are enabled."""
         wanted = torch.is_grad_enabled()
         with torch.enable_grad():
             prediction = self.pred_fn(self.network, x)
         return prediction if wanted else prediction.detach()
 
-    def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
-        """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
-        for p in self.network.parameters():
-            p.grad = None
-        total = self(x, y, first, weight)[0]
-        total.backward()
-        return total.detach()
+    @torch.no_grad()
+    def predict_in_parts(self, x: Tensor) -> Tensor:
+        """As `predict`, for all samples at once: a prediction need not have one row for each of them."""
+        return self.predict(x)
+
+    @property
+    def width(self) -> int:
+        """Number of features per sample in the widest layer."""
+        return self.inner.width
+
+    def rounded(self, x: Tensor | None = None) -> PredictionObjective:
+        """This objective with the rounded penalty of `inner`."""
+        return replace(self, inner=self.inner.rounded(x))
 
 
 def _nothing(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -10,10 +10,7 @@ from torch import Tensor
 
 from kan.network.fit_loss import FitLoss
 from kan.network.network import Network
-from kan.training.evaluation.measure import Measure
-from kan.training.evaluation.metrics import Metrics
-from kan.training.objectives.make import AnyObjective
-from kan.training.objectives.of_prediction import PredictionObjective
+from kan.training.objectives.base import TrainingObjective
 
 __all__ = ["TrainingLoss"]
 
@@ -32,7 +29,7 @@ class TrainingLoss(FitLoss):
 
     y: Tensor
     weight: Tensor | None
-    objective_of: Callable[[Network], AnyObjective]
+    objective_of: Callable[[Network], TrainingObjective]
     mapped: bool = False
     unit: float = 1.0
 
@@ -43,7 +40,7 @@ class TrainingLoss(FitLoss):
         x = self.x.to(network.device)  # a network that maps units needs the original precision
         x = x.to(network.dtype) if network.applied("normalizer") is None else x
         with network.same_last_input():  # a prediction function of the user may change it
-            output = Measure(objective, None, None, float, Metrics({}, {})).predicted(x)
+            output = objective.predict_in_parts(x)
         return float(objective.loss(output, *self._labels(network, slice(None))))
 
     def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:
@@ -51,7 +48,7 @@ class TrainingLoss(FitLoss):
         objective = self.objective_of(network)
         if self.mapped:
             output = network.in_own_units("output_normalizer", output, network.dtype)
-        return None if isinstance(objective, PredictionObjective) else objective.loss(output, *self._labels(network, rows))
+        return objective.loss(output, *self._labels(network, rows)) if objective.of_output else None
 
     def shown(self, loss: float) -> float:
         """The loss in the form in which the fit reports it, in the user's units."""

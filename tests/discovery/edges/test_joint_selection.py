@@ -11,6 +11,7 @@ from kan.discovery.edges.joint_selection import SelectionOptions, refit_, select
 from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
+from kan.training.options import FitOptions
 
 LIBRARY = ["x", "x^2", "x^3", "exp", "log", "sqrt", "tanh", "sin", "abs"]
 
@@ -23,7 +24,7 @@ def data(count: int = 400) -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def trained() -> Network:
     network = Network([2, 1, 1], grid=3, seed=0).double()
-    fit(network, data(), opt="LM", steps=30, grid_schedule=GridSchedule(4, 0, 8), progress=False)
+    fit(network, data(), FitOptions(opt="LM", steps=30, grid_schedule=GridSchedule(4, 0, 8), progress=False))
     return network
 
 
@@ -39,7 +40,7 @@ def test_an_edge_that_no_function_describes_stays_a_spline() -> None:
     x, _ = data()
     y = torch.sin(6 * x[:, [0]]) * torch.exp(x[:, [0]]) + x[:, [1]]
     network = Network([2, 1], grid=20, seed=0).double()
-    fit(network, (x, y), opt="LM", steps=30, progress=False)
+    fit(network, (x, y), FitOptions(opt="LM", steps=30, progress=False))
     best = select_jointly(network, x, y, SelectionOptions(["x", "x^2", "sin"]))[0]
     assert best.splines == [(0, 0, 0)] and {edge: candidate.name for edge, candidate in best.functions.items()} == {(0, 1, 0): "x"}
 
@@ -96,7 +97,7 @@ def test_nodes_that_are_needed_stay() -> None:
     x, _ = data()
     y = torch.sin(3 * (x[:, [0]] + x[:, [1]])) + torch.exp(x[:, [0]] - x[:, [1]])
     network = Network([2, 2, 1], grid=5, seed=0).double()
-    fit(network, (x, y), opt="LM", steps=60, progress=False)
+    fit(network, (x, y), FitOptions(opt="LM", steps=60, progress=False))
     best = select_jointly(network, x, y, SelectionOptions(["x", "x^2", "sin", "exp"], stop=lambda: False))[0]
     assert len(best.functions) + len(best.splines) == 6
 

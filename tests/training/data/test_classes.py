@@ -13,6 +13,7 @@ from kan import KAN, create_dataset_from_data
 from kan.datasets.arrays import Dataset
 from kan.training.data.classes import ClassLabels, Target, target_of
 from kan.training.data.dataset import Data, check_dataset
+from kan.training.models.of_network import TrainableNetwork
 from tests.tables import Frame, Series
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -30,8 +31,7 @@ def new(outputs: int) -> KAN:
 
 
 def checked(outputs: int, y: Any, loss_fn: Any, x: Any = X) -> Data:
-    same = loss_fn is None
-    return check_dataset(new(outputs), (x, y), same_shape=same, floating=same, loss_fn=loss_fn)
+    return check_dataset(TrainableNetwork(new(outputs)), (x, y), loss_fn)
 
 
 def fitted(outputs: int, y: Any, loss_fn: Any, **options: Any) -> KAN:
@@ -193,7 +193,7 @@ def test_a_second_fit_has_the_classes_of_the_first() -> None:
     model.fit((X, PET), steps=1, loss_fn=CE, progress=False)
     assert model.class_names == PETS
     named = fitted(3, np.array([3, 5, 9])[CODES], CE)
-    assert ClassLabels.of(named, CE).read("y", np.array([9, 3])).tolist() == [2, 0]
+    assert ClassLabels.of(CE, named.width_in[-1], named.class_names).read("y", np.array([9, 3])).tolist() == [2, 0]
     with pytest.raises(ValueError, match=re.escape("must hold the classes [3, 5, 9]; it holds [4] as well")):
         named.fit((X, np.array([3, 5, 4])[CODES]), steps=1, loss_fn=CE, progress=False)
 

@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kan.network.network import Network
 from kan.training.data.batches import Everything, FromLoader, Some, make_batches
-from kan.training.data.dataset import Data, check_dataset, name_columns_
+from kan.training.data.dataset import Data, check_dataset, names_of_columns
 from kan.training.data.loaders import Loader
 from kan.training.data.samples import Samples
 from kan.training.fit import fit
+from kan.training.models.of_network import TrainableNetwork
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -31,7 +33,7 @@ def loader(count: int = 40, size: int = 10, **options: Any) -> DataLoader[Any]:
 
 
 def checked(dataset: Any, **options: Any) -> Data:
-    return check_dataset(Network([2, 2, 1]), dataset, **{"same_shape": True, **options})
+    return check_dataset(TrainableNetwork(Network([2, 2, 1])), dataset, **options)
 
 
 X, Y = pair()
@@ -48,7 +50,7 @@ def test_arrays_and_pairs_of_them_train_the_same_network() -> None:
     states = []
     for dataset in (FULL, (X, Y), (X.numpy(), Y.numpy()), ((X, Y), (X[:9], Y[:9])), ((X, Y), [(X[:5], Y[:5]), (X[5:9], Y[5:9])])):
         network = Network([2, 2, 1])
-        results = fit(network, dataset, steps=2, log=0)
+        results = fit(network, dataset, FitOptions(steps=2, log=0))
         states.append(torch.cat([p.reshape(-1) for p in network.parameters()]))
         tested = results["test_loss"] != results["train_loss"]
         assert tested == (dataset is FULL or isinstance(dataset[0], tuple))
@@ -59,9 +61,10 @@ def test_integers_of_arrays_become_numbers_and_classes_stay() -> None:
     x = np.arange(12).reshape(6, 2)
     data = checked((x, x[:, :1]))
     assert data.first.x.dtype == data.first.y.dtype == torch.float64
-    classes = checked((x, x[:, 0]), same_shape=False).first.y
+    classes = checked((x, x[:, 0]), loss_fn=lambda output, y: output.sum()).first.y
     assert classes.dtype == torch.int64 and classes.shape == (6,)
-    results = fit(Network([2, 3]), (X.numpy(), (X[:, 0] > 0).numpy().astype(int)), steps=2, log=0, loss_fn=nn.functional.cross_entropy)
+    options = FitOptions(steps=2, log=0, loss_fn=nn.functional.cross_entropy)
+    results = fit(Network([2, 3]), (X.numpy(), (X[:, 0] > 0).numpy().astype(int)), options)
     assert results["train_loss"][1] < results["train_loss"][0]
 
 
@@ -70,7 +73,7 @@ def test_frames() -> None:
     frame = pandas.DataFrame({"a": X[:, 0].numpy(), "b": np.arange(40)})
     data = checked((frame, pandas.Series(Y[:, 0].numpy(), name="y")))
     assert torch.equal(data.first.x, torch.stack([X[:, 0], torch.arange(40.0)], 1)) and torch.equal(data.first.y, Y)
-    assert checked((frame, frame["b"]), same_shape=False).first.y.dtype == torch.int64
+    assert checked((frame, frame["b"]), loss_fn=lambda output, y: output.sum()).first.y.dtype == torch.int64
     with pytest.raises(TypeError, match=re.escape("the training input X must hold numbers; the columns {'b': ")):
         checked((frame.assign(b="text"), frame[["a"]]))
     with pytest.raises(ValueError, match=re.escape("holds NaN or infinity in column(s) ['b'] (1 of 40 rows, first in row 0)")):
@@ -84,7 +87,7 @@ def test_columns_of_frames_give_their_names() -> None:
         network = Network([2, 1])
         network.in_vars = names
         dataset = [(x, y), {"train_input": x, "train_label": y}, ((x, y), (X, Y)), [x, y]][form]
-        fit(network, dataset, steps=1, log=0, **options)
+        fit(network, dataset, FitOptions(steps=1, log=0, **options))
         return network.in_vars, network.out_vars
 
     def frames(columns: Any, labels: Any = ("y",)) -> tuple[Any, Any]:
@@ -116,18 +119,17 @@ def test_names_are_read_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         for dataset in ((x, y), [x, y], ((x, y), (X, Y)), {"train_input": x, "train_label": y}):
             network = Network([2, 1])
-            name_columns_(network, dataset)
+            TrainableNetwork(network).take_column_names_(names_of_columns(dataset))
             assert network.labels() == expected
     for dataset in ([(x, y)], [(x, y)] * 2, ([(x, y)] * 2, (X, Y))):
-        name_columns_(network := Network([2, 1]), dataset)
-        assert network.labels() == {}, "batches have no names"
+        assert names_of_columns(dataset) == {}, "batches have no names"
 
 
 def test_a_fit_that_is_refused_names_nothing() -> None:
     pandas = pytest.importorskip("pandas")
     network, frame = Network([2, 1]), pandas.DataFrame(X.numpy(), columns=["a", "b"])
     with pytest.raises(ValueError, match="display_metrics"):
-        fit(network, (frame, Y), steps=1, log=0, display_metrics=["none such"])
+        fit(network, (frame, Y), FitOptions(steps=1, log=0, display_metrics=["none such"]))
     assert network.labels() == {}
 
 
@@ -167,30 +169,26 @@ def test_bad_datasets(dataset: Any, error: type[Exception], message: str) -> Non
 
 def test_labels_that_would_be_broadcast_are_refused_with_what_to_write() -> None:
     with pytest.raises(ValueError, match=r"output, \(40, 1\); got \(40,\)[.] Use label\[:, None\] to make a column of it"):
-        fit(Network([2, 1]), (X, Y[:, 0]), steps=1, progress=False)
+        fit(Network([2, 1]), (X, Y[:, 0]), FitOptions(steps=1, progress=False))
     with pytest.raises(ValueError, match=r"output, \(40, 3\); got \(40, 1\)[.] Use label.expand\(-1, 3\) if every output is to learn it"):
-        fit(Network([2, 3]), (X, Y), steps=1, progress=False)
-    assert fit(Network([2, 1]), (X, Y[:, 0][:, None]), steps=1, progress=False).steps == 1
-    assert fit(Network([2, 3]), (X, Y.expand(-1, 3)), steps=1, progress=False).steps == 1
-    own = fit(Network([2, 3]), (X, Y[:, 0]), steps=1, progress=False, loss_fn=lambda output, y: (output.mean(1) - y).square().mean())
+        fit(Network([2, 3]), (X, Y), FitOptions(steps=1, progress=False))
+    assert fit(Network([2, 1]), (X, Y[:, 0][:, None]), FitOptions(steps=1, progress=False)).steps == 1
+    assert fit(Network([2, 3]), (X, Y.expand(-1, 3)), FitOptions(steps=1, progress=False)).steps == 1
+    options = FitOptions(steps=1, progress=False, loss_fn=lambda output, y: (output.mean(1) - y).square().mean())
+    own = fit(Network([2, 3]), (X, Y[:, 0]), options)
     assert own.steps == 1
 
 
 def test_numbers_too_large_for_the_networks_dtype_are_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("must be finite in torch.float32; it holds numbers beyond 3.4e+38 in column(s) [0, 1]")):
-        check_dataset(Network([2, 1]).float(), (X.double() * 1e200, Y), same_shape=True)
+        check_dataset(TrainableNetwork(Network([2, 1]).float()), (X.double() * 1e200, Y))
 
 
 def test_a_later_batch_that_is_bad_ends_the_fit_with_the_network_as_it_was() -> None:
     network, seen = Network([2, 2, 1]), []
     with pytest.raises(ValueError, match=re.escape("y in batch 1 of the training loader must be finite")):
-        fit(
-            network,
-            [(X[:5], Y[:5]), (X[5:], Y[5:] * torch.nan)],
-            steps=4,
-            log=0,
-            on_step=lambda _: seen.append(network.numeric_layers[0].coef.clone()),
-        )
+        options = FitOptions(steps=4, log=0, on_step=lambda _: seen.append(network.numeric_layers[0].coef.clone()))
+        fit(network, [(X[:5], Y[:5]), (X[5:], Y[5:] * torch.nan)], options)
     assert len(seen) == 1 and torch.equal(seen[0], network.numeric_layers[0].coef)
     assert all(p.grad is None for p in network.parameters())
 
@@ -200,7 +198,7 @@ def test_loaders_give_one_batch_after_another_and_the_global_state_is_left_alone
     for noise in (1, 2):
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        batches = make_batches(Network([2, 2, 1], seed=3), checked(loader(shuffle=True)), -1)
+        batches = make_batches(TrainableNetwork(Network([2, 2, 1], seed=3)), checked(loader(shuffle=True)), -1)
         assert isinstance(batches, FromLoader) and batches.size() == 10
         orders.append(torch.cat([batches.draw().x for _ in range(8)]))
         assert torch.equal(before, torch.get_rng_state())
@@ -208,7 +206,7 @@ def test_loaders_give_one_batch_after_another_and_the_global_state_is_left_alone
     assert torch.equal(*orders)
     first, second = orders[0].split(40)
     assert not torch.equal(first, second) and torch.equal(first.sort(0).values, second.sort(0).values)
-    runs = [fit(Network([2, 2, 1], seed=3), (loader(shuffle=True), (X, Y)), "Adam", 5, 0, lr=0.01) for _ in range(2)]
+    runs = [fit(Network([2, 2, 1], seed=3), (loader(shuffle=True), (X, Y)), FitOptions("Adam", 5, 0, lr=0.01)) for _ in range(2)]
     assert runs[0] == runs[1] and runs[0]["test_loss"][-1] < runs[0]["test_loss"][0]
 
 
@@ -218,9 +216,9 @@ def test_validation() -> None:
     both = torch.cat([data.train.x, data.validation.x])
     assert torch.equal(both.sort(0).values, X.sort(0).values)
     assert data.train.weight is not None and torch.equal(X[data.train.weight.long()], data.train.x)
-    other = check_dataset(Network([2, 2, 1], seed=7), (X, Y), same_shape=True, validation=0.2).validation
+    other = check_dataset(TrainableNetwork(Network([2, 2, 1], seed=7)), (X, Y), validation=0.2).validation
     assert other is not None and not torch.equal(other.x, data.validation.x)
-    results = fit(Network([2, 2, 1]), (X, Y), steps=2, log=0, validation=(X[:9], Y[:9]))
+    results = fit(Network([2, 2, 1]), (X, Y), FitOptions(steps=2, log=0, validation=(X[:9], Y[:9])))
     assert list(results) == ["train_loss", "test_loss", "reg", "val_loss"] and results["test_loss"] == results["val_loss"]
 
 
@@ -245,7 +243,7 @@ def test_bad_validation_and_weights(dataset: Any, options: dict[str, Any], messa
 
 def test_first_layer_is_kept_and_forgotten_when_its_grid_moves() -> None:
     network = Network([2, 2, 1])
-    batches = make_batches(network, checked((X, Y)), -1)
+    batches = make_batches(TrainableNetwork(network), checked((X, Y)), -1)
     assert isinstance(batches, Everything) and batches.whole
     first = batches.first_layer(X)
     assert first is not None and batches.first_layer(X) is first
@@ -257,14 +255,14 @@ def test_first_layer_is_kept_and_forgotten_when_its_grid_moves() -> None:
 
 def test_some_are_drawn_without_replacement_and_without_those_that_do_not_count() -> None:
     network = Network([2, 2, 1])
-    few = make_batches(network, checked((X, Y)), 10)
+    few = make_batches(TrainableNetwork(network), checked((X, Y)), 10)
     drawn = few.draw()
     assert (
         isinstance(few, Some) and drawn.x.shape == (10, 2) and len(torch.unique(drawn.x[:, 0])) == 10 and few.first_layer(drawn.x) is None
     )
-    other = make_batches(Network([2, 2, 1], seed=network.seed + 1), checked((X, Y)), 10)
+    other = make_batches(TrainableNetwork(Network([2, 2, 1], seed=network.seed + 1)), checked((X, Y)), 10)
     assert not torch.equal(drawn.x, other.draw().x)
-    rare = make_batches(network, checked((X, Y), sample_weight=(torch.arange(40) == 7).double()), 10).draw()
+    rare = make_batches(TrainableNetwork(network), checked((X, Y), sample_weight=(torch.arange(40) == 7).double()), 10).draw()
     assert torch.equal(rare.x, X[[7]]) and rare.weight is not None and rare.weight.tolist() == [1.0]
 
 

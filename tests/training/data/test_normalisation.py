@@ -533,5 +533,5 @@ def test_gradients_reach_the_users_columns() -> None:
 
 
 def test_the_band_is_what_the_page_says() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
     assert "below 1e-3 or above 1e3" in page and "more than 100 deviations from zero" in page and BAND == (1e-3, 1e3, 100.0)

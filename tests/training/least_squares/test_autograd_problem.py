@@ -10,8 +10,7 @@ from torch.func import functional_call, jacrev
 from kan import KAN
 from kan.modes import composed
 from kan.training.least_squares.autograd_problem import CalledProblem
-from kan.training.objectives.make import CORNER
-from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.objectives.of_network import CORNER, Objective, Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kan.network.network import Network
 from kan.surgery.edges import fix_symbolic_, set_mode_
-from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
+from kan.training.models.of_network import trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("float64")
 

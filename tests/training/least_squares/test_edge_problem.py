@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from kan.network.network import Network
 from kan.surgery.edges import set_mode_
 from kan.symbolic.library import lookup
-from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.edge_problem import EdgeProblem
 from kan.training.least_squares.network_problem import ObjectiveProblem
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective, Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from kan.network.network import Network
 from kan.solvers.levenberg_marquardt import Damping, improve_
 from kan.surgery.edges import fix_symbolic_
-from kan.training.fit import trainable_parameters
 from kan.training.least_squares import network_problem as gauss_newton
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import METRICS, Objective, Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from kan import KAN
 from kan.network.network import Network
-from kan.training.fit import fit, trainable_parameters
+from kan.training.fit import fit
 from kan.training.methods.lm import LMStepper
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -28,14 +30,14 @@ def test_a_network_that_holds_the_truth_finds_it_to_round_off() -> None:
         for layer in truth.numeric_layers:
             layer.coef.add_(torch.randn(layer.coef.shape, generator=torch.Generator().manual_seed(0)))
         y = truth(x)
-    history = fit(network, (x, y), "LM", steps=40, progress=False)
+    history = fit(network, (x, y), FitOptions("LM", steps=40, progress=False))
     assert history["train_loss"][-1] < 1e-12 * float(y.std())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_trains_networks_in_any_format(dtype: torch.dtype) -> None:
     (x, y), network = data(dtype=dtype), Network([2, 2, 1], grid=4).to(dtype)
-    history = fit(network, (x, y), "LM", steps=25, progress=False)
+    history = fit(network, (x, y), FitOptions("LM", steps=25, progress=False))
     assert network.dtype == dtype and history["train_loss"][-1] < 2e-2
     with torch.no_grad():
         assert float((network(x) - y).square().mean().sqrt()) == pytest.approx(history["train_loss"][-1], rel=1e-3)
@@ -44,9 +46,9 @@ def test_it_trains_networks_in_any_format(dtype: torch.dtype) -> None:
 def test_float32_is_the_rounded_float64() -> None:
     x, y = data(dtype=torch.float32)
     one, other = Network([2, 2, 1]).float(), Network([2, 2, 1]).float()
-    fit(one, (x, y), "LM", steps=8, progress=False)
+    fit(one, (x, y), FitOptions("LM", steps=8, progress=False))
     other.double()
-    fit(other, (x.double(), y.double()), "LM", steps=8, progress=False)
+    fit(other, (x.double(), y.double()), FitOptions("LM", steps=8, progress=False))
     with torch.no_grad():
         torch.testing.assert_close(one(x), other(x.double()).float(), rtol=1e-4, atol=1e-4)
 
@@ -87,7 +89,7 @@ def test_splines_that_are_scaled_by_zero_are_woken() -> None:
 
 def test_sparsity() -> None:
     (x, y), network = data(300), Network([2, 5, 1], grid=3)
-    history = fit(network, (x, y), "LM", steps=60, lamb=1e-2, penalty=Penalty(), progress=False)
+    history = fit(network, (x, y), FitOptions("LM", steps=60, lamb=1e-2, penalty=Penalty(), progress=False))
     assert history["reg"][-1] < 0.6 * history["reg"][0] and history["train_loss"][-1] < 0.1
     scores = network.trace(x).acts_scale_spline[1].detach()
     assert int((scores > 1e-2 * scores.max()).sum()) <= 2
@@ -95,28 +97,28 @@ def test_sparsity() -> None:
 
 def test_more_parameters_than_samples() -> None:
     x, y = data(10)
-    history = fit(Network([2, 5, 1]), (x, y), "LM", steps=20, progress=False)
+    history = fit(Network([2, 5, 1]), (x, y), FitOptions("LM", steps=20, progress=False))
     assert history["train_loss"][-1] < 1e-10
 
 
 def test_cross_entropy_and_weights() -> None:
     x, _ = data()
     labels = (x[:, 0] * x[:, 1] > 0).long()
-    history = fit(Network([2, 3, 2]), (x, labels), "LM", steps=15, loss_fn=nn.CrossEntropyLoss(), progress=False)
+    history = fit(Network([2, 3, 2]), (x, labels), FitOptions("LM", steps=15, loss_fn=nn.CrossEntropyLoss(), progress=False))
     assert history["train_loss"][-1] < 0.05 < history["train_loss"][0]
 
     x, y = data()
     y[:100] += 1.0
     weight = torch.cat([torch.full((100,), 1e-9), torch.ones(100)])
     network = Network([2, 2, 1], grid=5)
-    fit(network, (x, y), "LM", steps=60, sample_weight=weight, progress=False)
+    fit(network, (x, y), FitOptions("LM", steps=60, sample_weight=weight, progress=False))
     with torch.no_grad():
         assert float((network(x) - y)[100:].square().mean()) < 0.02 < 0.5 < float((network(x) - y)[:100].square().mean())
 
 
 def test_mini_batches_go_down() -> None:
     x, y = data(600)
-    history = fit(Network([2, 2, 1]), (x, y), "LM", steps=30, batch=200, progress=False)
+    history = fit(Network([2, 2, 1]), (x, y), FitOptions("LM", steps=30, batch=200, progress=False))
     assert history["train_loss"][-1] < 0.1
 
 
@@ -156,4 +158,4 @@ def test_what_it_cannot_train() -> None:
     with pytest.raises(ValueError, match="opt='LM' needs the structure of a KAN"):
         MLP([2, 3, 1]).fit((x, y), opt="LM", steps=1)
     with pytest.raises(ValueError, match="neither an MLP nor other predictions"):
-        fit(Network([2, 1]), (x, y), "LM", steps=1, pred_fn=lambda network, x: network(x), progress=False)
+        fit(Network([2, 1]), (x, y), FitOptions("LM", steps=1, pred_fn=lambda network, x: network(x), progress=False))

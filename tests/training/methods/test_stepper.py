@@ -11,9 +11,11 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
 
 from kan import KAN
 from kan.network.network import Network
-from kan.training.fit import fit, trainable_parameters
+from kan.training.fit import fit
 from kan.training.methods.by_name import OPTIMIZERS, STEPPERS, make_stepper
+from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -37,7 +39,7 @@ def parameters(network: torch.nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_lowers_the_loss(name: str) -> None:
-    results = fit(Network([2, 2, 1]), (X, Y), opt=name, lr=RATES.get(name, 0.01), steps=6, log=0)
+    results = fit(Network([2, 2, 1]), (X, Y), FitOptions(opt=name, lr=RATES.get(name, 0.01), steps=6, log=0))
     assert results["train_loss"][-1] < results["train_loss"][0]
 
 
@@ -60,24 +62,24 @@ def test_every_method_saves_restores_and_resets(name: str) -> None:
 def test_every_method_goes_on_from_its_state(name: str) -> None:
     networks = [Network([2, 2, 1]) for _ in range(2)]
     lr = RATES.get(name, 0.01)
-    whole = fit(networks[0], (X, Y), opt=name, lr=lr, steps=6, log=0)
-    half = fit(networks[1], (X, Y), opt=name, lr=lr, steps=3, log=0)
+    whole = fit(networks[0], (X, Y), FitOptions(opt=name, lr=lr, steps=6, log=0))
+    half = fit(networks[1], (X, Y), FitOptions(opt=name, lr=lr, steps=3, log=0))
     file = io.BytesIO()
     torch.save(half.optimizer_state, file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    rest = fit(networks[1], (X, Y), opt=name, lr=lr, steps=3, log=0, resume=state)
+    rest = fit(networks[1], (X, Y), FitOptions(opt=name, lr=lr, steps=3, log=0, resume=state))
     assert half["train_loss"] + rest["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-6)
-    again = fit(networks[1], (X, Y), opt=name, lr=lr, steps=1, log=0, resume=rest.optimizer_state)
+    again = fit(networks[1], (X, Y), FitOptions(opt=name, lr=lr, steps=1, log=0, resume=rest.optimizer_state))
     assert again["train_loss"][0] < whole["train_loss"][0]
 
 
 def test_resumed_batches_and_schedules_go_on() -> None:
     options: dict[str, Any] = {"opt": "Adam", "lr": 0.02, "batch": 7, "log": 0, "lr_scheduler": lambda o: StepLR(o, 2, 0.5)}
     networks = [Network([2, 2, 1]) for _ in range(2)]
-    fit(networks[0], (X, Y), steps=6, **options)
-    half = fit(networks[1], (X, Y), steps=3, **options)
-    fit(networks[1], (X, Y), steps=3, resume=half.optimizer_state, **options)
+    fit(networks[0], (X, Y), FitOptions(steps=6, **options))
+    half = fit(networks[1], (X, Y), FitOptions(steps=3, **options))
+    fit(networks[1], (X, Y), FitOptions(steps=3, resume=half.optimizer_state, **options))
     assert torch.equal(parameters(networks[0]), parameters(networks[1]))
 
 
@@ -104,12 +106,12 @@ def test_classes_and_instances() -> None:
     states = []
     for make in (lambda _: "AdamW", lambda _: torch.optim.AdamW, lambda n: torch.optim.AdamW(trainable_parameters(n), lr=0.01)):
         network = Network([2, 2, 1])
-        fit(network, (X, Y), opt=make(network), lr=0.01, steps=3, log=0)
+        fit(network, (X, Y), FitOptions(opt=make(network), lr=0.01, steps=3, log=0))
         states.append(parameters(network))
     assert torch.equal(states[0], states[1]) and torch.equal(states[0], states[2])
     network = Network([2, 2, 1])
     lbfgs = torch.optim.LBFGS(network.parameters(), line_search_fn="strong_wolfe")
-    assert fit(network, (X, Y), opt=lbfgs, steps=3, log=0)["train_loss"][-1] < 0.2
+    assert fit(network, (X, Y), FitOptions(opt=lbfgs, steps=3, log=0))["train_loss"][-1] < 0.2
 
 
 @pytest.mark.parametrize(
@@ -127,13 +129,13 @@ def test_classes_and_instances() -> None:
 )
 def test_what_is_no_method(opt: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
-        fit(Network([2, 2, 1]), (X, Y), opt=opt, steps=1, log=0)
+        fit(Network([2, 2, 1]), (X, Y), FitOptions(opt=opt, steps=1, log=0))
 
 
 def test_schedules_change_the_learning_rate() -> None:
     network = Network([2, 2, 1])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
-    fit(network, (X, Y), opt=optimizer, steps=3, log=0, lr_scheduler=ExponentialLR(optimizer, 0.5))
+    fit(network, (X, Y), FitOptions(opt=optimizer, steps=3, log=0, lr_scheduler=ExponentialLR(optimizer, 0.5)))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
     seen: list[float] = []
 
@@ -142,7 +144,7 @@ def test_schedules_change_the_learning_rate() -> None:
             seen.append(metrics)
             super().step(metrics)
 
-    results = fit(network, (X, Y), "Adam", 3, 0, lr=0.01, validation=0.25, lr_scheduler=Plateau)
+    results = fit(network, (X, Y), FitOptions("Adam", 3, 0, lr=0.01, validation=0.25, lr_scheduler=Plateau))
     assert seen == results["val_loss"]
 
 
@@ -160,11 +162,11 @@ def test_schedules_change_the_learning_rate() -> None:
 )
 def test_what_is_no_schedule(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
-        fit(Network([2, 2, 1]), (X, Y), opt="Adam", steps=1, log=0, lr_scheduler=make())
+        fit(Network([2, 2, 1]), (X, Y), FitOptions(opt="Adam", steps=1, log=0, lr_scheduler=make()))
 
 
 def test_gradients_are_clipped() -> None:
     network = Network([2, 2, 1])
     before = parameters(network)
-    fit(network, (X, 100 * Y), opt="SGD", lr=1.0, steps=1, log=0, clip=1e-3)
+    fit(network, (X, 100 * Y), FitOptions(opt="SGD", lr=1.0, steps=1, log=0, clip=1e-3))
     assert float((parameters(network) - before).norm()) == pytest.approx(1e-3, rel=1e-3)
