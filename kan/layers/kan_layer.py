@@ -35,7 +35,7 @@ from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, least_squares
 from kan.layers.arguments import interval
 from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
-from kan.layers.features import edge_weight, feature_rows
+from kan.layers.features import Features, edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
@@ -73,6 +73,9 @@ class KANLayer(OrdinaryModule):
         coef: ``(I, O, G + k)``.
         mask, scale_base, scale_sp: ``(I, O)``; the mask is not trained.
     """
+
+    _part: tuple[SplineTable, tuple[int, ...], SplineTable] | None = None
+    """The table of some inputs that `features_at` was last asked for: that of all inputs, their numbers, and their own table."""
 
     def __init__(
         self,
@@ -162,7 +165,7 @@ class KANLayer(OrdinaryModule):
         twin._table = self._table  # nothing ever writes into one
 
     def __getstate__(self) -> dict[str, object]:
-        return {**packed(super().__getstate__(), "base_fun"), "_table": None}
+        return {**packed(super().__getstate__(), "base_fun"), "_table": None, "_part": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(unpacked(state))
@@ -178,6 +181,21 @@ class KANLayer(OrdinaryModule):
     def feature_rows(self, x: Tensor) -> Tensor:
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
         return feature_rows(x.to(self.coef.dtype), self.table, self.base_fun)  # under autocast sums have fewer digits than positions need
+
+    def features_at(self, x: Tensor, *, slopes: bool, inputs: Sequence[int] | None = None) -> Features:
+        """The features of some inputs without a graph, and their derivatives; the base function must be elementwise.
+
+        Args:
+            x: ``(I, B)``.
+            slopes: whether derivatives are wanted.
+            inputs: the layer's inputs that the rows of `x` are; all of them, in order, when not given.
+        """
+        table = self.table
+        if inputs is not None:
+            if self._part is None or self._part[0] is not table or self._part[1] != tuple(inputs):
+                self._part = table, tuple(inputs), table.taken(list(inputs))
+            table = self._part[2]
+        return Features.at(x, table, self.base_fun, slopes=slopes)
 
     def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""

@@ -41,7 +41,7 @@ from kan.training.methods.by_name import make_stepper
 from kan.training.methods.learning_rate import make_scheduler
 from kan.training.methods.stepper import TorchStepper
 from kan.training.objectives.make import check_loss, check_prediction, corner_of, make_objective, rounded
-from kan.training.objectives.of_network import Penalty
+from kan.training.objectives.penalty import Penalty
 from kan.training.objectives.of_perceptron import PerceptronPenalty
 from kan.training.objectives.of_prediction import PredictionObjective
 from kan.training.objectives.training_loss import TrainingLoss

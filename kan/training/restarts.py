@@ -30,7 +30,7 @@ from kan.training.data.samples import Model, Samples
 from kan.training.fit import fit, trainable_parameters
 from kan.training.grid_schedule import LARGEST_RISE, GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.objectives.closed_form import PlainNetwork
+from kan.training.objectives.closed_form import ClosedForm
 from kan.training.snapshot import restore_, snapshot
 from kan.training.together.methods import METHODS, BatchedMethod, Stack, workers
 from kan.training.together.stack_pass import Shared
@@ -123,12 +123,11 @@ def _is_plain(network: Network) -> bool:
     grids = ("get_act", "update_grid", "update_grid_from_samples")
     if own_methods(network, *grids) or any(own_methods(layer, *grids[2:]) for layer in network.numeric_layers):
         return False
-    plain = PlainNetwork.of(network)
-    if plain is None or not plain.holds() or any(part is not None for part in plain.maps):
+    form = ClosedForm.of(network)
+    if form is None or any(p.symbolic or p.arities or p.trains_maps or p.below or p.above or not p.live for p in form.layers):
         return False
-    return all(
-        layer.k > 0 and layer.coef.requires_grad and layer.scale_base.requires_grad and bool(layer.mask.any()) for layer in plain.layers
-    )
+    layers = network.numeric_layers
+    return all(layer.k > 0 and layer.coef.requires_grad and layer.scale_base.requires_grad for layer in layers)
 
 
 @torch.no_grad()

@@ -32,8 +32,7 @@ from kan.solvers.levenberg_marquardt import Damping, Problem, improve_
 from kan.surgery.edges import remove_node_, set_mode_
 from kan.training.fit import trainable_parameters
 from kan.training.least_squares.coordinates import Columns
-from kan.training.least_squares.edge_problem import EdgeProblem
-from kan.training.least_squares.network_problem import ObjectiveProblem
+from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.objectives.make import plain_objective
 
 __all__ = ["Choice", "Search", "in_context", "refit_", "sharpen_"]
@@ -217,16 +216,11 @@ def sharpen_(
 
 def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[], bool] = _never) -> float:
     """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units."""
-    if EdgeProblem.fits(network, len(x)):
-        problem = EdgeProblem(network, x, y)
-        try:
-            with threads(1 if problem.size <= LITTLE else torch.get_num_threads()):
-                return _descended(problem, steps, stop)
-        finally:
-            problem.write_()
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        return _descended(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, stop)
+        problem = NetworkProblem(plain_objective(network, None), columns, x, y, network.first_layer(x))
+        with threads(1 if columns.count * y.numel() <= LITTLE else torch.get_num_threads()):
+            return _descended(problem, steps, stop)
 
 
 def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
@@ -240,7 +234,7 @@ def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bo
         return
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        problem = ObjectiveProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
+        problem = NetworkProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
         _descended(problem, steps, stop, lambda: samples.error(network))
 
 

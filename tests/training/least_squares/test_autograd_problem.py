@@ -11,7 +11,8 @@ from kan import KAN
 from kan.modes import composed
 from kan.training.least_squares.autograd_problem import CalledProblem
 from kan.training.objectives.make import CORNER
-from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 

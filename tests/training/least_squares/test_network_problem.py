@@ -11,7 +11,8 @@ from kan.training.fit import trainable_parameters
 from kan.training.least_squares import network_problem as gauss_newton
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
-from kan.training.objectives.of_network import METRICS, Objective, Penalty
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import METRICS, Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -13,7 +13,8 @@ from kan import KAN
 from kan.network.network import Network
 from kan.training.fit import fit, trainable_parameters
 from kan.training.methods.by_name import OPTIMIZERS, STEPPERS, make_stepper
-from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 

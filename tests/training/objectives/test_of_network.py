@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute
 from kan.datasets.synthetic import create_dataset
-from kan.layers.features import SiLUFeatures
+from kan.layers.features import Features
 from kan.network.network import Network
-from kan.training.objectives import closed_form as plain
-from kan.training.objectives.of_network import METRICS, Objective, Penalty, regularization
+from kan.training.objectives import closed_form
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import METRICS, Penalty, regularization
 from tests.reference import penalty as by_hand
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -98,7 +99,7 @@ def test_closed_form_is_the_composition(width: list, lamb: float, corner: float,
     first = network.first_layer(x) if cached else None
     objective = Objective(network, nn.functional.mse_loss, lamb, Penalty(), corner=corner)
     closed, composed = objective(x, y, first), objective.composed(x, y, first)
-    assert objective._plain is not None
+    assert objective.closed_form is not None
     for one, other in zip(closed, composed, strict=True):
         assert one.item() == pytest.approx(other.item(), rel=1e-10, abs=1e-12)
     expected = gradients(composed[0], network)
@@ -119,7 +120,7 @@ def test_closed_form_with_any_loss_and_with_maps_that_are_not_trained() -> None:
     for loss in (nn.functional.l1_loss, lambda output, y: ((output - y) ** 4).mean()):
         objective = Objective(network, loss, 1e-2, Penalty(), corner=1e-3)
         plain, composed = objective(x, y), objective.composed(x, y)
-        assert objective._plain is not None
+        assert objective.closed_form is not None
         torch.testing.assert_close(plain, composed, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(gradients(plain[0], network), gradients(composed[0], network), rtol=1e-8, atol=1e-8)
         with torch.no_grad():
@@ -136,12 +137,12 @@ def test_a_large_batch_is_taken_in_parts(lamb: float, cached: bool, batch: int, 
     first = network.first_layer(x) if cached else None
     whole = objective.with_gradient(x, y, first), [p.grad for p in network.parameters()]
 
-    monkeypatch.setattr(plain, "KEPT", 0)
-    monkeypatch.setattr(plain, "PART", 8 * max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers))
+    monkeypatch.setattr(closed_form, "MAX_KEPT_FEATURES", 0)
+    monkeypatch.setattr(closed_form, "FEATURES_PER_PART", 8 * max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers))
     widths: list[int] = []
-    at = SiLUFeatures.at.__func__
+    at = Features.at.__func__
     monkeypatch.setattr(
-        plain.SiLUFeatures, "at", classmethod(lambda cls, h, *args, **options: (widths.append(h.shape[1]), at(cls, h, *args, **options))[1])
+        Features, "at", classmethod(lambda cls, h, *args, **options: (widths.append(h.shape[1]), at(cls, h, *args, **options))[1])
     )
     parts = objective.with_gradient(x, y, first), [p.grad for p in network.parameters()]
     torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-10)
