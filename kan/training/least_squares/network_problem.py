@@ -126,16 +126,16 @@ class NetworkProblem:
         if self._anchor is not None:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
 
-    @torch.no_grad()
     def linearise(self) -> Linearisation | ResidualSide:
         """Its model around the present parameters."""
         squares = self.objective.squares and not self.objective.lamb and self._anchor is None
-        if squares and self._form is not None and self.columns.dense and self.y.numel() < self.columns.count:
+        if self._form is None or not squares or not self.columns.dense or self.y.numel() >= self.columns.count:
+            return self._linearised()
+        with torch.no_grad():
             passes, output = self._pass()
             everything = slice(0, len(self.x))
             back, residual = self._back(passes, self._quantities(everything)), self._residual(output, everything)
             return ResidualSide(self.columns, self._form.layers, passes, back, residual, self._linearised)
-        return self._linearised()
 
     def _linearised(self) -> Linearisation:
         """The model with the Jacobian itself."""

@@ -63,8 +63,8 @@ def test_the_jacobian_is_that_of_the_called_network(kind: type[KAN]) -> None:
     parts = list(found._chunks())
     rows, residuals = torch.cat([part for part, _ in parts], 1), torch.cat([residual for _, residual in parts])
     root = found.y.numel() ** -0.5
-    assert torch.allclose(rows.t(), wanted.flatten(0, 1) * root, atol=1e-12)
-    assert torch.allclose(residuals, ((found.objective.network(found.x) - found.y) * root).flatten())
+    assert torch.allclose(rows.t(), wanted.transpose(0, 1).flatten(0, 1) * root, atol=1e-12)
+    assert torch.allclose(residuals, ((found.objective.network(found.x) - found.y) * root).t().flatten())
     assert not composed()
 
 

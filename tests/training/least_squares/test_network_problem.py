@@ -10,7 +10,7 @@ from kan.surgery.edges import fix_symbolic_
 from kan.training.fit import trainable_parameters
 from kan.training.least_squares import network_problem as gauss_newton
 from kan.training.least_squares.coordinates import Columns
-from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
+from kan.training.least_squares.network_problem import Anchor, NetworkProblem
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS, Penalty
 
@@ -21,13 +21,13 @@ def sample(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
-def problem(network: Network, x: Tensor, y: Tensor, loss=nn.functional.mse_loss, lamb: float = 0.0, **options: object) -> ObjectiveProblem:
+def problem(network: Network, x: Tensor, y: Tensor, loss=nn.functional.mse_loss, lamb: float = 0.0, **options: object) -> NetworkProblem:
     penalty = options.pop("penalty", Penalty())
     objective = Objective(network, loss, lamb, penalty, corner=1e-2)
-    return ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y, **options)
+    return NetworkProblem(objective, Columns(network, trainable_parameters(network)), x, y, **options)
 
 
-def derivatives(p: ObjectiveProblem) -> tuple[Tensor, Tensor]:
+def derivatives(p: NetworkProblem) -> tuple[Tensor, Tensor]:
     """Gradient and second derivatives of the objective in the coordinates, by autograd."""
     p.objective.with_gradient(p.x, p.y, p.first, p.weight)
     gradient, columns = p.columns.gradient(), []
@@ -44,7 +44,7 @@ def derivatives(p: ObjectiveProblem) -> tuple[Tensor, Tensor]:
     return gradient, torch.stack(columns)
 
 
-def matrix(p: ObjectiveProblem) -> Tensor:
+def matrix(p: NetworkProblem) -> Tensor:
     """``A + P``."""
     return p.linearise()._gram
 
@@ -126,7 +126,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.linspace(0, 1, 30)
     for loss in (nn.functional.mse_loss, lambda output, y, weight: (weight[:, None] * (output - y) ** 4).sum()):
         whole = problem(network, x, y, loss, weight=weight, first=network.first_layer(x)).linearise()
-        monkeypatch.setattr(gauss_newton, "CHUNK", 7 * 2 * 80)
+        monkeypatch.setattr(gauss_newton, "MAX_JACOBIAN_ENTRIES", 7 * 2 * 80)
         p = problem(network, x, y, loss, weight=weight, first=network.first_layer(x))
         assert 2 < len(list(p._chunks())) < 30
         parts = p.linearise()
@@ -154,4 +154,4 @@ def test_an_anchor_holds_what_the_samples_do_not() -> None:
     moved = (columns.coordinates() - origin).abs()
     assert float(moved[1:8].max()) < 1e-3 < float(moved[15:].max())
     assert problem(network, x, y).value() < 1e-8
-    assert anchor.share(0.5, 10) == pytest.approx(0.5 / (10 * gauss_newton.LOOSE))
+    assert anchor.share(0.5, 10) == pytest.approx(0.5 / (10 * gauss_newton.CORRECTION_VARIANCE))
