@@ -20,7 +20,6 @@ __all__ = [
     "base_rows",
     "base_values",
     "is_elementwise",
-    "is_silu",
     "register_elementwise",
     "write_base",
 ]
@@ -99,11 +98,6 @@ def is_elementwise(function: BaseFunction) -> bool:
     return id(function) in _FUNCTIONS
 
 
-def is_silu(function: BaseFunction) -> bool:
-    """Whether a base function is SiLU, the default, without hooks."""
-    return function is F.silu or (type(function) is nn.SiLU and is_elementwise(function))
-
-
 def write_base(function: BaseFunction, x: Tensor, out: Tensor, *, slopes: bool) -> Tensor | None:
     """Write ``b(x)`` of an elementwise function into `out`, without a graph.
 
@@ -116,7 +110,7 @@ def write_base(function: BaseFunction, x: Tensor, out: Tensor, *, slopes: bool) 
     Returns:
         ``b'(x)`` when asked for, else None.
     """
-    if is_silu(function):
+    if type(function) is nn.SiLU or function is F.silu:
         sigmoid = torch.sigmoid(x)
         torch.mul(x, sigmoid, out=out)
         return torch.addcmul(sigmoid, out, 1 - sigmoid) if slopes else None

@@ -100,9 +100,8 @@ class Map(NamedTuple):
         return torch.addcmul(self.shift, self.scale, x)
 
 
-@dataclass(frozen=True)
-class Sensitivity:
-    """Derivatives of ``K`` quantities with respect to a layer's sums, sub-nodes and nodes, ``(K, units, B)`` each."""
+class Sensitivity(NamedTuple):
+    """Derivatives with respect to a layer's sums, sub-nodes and nodes, ``(units, B)`` each, or ``(K, units, B)`` of ``K`` quantities."""
 
     sums: Tensor
     premult: Tensor
@@ -145,6 +144,11 @@ class SymbolicParts:
     mask: Tensor
     incidence: Tensor
     groups: list[tuple[SymbolicFunction, slice]]
+
+    @property
+    def has_user_functions(self) -> bool:
+        """Whether an edge has a function that is not in the library's table, which need not be elementwise."""
+        return any(map(_is_users, self.functions))
 
     @classmethod
     def of(cls, layer: SymbolicLayer) -> SymbolicParts | None:
@@ -191,15 +195,19 @@ class SymbolicParts:
         return found
 
     def add_to_inputs_(self, passed: SymbolicPass, grad: Tensor, below: Tensor) -> None:
-        """Add to `below` ``(K, I, B)`` the derivatives by way of the edges, from those of the sums, `grad` ``(K, O, B)``."""
+        """Add to `below` ``([K,] I, B)`` the derivatives by way of the edges, from those of the sums, `grad` ``([K,] O, B)``."""
         assert passed.slopes is not None
         steep = passed.slopes * (self.mask * passed.affine[:, 2, None] * passed.affine[:, 0, None])
-        below.index_add_(1, self.inputs, grad[:, self.outputs] * steep)
+        below.index_add_(-2, self.inputs, grad[..., self.outputs, :] * steep)
+
+
+def _is_users(function: SymbolicFunction) -> bool:
+    return isinstance(function, WrittenFunction) or function.name == ANONYMOUS
 
 
 def _evaluated(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: bool) -> tuple[Tensor, Tensor | None]:
     """Value and, if wanted, slope of `function` at `u` ``(E, B)``. A user's own function is called with the batch first, as in any pass."""
-    if isinstance(function, WrittenFunction) or function.name == ANONYMOUS:
+    if _is_users(function):
         value, slope = _of_any_layout(function, u.t(), guard, slopes)
         return value.t(), None if slope is None else slope.t()
     return _of_any_layout(function, u, guard, slopes)
@@ -254,9 +262,10 @@ class LayerParts:
         symbolic: the symbolic edges.
         n_sum, arities: sum nodes, and the arities of the multiplication nodes behind them.
         affine: scale and bias of the sub-nodes, then of the nodes.
-        below, above: the maps of the sub-nodes and of the nodes; None for the identity, and where the map is read anew in every pass,
-            because it is trained.
-        state: what all this was made of.
+        trains_maps: whether scales or biases of the sub-nodes or nodes are trained, so that every pass reads them anew.
+        below, above: otherwise, the maps of the sub-nodes and of the nodes; None for the identity.
+        versions: of `affine`.
+        named: the functions and the mask that the symbolic edges were made of; None if the layer has no functions, or they are switched off.
     """
 
     numeric: KANLayer
@@ -267,9 +276,11 @@ class LayerParts:
     n_sum: int
     arities: tuple[int, ...]
     affine: tuple[nn.Parameter, ...]
+    trains_maps: bool
     below: Map | None
     above: Map | None
-    state: tuple[object, ...]
+    versions: list[int]
+    named: object
 
     @classmethod
     def of(cls, network: Network, l: int, live_inputs_only: bool = False) -> LayerParts:
@@ -281,23 +292,23 @@ class LayerParts:
             inputs = live.nonzero()[:, 0].tolist()
         arities = tuple(network.structure.arities[l + 1])
         below = above = None
-        if not any(p.requires_grad for p in affine):
+        trained = any(p.requires_grad for p in affine)
+        if not trained:
             below, above = _map(*affine[:2]), _map(*affine[2:])
             if below is not None and above is not None and not arities:
                 below, above = Map(above.scale * below.scale, torch.addcmul(above.shift, above.scale, below.shift)), None
         symbolic = SymbolicParts.of(functions) if network.symbolic_enabled else None
-        state = _state(network, numeric, functions, affine)
-        n_sum = network.structure.n_sum[l + 1]
-        return cls(numeric, functions, bool(live.any()), inputs, symbolic, n_sum, arities, affine, below, above, state)
+        return cls(
+            numeric, functions, bool(live.any()), inputs, symbolic, network.structure.n_sum[l + 1], arities, affine, trained, below, above,
+            [p._version for p in affine], _named(network, functions),
+        )  # fmt: skip
 
     def is_current(self, network: Network) -> bool:
-        """Whether masks, functions and maps are those that the parts were made of."""
-        return self.state == _state(network, self.numeric, self.functions, self.affine)
-
-    @property
-    def trains_maps(self) -> bool:
-        """Whether scales or biases of nodes or sub-nodes are trained."""
-        return any(p.requires_grad for p in self.affine)
+        """Whether functions and maps are those that the parts were made of, and no edge has come to a layer that had none."""
+        for p, version in zip(self.affine, self.versions, strict=True):
+            if not self.trains_maps and (p.requires_grad or p._version != version):
+                return False
+        return self.named == _named(network, self.functions) and (self.live or not bool(self.numeric.mask.any()))
 
     def maps(self) -> tuple[Map | None, Map | None]:
         """The maps of the sub-nodes and of the nodes at the present parameters."""
@@ -346,16 +357,16 @@ class LayerParts:
         return LayerPass(x, features, weight, symbolic, sums, premult, products, products if above is None else above(products))
 
     def to_sums(self, passed: LayerPass, nodes: Tensor) -> Sensitivity:
-        """Derivatives with respect to sub-nodes and sums from those with respect to the nodes above, `nodes` ``(K, N, B)``."""
+        """Derivatives with respect to sub-nodes and sums from those with respect to the nodes above, `nodes` ``([K,] N, B)``."""
         below, above = self.maps()
         premult = nodes if above is None else nodes * above.scale
         if self.arities:
             _, *factors = passed.premult.split([self.n_sum, *self.arities])
-            parts = [premult[:, : self.n_sum]]
+            parts = [premult[..., : self.n_sum, :]]
             for n, factor in enumerate(factors, start=self.n_sum):
                 others = [factor[[m for m in range(len(factor)) if m != k]].prod(0) for k in range(len(factor))]
-                parts += [premult[:, n : n + 1] * other for other in others]
-            premult = torch.cat(parts, 1)
+                parts += [premult[..., n : n + 1, :] * other for other in others]
+            premult = torch.cat(parts, -2)
         return Sensitivity(premult if below is None else premult * below.scale, premult, nodes)
 
     def to_inputs(self, passed: LayerPass, sums: Tensor) -> Tensor:
@@ -379,8 +390,7 @@ def _map(scale: Tensor, bias: Tensor) -> Map | None:
     return Map(scale.detach()[:, None], bias.detach()[:, None])
 
 
-def _state(network: Network, numeric: KANLayer, functions: SymbolicLayer, affine: tuple[nn.Parameter, ...]) -> tuple[object, ...]:
-    trained = tuple(p.requires_grad for p in affine)
-    versions = () if any(trained) else tuple(p._version for p in affine)
-    named = (functions.functions, functions.mask.tolist()) if network.symbolic_enabled and functions.functions else None
-    return bool(numeric.mask.any()), named, trained, versions
+def _named(network: Network, functions: SymbolicLayer) -> object:
+    if not functions._named or not network.symbolic_enabled:
+        return None
+    return functions.functions, functions.mask.tolist()

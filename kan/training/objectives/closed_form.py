@@ -32,8 +32,6 @@ from kan.network.layer_pass import ARITHMETIC, Guard, LayerParts, LayerPass, Qua
 from kan.network.network import Network
 from kan.network.trace import INPUT_OFFSET, FirstLayer
 from kan.network.user_code.own_code import own_parts
-from kan.symbolic.library import ANONYMOUS
-from kan.symbolic.user_function import WrittenFunction
 from kan.training.objectives.penalty import Penalty, coefficients, coefficients_gradient
 from kan.training.objectives.sparsity import sparsity_with_slopes
 
@@ -109,23 +107,14 @@ class ClosedForm:
             found.parameters += [numeric.coef, numeric.scale_base, numeric.scale_sp, numeric.mask, symbolic.affine, *parts.affine]
         return found
 
-    def holds(self) -> bool:
-        """Whether the closed form still serves the network, whose masks, symbolic edges and maps it follows."""
+    def refresh_(self) -> ClosedForm | None:
+        """Follow changes of masks, symbolic edges and maps; None if a symbolic edge has a function of the user's that is in no table."""
         for l, parts in enumerate(self.layers):
             if not parts.is_current(self.network):
                 parts = self.layers[l] = LayerParts.of(self.network, l, self.live_inputs_only)
-            if not is_elementwise(parts.numeric.base_fun):
-                return False
-        return True
-
-    def has_user_functions(self) -> bool:
-        """Whether a symbolic edge has a function that is not in the library's table, which may not be elementwise."""
-        return any(
-            isinstance(function, WrittenFunction) or function.name == ANONYMOUS
-            for parts in self.layers
-            if parts.symbolic is not None
-            for function in parts.symbolic.functions
-        )
+            if parts.symbolic is not None and parts.symbolic.has_user_functions:
+                return None
+        return self
 
     def nodes(self, x: Tensor, guard: Guard) -> Tensor:
         """The network's last nodes ``(B, K)`` at inputs ``(B, inputs)``."""
@@ -175,7 +164,8 @@ def evaluate_with_gradient(
     problem = _Problem(term, form, x, y, first, weight)
     value, gradients = _value_and_gradients(problem, [p.requires_grad for p in form.parameters])
     for p, grad in zip(form.parameters, gradients, strict=True):
-        p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
+        if grad is not None or p.grad is not None:
+            p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
     return value.total.clone()
 
 
@@ -305,7 +295,7 @@ class _Layer:
         if below:
             to_inputs = torch.zeros_like(passed.x) if to_inputs is None else to_inputs
             if self.parts.symbolic is not None and passed.symbolic is not None:
-                self.parts.symbolic.add_to_inputs_(passed.symbolic, grad[None], to_inputs[None])
+                self.parts.symbolic.add_to_inputs_(passed.symbolic, grad, to_inputs)
             if known is not None and to_scores is not None:
                 assert known.inputs is not None
                 to_deviation = (to_scores * known.scores).sum(1, keepdim=True) * known.per_input
@@ -419,16 +409,20 @@ def _gradients(
     for l in reversed(range(len(layers))):
         layer, parts, first = layers[l], layers[l].parts, PER_LAYER * l
         of_numeric, of_symbolic, of_maps = wanted[first : first + 4], wanted[first + 4], wanted[first + 5 : first + PER_LAYER]
-        back = parts.to_sums(layer.passed, grad[None])
+        back = parts.to_sums(layer.passed, grad)
         to_scores = None if slopes is None else slopes[l].t() * term.lamb
-        to_weight, below = layer.pull_back(back.sums[0], to_scores, term.corner, below=l > 0)
+        to_weight, below = layer.pull_back(back.sums, to_scores, term.corner, below=l > 0)
         arguments = form.parameters[first : first + 4]
-        numeric = [torch.zeros_like(p) if w else None for p, w in zip(arguments, of_numeric, strict=True)]
-        if to_weight is not None:
+        if to_weight is None:
+            numeric = [torch.zeros_like(p) if w else None for p, w in zip(arguments, of_numeric, strict=True)]
+        else:
             numeric = list(unfold(to_weight, arguments, of_numeric))
         if slopes is not None and term.penalty.of_coefficients and numeric[0] is not None:
             numeric[0] = numeric[0] + term.lamb * coefficients_gradient(parts.numeric.coef, term.penalty)
-        gradients[:0] = [*numeric, _symbolic_gradient(layer, back.sums[0]) if of_symbolic else None, *_map_gradients(layer, back, of_maps)]
+        of_rest: list[Tensor | None] = [None] * (PER_LAYER - 4)
+        if of_symbolic or any(of_maps):
+            of_rest = [_symbolic_gradient(layer, back.sums) if of_symbolic else None, *_map_gradients(layer, back, of_maps)]
+        gradients[:0] = [*numeric, *of_rest]
         if below is not None:
             grad = below
     return gradients
@@ -447,9 +441,9 @@ def _map_gradients(layer: _Layer, back: Sensitivity, wanted: Sequence[bool]) -> 
     """Gradients of scale and bias of the sub-nodes and of the nodes."""
     passed = layer.passed
     of_maps: tuple[Callable[[], Tensor], ...] = (
-        lambda: torch.linalg.vecdot(back.premult[0], passed.sums),
-        lambda: back.premult[0].sum(1),
-        lambda: torch.linalg.vecdot(back.nodes[0], passed.products),
-        lambda: back.nodes[0].sum(1),
+        lambda: torch.linalg.vecdot(back.premult, passed.sums),
+        lambda: back.premult.sum(1),
+        lambda: torch.linalg.vecdot(back.nodes, passed.products),
+        lambda: back.nodes.sum(1),
     )
     return [gradient() if needed else None for gradient, needed in zip(of_maps, wanted, strict=True)]

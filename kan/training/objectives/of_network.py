@@ -75,10 +75,8 @@ class Objective:
 
     def predict(self, x: Tensor) -> Tensor:
         """The network's last nodes, or what a call of it returns if that is its user's own."""
-        form = None if torch.is_grad_enabled() or self._between else self._form
-        if form is None or not form.holds():
-            return self._passed(x, None)[0]
-        return form.nodes(x, self.guard)
+        form = None if torch.is_grad_enabled() or self._form is None else self._form.refresh_()
+        return self._passed(x, None)[0] if form is None else form.nodes(x, self.guard)
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
@@ -100,8 +98,7 @@ class Objective:
     def closed_form(self) -> ClosedForm | None:
         """The network as a closed form reads it, if there is one for it and the penalty at present."""
         standard = self.penalty.metric == "edge_forward_spline_n" and not self.own_penalty
-        form = self._form if self.lamb == 0 or standard else None
-        return form if form is not None and form.holds() and not form.has_user_functions() else None
+        return self._form.refresh_() if self._form is not None and (self.lamb == 0 or standard) else None
 
     @cached_property
     def _form(self) -> ClosedForm | None:

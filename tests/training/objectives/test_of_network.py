@@ -92,7 +92,7 @@ def loss_by_weight(output: Tensor, y: Tensor, weight: Tensor | None = None) -> T
     return each.mean() if weight is None else weight @ each
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     networks(),
     st.sampled_from([0.0, 1e-2]),
