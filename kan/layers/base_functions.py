@@ -30,7 +30,8 @@ Slope = Callable[[Tensor, Tensor], Tensor]
 
 
 def _exact_gelu_slope(x: Tensor, value: Tensor) -> Tensor:
-    return torch.special.ndtr(x).addcmul_(x, (x.square() / -2).exp_(), value=1 / math.sqrt(2 * math.pi))
+    density = (x.square() / -2).exp_().div_(math.sqrt(2 * math.pi))
+    return torch.addcmul(torch.special.ndtr(x), x, density)
 
 
 _MODULES: dict[type[nn.Module], Slope | None] = {

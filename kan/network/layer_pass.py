@@ -265,7 +265,7 @@ class LayerParts:
         trains_maps: whether scales or biases of the sub-nodes or nodes are trained, so that every pass reads them anew.
         below, above: otherwise, the maps of the sub-nodes and of the nodes; None for the identity.
         versions: of `affine`.
-        named: the functions and the mask that the symbolic edges were made of; None if the layer has no functions, or they are switched off.
+        named: the functions and the mask that the symbolic edges were made of; None if the layer has none, or they are switched off.
     """
 
     numeric: KANLayer
@@ -318,7 +318,7 @@ class LayerParts:
         return Map(*columns[:2]), Map(*columns[2:])
 
     def forward(
-        self, x: Tensor, weight: Tensor | None, features: Features | None = None, *, slopes: bool, guard: Guard = Guard()
+        self, x: Tensor, weight: Tensor | None, features: Features | None = None, *, slopes: bool, guard: Guard
     ) -> LayerPass:
         """The layer at the nodes `x` ``(I, B)``.
 

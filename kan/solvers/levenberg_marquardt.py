@@ -44,7 +44,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chunk", "Damping", "Linearisation", "Problem", "damped_cholesky", "decrease", "improve_"]
+__all__ = ["Chunk", "Damping", "Linearisation", "Model", "Problem", "damped_cholesky", "decrease", "improve_", "normal_equations"]
 
 Chunk = tuple[Tensor, Tensor]
 """Some rows of the Jacobian, transposed, ``(P, R)``, and their residuals ``(R,)``."""
@@ -59,6 +59,24 @@ FIRST_DAMPING = 1e-3
 """The first ``mu``, relative to the largest diagonal entry of ``A``."""
 
 
+class Model(Protocol):
+    """The model of an objective around a point.
+
+    Attributes:
+        gradient: ``g`` ``(P,)``.
+        largest: the largest diagonal entry of ``A + P``.
+    """
+
+    gradient: Tensor
+    largest: float
+
+    def step(self, mu: float) -> Tensor:
+        """The step ``p`` ``(P,)`` with the damping `mu`; NaN where more damping is needed."""
+
+    def foretold(self, step: Tensor, mu: float) -> float:
+        """Decrease of the objective that the model predicts for ``step(mu)``."""
+
+
 class Linearisation:
     """The model of the objective around some point.
 
@@ -69,6 +87,7 @@ class Linearisation:
         gradient: ``g`` ``(P,)``, where it is not ``2 J'r``; residuals are not looked at then.
         penalty: ``P`` ``(P, P)``.
         anchor: ``eps`` and ``q - q_0`` ``(P,)``.
+        normal: gives ``J'J`` and ``J'r`` from the chunks; `normal_equations` by default.
     """
 
     def __init__(
@@ -79,7 +98,9 @@ class Linearisation:
         gradient: Tensor | None = None,
         penalty: Tensor | None = None,
         anchor: tuple[float, Tensor] | None = None,
+        normal: Callable[[Iterable[Chunk], int], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
+        normal = normal_equations if normal is None else normal
         self._chunks, self._size, self._anchor = chunks, size, anchor
         self._orthogonal = gradient is None and penalty is None
         self._gram = self._rows = None
@@ -89,15 +110,8 @@ class Linearisation:
             self.gradient = 2 * (self._rows[0] @ self._rows[1])
             self.largest = 2 * float(self._rows[0].square().sum(1).amax())
             return
-        for part, residual in chunks():
-            if self._gram is None:
-                self._gram, total = part.new_zeros(size, size), part.new_zeros(size)
-            for start in range(0, size, GRAM_BLOCK):  # the lower triangle alone
-                end = min(start + GRAM_BLOCK, size)
-                self._gram[start:end, :end].addmm_(part[start:end], part[:end].t())
-            total += part @ residual
-        assert self._gram is not None
-        self._gram = self._gram.tril_().add(self._gram.tril(-1).t()).mul_(2)
+        self._gram, total = normal(chunks(), size)
+        self._gram *= 2
         self.gradient = 2 * total if gradient is None else gradient
         if penalty is not None:
             self._gram += penalty
@@ -144,13 +158,27 @@ class Linearisation:
         return nn.functional.pad(triangle, (0, 0, 0, max(missing, 0)))
 
 
+def normal_equations(chunks: Iterable[Chunk], size: int) -> tuple[Tensor, Tensor]:
+    """``J'J`` ``(P, P)`` and ``J'r`` ``(P,)`` from chunks of the Jacobian of a problem with `size` coordinates ``P``."""
+    gram: Tensor | None = None
+    for part, residual in chunks:
+        if gram is None:
+            gram, total = part.new_zeros(size, size), part.new_zeros(size)
+        for start in range(0, size, GRAM_BLOCK):  # the lower triangle alone
+            end = min(start + GRAM_BLOCK, size)
+            gram[start:end, :end].addmm_(part[start:end], part[:end].t())
+        total += part @ residual
+    assert gram is not None
+    return gram.tril_().add(gram.tril(-1).t()), total
+
+
 class Problem(Protocol):
     """What is minimised, at its present parameters."""
 
     def value(self) -> float:
         """``F``."""
 
-    def linearise(self) -> Linearisation:
+    def linearise(self) -> Model:
         """The model of ``F`` around here."""
 
     def move_(self, step: Tensor) -> None:

@@ -41,9 +41,9 @@ from kan.training.methods.by_name import make_stepper
 from kan.training.methods.learning_rate import make_scheduler
 from kan.training.methods.stepper import TorchStepper
 from kan.training.objectives.make import check_loss, check_prediction, corner_of, make_objective, rounded
-from kan.training.objectives.penalty import Penalty
 from kan.training.objectives.of_perceptron import PerceptronPenalty
 from kan.training.objectives.of_prediction import PredictionObjective
+from kan.training.objectives.penalty import Penalty
 from kan.training.objectives.training_loss import TrainingLoss
 from kan.training.processes import warn_of_other_processes
 from kan.training.resume import has_chosen_knots, is_refined, load_state, state_of

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kan.modes import composing
 from kan.network.trace import Trace
-from kan.solvers.levenberg_marquardt import Chunk, Linearisation
+from kan.solvers.levenberg_marquardt import Chunk
 from kan.training.least_squares.network_problem import DEVIATION_ROUNDING, Leaves, NetworkProblem
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS

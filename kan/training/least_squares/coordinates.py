@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
 from kan.network.network import Network
 
-__all__ = ["Block", "Columns"]
+__all__ = ["Columns", "Entries"]
 
 Writer = Callable[[LayerParts, LayerPass, Sensitivity, Tensor], None]
 """Writes the rows of a block, ``(n, K, B)``, from a layer's parts, its pass and the sensitivities of K quantities."""
 
 
 @dataclass(frozen=True)
-class Block:
+class Entries:
     """Trained entries of one parameter.
 
     Attributes:
@@ -84,7 +84,7 @@ class Block:
             self.parameter.index_put_(self.where, values)
 
 
-class Edges(NamedTuple):
+class NumericWeights(NamedTuple):
     """The trained weights of a layer's numeric edges.
 
     Attributes:
@@ -116,8 +116,8 @@ class Columns:
     def __init__(self, network: Network, parameters: Sequence[nn.Parameter]) -> None:
         self.network = network
         trained = set(parameters)
-        self.blocks: list[Block] = []
-        self.edges: list[Edges | None] = []
+        self.blocks: list[Entries] = []
+        self.edges: list[NumericWeights | None] = []
         self.dense: list[int] = []
         self.count = 0
         for l in range(network.depth):
@@ -188,7 +188,7 @@ class Columns:
             block.write(layers[block.layer], passes[block.layer], back[block.layer], target)
         return found
 
-    def _is_dense(self, block: Block) -> bool:
+    def _is_dense(self, block: Entries) -> bool:
         layer = self.network.numeric_layers[block.layer]
         return block.layer in self.dense and (block.parameter is layer.coef or block.parameter is layer.scale_base)
 
@@ -212,7 +212,7 @@ class Columns:
         return torch.cat(parts)
 
     def _add(self, parameter: nn.Parameter, index: Tensor, scale: Tensor, layer: int, write: Writer) -> None:
-        self.blocks.append(Block(parameter, index, scale, layer, write))
+        self.blocks.append(Entries(parameter, index, scale, layer, write))
         self.count += len(index)
 
     def _add_numeric(self, l: int, trained: set[nn.Parameter]) -> None:
@@ -226,7 +226,7 @@ class Columns:
         spline = mask * layer.scale_sp.detach()[i, j]
         scale = torch.where(spline != 0, spline, 1.0)
         where = torch.full((len(i), size + 1), -1, device=i.device)
-        self.edges.append(Edges(i, j, where, scale[:, None]))
+        self.edges.append(NumericWeights(i, j, where, scale[:, None]))
         place = i.unique(return_inverse=True)[1]
 
         def products(passed: LayerPass, back: Sensitivity, part: slice, out: Tensor) -> None:
@@ -253,7 +253,8 @@ class Columns:
             where[:, 1:] = self.count + torch.arange(len(i) * size, device=i.device).view(-1, size)
             entries = edge[:, None] * size + torch.arange(size, device=edge.device)
             scales = scale.repeat_interleave(size)
-            self._add(layer.coef, entries.reshape(-1), scales, l, lambda parts, passed, back, out: products(passed, back, slice(1, None), out))
+            rest = slice(1, None)
+            self._add(layer.coef, entries.reshape(-1), scales, l, lambda parts, passed, back, out: products(passed, back, rest, out))
         elif layer.scale_sp in trained:
             self._add(layer.scale_sp, edge, torch.ones_like(mask), l, along)
         if everywhere and layer.scale_base in trained and layer.coef in trained:

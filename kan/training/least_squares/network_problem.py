@@ -15,9 +15,10 @@ from torch import Tensor
 from kan.layers.features import Features
 from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
 from kan.network.trace import FirstLayer, LayerRecord, Trace, covariance, slopes_of
-from kan.solvers.levenberg_marquardt import Chunk, Linearisation
+from kan.solvers.levenberg_marquardt import Chunk, Linearisation, Model
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.residual_side import ResidualSide
+from kan.training.objectives.back_end import BACK_END
 from kan.training.objectives.closed_form import ClosedForm
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS
@@ -126,7 +127,7 @@ class NetworkProblem:
         if self._anchor is not None:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
 
-    def linearise(self) -> Linearisation | ResidualSide:
+    def linearise(self) -> Model:
         """Its model around the present parameters."""
         squares = self.objective.squares and not self.objective.lamb and self._anchor is None
         if self._form is None or not squares or not self.columns.dense or self.y.numel() >= self.columns.count:
@@ -142,7 +143,9 @@ class NetworkProblem:
         gradient, penalty = self._slopes()
         anchor = None if self._anchor is None else (self._share, self._away(self._anchor))
         kept = list(self._chunks()) if self._samples >= len(self.x) else None
-        return Linearisation(self._chunks if kept is None else lambda: kept, self.columns.count, len(self.x) * self._outputs, gradient, penalty, anchor)
+        chunks = self._chunks if kept is None else lambda: kept
+        rows = len(self.x) * self._outputs
+        return Linearisation(chunks, self.columns.count, rows, gradient, penalty, anchor, BACK_END.normal_equations)
 
     @property
     def _outputs(self) -> int:
@@ -173,7 +176,7 @@ class NetworkProblem:
             else:
                 passes, output = self._pass() if self._samples >= len(self.x) else self._forward(part)
                 layers, back = self._form.layers, self._back(passes, quantities)
-            rows = self.columns.write(layers, passes, back)
+            rows = BACK_END.jacobian(self.columns, layers, passes, back)
             residual = self._residual(output, part) if self._roots is None else torch.zeros_like(output)
             yield rows.flatten(1), residual.flatten()
 
@@ -225,7 +228,8 @@ class NetworkProblem:
             features = None if record.features is None else Features(record.features.detach().permute(1, 2, 0))
             symbolic = None if layer.symbolic is None else layer.symbolic.evaluated(x, guard, slopes=True)
             products = network.multiplied(l + 1, premult).t()
-            passes.append(LayerPass(x, features, None, symbolic, record.sums.detach().t(), premult.t(), products, record.outputs.detach().t()))
+            sums, nodes = record.sums.detach().t(), record.outputs.detach().t()
+            passes.append(LayerPass(x, features, None, symbolic, sums, premult.t(), products, nodes))
         return layers, passes, back, outputs.detach()
 
     def _share_of(self, part: slice) -> Tensor:

@@ -1,7 +1,7 @@
 r"""Levenberg-Marquardt from the residuals' side, for networks with more coordinates than residuals.
 
-The step is ``p = -J'(J J' + mu/2 I)^-1 r``. The Jacobian of a layer's weights is the Khatri-Rao product of features ``Psi`` and sensitivities
-``Delta``, so that its part of ``J J'`` is a product of two small Gram matrices entry by entry,
+The step is ``p = -J'(J J' + mu/2 I)^-1 r``. The Jacobian of a layer's weights is the Khatri-Rao product of features ``Psi`` and
+sensitivities ``Delta``, so that its part of ``J J'`` is the entrywise product of two Gram matrices,
 
     ``J_l J_l' = (Psi_l' Psi_l) * (Delta_l' Delta_l)``,
 

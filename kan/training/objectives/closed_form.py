@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from kan.network.user_code.own_code import own_parts
 from kan.training.objectives.penalty import Penalty, coefficients, coefficients_gradient
 from kan.training.objectives.sparsity import sparsity_with_slopes
 
-__all__ = ["ClosedForm", "Term", "evaluate", "evaluate_with_gradient"]
+__all__ = ["ClosedForm", "Problem", "Term", "Value", "value_and_gradients"]
 
 MAX_KEPT_FEATURES = 2**21
 """Largest number of features of one layer, over all samples, that are kept from the forward to the backward pass."""
@@ -129,11 +129,21 @@ class ClosedForm:
         if not parts.live:
             return None
         if parts.inputs is not None:
-            coef, base, sp, mask = (p[parts.inputs] for p in (coef, base, sp, mask))
+            return fold(coef[parts.inputs], base[parts.inputs], sp[parts.inputs], mask[parts.inputs])
         return fold(coef, base, sp, mask)
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
+    """A closed form on some samples.
+
+    Attributes:
+        term: what is evaluated.
+        form: the network.
+        x, y: the samples.
+        first: the first layer's features for this `x`, if they are known.
+        weight: how much each sample counts, ``(B,)``.
+    """
+
     term: Term
     form: ClosedForm
     x: Tensor
@@ -142,59 +152,19 @@ class _Problem(NamedTuple):
     weight: Tensor | None
 
 
-class _Value(NamedTuple):
+class Value(NamedTuple):
+    """An objective and its two parts, 0-dim each."""
+
     total: Tensor
     loss: Tensor
     penalty: Tensor
 
 
-def evaluate(
-    term: Term, form: ClosedForm, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
-    problem = _Problem(term, form, x, y, first, weight)
-    total, loss, penalty = _Objective.apply(problem, torch.is_grad_enabled(), *form.parameters)
-    return total, loss, penalty
-
-
-def evaluate_with_gradient(
-    term: Term, form: ClosedForm, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
-) -> Tensor:
-    """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
-    problem = _Problem(term, form, x, y, first, weight)
-    value, gradients = _value_and_gradients(problem, [p.requires_grad for p in form.parameters])
-    for p, grad in zip(form.parameters, gradients, strict=True):
-        if grad is not None or p.grad is not None:
-            p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
-    return value.total.clone()
-
-
-class _Objective(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, problem: _Problem, backward: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
-        wanted = [backward and need for need in ctx.needs_input_grad[2:]]
-        value, ctx.gradients = _value_and_gradients(problem, wanted)
-        ctx.problem, ctx.parameters = problem, parameters
-        total, loss, penalty = (number.clone() for number in value)
-        ctx.mark_non_differentiable(loss, penalty)
-        return total, loss, penalty
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            term, _, x, y, first, weight = ctx.problem
-            total = term.composed(x, y, first, weight)[0]
-            wanted = [p for p in ctx.parameters if p.requires_grad]
-            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
-            return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)
-        return None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
-
-
 class _Layer:
     """One layer in one evaluation: its features, part by part of the batch.
 
-    A batch of a single part keeps them for the backward pass. Of several parts, the features of each are computed anew there, so that memory
-    is bounded by the inputs of the layers and the features of one part.
+    A batch of a single part keeps them for the backward pass. Of several parts, the features of each are computed anew there, so that
+    memory is bounded by the inputs of the layers and the features of one part.
 
     Args:
         parts: of the layer.
@@ -357,8 +327,8 @@ class _Statistics(NamedTuple):
 
 
 @torch.inference_mode()
-def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Value, list[Tensor | None]]:
-    """The objective and those gradients of the parameters that are wanted."""
+def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
+    """The objective, and the gradients of those of the form's parameters that are wanted, in inference mode."""
     term, form, x, y, first, sample_weight = problem
     backward, penalised, guard = any(wanted), term.lamb != 0, term.guard
     h = form.network.checked_input(x).t()
@@ -377,7 +347,7 @@ def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Va
         if p.of_coefficients:
             penalty = penalty + coefficients([layer.parts.numeric.coef for layer in layers], p)
         total = torch.add(loss, penalty, alpha=term.lamb)
-    return _Value(total, loss, penalty), _gradients(problem, layers, grad, slopes_of_scores, wanted) if backward else []
+    return Value(total, loss, penalty), _gradients(problem, layers, grad, slopes_of_scores, wanted) if backward else []
 
 
 def _parts_of_batch(form: ClosedForm, batch: int) -> list[slice]:
@@ -401,7 +371,7 @@ def _loss(term: Term, h: Tensor, y: Tensor, weight: Tensor | None, backward: boo
 
 
 def _gradients(
-    problem: _Problem, layers: list[_Layer], grad: Tensor, slopes: list[Tensor] | None, wanted: Sequence[bool]
+    problem: Problem, layers: list[_Layer], grad: Tensor, slopes: list[Tensor] | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of all parameters from `grad` ``(K, B)`` of the outputs and `slopes` ``(O_l, I_l)`` of the scores."""
     term, form = problem.term, problem.form

@@ -15,7 +15,8 @@ from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.observed import observed, shown, unseen
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods
-from kan.training.objectives.closed_form import ClosedForm, evaluate, evaluate_with_gradient
+from kan.training.objectives.closed_form import ClosedForm
+from kan.training.objectives.evaluation import evaluate, evaluate_with_gradient
 from kan.training.objectives.penalty import Penalty, regularization
 
 __all__ = ["Objective"]

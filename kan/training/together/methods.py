@@ -28,7 +28,7 @@ from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.solvers.levenberg_marquardt import FIRST_DAMPING, TRIALS, Damping, Linearisation, damped_cholesky, decrease
 from kan.training.data.samples import Samples
-from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
+from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 __all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
 
@@ -106,7 +106,10 @@ class Stack:
     def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
         """The networks of each list."""
         weights = [self.weights(l) for l in range(len(self.layers))]
-        return [Block(tuple(Edges(weight[list(some)], self._table(l, some)) for l, weight in enumerate(weights))) for some in ids]
+        return [
+            Block(tuple(StackLayer(weight[list(some)], self._table(l, some), self.layers[l].base_fun) for l, weight in enumerate(weights)))
+            for some in ids
+        ]
 
     def _table(self, l: int, ids: Sequence[int]) -> SplineTable | None:
         if l == 0:
@@ -271,7 +274,7 @@ class BatchedAdam(BatchedMethod):
     def _evaluate(self, shared: Shared) -> Tensor:
         stack = self.stack
         blocks = stack.blocks(stack.split(range(stack.count), len(shared.share)))
-        found = list(self.mapper(_quietly(lambda block: gradients(block, shared)), blocks))
+        found = list(self.mapper(_quietly(lambda block: value_and_gradients(block, shared)), blocks))
         for l in range(len(stack.layers)):
             part = slice(3 * l, 3 * l + 3)
             arguments = [p.flatten(0, 1) for p in (*stack.parameters[part], stack.masks[l])]
@@ -440,7 +443,7 @@ def _models(block: Block, shared: Shared, columns: Tensor) -> list[_Model]:
 
     if rows < len(columns):
         return [exact(s) for s in range(block.networks)]
-    matrices, slopes = gram(block, shared)
+    matrices, slopes = normal_equations(block, shared)
     if len(columns) < matrices.shape[1]:
         matrices, slopes = matrices[:, columns][:, :, columns], slopes[:, columns]
     return [_Gram(matrix, slope, partial(exact, s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]

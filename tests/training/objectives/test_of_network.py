@@ -158,7 +158,8 @@ def test_a_large_batch_is_taken_in_parts(lamb: float, cached: bool, batch: int, 
     whole = objective.with_gradient(x, y, first), [p.grad for p in network.parameters()]
 
     monkeypatch.setattr(closed_form, "MAX_KEPT_FEATURES", 0)
-    monkeypatch.setattr(closed_form, "FEATURES_PER_PART", 8 * max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers))
+    widest = max(layer.in_dim * (layer.num + layer.k + 1) for layer in network.numeric_layers)
+    monkeypatch.setattr(closed_form, "FEATURES_PER_PART", 8 * widest)
     widths: list[int] = []
     at = Features.at.__func__
     monkeypatch.setattr(
@@ -232,7 +233,8 @@ def test_the_closed_form_follows_changes_of_the_network() -> None:
 @pytest.mark.parametrize("change", ["metric", "base", "function"])
 def test_what_has_no_closed_form_is_composed(change: str) -> None:
     network, (x, y) = wild([2, 2, 1], base_fun=nn.PReLU(2) if change == "base" else "silu"), data()
-    objective = Objective(network, nn.functional.mse_loss, 1e-2, Penalty("edge_backward" if change == "metric" else "edge_forward_spline_n"))
+    penalty = Penalty("edge_backward") if change == "metric" else Penalty()
+    objective = Objective(network, nn.functional.mse_loss, 1e-2, penalty)
     if change == "function":
         network.symbolic_layers[0].fix_symbolic(0, 0, lambda u: u - u.mean(0))
         network.symbolic_layers[0].mask.data[0, 0] = 1.0
