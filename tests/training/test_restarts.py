@@ -20,11 +20,11 @@ from kan.training.callbacks import Every
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
-from kan.training.restarts import fit_restarts
-from kan.training.together import methods as batched_methods
 from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.objectives.make import plain_objective
+from kan.training.restarts import fit_restarts
+from kan.training.together import methods as batched_methods
 from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.filterwarnings("error")]

@@ -15,6 +15,7 @@ and that of a penalty of the user's own, or of its terms of coefficients, not at
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -108,16 +109,12 @@ class CalledProblem(NetworkProblem):
                 f"opt='LM' needs predictions of the shape (number of samples, outputs); got {tuple(shape)}. Use 'LBFGS' or 'Adam', or "
                 f"return a column."
             )
-        self._predicted = shape[1]
+        self._outputs = shape[1]
 
     def _closed_form(self) -> None:
         """None: the user's code is known to autograd alone."""
 
-    @property
-    def _outputs(self) -> int:
-        return self._predicted
-
-    @property
+    @cached_property
     def _samples(self) -> int:
         widest = max(self.columns.count, len(self.x) * max(self.objective.network.width_out))
         return max(1, MAX_ENTRIES // (widest * self._outputs))
@@ -130,8 +127,8 @@ class CalledProblem(NetworkProblem):
             values = output[part].t()
             with torch.enable_grad(), composing():
                 rows = self.columns.rows(values.reshape(-1)).unflatten(1, values.shape)
-            residual = self._residual(values.detach(), part) if self._roots is None else torch.zeros_like(values)
-            yield torch.einsum("pkb,rkb->prb", rows, self._quantities(part)).flatten(1), residual.detach().flatten()
+            residual = self._residual(values.detach(), part)
+            yield torch.einsum("pkb,rkb->prb", rows, self._quantities(part)).flatten(1), residual.flatten()
 
     def _penalty(self) -> Tensor:
         """``P`` ``(P, P)``."""

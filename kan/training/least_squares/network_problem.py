@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -82,8 +83,8 @@ class NetworkProblem:
         self.x, self.y, self.first, self.weight = x, y, first, weight
         self.save = columns.save
         self._form = self._closed_form()
-        self._passed: tuple[list[LayerPass], Tensor] | None = None  # at the present parameters, of all samples
-        self._at: list[Tensor] | None = None  # the parameters of `_passed`
+        self._passed: tuple[list[LayerPass], Tensor, Tensor] | None = None  # at the present parameters, of all samples, with residuals
+        self._at: list[Tensor] | None = None  # the parameters at the last `remember_`
         self._anchor = anchor if objective.squares and not objective.lamb else None
         self._share = 0.0 if self._anchor is None else self._anchor.share(self.value_alone(), len(x))
         self._roots: Tensor | None = None  # of the second derivatives of a loss that is no sum of squares, (B, K, K)
@@ -109,7 +110,7 @@ class NetworkProblem:
         """The objective."""
         if self._form is None or self._samples < len(self.x) or not self.objective.squares or self.objective.lamb:
             return float(self.objective(self.x, self.y, self.first, self.weight)[0])
-        residual = self._residual(self._pass()[1], slice(None)).flatten()
+        residual = self._pass()[2].flatten()
         return float(residual @ residual)
 
     def value(self) -> float:
@@ -120,9 +121,13 @@ class NetworkProblem:
     def _away(self, anchor: Anchor) -> Tensor:
         return self.columns.coordinates() - anchor.origin
 
+    def remember_(self) -> None:
+        """Take note of the present parameters, for `refresh_`."""
+        self._at = self.save()
+
     def refresh_(self) -> None:
-        """Follow parameters that have been changed by something else than `move_` and `restore_` since the last step."""
-        if self._at is not None and not all(torch.equal(*pair) for pair in zip(self._at, self.save(), strict=True)):
+        """Follow parameters that something else than `move_` and `restore_` has changed since `remember_`."""
+        if self._at is None or not all(torch.equal(*pair) for pair in zip(self._at, self.save(), strict=True)):
             self._passed = None
         if self._anchor is not None:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
@@ -133,9 +138,8 @@ class NetworkProblem:
         if self._form is None or not squares or not self.columns.dense or self.y.numel() >= self.columns.count:
             return self._linearised()
         with torch.no_grad():
-            passes, output = self._pass()
-            everything = slice(0, len(self.x))
-            back, residual = self._back(passes, self._quantities(everything)), self._residual(output, everything)
+            passes, _, residual = self._pass()
+            back = self._back(passes, self._quantities(slice(0, len(self.x))))
             return ResidualSide(self.columns, self._form.layers, passes, back, residual, self._linearised)
 
     def _linearised(self) -> Linearisation:
@@ -147,11 +151,11 @@ class NetworkProblem:
         rows = len(self.x) * self._outputs
         return Linearisation(chunks, self.columns.count, rows, gradient, penalty, anchor, BACK_END.normal_equations)
 
-    @property
+    @cached_property
     def _outputs(self) -> int:
         return self.objective.network.width_in[-1]
 
-    @property
+    @cached_property
     def _samples(self) -> int:
         """Number of samples in a chunk."""
         return max(1, MAX_JACOBIAN_ENTRIES // (self.columns.count * self._outputs))
@@ -166,28 +170,29 @@ class NetworkProblem:
             self._roots = self._curvature()
         return gradient, self._penalty() if objective.lamb else None
 
-    @torch.no_grad()
     def _chunks(self) -> Iterator[Chunk]:
         for start in range(0, len(self.x), self._samples):
-            part = slice(start, start + self._samples)
-            quantities = self._quantities(part)
-            if self._form is None:
-                layers, passes, back, output = self._traced(part, quantities)
-            else:
-                passes, output = self._pass() if self._samples >= len(self.x) else self._forward(part)
-                layers, back = self._form.layers, self._back(passes, quantities)
-            rows = BACK_END.jacobian(self.columns, layers, passes, back)
-            residual = self._residual(output, part) if self._roots is None else torch.zeros_like(output)
-            yield rows.flatten(1), residual.flatten()
+            yield self._chunk(slice(start, start + self._samples))
 
-    def _pass(self) -> tuple[list[LayerPass], Tensor]:
+    @torch.no_grad()
+    def _chunk(self, part: slice) -> Chunk:
+        quantities = self._quantities(part)
+        if self._form is None:
+            layers, passes, back, output = self._traced(part, quantities)
+            residual = self._residual(output, part)
+        else:
+            passes, _, residual = self._pass() if self._samples >= len(self.x) else self._forward(part)
+            layers, back = self._form.layers, self._back(passes, quantities)
+        rows = BACK_END.jacobian(self.columns, layers, passes, back)
+        return rows.flatten(1), residual.flatten()
+
+    def _pass(self) -> tuple[list[LayerPass], Tensor, Tensor]:
         if self._passed is None:
             self._passed = self._forward(slice(0, len(self.x)))
-            self._at = self.save()
         return self._passed
 
-    def _forward(self, part: slice) -> tuple[list[LayerPass], Tensor]:
-        """The pass of some samples, and the outputs ``(K, B)``."""
+    def _forward(self, part: slice) -> tuple[list[LayerPass], Tensor, Tensor]:
+        """The pass of some samples, the outputs and the residuals, ``(K, B)`` each."""
         assert self._form is not None
         x, passes = self._inputs[:, part], []
         for l, layer in enumerate(self._form.layers):
@@ -198,7 +203,7 @@ class NetworkProblem:
                     features = Features(features.rows[layer.inputs])
             passes.append(layer.forward(x, self._form.weight(l), features, slopes=True, guard=self.objective.guard))
             x = passes[-1].nodes
-        return passes, x
+        return passes, x, self._residual(x, part)
 
     def _back(self, passes: list[LayerPass], quantities: Tensor) -> list[Sensitivity]:
         """The sensitivities of all layers, the first one first."""
@@ -232,23 +237,25 @@ class NetworkProblem:
             passes.append(LayerPass(x, features, None, symbolic, sums, premult.t(), products, nodes))
         return layers, passes, back, outputs.detach()
 
-    def _share_of(self, part: slice) -> Tensor:
-        """Weight of the squared errors of some samples in the loss, 0-dim or ``(B,)``."""
+    @cached_property
+    def _roots_of_shares(self) -> Tensor:
+        """Square roots of the weights of all samples' squared errors in the loss, ``(B,)``."""
         if self.weight is None:
-            return self.y.new_tensor(1 / self.y.numel())
-        return self.weight[part] / (self.weight.sum() * self._outputs)
+            return self.x.new_full((len(self.x),), self.y.numel() ** -0.5)
+        return (self.weight / (self.weight.sum() * self._outputs)).sqrt()
 
     def _residual(self, output: Tensor, part: slice) -> Tensor:
-        """Residuals ``(K, B)``, the sum of whose squares is the loss, from the outputs ``(K, B)``."""
-        return (output - self.y[part].t()) * self._share_of(part).sqrt()
+        """Residuals ``(K, B)``, whose squares add up to the mean squared error, from the outputs ``(K, B)``; else zeros."""
+        if not self.objective.squares:
+            return torch.zeros_like(output)
+        return (output - self.y[part].t()) * self._roots_of_shares[part]
 
     def _quantities(self, part: slice) -> Tensor:
         """What is differentiated, ``(R, K, B)``: quantity r is the sum over the outputs k of ``quantities[r, k] output[k]``."""
         if self._roots is not None:
             return self._roots[part].permute(2, 1, 0)
-        batch = len(self.x[part])
-        identity = torch.eye(self._outputs, dtype=self.x.dtype, device=self.x.device)[:, :, None]
-        return (identity * self._share_of(part).sqrt()).expand(-1, -1, batch)
+        roots = self._roots_of_shares[part]
+        return roots[None, None] if self._outputs == 1 else torch.diag_embed(roots.expand(self._outputs, -1).t()).permute(1, 2, 0)
 
     def _curvature(self) -> Tensor:
         """``S`` with ``S S'`` half the positive part of the loss' second derivatives with respect to the outputs, ``(B, K, K)``.

@@ -56,6 +56,7 @@ class LMStepper(Stepper):
         objective, columns = self._prepared()
         problem = self._problem_of(objective, columns, x, y, first, weight)
         new = improve_(problem, self.damping)
+        problem.remember_()
         self._stalled = new is None
         self._known = new if self._anchor is None and objective is self.objective and self._deterministic else None
         if objective is not self.objective:

@@ -230,6 +230,7 @@ def test_a_problem_notices_parameters_that_others_have_changed() -> None:
     network, x, y = Network([2, 2, 1], grid=3), points(2, 40), points(1, 40, 1)
     p = problem(network, x, y)
     p.linearise()
+    p.remember_()
     network.numeric_layers[1].coef.data.mul_(2.0)
     p.refresh_()
     again = problem(network, x, y)
