@@ -218,7 +218,7 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
     """Levenberg-Marquardt on all parameters that matter, in place; returns the mean squared error, of labels in the network's units."""
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        problem = NetworkProblem(plain_objective(network, None), columns, x, y, network.first_layer(x))
+        problem = NetworkProblem(plain_objective(network, None), columns, x, y)
         with threads(1 if columns.count * y.numel() <= LITTLE else torch.get_num_threads()):
             return _descended(problem, steps, stop)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kan.layers.features import Features
-from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
+from kan.network.layer_pass import ARITHMETIC, LayerParts, LayerPass, Sensitivity
 from kan.network.trace import FirstLayer, LayerRecord, Trace, covariance, slopes_of
 from kan.solvers.levenberg_marquardt import Chunk, Linearisation, Model
 from kan.training.least_squares.coordinates import Columns
@@ -196,14 +196,21 @@ class NetworkProblem:
         assert self._form is not None
         x, passes = self._inputs[:, part], []
         for l, layer in enumerate(self._form.layers):
-            features = None
-            if l == 0 and self.first is not None:
-                features = Features(self.first.features[part].permute(1, 2, 0))
-                if layer.inputs is not None:
-                    features = Features(features.rows[layer.inputs])
+            features = Features(self._first_rows[..., part]) if l == 0 and layer.live else None
             passes.append(layer.forward(x, self._form.weight(l), features, slopes=True, guard=self.objective.guard))
             x = passes[-1].nodes
         return passes, x, self._residual(x, part)
+
+    @cached_property
+    def _first_rows(self) -> Tensor:
+        """The first layer's features, which stay the same while the problem exists, ``(I, n+1, B)``."""
+        assert self._form is not None
+        layer = self._form.layers[0]
+        if self.first is not None:
+            rows = self.first.features.permute(1, 2, 0)
+            return rows if layer.inputs is None else rows[layer.inputs]
+        x = self._inputs if layer.inputs is None else self._inputs[layer.inputs]
+        return ARITHMETIC.features_at(layer.numeric, x, slopes=False, inputs=layer.inputs).rows
 
     def _back(self, passes: list[LayerPass], quantities: Tensor) -> list[Sensitivity]:
         """The sensitivities of all layers, the first one first."""
