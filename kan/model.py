@@ -39,7 +39,7 @@ from kan.training.evaluation import evaluate
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
-from kan.training.objectives.of_network import Penalty, regularization
+from kan.training.objectives.penalty import Penalty, regularization
 from kan.training.options import FitOptions
 from kan.training.residuals import ResidualFunction, fit_residuals
 from kan.training.resume import optimizer_state, refined_state

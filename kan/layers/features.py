@@ -1,4 +1,4 @@
-r"""The features of a layer's inputs: the base function and the B-splines of every input, and the weights that edges have for them.
+r"""The features of a layer's inputs: the base function and the basis functions of every input, and the weights that edges have for them.
 
     ``psi_i(x_i) = [b(x_i), B_1(x_i), ..., B_n(x_i)]``,   ``phi_ij(x_i) = psi_i(x_i) . w_ij``,
     ``w_ij = mask_ij [scale_base_ij, scale_sp_ij coef_ij1, ..., scale_sp_ij coef_ijn]``.
@@ -9,7 +9,7 @@ not on arithmetic but on the number of operations that autograd has to record an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,23 +18,21 @@ from torch import Tensor
 from kan.bases.base import Basis
 from kan.bases.bspline import basis_rows
 from kan.bases.slopes import Slopes
-from kan.bases.spline_rows import write_rows
 from kan.bases.spline_table import SplineTable
-from kan.layers.base_functions import base_rows, is_silu
+from kan.layers.base_functions import BaseFunction, base_rows, is_elementwise, write_base
 from kan.modes import composed
 
-__all__ = ["SiLUFeatures", "edge_weight", "feature_rows", "fold", "unfold"]
+__all__ = ["Features", "edge_weight", "feature_rows", "fold", "unfold"]
 
 
-def feature_rows(x: Tensor, table: Any, base_fun: Callable[[Tensor], Tensor], basis: Basis | None = None) -> Tensor:
-    """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times; `table` is what `basis`, if given, has prepared."""
-    if not isinstance(table, SplineTable):
-        assert basis is not None
-        return torch.cat([base_rows(base_fun, x)[:, None], basis.rows(x, table)], dim=1)
-    if is_silu(base_fun) and not composed():
-        rows: Tensor = _SiLUFeatures.apply(x, table)
+def feature_rows(x: Tensor, prepared: Any, base_fun: BaseFunction, basis: Basis) -> Tensor:
+    """``psi`` at `x` ``(I, B)``: ``(I, n+1, B)``, differentiable any number of times; `prepared` is what `basis` has made of its grid."""
+    if not isinstance(prepared, SplineTable):
+        return torch.cat([base_rows(base_fun, x)[:, None], basis.rows(x, prepared)], dim=1)
+    if is_elementwise(base_fun) and not composed():
+        rows: Tensor = _FeatureRows.apply(x, prepared, base_fun, basis)
         return rows
-    return torch.cat([base_rows(base_fun, x)[:, None], basis_rows(x, table)], dim=1)
+    return torch.cat([base_rows(base_fun, x)[:, None], basis_rows(x, prepared)], dim=1)
 
 
 def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:
@@ -45,53 +43,50 @@ def edge_weight(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor
     return weight
 
 
-class SiLUFeatures(NamedTuple):
-    """Features with SiLU as base function, and what their derivatives need.
+class Features(NamedTuple):
+    """The features at some points, without a graph, and what their derivatives need.
 
     Attributes:
         rows: ``psi``, ``(I, n+1, B)``.
         base_slopes: ``b'(x)``, ``(I, B)``, when asked for.
-        slopes: of the splines, when asked for.
+        slopes: of the basis functions, when asked for.
     """
 
     rows: Tensor
-    base_slopes: Tensor | None
-    slopes: Slopes | None
+    base_slopes: Tensor | None = None
+    slopes: Slopes | None = None
 
     @classmethod
-    def at(cls, x: Tensor, table: SplineTable, *, slopes: bool) -> SiLUFeatures:
-        """At `x` ``(I, B)``; no graph is recorded when called without gradients."""
-        rows = x.new_empty(x.shape[0], table.size + 1, x.shape[1])
-        spline_slopes = write_rows(rows, x, table, slopes=slopes)
-        sigmoid = torch.sigmoid(x)
-        base = torch.mul(x, sigmoid, out=rows[:, 0])
-        return cls(rows, torch.addcmul(sigmoid, base, 1 - sigmoid) if slopes else None, spline_slopes)
+    def at(cls, x: Tensor, prepared: Any, base_fun: BaseFunction, basis: Basis, *, slopes: bool) -> Features:
+        """At `x` ``(I, B)``, with an elementwise base function; `prepared` is what `basis` has made of its grid."""
+        rows = x.new_empty(x.shape[0], basis.size + 1, x.shape[1])
+        of_basis = basis.write_rows(rows, x, prepared, slopes=slopes)
+        return cls(rows, write_base(base_fun, x, rows[:, 0], slopes=slopes), of_basis)
 
     def pull_back(self, grad: Tensor) -> Tensor:
-        """Gradient with respect to `x` from that with respect to `rows`."""
+        """Gradient with respect to the points, ``(I, B)``, from the one with respect to `rows`, ``(I, n+1, B)``."""
         assert self.slopes is not None and self.base_slopes is not None
         return self.slopes.contract(grad).addcmul_(grad[:, 0], self.base_slopes)
 
 
-class _SiLUFeatures(torch.autograd.Function):
-    """SiLU and splines in one pass over the points."""
+class _FeatureRows(torch.autograd.Function):
+    """Base function and splines in one pass over the points, recorded as one operation."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: SplineTable) -> Tensor:
-        found = SiLUFeatures.at(x, table, slopes=ctx.needs_input_grad[0])
+    def forward(ctx: Any, x: Tensor, table: SplineTable, base_fun: BaseFunction, basis: Basis) -> Tensor:
+        found = Features.at(x, table, base_fun, basis, slopes=ctx.needs_input_grad[0])
         if found.slopes is not None:
             ctx.save_for_backward(x, found.base_slopes, *found.slopes)
-            ctx.table = table
+            ctx.table, ctx.base_fun = table, base_fun
         return found.rows
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (x, base_slopes, *slopes), (grad,) = ctx.saved_tensors, grads
         if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            sigmoid = torch.sigmoid(x)
-            base_slopes = sigmoid + x * sigmoid * (1 - sigmoid)
-            return grad[:, 0] * base_slopes + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None
-        return SiLUFeatures(grad, base_slopes, Slopes(*slopes)).pull_back(grad), None
+            (of_base,) = torch.autograd.grad(ctx.base_fun(x), x, grad[:, 0], create_graph=True)
+            return of_base + (grad[:, 1:] * basis_rows(x, ctx.table, 1)).sum(1), None, None, None
+        return Features(grad, base_slopes, Slopes(*slopes)).pull_back(grad), None, None, None
 
 
 def fold(coef: Tensor, scale_base: Tensor, scale_sp: Tensor, mask: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from kan.layers.arguments import interval, make_basis
 from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
 from kan.layers.edge_functions import EdgeFunctions, SampledAt, has_knots
-from kan.layers.features import edge_weight, feature_rows
+from kan.layers.features import Features, edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
 from kan.layers.zero_gradient import with_zero_gradients
@@ -66,6 +66,9 @@ class KANLayer(OrdinaryModule):
     """
 
     _basis: Basis = BSpline()  # of layers in older pickles
+    _part: tuple[Any, tuple[int, ...], Any] | None = None
+    """The prepared grid of some inputs that `features_at` was last asked for: that of all inputs, their numbers, and their own one."""
+
     def __init__(
         self,
         in_dim: int = 3,
@@ -160,7 +163,7 @@ class KANLayer(OrdinaryModule):
         twin._prepared = self._prepared.shared()
 
     def __getstate__(self) -> dict[str, object]:
-        return packed(super().__getstate__(), "base_fun")
+        return {**packed(super().__getstate__(), "base_fun"), "_part": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__({"_prepared": PreparedGrid(widened=False), **unpacked(state)})
@@ -178,6 +181,21 @@ class KANLayer(OrdinaryModule):
         """`features` with the batch last: `x` ``(I, B)`` to ``(I, n+1, B)``."""
         x = x.to(self.coef.dtype)  # under autocast sums have fewer digits than positions need
         return feature_rows(x, self.prepared_grid, self.base_fun, self.basis)
+
+    def features_at(self, x: Tensor, *, slopes: bool, inputs: Sequence[int] | None = None) -> Features:
+        """The features of some inputs without a graph, and their derivatives; the base function must be elementwise.
+
+        Args:
+            x: ``(I, B)``.
+            slopes: whether derivatives are wanted.
+            inputs: the layer's inputs that the rows of `x` are; all of them, in order, when not given.
+        """
+        prepared = self.prepared_grid
+        if inputs is not None:
+            if self._part is None or self._part[0] is not prepared or self._part[1] != tuple(inputs):
+                self._part = prepared, tuple(inputs), self.basis.prepare(self.grid.detach()[list(inputs)])
+            prepared = self._part[2]
+        return Features.at(x, prepared, self.base_fun, self.basis, slopes=slopes)
 
     def edge_weight(self) -> Tensor:
         """Edge weights ``w_ij`` of the features, scales and mask folded in, ``(I, n+1, O)``."""

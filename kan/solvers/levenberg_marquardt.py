@@ -56,6 +56,7 @@ __all__ = [
     "improve_",
     "improve_each",
     "minimise_",
+    "normal_equations",
     "predicted_decrease",
 ]
 
@@ -65,6 +66,9 @@ MAX_CONDITION = 1e10
 """Condition number of ``J'J + mu/2 I`` beyond which the step is found by orthogonal triangularisation instead of Cholesky factors."""
 MAX_TRIALS = 12
 """Number of steps tried in a row, each with more damping than the one before, until no better point is said to exist."""
+GRAM_BLOCK = 64
+"""Rows of ``J'J`` that are computed at a time, up to the diagonal. With 90 to 1000 coordinates this takes 0.6 to 0.8 times as long as the
+whole product (one core, float64)."""
 FIRST_DAMPING = 1e-3
 """The first ``mu``, relative to the largest diagonal entry of ``A``."""
 
@@ -94,6 +98,7 @@ class Linearisation:
         gradient: ``g`` ``(P,)``, where it is not ``2 J'r``. The residuals are ignored then.
         penalty: ``P`` ``(P, P)``.
         anchor: ``eps`` and ``q - q_0`` ``(P,)``.
+        normal: gives ``J'J`` and ``J'r`` from the chunks; `normal_equations` by default.
     """
 
     def __init__(
@@ -104,7 +109,9 @@ class Linearisation:
         gradient: Tensor | None = None,
         penalty: Tensor | None = None,
         anchor: tuple[float, Tensor] | None = None,
+        normal: Callable[[Iterable[Chunk], int], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
+        normal = normal_equations if normal is None else normal
         self._chunks, self._size, self._anchor = chunks, size, anchor
         self._orthogonal = gradient is None and penalty is None
         self._gram = self._rows = None
@@ -114,12 +121,7 @@ class Linearisation:
             self.gradient = 2 * (self._rows[0] @ self._rows[1])
             self.largest = 2 * float(self._rows[0].square().sum(1).amax())
             return
-        for part, residual in chunks():
-            if self._gram is None:
-                self._gram, total = part.new_zeros(size, size), part.new_zeros(size)
-            self._gram.addmm_(part, part.t())
-            total += part @ residual
-        assert self._gram is not None
+        self._gram, total = normal(chunks(), size)
         self._gram *= 2
         self.gradient = 2 * total if gradient is None else gradient
         if penalty is not None:
@@ -161,6 +163,20 @@ class Linearisation:
             triangle = torch.linalg.qr(torch.cat([triangle, torch.cat([part.t(), residual[:, None]], 1)]), mode="r").R
         missing = self._size + 1 - len(triangle)
         return nn.functional.pad(triangle, (0, 0, 0, max(missing, 0)))
+
+
+def normal_equations(chunks: Iterable[Chunk], size: int) -> tuple[Tensor, Tensor]:
+    """``J'J`` ``(P, P)`` and ``J'r`` ``(P,)`` from chunks of the Jacobian of a problem with `size` coordinates ``P``."""
+    gram: Tensor | None = None
+    for part, residual in chunks:
+        if gram is None:
+            gram, total = part.new_zeros(size, size), part.new_zeros(size)
+        for start in range(0, size, GRAM_BLOCK):  # the lower triangle alone
+            end = min(start + GRAM_BLOCK, size)
+            gram[start:end, :end].addmm_(part[start:end], part[:end].t())
+        total += part @ residual
+    assert gram is not None
+    return gram.tril_().add(gram.tril(-1).t()), total
 
 
 class Problem(Protocol):

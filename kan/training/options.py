@@ -16,8 +16,8 @@ from kan.training.callbacks import Callback
 from kan.training.data.classes import Target, check_function, target_of
 from kan.training.evaluation.metrics import Metrics, named_metrics
 from kan.training.grid_schedule import GridSchedule
-from kan.training.objectives.of_network import Penalty
 from kan.training.objectives.of_perceptron import PerceptronPenalty
+from kan.training.objectives.penalty import Penalty
 
 __all__ = ["FitOptions"]
 

@@ -37,7 +37,7 @@ from kan.training.data.dataset import Data
 from kan.training.data.normalisation import Labels, adopt_units_
 from kan.training.data.samples import Samples
 from kan.training.grid_schedule import LARGEST_RISE
-from kan.training.least_squares.coordinates import Block, Columns
+from kan.training.least_squares.coordinates import Columns, Entries
 from kan.training.least_squares.network_problem import Anchor
 from kan.training.models.of_network import TrainableNetwork, trainable_parameters
 from kan.training.processes import warn_of_other_processes
@@ -356,13 +356,13 @@ class _PerPoint:
         changes: changes of the coordinates of every block, which are zeros ``(B, n)`` that require gradients.
     """
 
-    def __init__(self, network: Network, blocks: Sequence[Block], count: int) -> None:
+    def __init__(self, network: Network, blocks: Sequence[Entries], count: int) -> None:
         self.network, self.count = network, count
         self.changes = [block.scale.new_zeros(count, len(block.index)).requires_grad_() for block in blocks]
         with torch.enable_grad():
             self._own = {block.parameter: self._changed(block, change) for block, change in zip(blocks, self.changes, strict=True)}
 
-    def _changed(self, block: Block, change: Tensor) -> Tensor:
+    def _changed(self, block: Entries, change: Tensor) -> Tensor:
         """The parameter for every point, ``(B, ...)``."""
         size = block.parameter.numel()
         spread = change.new_zeros(self.count, size).index_add(1, block.index, change / block.scale)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kan import KAN, KANConv1d, KANLayer, KANLinear
-from kan.layers.base_functions import base_rows, base_values, is_elementwise
+from kan.layers.base_functions import _FUNCTIONS, _MODULES, base_rows, base_values, is_elementwise, register_elementwise, write_base
 from kan.network.layered import BASE_FUNCTIONS
 from kan.spline import coef2curve
 
@@ -89,6 +89,52 @@ def test_which_functions_are_called_in_the_layout_of_the_layers() -> None:
     x = points()
     for function in (torch.sin, lambda x: x.cumsum(1)):
         torch.testing.assert_close(base_rows(function, x.t()), base_values(function, x).t())
+
+
+ELEMENTWISE = [*(module() for module in _MODULES), nn.GELU(approximate="tanh"), nn.Softplus(beta=2.0), *(f for f, _ in _FUNCTIONS.values())]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_values_and_slopes_are_those_of_autograd(mode: Any) -> None:
+    x = torch.cat([torch.linspace(-30, 30, 41), torch.linspace(-1, 1, 40), torch.zeros(1)]).reshape(2, 41)
+    for function in ELEMENTWISE:
+        own = x.clone().requires_grad_()
+        value = function(own)
+        (slope,) = torch.autograd.grad(value.sum(), own)
+        with mode():
+            out = torch.empty_like(x)
+            found = write_base(function, x.clone(), out, slopes=True)
+            assert write_base(function, x, torch.empty_like(x), slopes=False) is None
+        torch.testing.assert_close((out.clone(), found.clone()), (value.detach(), slope), rtol=1e-12, atol=1e-12, msg=str(function))
+
+
+def test_a_function_is_registered_with_its_slope() -> None:
+    def cubic(x: Tensor) -> Tensor:
+        return x**3
+
+    assert not is_elementwise(cubic)
+    assert register_elementwise(cubic, lambda x, value: 3 * x * x) is cubic and is_elementwise(cubic)
+    x = points().requires_grad_()
+    layer = KANLayer(4, 2, base_fun=cubic, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(lambda z: layer(z)[0], (x,)) and torch.autograd.gradgradcheck(lambda z: layer(z)[0], (x,))
+    del _FUNCTIONS[id(cubic)]
+
+
+@pytest.mark.parametrize("inputs", [None, [2, 0]])
+@pytest.mark.parametrize("base_fun", [nn.SiLU(), torch.tanh])
+def test_features_at_points_and_their_way_back(inputs: list[int] | None, base_fun: Any) -> None:
+    layer = KANLayer(4, 2, base_fun=base_fun, generator=torch.Generator().manual_seed(0))
+    layer.update_grid_from_samples(points(50))
+    chosen = list(range(4)) if inputs is None else inputs
+    x = points().t()[chosen].contiguous().requires_grad_()
+    everything = torch.zeros(4, 5).index_copy(0, torch.tensor(chosen), x)
+    rows = layer.feature_rows(everything)[chosen]
+    grad = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found = layer.features_at(x, slopes=True, inputs=inputs)
+        pulled = found.pull_back(grad)
+    torch.testing.assert_close(found.rows, rows.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pulled, torch.autograd.grad(rows, x, grad)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("opt", ["LBFGS", "Adam"])

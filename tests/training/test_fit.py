@@ -23,7 +23,8 @@ from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
 from kan.training.methods.by_name import make_optimizer
 from kan.training.models.of_network import trainable_parameters
-from kan.training.objectives.of_network import Objective, Penalty, regularization
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import Penalty, regularization
 from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -90,7 +90,8 @@ def test_states_that_still_fit_are_carried() -> None:
     assert before.optimizer_state is not None
     from kan.network.insertion import insert_knots_
     from kan.training.models.of_network import trainable_parameters
-    from kan.training.objectives.of_network import Objective, Penalty
+    from kan.training.objectives.of_network import Objective
+    from kan.training.objectives.penalty import Penalty
 
     insert_knots_(network, 7, x)
     objective = Objective(network, torch.nn.functional.mse_loss, 0.0, Penalty())

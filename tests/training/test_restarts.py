@@ -20,10 +20,13 @@ from kan.training.callbacks import Every
 from kan.training.fit import fit
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History, Restarts
+from kan.training.least_squares.coordinates import Columns
+from kan.training.least_squares.network_problem import NetworkProblem
+from kan.training.objectives.make import plain_objective
 from kan.training.options import FitOptions
 from kan.training.together import fit_stack
 from kan.training.together import methods as batched_methods
-from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
+from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.filterwarnings("error")]
 
@@ -60,10 +63,11 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_stack.StackFit, "run", never)
 
 
+@pytest.mark.parametrize("base_fun", ["silu", torch.tanh])
 @pytest.mark.parametrize("updates", [False, True])
-def test_sums_gradients_and_gram_matrices_are_those_of_the_networks(updates: bool) -> None:
+def test_a_network_of_a_stack_is_the_network_alone(updates: bool, base_fun: Any) -> None:
     x, y = samples(outputs=2)
-    networks = [network([2, 4, 3, 2], seed=seed) for seed in range(3)]
+    networks = [network([2, 4, 3, 2], seed=seed, base_fun=base_fun) for seed in range(3)]
     for one in networks:
         if updates:
             one.update_grid(x)
@@ -73,15 +77,15 @@ def test_sums_gradients_and_gram_matrices_are_those_of_the_networks(updates: boo
     for l in range(3):
         all_of = [one.numeric_layers[l] for one in networks]
         table = None if l == 0 else tabulate(torch.cat([layer.grid for layer in all_of]), 3)
-        layers.append(Edges(torch.stack([layer.edge_weight().detach() for layer in all_of]), table))
+        layers.append(StackLayer(torch.stack([layer.edge_weight().detach() for layer in all_of]), table, all_of[0].base_fun))
     block = Block(tuple(layers))
     first = networks[0].first_layer(x).features.permute(1, 2, 0).flatten(0, 1)
     shared = Shared(first, y.t(), torch.full((len(x),), 1 / y.numel()))
     wanted = [torch.nn.functional.mse_loss(one(x), y) for one in networks]
     with torch.no_grad():
         assert torch.allclose(losses(block, shared), torch.stack(wanted), rtol=1e-13)
-        values, found = gradients(block, shared)
-        matrix, slope = gram(block, shared)
+        values, found = value_and_gradients(block, shared)
+        matrix, slope = normal_equations(block, shared)
         rows, residuals = jacobian(block, shared)
     assert torch.allclose(values, torch.stack(wanted), rtol=1e-13)
     for s, one in enumerate(networks):
@@ -91,6 +95,15 @@ def test_sums_gradients_and_gram_matrices_are_those_of_the_networks(updates: boo
                 own = unfold(grad[s], (layer.coef, layer.scale_base, layer.scale_sp, layer.mask), (True, True, True, False))
             for have, p in zip(own, (layer.coef, layer.scale_base, layer.scale_sp), strict=False):
                 assert have is not None and p.grad is not None and torch.allclose(have, p.grad, rtol=1e-10, atol=1e-14)
+        # The Jacobian of the single back end, whose coordinates are the weights too.
+        columns = Columns(one, [p for layer in one.numeric_layers for p in (layer.coef, layer.scale_base)])
+        problem = NetworkProblem(plain_objective(one, None), columns, x, y)
+        ((single, single_residuals),) = problem._chunks()
+        parts = rows[s].split([layer.weight[0].numel() for layer in layers])
+        of_weights = [part.unflatten(0, layer.weight.shape[1:]) for part, layer in zip(parts, layers, strict=True)]
+        ordered = [part for own in of_weights for part in (own[:, 0].flatten(0, 1), own[:, 1:].transpose(1, 2).flatten(0, 2))]
+        torch.testing.assert_close(torch.cat(ordered), single, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(residuals[s], single_residuals, rtol=1e-12, atol=1e-12)
     assert torch.allclose(2 * slope, torch.cat([grad.flatten(1) for grad in found], 1), rtol=1e-10, atol=1e-14)
     assert torch.allclose(matrix, rows @ rows.mT, rtol=1e-11, atol=1e-15)
     assert torch.allclose(slope, (rows @ residuals[..., None])[..., 0], rtol=1e-11, atol=1e-15)

@@ -36,8 +36,7 @@ from kan.network.network import Network
 from kan.solvers.levenberg_marquardt import minimise_
 from kan.surgery.edges import remove_node_, set_mode_
 from kan.training.least_squares.coordinates import Columns
-from kan.training.least_squares.edge_problem import EdgeProblem
-from kan.training.least_squares.network_problem import ObjectiveProblem
+from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.make import plain_objective
 
@@ -241,16 +240,11 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
         steps: largest number of steps.
         stop: asked before each step; once it returns True, no more are taken.
     """
-    if EdgeProblem.fits(network, len(x)):
-        problem = EdgeProblem(network, x, y)
-        try:
-            with threads(1 if problem.size <= MAX_SINGLE_THREAD_JACOBIAN else torch.get_num_threads()):
-                return minimise_(problem, steps, MIN_RELATIVE_GAIN, stop)
-        finally:
-            problem.write_()
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        return minimise_(ObjectiveProblem(plain_objective(network, None), columns, x, y), steps, MIN_RELATIVE_GAIN, stop)
+        problem = NetworkProblem(plain_objective(network, None), columns, x, y)
+        with threads(1 if columns.count * y.numel() <= MAX_SINGLE_THREAD_JACOBIAN else torch.get_num_threads()):
+            return minimise_(problem, steps, MIN_RELATIVE_GAIN, stop)
 
 
 def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
@@ -264,7 +258,7 @@ def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bo
         return
     with _all_trained(network), torch.enable_grad():
         columns = Columns(network, trainable_parameters(network))
-        problem = ObjectiveProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
+        problem = NetworkProblem(plain_objective(network, samples.loss_fn), columns, samples.x, samples.y)
         errors = [samples.error(network)]
 
         def accept() -> bool:

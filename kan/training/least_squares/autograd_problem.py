@@ -15,20 +15,22 @@ and that of a penalty of the user's own, or of its terms of coefficients, not at
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from kan.modes import composing
 from kan.network.trace import Trace
-from kan.solvers.levenberg_marquardt import Chunk, Linearisation
-from kan.training.least_squares.network_problem import TINY, Leaves, ObjectiveProblem
-from kan.training.objectives.of_network import METRICS, Objective
+from kan.solvers.levenberg_marquardt import Chunk
+from kan.training.least_squares.network_problem import DEVIATION_ROUNDING, Leaves, NetworkProblem
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import METRICS
 from kan.training.objectives.sparsity import sparsity
 
 __all__ = ["CalledProblem"]
 
-ROWS = 2**22
+MAX_ENTRIES = 2**22
 """Largest number of entries of the Jacobian, and of values of the samples in its computation, that are held at a time."""
 
 
@@ -87,7 +89,7 @@ def _stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack([torch.zeros_like(known[0]) if row is None else row for row in rows]) if known else None
 
 
-class CalledProblem(ObjectiveProblem):
+class CalledProblem(NetworkProblem):
     """``loss(network(x), y) + lamb R`` on some samples.
 
     Args:
@@ -107,25 +109,26 @@ class CalledProblem(ObjectiveProblem):
                 f"opt='LM' needs predictions of the shape (number of samples, outputs); got {tuple(shape)}. Use 'LBFGS' or 'Adam', or "
                 f"return a column."
             )
-        self._size = shape.numel()
+        self._outputs = shape[1]
 
-    def linearise(self) -> Linearisation:
-        """Its model around the present parameters."""
-        gradient, penalty = self._slopes()
-        return Linearisation(self._chunks, self.columns.count, self._size, gradient, penalty)
+    def _closed_form(self) -> None:
+        """None: the user's code is known to autograd alone."""
+
+    @cached_property
+    def _samples(self) -> int:
+        widest = max(self.columns.count, len(self.x) * max(self.objective.network.width_out))
+        return max(1, MAX_ENTRIES // (widest * self._outputs))
 
     def _chunks(self) -> Iterator[Chunk]:
         with torch.enable_grad(), composing():
             output = self.objective.predict(self.x)
-        outputs = output.shape[1]
-        widest = max(self.columns.count, len(self.x) * max(self.objective.network.width_out))
-        size = max(1, ROWS // (widest * outputs))
-        for start in range(0, len(self.x), size):
-            part = slice(start, start + size)
-            values = output[part]
+        for start in range(0, len(self.x), self._samples):
+            part = slice(start, start + self._samples)
+            values = output[part].t()
             with torch.enable_grad(), composing():
                 rows = self.columns.rows(values.reshape(-1)).unflatten(1, values.shape)
-            yield self._weighted(rows, values.detach(), part)
+            residual = self._residual(values.detach(), part)
+            yield torch.einsum("pkb,rkb->prb", rows, self._quantities(part)).flatten(1), residual.flatten()
 
     def _penalty(self) -> Tensor:
         """``P`` ``(P, P)``."""
@@ -142,7 +145,7 @@ class CalledProblem(ObjectiveProblem):
             rates = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
             for values, rate in zip(deviations, rates, strict=True):
                 if rate is not None and values.requires_grad:
-                    steep = (rate.clamp(min=0) / (values.detach() + objective.corner + TINY)).flatten()
+                    steep = (rate.clamp(min=0) / (values.detach() + objective.corner + DEVIATION_ROUNDING)).flatten()
                     rows = self.columns.rows(values.flatten())
                     matrix += (rows * steep) @ rows.t()
         return matrix * objective.lamb

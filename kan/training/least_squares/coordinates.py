@@ -1,17 +1,18 @@
-r"""The exact Jacobian of a network's outputs with respect to what is trained.
+r"""What of a network is trained, as the coordinates of a least-squares problem, and their columns of the Jacobian.
 
-The sub-node sums of layer l are ``s_bj = sum_im psi_bim w_imj``. With the sensitivities ``delta_bj = d out_b / d s_bj`` of one output, of
-which one backward pass gives those of all layers,
+The sub-node sums of a layer are ``s_jb = sum_im psi_imb w_imj``. With the sensitivities ``delta_jb = d r_b / d s_jb`` of a quantity that
+depends on sample b alone (`kan.network.layer_pass`),
 
-    ``d out_b / d w_imj = delta_bj psi_bim``,
+    ``d r_b / d w_imj = delta_jb psi_imb``,
 
 the row-wise Khatri-Rao product of sensitivities and features. Parameters behind the weights follow by ``w_ij0 = mask scale_base`` and
 ``w_ijm = mask scale_sp coef_ijm``; those of symbolic edges ``mask (c f(a x + b) + d)`` and of the nodes' affine maps alike.
 
 Coordinates. Coefficients are measured in units of the weight, ``q = mask scale_sp coef`` (and ``mask scale_base``), everything else as
-it is. While the coefficients of an edge are trained its ``scale_sp`` is left alone: it says nothing that they do not.
+it is. While the coefficients of an edge are trained its ``scale_sp`` is left alone, since it is redundant.
 
-Layout. The batch is the last axis, so that the Jacobian of a chunk is stored transposed, ``(parameters, residuals)``.
+Layout. The batch is the last axis, so that the Jacobian is stored transposed, ``(parameters, residuals)``, with the residuals of one output
+after those of another.
 """
 
 from __future__ import annotations
@@ -24,37 +25,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kan.network.autograd_pass import multiplied
+from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
 from kan.network.network import Network
-from kan.network.trace import LayerRecord, Trace, slopes_of
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "Entries"]
 
-Writer = Callable[[LayerRecord, "Sensitivity", Tensor], None]
-"""Writes the rows of a block, ``(columns, B)``, from a layer's record and the sensitivities of one output."""
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Derivatives of one output with respect to a layer's sums, sub-nodes and nodes, ``(units, B)`` each."""
-
-    sums: Tensor
-    premult: Tensor
-    outputs: Tensor
-
-
-Pick = Callable[[Sensitivity], Tensor]
+Writer = Callable[[LayerParts, LayerPass, Sensitivity, Tensor], None]
+"""Writes the rows of a block, ``(n, K, B)``, from a layer's parts, its pass and the sensitivities of K quantities."""
 
 
 @dataclass(frozen=True)
-class Block:
+class Entries:
     """Trained entries of one parameter.
 
     Attributes:
         parameter: the parameter.
         index: flat indices of the entries, ``(n,)``.
         scale: of the coordinates, ``q = scale * entry``, ``(n,)``.
-        layer: that it belongs to.
+        layer: the layer that it belongs to.
         write: its part of the Jacobian.
     """
 
@@ -65,8 +53,10 @@ class Block:
     write: Writer
 
     @cached_property
-    def where(self) -> tuple[Tensor, ...]:
-        """`index` for each axis of the parameter, whose memory may be in any order."""
+    def where(self) -> tuple[Tensor, ...] | None:
+        """`index` for each axis of the parameter, whose memory may be in any order; None when all entries are trained."""
+        if len(self.index) == self.parameter.numel():
+            return None
         # torch.unravel_index would import sympy, a third of a second at the first fit.
         rest, axes = self.index, list[Tensor]()
         for size in reversed(self.parameter.shape):
@@ -74,21 +64,38 @@ class Block:
             rest = rest // size
         return tuple(axes)
 
+    def entries(self, of: Tensor) -> Tensor:
+        """The entries of a tensor of the parameter's shape, ``(n,)``, as a copy."""
+        return of.flatten().clone() if self.where is None else of[self.where]
 
-class Edges(NamedTuple):
-    """Where the weights of a layer's numeric edges stand.
+    def add_(self, step: Tensor) -> None:
+        """Add `step` ``(n,)``, in coordinates, to the entries."""
+        change = step / self.scale
+        if self.where is None:
+            self.parameter.add_(change.view(self.parameter.shape))
+        else:
+            self.parameter.index_put_(self.where, change, accumulate=True)
+
+    def put_(self, values: Tensor) -> None:
+        """Set the entries to `values` ``(n,)``."""
+        if self.where is None:
+            self.parameter.copy_(values.view(self.parameter.shape))
+        else:
+            self.parameter.index_put_(self.where, values)
+
+
+class NumericWeights(NamedTuple):
+    """The trained weights of a layer's numeric edges.
 
     Attributes:
         inputs, outputs: indices of the edges, ``(E,)``.
         where: columns of their weights, base function first, ``(E, n+1)``; -1 for those that are not trained.
-        sign: of the weight over its coordinate, ``(E, n+1)``.
         scale: of the coefficients' coordinates, ``(E, 1)``.
     """
 
     inputs: Tensor
     outputs: Tensor
     where: Tensor
-    sign: Tensor
     scale: Tensor
 
 
@@ -96,55 +103,62 @@ class Columns:
     """The columns of the Jacobian: which entries of which parameters are trained, and their coordinates.
 
     Args:
-        network: the network. Its masks and what of it is trained must not change afterwards.
+        network: the network. Its masks and what of it is trained must not change afterwards; `is_current` says whether they have.
         parameters: those that may be trained.
-        singularity_avoiding, y_th: how symbolic edges are evaluated, see `Network.forward`.
+
+    Attributes:
+        blocks: the trained entries, in the order of the columns.
+        edges: for each layer, where the weights of its numeric edges stand; None when all are masked.
+        dense: the layers all of whose edges are live and have all of their weights trained. Their first block is that of the base
+            functions, and their second that of the coefficients.
     """
 
-    def __init__(
-        self, network: Network, parameters: Sequence[nn.Parameter], singularity_avoiding: bool = False, y_th: float = 1000.0
-    ) -> None:
+    def __init__(self, network: Network, parameters: Sequence[nn.Parameter]) -> None:
         self.network = network
-        self.singularity_avoiding, self.y_th = singularity_avoiding, y_th
         trained = set(parameters)
-        self.blocks: list[Block] = []
-        self.edges: list[Edges | None] = []
+        self.blocks: list[Entries] = []
+        self.edges: list[NumericWeights | None] = []
+        self.dense: list[int] = []
+        self.count = 0
         for l in range(network.depth):
             self._add_numeric(l, trained)
             self._add_symbolic(l, trained)
             self._add_affine(l, trained)
+        self.sizes = [len(block.index) for block in self.blocks]
+        self._made_of = [(p, p.detach().clone()) for layer in network.numeric_layers for p in (layer.mask, layer.scale_sp)]
+        self._functions = self._present_functions()
 
-    @property
-    def sizes(self) -> list[int]:
-        """Columns of every block."""
-        return [len(block.index) for block in self.blocks]
+    def _present_functions(self) -> list[object]:
+        layers = self.network.symbolic_layers if self.network.symbolic_enabled else []
+        return [(layer.functions, layer.mask.tolist()) for layer in layers if layer.functions]
 
-    @property
-    def count(self) -> int:
-        """Number of columns."""
-        return sum(self.sizes)
+    def is_current(self) -> bool:
+        """Whether masks, scales and symbolic functions are those that the columns were made of, and parameters the same objects."""
+        named = [p for layer in self.network.numeric_layers for p in (layer.mask, layer.scale_sp)]
+        same = all(now is then and torch.equal(now, values) for now, (then, values) in zip(named, self._made_of, strict=True))
+        return same and self._functions == self._present_functions()
 
     @torch.no_grad()
     def move_(self, step: Tensor) -> None:
         """Add `step` ``(P,)``, in coordinates, to the parameters."""
         for block, part in zip(self.blocks, step.split(self.sizes), strict=True):
-            block.parameter.index_put_(block.where, part / block.scale, accumulate=True)
+            block.add_(part)
 
     @torch.no_grad()
     def coordinates(self) -> Tensor:
         """``q`` ``(P,)``."""
-        return torch.cat([block.parameter[block.where] * block.scale for block in self.blocks])
+        return torch.cat([block.entries(block.parameter) * block.scale for block in self.blocks])
 
     @torch.no_grad()
     def save(self) -> list[Tensor]:
         """The entries as they are."""
-        return [block.parameter[block.where] for block in self.blocks]
+        return [block.entries(block.parameter) for block in self.blocks]
 
     @torch.no_grad()
     def restore_(self, saved: list[Tensor]) -> None:
         """Back to what `save` returned."""
         for block, values in zip(self.blocks, saved, strict=True):
-            block.parameter.index_put_(block.where, values)
+            block.put_(values)
 
     @torch.no_grad()
     def gradient(self) -> Tensor:
@@ -152,24 +166,54 @@ class Columns:
         parts = []
         for block in self.blocks:
             grad = block.parameter.grad
-            parts.append(torch.zeros_like(block.scale) if grad is None else grad[block.where] / block.scale)
+            parts.append(torch.zeros_like(block.scale) if grad is None else block.entries(grad) / block.scale)
         return torch.cat(parts)
 
-    def rows(self, trace: Trace, output: Tensor, *, last: bool) -> Tensor:
-        """The transposed Jacobian ``(P, B)`` of one output.
+    @torch.no_grad()
+    def write(
+        self, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity], *, sparing_dense: bool = False
+    ) -> Tensor:
+        """The transposed Jacobian of K quantities of every sample, ``(P, K, B)``.
 
         Args:
-            trace: of a pass that has recorded a graph.
-            output: ``(B,)``, each entry of which depends on its own sample alone.
-            last: whether the graph is not needed afterwards.
+            layers: the parts of the network's layers.
+            passes: their pass, with features.
+            back: the derivatives of the quantities with respect to their sums, sub-nodes and nodes.
+            sparing_dense: leave out the weights of layers that are `dense`.
         """
-        leaves = [leaf for record in trace.layers for leaf in (record.sums, record.premult, record.outputs)]
-        parts = [slopes.t() for slopes in slopes_of(output, leaves, retain=not last)]
-        with torch.no_grad():
-            rows = output.new_empty(self.count, len(output))
-            for block, target in zip(self.blocks, rows.split(self.sizes), strict=True):
-                block.write(trace.layers[block.layer], Sensitivity(*parts[3 * block.layer : 3 * block.layer + 3]), target)
-        return rows
+        blocks = [block for block in self.blocks if not (sparing_dense and self._is_dense(block))]
+        sizes = [len(block.index) for block in blocks]
+        found = passes[0].x.new_empty(sum(sizes), len(back[0].sums), passes[0].x.shape[1])
+        for block, target in zip(blocks, found.split(sizes), strict=True):
+            block.write(layers[block.layer], passes[block.layer], back[block.layer], target)
+        return found
+
+    def _is_dense(self, block: Entries) -> bool:
+        layer = self.network.numeric_layers[block.layer]
+        return block.layer in self.dense and (block.parameter is layer.coef or block.parameter is layer.scale_base)
+
+    def assembled(self, weights: Sequence[Tensor], others: Tensor) -> Tensor:
+        """Numbers ``(P,)``, one for each column, from those of the weights of the `dense` layers, and the `others` in order.
+
+        Args:
+            weights: for each such layer, ``(I (n+1), O)``.
+            others: of the columns that ``write(sparing_dense=True)`` gives.
+        """
+        parts: list[Tensor] = []
+        start = 0
+        for block in self.blocks:
+            if not self._is_dense(block):
+                parts.append(others[start : start + len(block.index)])
+                start += len(block.index)
+                continue
+            layer = self.network.numeric_layers[block.layer]
+            own = weights[self.dense.index(block.layer)].view(layer.in_dim, -1, layer.out_dim)
+            parts.append((own[:, 0] if block.parameter is layer.scale_base else own[:, 1:].mT).flatten())
+        return torch.cat(parts)
+
+    def _add(self, parameter: nn.Parameter, index: Tensor, scale: Tensor, layer: int, write: Writer) -> None:
+        self.blocks.append(Entries(parameter, index, scale, layer, write))
+        self.count += len(index)
 
     def _add_numeric(self, l: int, trained: set[nn.Parameter]) -> None:
         layer = self.network.numeric_layers[l]
@@ -177,73 +221,76 @@ class Columns:
         if not len(i):
             self.edges.append(None)
             return
-        size, edge = layer.coef.shape[2], i * layer.out_dim + j
-        mask, scale_sp = layer.mask[i, j].detach(), layer.scale_sp[i, j].detach()
-        where, sign = torch.full((len(i), size + 1), -1, device=i.device), mask.new_ones(len(i), size + 1)
-        scale = torch.where(scale_sp != 0, (mask * scale_sp).abs(), 1.0)
-        self.edges.append(Edges(i, j, where, sign, scale[:, None]))
+        size, edge, everywhere = layer.coef.shape[2], i * layer.out_dim + j, len(i) == layer.mask.numel()
+        mask = layer.mask.detach()[i, j]
+        spline = mask * layer.scale_sp.detach()[i, j]
+        scale = torch.where(spline != 0, spline, 1.0)
+        where = torch.full((len(i), size + 1), -1, device=i.device)
+        self.edges.append(NumericWeights(i, j, where, scale[:, None]))
+        place = i.unique(return_inverse=True)[1]
 
-        def base(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-            assert record.features is not None
-            torch.mul(record.features[:, i, 0].t(), sensitivity.sums[j] * mask.sign()[:, None], out=out)
+        def products(passed: LayerPass, back: Sensitivity, part: slice, out: Tensor) -> None:
+            assert passed.features is not None
+            rows, delta = passed.features.rows[:, part], back.sums.transpose(0, 1)
+            if everywhere:
+                shape = (len(rows), len(delta), rows.shape[1], *out.shape[1:])
+                torch.mul(rows[:, None, :, None], delta[:, None], out=out.view(shape))
+            else:
+                rows = rows[i if len(rows) == layer.in_dim else place]
+                torch.mul(rows[:, :, None], delta[j][:, None], out=out.view(*rows.shape[:2], *out.shape[1:]))
 
-        def spline(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-            assert record.features is not None
-            delta = sensitivity.sums[j] * (mask * scale_sp).sign()[:, None]
-            torch.mul(record.features.permute(1, 2, 0)[i, 1:], delta[:, None], out=out.unflatten(0, (len(i), size)))
-
-        def along(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-            assert record.features is not None
-            splines = torch.einsum("bem,em->eb", record.features[:, i, 1:], layer.coef.detach()[i, j])
-            torch.mul(splines, sensitivity.sums[j] * mask[:, None], out=out)
+        def along(parts: LayerParts, passed: LayerPass, back: Sensitivity, out: Tensor) -> None:
+            assert passed.features is not None
+            rows = passed.features.rows[:, 1:]
+            rows = rows[i if len(rows) == layer.in_dim else place]
+            splines = (layer.coef.detach()[i, j][:, None] @ rows) * mask[:, None, None]
+            torch.mul(splines, back.sums.transpose(0, 1)[j], out=out)
 
         if layer.scale_base in trained:
-            where[:, 0], sign[:, 0] = self.count + torch.arange(len(i), device=i.device), mask.sign()
-            self.blocks.append(Block(layer.scale_base, edge, mask.abs(), l, base))
+            where[:, 0] = self.count + torch.arange(len(i), device=i.device)
+            self._add(layer.scale_base, edge, mask, l, lambda parts, passed, back, out: products(passed, back, slice(0, 1), out))
         if layer.coef in trained:
             where[:, 1:] = self.count + torch.arange(len(i) * size, device=i.device).view(-1, size)
-            sign[:, 1:] = (mask * scale_sp).sign()[:, None]
             entries = edge[:, None] * size + torch.arange(size, device=edge.device)
-            self.blocks.append(Block(layer.coef, entries.reshape(-1), scale.repeat_interleave(size), l, spline))
+            scales = scale.repeat_interleave(size)
+            rest = slice(1, None)
+            self._add(layer.coef, entries.reshape(-1), scales, l, lambda parts, passed, back, out: products(passed, back, rest, out))
         elif layer.scale_sp in trained:
-            self.blocks.append(Block(layer.scale_sp, edge, torch.ones_like(mask), l, along))
+            self._add(layer.scale_sp, edge, torch.ones_like(mask), l, along)
+        if everywhere and layer.scale_base in trained and layer.coef in trained:
+            self.dense.append(l)
 
     def _add_symbolic(self, l: int, trained: set[nn.Parameter]) -> None:
         layer = self.network.symbolic_layers[l]
         active = layer.active() if self.network.symbolic_enabled else []
         if not active or layer.affine not in trained:
             return
-        j = torch.tensor([out for out, _ in active], device=layer.affine.device)
         entries = torch.tensor([(out * layer.in_dim + i) * 4 + part for out, i in active for part in range(4)], device=layer.affine.device)
 
-        def affine(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-            slopes = layer.affine_slopes(record.inputs, self.singularity_avoiding, self.y_th)
-            torch.mul(slopes, sensitivity.sums[j][:, None], out=out.unflatten(0, (len(active), 4)))
+        def write(parts: LayerParts, passed: LayerPass, back: Sensitivity, out: Tensor) -> None:
+            assert parts.symbolic is not None and passed.symbolic is not None
+            columns, delta = parts.symbolic.columns(passed.symbolic), back.sums.transpose(0, 1)[parts.symbolic.outputs]
+            torch.mul(columns[:, :, None], delta[:, None], out=out.view(len(active), 4, *out.shape[1:]))
 
-        self.blocks.append(Block(layer.affine, entries, layer.affine.detach().new_ones(len(entries)), l, affine))
+        self._add(layer.affine, entries, layer.affine.detach().new_ones(len(entries)), l, write)
 
     def _add_affine(self, l: int, trained: set[nn.Parameter]) -> None:
         network = self.network
-
-        def bias(pick: Pick) -> Writer:
-            def write(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-                out.copy_(pick(sensitivity))
-
-            return write
-
-        def scale(pick: Pick, value: Callable[[LayerRecord], Tensor]) -> Writer:
-            def write(record: LayerRecord, sensitivity: Sensitivity, out: Tensor) -> None:
-                torch.mul(pick(sensitivity), value(record).t(), out=out)
-
-            return write
-
-        kinds = (
-            (network.subnode_scale[l], scale(lambda s: s.premult, lambda record: record.sums)),
-            (network.subnode_bias[l], bias(lambda s: s.premult)),
-            (network.node_scale[l], scale(lambda s: s.outputs, lambda record: multiplied(network.structure, l + 1, record.premult))),
-            (network.node_bias[l], bias(lambda s: s.outputs)),
+        kinds: tuple[tuple[nn.Parameter, Writer], ...] = (
+            (network.subnode_scale[l], lambda _, passed, back, out: _scaled(back.premult, passed.sums, out)),
+            (network.subnode_bias[l], lambda _, passed, back, out: _scaled(back.premult, None, out)),
+            (network.node_scale[l], lambda _, passed, back, out: _scaled(back.nodes, passed.products, out)),
+            (network.node_bias[l], lambda _, passed, back, out: _scaled(back.nodes, None, out)),
         )
         for parameter, write in kinds:
             if parameter in trained:
                 index = torch.arange(parameter.numel(), device=parameter.device)
-                self.blocks.append(Block(parameter, index, torch.ones_like(parameter.detach()), l, write))
+                self._add(parameter, index, torch.ones_like(parameter.detach()), l, write)
+
+
+def _scaled(back: Tensor, values: Tensor | None, out: Tensor) -> None:
+    """``(K, units, B)`` to ``(units, K, B)``, times `values` ``(units, B)``."""
+    if values is None:
+        out.copy_(back.transpose(0, 1))
+    else:
+        torch.mul(back.transpose(0, 1), values[:, None], out=out)

@@ -1,31 +1,43 @@
-r"""The objective of a network as a problem of least squares, or of what comes closest to it; see `kan.solvers.levenberg_marquardt`."""
+r"""The objective of a network as a problem of least squares, or of what comes closest to it; see `kan.solvers.levenberg_marquardt`.
+
+One pass from the inputs to the outputs and back (`kan.network.layer_pass`) gives the residuals and the sensitivities that make up the
+Jacobian (`kan.training.least_squares.coordinates`). Where a base function is not known to be elementwise, autograd gives the sensitivities.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from kan.network.trace import FirstLayer, LayerRecord, Trace, covariance
-from kan.solvers.levenberg_marquardt import Chunk, Linearisation
+from kan.layers.features import Features
+from kan.network.autograd_pass import multiplied
+from kan.network.layer_pass import ARITHMETIC, LayerParts, LayerPass, Sensitivity
+from kan.network.trace import FirstLayer, LayerRecord, Trace, covariance, slopes_of
+from kan.solvers.levenberg_marquardt import Chunk, Linearisation, Model
 from kan.training.least_squares.coordinates import Columns
-from kan.training.objectives.of_network import METRICS, Objective
+from kan.training.least_squares.residual_side import ResidualSide
+from kan.training.objectives.back_end import BACK_END
+from kan.training.objectives.closed_form import ClosedForm
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import METRICS
 from kan.training.objectives.sparsity import sparsity
 
-__all__ = ["Leaves", "ObjectiveProblem"]
+__all__ = ["Anchor", "Leaves", "NetworkProblem"]
 
-CHUNK = 2**22
-"""Largest number of entries of the Jacobian that are held at a time."""
-LOOSE = 1e4
-"""Variance of corrections over the mean squared error that they correct. On exp(sin(pi x) + y^2) with up to 100 intervals the test error
-is the same for 1e3 to 1e5; without an anchor coefficients at the ends of the samples follow the last few of them, and test errors are up
-to ten times the training error."""
-LEAST = 1e-3
+MAX_JACOBIAN_ENTRIES = 2**22
+"""Largest number of entries of the Jacobian that are held at a time; more samples are taken in chunks."""
+CORRECTION_VARIANCE = 1e4
+"""Variance of corrections after a refinement over the mean squared error that they correct. On exp(sin(pi x) + y^2) with up to 100
+intervals the test error is the same for 1e3 to 1e5; without an anchor coefficients at the ends of the samples follow the last few of them,
+and test errors are up to ten times the training error."""
+COEFFICIENT_ROUNDING = 1e-3
 """Added to the magnitude of a coefficient in ``sum |coef|`` where the parabola above that is taken."""
-TINY = 1e-12
-"""Added to the deviation of an edge likewise."""
+DEVIATION_ROUNDING = 1e-12
+"""Added to the deviation of an edge where the parabola above the penalty is taken, which divides by it."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +52,14 @@ class Anchor:
 
     origin: Tensor
     error: float
-    loose: float = LOOSE
+    loose: float = CORRECTION_VARIANCE
 
     def share(self, error: float, samples: int) -> float:
         """``eps`` where the mean squared error is `error`: the ratio of the variances of residuals and corrections, per sample."""
         return error / (samples * self.loose * self.error) if self.error > 0 else 0.0
 
 
-class ObjectiveProblem:
+class NetworkProblem:
     """``loss(network(x), y) + lamb R`` on some samples.
 
     Args:
@@ -55,7 +67,7 @@ class ObjectiveProblem:
         columns: what is trained.
         x, y, weight: the samples, and how much each counts.
         first: the first layer's features, if they are known.
-        anchor: coordinates that hardly matter are kept near these.
+        anchor: coordinates that the samples hardly determine are kept near these.
     """
 
     def __init__(
@@ -70,15 +82,37 @@ class ObjectiveProblem:
     ) -> None:
         self.objective, self.columns = objective, columns
         self.x, self.y, self.first, self.weight = x, y, first, weight
-        self.move_, self.save, self.restore_ = columns.move_, columns.save, columns.restore_
+        self.save = columns.save
+        self._form = self._closed_form()
+        self._passed: tuple[list[LayerPass], Tensor, Tensor] | None = None  # at the present parameters, of all samples, with residuals
+        self._at: list[Tensor] | None = None  # the parameters at the last `remember_`
         self._anchor = anchor if objective.squares and not objective.lamb else None
         self._share = 0.0 if self._anchor is None else self._anchor.share(self.value_alone(), len(x))
         self._roots: Tensor | None = None  # of the second derivatives of a loss that is no sum of squares, (B, K, K)
 
+    def _closed_form(self) -> ClosedForm | None:
+        form = ClosedForm.of(self.objective.network, live_inputs_only=True)
+        if form is not None:
+            self._inputs = self.objective.network.checked_input(self.x).t().contiguous()
+        return form
+
+    def move_(self, step: Tensor) -> None:
+        """Add `step` ``(P,)`` to the coordinates."""
+        self.columns.move_(step)
+        self._passed = None
+
+    def restore_(self, saved: list[Tensor]) -> None:
+        """Back to what `save` returned."""
+        self.columns.restore_(saved)
+        self._passed = None
+
     @torch.no_grad()
     def value_alone(self) -> float:
         """The objective."""
-        return float(self.objective(self.x, self.y, self.first, self.weight)[0])
+        if self._form is None or self._samples < len(self.x) or not self.objective.squares or self.objective.lamb:
+            return float(self.objective(self.x, self.y, self.first, self.weight)[0])
+        residual = self._pass()[2].flatten()
+        return float(residual @ residual)
 
     def value(self) -> float:
         """The objective with what the anchor adds."""
@@ -88,12 +122,44 @@ class ObjectiveProblem:
     def _away(self, anchor: Anchor) -> Tensor:
         return self.columns.coordinates() - anchor.origin
 
-    def linearise(self) -> Linearisation:
+    def remember_(self) -> None:
+        """Take note of the present parameters, for `refresh_`."""
+        self._at = self.save()
+
+    def refresh_(self) -> None:
+        """Follow parameters that something else than `move_` and `restore_` has changed since `remember_`."""
+        if self._at is None or not all(torch.equal(*pair) for pair in zip(self._at, self.save(), strict=True)):
+            self._passed = None
+        if self._anchor is not None:
+            self._share = self._anchor.share(self.value_alone(), len(self.x))
+
+    def linearise(self) -> Model:
         """Its model around the present parameters."""
-        outputs = self.objective.network.width_in[-1]
+        squares = self.objective.squares and not self.objective.lamb and self._anchor is None
+        if self._form is None or not squares or not self.columns.dense or self.y.numel() >= self.columns.count:
+            return self._linearised()
+        with torch.no_grad():
+            passes, _, residual = self._pass()
+            back = self._back(passes, self._quantities(slice(0, len(self.x))))
+            return ResidualSide(self.columns, self._form.layers, passes, back, residual, self._linearised)
+
+    def _linearised(self) -> Linearisation:
+        """The model with the Jacobian itself."""
         gradient, penalty = self._slopes()
         anchor = None if self._anchor is None else (self._share, self._away(self._anchor))
-        return Linearisation(self._chunks, self.columns.count, len(self.x) * outputs, gradient, penalty, anchor)
+        kept = list(self._chunks()) if self._samples >= len(self.x) else None
+        chunks = self._chunks if kept is None else lambda: kept
+        rows = len(self.x) * self._outputs
+        return Linearisation(chunks, self.columns.count, rows, gradient, penalty, anchor, BACK_END.normal_equations)
+
+    @cached_property
+    def _outputs(self) -> int:
+        return self.objective.network.width_in[-1]
+
+    @cached_property
+    def _samples(self) -> int:
+        """Number of samples in a chunk."""
+        return max(1, MAX_JACOBIAN_ENTRIES // (self.columns.count * self._outputs))
 
     def _slopes(self) -> tuple[Tensor | None, Tensor | None]:
         """The gradient, where it is not that of squares alone, and the curvature of the penalty, if there is one."""
@@ -106,30 +172,98 @@ class ObjectiveProblem:
         return gradient, self._penalty() if objective.lamb else None
 
     def _chunks(self) -> Iterator[Chunk]:
-        network, outputs = self.objective.network, self.objective.network.width_in[-1]
-        size = max(1, CHUNK // (self.columns.count * outputs))
-        for start in range(0, len(self.x), size):
-            part = slice(start, start + size)
-            first = None if self.first is None else self.first._replace(features=self.first.features[part])
-            with torch.enable_grad():
-                trace = network.trace(
-                    self.x[part], first=first, singularity_avoiding=self.objective.singularity_avoiding, y_th=self.objective.y_th
-                )
-                rows = torch.stack(
-                    [self.columns.rows(trace, out, last=o == outputs - 1) for o, out in enumerate(trace.last_nodes.unbind(1))], 2
-                )
-            yield self._weighted(rows, trace.last_nodes.detach(), part)
+        for start in range(0, len(self.x), self._samples):
+            yield self._chunk(slice(start, start + self._samples))
 
-    def _weighted(self, rows: Tensor, output: Tensor, part: slice) -> Chunk:
-        """Rows ``(P, B, K)`` of the outputs ``(B, K)`` made into those of the residuals."""
+    @torch.no_grad()
+    def _chunk(self, part: slice) -> Chunk:
+        quantities = self._quantities(part)
+        if self._form is None:
+            layers, passes, back, output = self._traced(part, quantities)
+            residual = self._residual(output, part)
+        else:
+            passes, _, residual = self._pass() if self._samples >= len(self.x) else self._forward(part)
+            layers, back = self._form.layers, self._back(passes, quantities)
+        rows = BACK_END.jacobian(self.columns, layers, passes, back)
+        return rows.flatten(1), residual.flatten()
+
+    def _pass(self) -> tuple[list[LayerPass], Tensor, Tensor]:
+        if self._passed is None:
+            self._passed = self._forward(slice(0, len(self.x)))
+        return self._passed
+
+    def _forward(self, part: slice) -> tuple[list[LayerPass], Tensor, Tensor]:
+        """The pass of some samples, the outputs and the residuals, ``(K, B)`` each."""
+        assert self._form is not None
+        x, passes = self._inputs[:, part], []
+        for l, layer in enumerate(self._form.layers):
+            features = Features(self._first_rows[..., part]) if l == 0 and layer.live else None
+            passes.append(layer.forward(x, self._form.weight(l), features, slopes=True, guard=self.objective.guard))
+            x = passes[-1].nodes
+        return passes, x, self._residual(x, part)
+
+    @cached_property
+    def _first_rows(self) -> Tensor:
+        """The first layer's features, which stay the same while the problem exists, ``(I, n+1, B)``."""
+        assert self._form is not None
+        layer = self._form.layers[0]
+        if self.first is not None:
+            rows = self.first.features.permute(1, 2, 0)
+            return rows if layer.inputs is None else rows[layer.inputs]
+        x = self._inputs if layer.inputs is None else self._inputs[layer.inputs]
+        return ARITHMETIC.features_at(layer.numeric, x, slopes=False, inputs=layer.inputs).rows
+
+    def _back(self, passes: list[LayerPass], quantities: Tensor) -> list[Sensitivity]:
+        """The sensitivities of all layers, the first one first."""
+        assert self._form is not None
+        found: list[Sensitivity] = []
+        nodes = quantities
+        for l, (layer, passed) in reversed(list(enumerate(zip(self._form.layers, passes, strict=True)))):
+            found.insert(0, layer.to_sums(passed, nodes))
+            if l > 0:
+                nodes = layer.to_inputs(passed, found[0].sums)
+        return found
+
+    def _traced(self, part: slice, quantities: Tensor) -> tuple[list[LayerParts], list[LayerPass], list[Sensitivity], Tensor]:
+        """Parts, pass, sensitivities and outputs ``(K, B)`` of some samples, by autograd."""
+        network, guard = self.objective.network, self.objective.guard
+        first = None if self.first is None else self.first._replace(features=self.first.features[part])
+        with torch.enable_grad():
+            trace = network.trace(self.x[part], first=first, **guard._asdict())
+            outputs = trace.last_nodes.t()
+            leaves = [leaf for record in trace.layers for leaf in (record.sums, record.premult, record.outputs)]
+            slopes = [slopes_of(outputs * quantity, leaves, retain=True) for quantity in quantities]
+        each = [torch.stack([own.t() for own in of_leaf]) for of_leaf in zip(*slopes, strict=True)]
+        back = [Sensitivity(*each[3 * l : 3 * l + 3]) for l in range(network.depth)]
+        layers, passes = [LayerParts.of(network, l) for l in range(network.depth)], []
+        for l, (layer, record) in enumerate(zip(layers, trace.layers, strict=True)):
+            x, premult = record.inputs.detach().t(), record.premult.detach()
+            features = None if record.features is None else Features(record.features.detach().permute(1, 2, 0))
+            symbolic = None if layer.symbolic is None else layer.symbolic.evaluated(x, guard, slopes=True)
+            products = multiplied(network.structure, l + 1, premult).t()
+            sums, nodes = record.sums.detach().t(), record.outputs.detach().t()
+            passes.append(LayerPass(x, features, None, symbolic, sums, premult.t(), products, nodes))
+        return layers, passes, back, outputs.detach()
+
+    @cached_property
+    def _roots_of_shares(self) -> Tensor:
+        """Square roots of the weights of all samples' squared errors in the loss, ``(B,)``."""
+        if self.weight is None:
+            return self.x.new_full((len(self.x),), self.y.numel() ** -0.5)
+        return (self.weight / (self.weight.sum() * self._outputs)).sqrt()
+
+    def _residual(self, output: Tensor, part: slice) -> Tensor:
+        """Residuals ``(K, B)``, whose squares add up to the mean squared error, from the outputs ``(K, B)``; else zeros."""
+        if not self.objective.squares:
+            return torch.zeros_like(output)
+        return (output - self.y[part].t()) * self._roots_of_shares[part]
+
+    def _quantities(self, part: slice) -> Tensor:
+        """What is differentiated, ``(R, K, B)``: quantity r is the sum over the outputs k of ``quantities[r, k] output[k]``."""
         if self._roots is not None:
-            rows = torch.einsum("pbk,bkr->pbr", rows, self._roots[part]).flatten(1)
-            return rows, rows.new_zeros(rows.shape[1])
-        share = torch.full_like(output, 1 / self.y.numel())
-        if self.weight is not None:
-            share = (self.weight[part] / (self.weight.sum() * output.shape[1]))[:, None].expand_as(output)
-        root = share.sqrt()
-        return (rows * root).flatten(1), ((output - self.y[part]) * root).flatten()
+            return self._roots[part].permute(2, 1, 0)
+        roots = self._roots_of_shares[part]
+        return roots[None, None] if self._outputs == 1 else torch.diag_embed(roots.expand(self._outputs, -1).t()).permute(1, 2, 0)
 
     def _curvature(self) -> Tensor:
         """``S`` with ``S S'`` half the positive part of the loss' second derivatives with respect to the outputs, ``(B, K, K)``.
@@ -173,20 +307,19 @@ class ObjectiveProblem:
                     continue
                 i, j = edges.inputs, edges.outputs
                 slope = sum(
-                    rate[j, i].clamp(min=0) / (leaf.detach()[j, i] + objective.corner + TINY)
+                    rate[j, i].clamp(min=0) / (leaf.detach()[j, i] + objective.corner + DEVIATION_ROUNDING)
                     for rate, leaf in zip(rates[2 * l : 2 * l + 2], (record.numeric, record.total), strict=True)
                     if rate is not None
                 )
                 assert record.features is not None
                 block = covariance(record.features)[i] * torch.as_tensor(slope)[:, None, None]
-                block = block * edges.sign[:, :, None] * edges.sign[:, None, :]
                 coef = network.numeric_layers[l].coef[i, j]
                 count, scale = network.numeric_layers[l].out_dim, edges.scale
                 if p.lamb_coef:
-                    block[:, 1:, 1:].diagonal(dim1=1, dim2=2).add_(p.lamb_coef / count / (coef.abs() + LEAST) / scale**2)
+                    block[:, 1:, 1:].diagonal(dim1=1, dim2=2).add_(p.lamb_coef / count / (coef.abs() + COEFFICIENT_ROUNDING) / scale**2)
                 if p.lamb_coefdiff:
                     change = torch.eye(coef.shape[1], dtype=coef.dtype, device=coef.device).diff(dim=0)
-                    steep = p.lamb_coefdiff / count / ((coef @ change.t()).abs() + LEAST) / scale**2
+                    steep = p.lamb_coefdiff / count / ((coef @ change.t()).abs() + COEFFICIENT_ROUNDING) / scale**2
                     block[:, 1:, 1:] += torch.einsum("dm,ed,dn->emn", change, steep, change)
                 matrix.index_put_((edges.where[:, :, None], edges.where[:, None, :]), block, accumulate=True)
         return matrix[:-1, :-1] * objective.lamb

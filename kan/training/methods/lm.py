@@ -18,7 +18,7 @@ from kan.network.user_code.own_code import is_called, own_parts
 from kan.solvers.levenberg_marquardt import Damping, improve_
 from kan.training.least_squares.autograd_problem import CalledProblem
 from kan.training.least_squares.coordinates import Columns
-from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
+from kan.training.least_squares.network_problem import Anchor, NetworkProblem
 from kan.training.methods.stepper import Stepper
 from kan.training.objectives.losses import in_dtype
 from kan.training.objectives.of_network import Objective
@@ -45,7 +45,8 @@ class LMStepper(Stepper):
         self._known: float | None = None
         self._anchor: Anchor | None = None
         self._exact: Objective | None = None
-        self._first: FirstLayer | None = None
+        self._columns: Columns | None = None
+        self._problem: tuple[NetworkProblem, tuple[Tensor | None, ...]] | None = None
 
     def step(self, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None) -> None:
         """Take one step, with as many trials as it needs; the parameters stay as they are if no better point is found."""
@@ -55,17 +56,30 @@ class LMStepper(Stepper):
             self._step_called(x, y, weight)
             return
         objective, columns = self._prepared()
-        if objective is not self.objective:
-            x, first = x.double(), None
-            y, weight = y.double() if y.is_floating_point() else y, None if weight is None else weight.double()
-            if self._deterministic:
-                first = self._first = objective.network.first_layer(x) if self._first is None else self._first
-        problem = ObjectiveProblem(objective, columns, x, y, first, weight, self._anchor)
+        problem = self._problem_of(objective, columns, x, y, first, weight)
         new = improve_(problem, self.damping)
+        problem.remember_()
         self._stalled = new is None
         self._known = new if self._anchor is None and objective is self.objective and self._deterministic else None
         if objective is not self.objective:
             round_into_(self.objective.network, objective.network)
+
+    def _problem_of(
+        self, objective: Objective, columns: Columns, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None
+    ) -> NetworkProblem:
+        """The problem of these samples; that of the step before where samples and columns are the same."""
+        known, given = self._problem, (x, y, weight)
+        if known is not None and known[0].columns is columns and all(a is b for a, b in zip(known[1], given, strict=True)):
+            known[0].refresh_()
+            return known[0]
+        if objective is not self.objective:
+            x, first = x.double(), None
+            y, weight = y.double() if y.is_floating_point() else y, None if weight is None else weight.double()
+            if self._deterministic:
+                first = objective.network.first_layer(x)
+        problem = NetworkProblem(objective, columns, x, y, first, weight, self._anchor)
+        self._problem = problem, given
+        return problem
 
     def _step_called(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
         """Take one step of a network with code of its user's, which is not copied, since that code may refer to it."""
@@ -87,7 +101,7 @@ class LMStepper(Stepper):
     def carry_(self, state: Mapping[str, Any], error: float | None) -> None:
         """Anchor the present coefficients until `reset`: they are taken to be right but for a mean squared error of `error`."""
         if error is not None and self.objective.lamb == 0 and not self._is_called:
-            self._anchor = Anchor(self._prepared()[1].coordinates(), error)
+            self._anchor, self._problem = Anchor(self._prepared()[1].coordinates(), error), None
 
     def _prepared(self) -> tuple[Objective, Columns]:
         """The objective of a network in float64 and the columns of its Jacobian."""
@@ -99,11 +113,14 @@ class LMStepper(Stepper):
                 self._exact = replace(self.objective, network=copy.deepcopy(network).double(), loss_fn=loss_fn)
             exact = self._exact
             _refresh(exact.network, network)
-        names = {p: name for name, p in network.named_parameters()}
-        own = dict(exact.network.named_parameters())
-        parameters = [own[names[p]] for p in self.parameters if isinstance(p, nn.Parameter)]
-        _wake(exact.network, set(parameters))
-        return exact, Columns(exact.network, parameters, exact.singularity_avoiding, exact.y_th)
+        columns = self._columns
+        if columns is None or columns.network is not exact.network or not columns.is_current():
+            names = {p: name for name, p in network.named_parameters()}
+            own = dict(exact.network.named_parameters())
+            parameters = [own[names[p]] for p in self.parameters if isinstance(p, nn.Parameter)]
+            _wake(exact.network, set(parameters))
+            self._columns = columns = Columns(exact.network, parameters)
+        return exact, columns
 
     def shrink(self) -> None:
         """Increase the damping by a factor of a thousand."""
@@ -117,7 +134,7 @@ class LMStepper(Stepper):
         self._anchor = None
 
     def _forget(self) -> None:
-        self._stalled, self._known, self._exact, self._first = False, None, None, None
+        self._stalled, self._known, self._exact, self._problem = False, None, None, None
 
     def assume_deterministic(self) -> None:
         """Do not repeat a step that has found no better point, since it would find none again."""

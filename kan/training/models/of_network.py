@@ -19,7 +19,8 @@ from kan.network.trace import FirstLayer
 from kan.network.user_code.observed import observed
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods, own_parts
 from kan.training.models.trainable import Trainable
-from kan.training.objectives.of_network import Objective, Penalty, features_per_sample
+from kan.training.objectives.of_network import Objective, features_per_sample
+from kan.training.objectives.penalty import Penalty
 from kan.training.options import FitOptions
 
 __all__ = ["TrainableNetwork", "trainable_parameters"]

@@ -1,228 +1,277 @@
-r"""The objective of a plain network and its gradient, in closed form.
+r"""The objective of a network and its gradient, in closed form.
 
-A network is plain when it is nothing but numeric layers with SiLU as base function: no symbolic edges, no multiplication nodes, no affine
-maps of the nodes that are trained, no code of the user's (`kan.network.user_code.own_code`). That is how most fits start, and there are
-thousands of evaluations in one; with small networks most of their time goes into recording and replaying some two hundred small operations.
-Here they are half as many, and nothing is recorded.
-`Objective.composed` is the same for any network and penalty.
+This evaluation serves networks of the library's own layers (`kan.network.user_code.own_code`) whose base functions are elementwise
+(`kan.layers.base_functions`), with symbolic edges, multiplication nodes and trained maps of the nodes, and penalties of the standard metric
+``edge_forward_spline_n``. It needs about half as many operations as recording and replaying the pass by autograd, which is where small
+networks spend their time. `Objective.composed` is the same quantity for any network and penalty.
 
-Per layer, with features ``Psi``, folded weights ``w``, covariances ``C``, ``std_ij = sqrt(w_ij' C_i w_ij)`` (see `kan.layers.deviation`)
+Per layer, with features ``psi``, folded weights ``w``, covariances ``C``, ``std_ij = sqrt(w_ij' C_i w_ij)`` (see `kan.layers.deviation`)
 and scores ``V_ij = std_ij/(std_i + 0.1)``: from the gradients ``g_j`` of the sub-node sums and ``G_ij`` of the scores follow, with
 ``q_ij = G_ij / ((std_i + 0.1) std_ij)``,
 
-    ``dw_ij = Psi_i g_j + q_ij C_i w_ij``,
-    ``dPsi_i = sum_j w_ij g_j + 1/(B-1) sum_j q_ij w_ij w_ij' (Psi_i - mean Psi_i)``,
-    ``dx_i = dPsi_i . psi_i'(x_i) - 1/(B-1) (x_i - mean x_i)/std_i sum_j G_ij V_ij/(std_i + 0.1)``.
+    ``dw_ij = psi_i g_j + q_ij C_i w_ij``,
+    ``dpsi_i = sum_j w_ij g_j + 1/(B-1) sum_j q_ij w_ij w_ij' (psi_i - mean psi_i)``,
+    ``dx_i = dpsi_i . psi_i'(x_i) - 1/(B-1) (x_i - mean x_i)/std_i sum_j G_ij V_ij/(std_i + 0.1)``,
+
+with what symbolic edges add to ``dx_i`` (`kan.network.layer_pass`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kan.layers.base_functions import is_silu
+from kan.layers.base_functions import is_elementwise
 from kan.layers.deviation import over_deviation, safe_sqrt
-from kan.layers.features import SiLUFeatures, fold, unfold
-from kan.layers.kan_layer import KANLayer
+from kan.layers.features import Features, fold, unfold
+from kan.network.layer_pass import ARITHMETIC, Guard, LayerParts, LayerPass, Quadratic, Sensitivity
 from kan.network.network import Network
 from kan.network.trace import INPUT_OFFSET, FirstLayer
 from kan.network.user_code.own_code import own_parts
+from kan.training.objectives.penalty import Penalty, coefficients, coefficients_gradient
 from kan.training.objectives.sparsity import sparsity_with_slopes
 
-if TYPE_CHECKING:
-    from kan.training.objectives.of_network import Objective
+__all__ = ["ClosedForm", "Problem", "Term", "Value", "value_and_gradients"]
 
-__all__ = ["PlainNetwork", "evaluate_plain", "evaluate_plain_with_gradient"]
+MAX_KEPT_FEATURES = 2**21
+"""Largest number of features of one layer, over all samples, that are kept from the forward to the backward pass."""
+FEATURES_PER_PART = 2**19
+"""Number of features of one layer that are computed at a time in batches that exceed `MAX_KEPT_FEATURES`; the cache holds them."""
 
-KEPT = 2**21
-"""Most features of a layer that are kept from the forward to the backward pass."""
-PART = 2**19
-"""Features of a layer that are computed at a time where they are not."""
+PER_LAYER = 9
+"""Number of parameters of one layer in `ClosedForm.parameters`."""
 
 
-@dataclass(frozen=True)
-class PlainNetwork:
-    """The parts of a plain network, looked up once.
+class Term(Protocol):
+    """What is evaluated: the part of `kan.training.objectives.of_network.Objective` that a closed form reads."""
+
+    @property
+    def lamb(self) -> float:
+        """Weight of the penalty."""
+
+    @property
+    def penalty(self) -> Penalty:
+        """The penalty."""
+
+    @property
+    def corner(self) -> float:
+        """Rounds the deviations of the edges."""
+
+    @property
+    def guard(self) -> Guard:
+        """How symbolic functions are evaluated."""
+
+    @property
+    def squares(self) -> bool:
+        """Whether the loss is the mean squared error."""
+
+    def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of outputs ``(B, K)``."""
+
+    def composed(
+        self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective, loss and penalty with a graph."""
+
+
+@dataclass
+class ClosedForm:
+    """The parts of a network that a closed form reads.
 
     Attributes:
         network: the network.
-        layers: its numeric layers.
-        parameters: for each, ``coef, scale_base, scale_sp, mask``, one after another.
-        affine: the scales and biases of all nodes and sub-nodes.
-        versions: of `affine`, when `maps` was made of them.
-        maps: for each layer what they do together, ``x' = scale s + shift`` with both ``(O, 1)``; None where that is the identity.
+        layers: its layers.
+        parameters: for each layer ``coef, scale_base, scale_sp, mask``, the affine maps of the symbolic edges, and scale and bias of the
+            sub-nodes and of the nodes, one after another.
+        live_inputs_only: whether inputs without live edges get no features.
     """
 
     network: Network
-    layers: list[KANLayer]
-    parameters: list[nn.Parameter]
-    affine: list[nn.Parameter]
-    versions: list[int]
-    maps: list[tuple[Tensor, Tensor] | None]
+    layers: list[LayerParts] = field(default_factory=list)
+    parameters: list[nn.Parameter] = field(default_factory=list)
+    live_inputs_only: bool = False
 
     @classmethod
-    def of(cls, network: Network) -> PlainNetwork | None:
-        """The parts of `network`, or None if it is not plain."""
-        if own_parts(network):
+    def of(cls, network: Network, live_inputs_only: bool = False) -> ClosedForm | None:
+        """The parts of `network`; None if it has code of its user's, or a base function that is not known to be elementwise."""
+        if own_parts(network) or not all(is_elementwise(layer.base_fun) for layer in network.numeric_layers):
             return None
-        layers = network.numeric_layers
-        affine = [*network.node_scale, *network.node_bias, *network.subnode_scale, *network.subnode_bias]
-        if (
-            any(network.structure.arities[1:])
-            or any(not (layer.has_knots and is_silu(layer.base_fun)) for layer in layers)
-            or any(p.requires_grad for p in affine)
-        ):
+        found = cls(network, live_inputs_only=live_inputs_only)
+        for l, (numeric, symbolic) in enumerate(zip(network.numeric_layers, network.symbolic_layers, strict=True)):
+            parts = LayerParts.of(network, l, live_inputs_only)
+            found.layers.append(parts)
+            found.parameters += [numeric.coef, numeric.scale_base, numeric.scale_sp, numeric.mask, symbolic.affine, *parts.affine]
+        return found
+
+    def refresh_(self) -> ClosedForm | None:
+        """Follow changes of masks, symbolic edges and maps; None if a symbolic edge has a function of the user's that is in no table."""
+        for l, parts in enumerate(self.layers):
+            if not parts.is_current(self.network):
+                parts = self.layers[l] = LayerParts.of(self.network, l, self.live_inputs_only)
+            if parts.symbolic is not None and parts.symbolic.has_user_functions:
+                return None
+        return self
+
+    def nodes(self, x: Tensor, guard: Guard) -> Tensor:
+        """The network's last nodes ``(B, K)`` at inputs ``(B, inputs)``."""
+        h = self.network.checked_input(x).t()
+        for l, parts in enumerate(self.layers):
+            h = parts.forward(h, self.weight(l), slopes=False, guard=guard).nodes
+        return h.t()
+
+    def weight(self, l: int) -> Tensor | None:
+        """The folded weights of layer `l`, ``(I, n+1, O)``, of its inputs with live edges if there are others; None if there are none."""
+        parts, (coef, base, sp, mask) = self.layers[l], self.parameters[PER_LAYER * l : PER_LAYER * l + 4]
+        if not parts.live:
             return None
-        parameters = [p for layer in layers for p in (layer.coef, layer.scale_base, layer.scale_sp, layer.mask)]
-        each = zip(network.node_scale, network.node_bias, network.subnode_scale, network.subnode_bias, strict=True)
-        maps = [_joined(*parts) for parts in each]
-        return cls(network, layers, parameters, affine, [p._version for p in affine], maps)
-
-    def holds(self) -> bool:
-        """Whether the network still is plain."""
-        network = self.network
-        symbolic = network.symbolic_enabled and any(layer.active() for layer in network.symbolic_layers)
-        return not symbolic and self.versions == [p._version for p in self.affine]
+        if parts.inputs is not None:
+            return fold(coef[parts.inputs], base[parts.inputs], sp[parts.inputs], mask[parts.inputs])
+        return fold(coef, base, sp, mask)
 
 
-def _joined(node_scale: Tensor, node_bias: Tensor, subnode_scale: Tensor, subnode_bias: Tensor) -> tuple[Tensor, Tensor] | None:
-    """``node_scale (subnode_scale s + subnode_bias) + node_bias`` as one scale and shift; None for the identity."""
-    scale, shift = node_scale * subnode_scale, node_scale * subnode_bias + node_bias
-    if bool((scale == 1).all()) and not bool(shift.any()):
-        return None
-    return scale.detach()[:, None], shift.detach()[:, None]
+class Problem(NamedTuple):
+    """A closed form on some samples.
 
+    Attributes:
+        term: what is evaluated.
+        form: the network.
+        x, y: the samples.
+        first: the first layer's features for this `x`, if they are known.
+        weight: how much each sample counts, ``(B,)``.
+    """
 
-def evaluate_plain(
-    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
-    total, loss, penalty = _PlainObjective.apply(
-        _Problem(objective, plain, x, y, first, weight), torch.is_grad_enabled(), *plain.parameters
-    )
-    return total, loss, penalty
-
-
-def evaluate_plain_with_gradient(
-    objective: Objective, plain: PlainNetwork, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None = None
-) -> Tensor:
-    """The objective, 0-dim; its gradient replaces the ``.grad`` of the parameters."""
-    problem = _Problem(objective, plain, x, y, first, weight)
-    value, gradients = _value_and_gradients(problem, [p.requires_grad for p in plain.parameters])
-    for p, grad in zip(plain.parameters, gradients, strict=True):
-        p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
-    return value.total.clone()
-
-
-class _Problem(NamedTuple):
-    objective: Objective
-    plain: PlainNetwork
+    term: Term
+    form: ClosedForm
     x: Tensor
     y: Tensor
     first: FirstLayer | None
     weight: Tensor | None
 
 
-class _Value(NamedTuple):
+class Value(NamedTuple):
+    """An objective and its two parts, 0-dim each."""
+
     total: Tensor
     loss: Tensor
     penalty: Tensor
 
 
-class _PlainObjective(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, problem: _Problem, backward: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
-        wanted = [backward and need for need in ctx.needs_input_grad[2:]]
-        value, ctx.gradients = _value_and_gradients(problem, wanted)
-        ctx.problem, ctx.parameters = problem, parameters
-        total, loss, penalty = (number.clone() for number in value)
-        ctx.mark_non_differentiable(loss, penalty)
-        return total, loss, penalty
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
-            objective, _, x, y, first, weight = ctx.problem
-            total = objective.composed(x, y, first, weight)[0]
-            wanted = [p for p in ctx.parameters if p.requires_grad]
-            found = iter(torch.autograd.grad(total, wanted, grads[0], create_graph=True, allow_unused=True))
-            return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)
-        return None, None, *(None if g is None else g * grads[0] for g in ctx.gradients)
-
-
 class _Layer:
     """One layer in one evaluation: its features, part by part of the batch.
 
-    A batch of a single part keeps them for the backward pass; of several, each part's are computed anew there, so that memory is bounded
-    by the inputs of the layers and the features of one part.
+    A batch of a single part keeps them for the backward pass. Of several parts, the features of each are computed anew there, so that
+    memory is bounded by the inputs of the layers and the features of one part.
 
     Args:
-        layer: the layer.
-        h: its inputs, ``(I, B)``.
-        weight: ``(I, n+1, O)``.
+        parts: of the layer.
+        weight: ``(I, n+1, O)``; None when all numeric edges are masked.
         known: what is known of the first layer.
-        parts: of the batch.
+        batch: the parts of the batch.
         slopes: whether derivatives of the features will be wanted.
     """
 
-    def __init__(self, layer: KANLayer, h: Tensor, weight: Tensor, known: FirstLayer | None, parts: Sequence[slice], slopes: bool) -> None:
-        self.h, self.weight, self.known, self.parts = h, weight, known, parts
-        self._table = None if known is not None else layer.table
+    def __init__(self, parts: LayerParts, weight: Tensor | None, known: FirstLayer | None, batch: Sequence[slice], slopes: bool) -> None:
+        self.parts, self.weight, self.known, self.batch = parts, weight, known, batch
         self._slopes = slopes
-        self._kept: SiLUFeatures | None = None
+        self._kept: Features | None = None
         self.statistics: _Statistics | None = None
+        self.passed: LayerPass
 
-    def features(self, part: slice, slopes: bool = False) -> SiLUFeatures:
-        """Of the samples `part`."""
+    def features(self, h: Tensor, part: slice, slopes: bool = False) -> Features:
+        """At the samples `part` of the layer's inputs `h` ``(I, B)``."""
         if self.known is not None:
-            return SiLUFeatures(self.known.features[part].permute(1, 2, 0), None, None)
+            return Features(self.known.features[part].permute(1, 2, 0))
         if self._kept is not None:
             return self._kept
-        assert self._table is not None
-        single = len(self.parts) == 1
-        found = SiLUFeatures.at(self.h[:, part], self._table, slopes=slopes or (single and self._slopes))
+        single = len(self.batch) == 1
+        found = ARITHMETIC.features_at(self.parts.numeric, h[:, part], slopes=slopes or (single and self._slopes), inputs=None)
         if single:
             self._kept = found
         return found
 
-    def sums(self, corner: float | None) -> Tensor:
-        """The layer's sums ``(O, B)``; with a `corner` its statistics are found on the way."""
-        flat = self.weight.flatten(0, 1).t()
+    def forward(self, h: Tensor, corner: float | None, guard: Guard, backward: bool) -> Tensor:
+        """The nodes above, from the inputs `h`; with a `corner` the layer's statistics are found on the way."""
+        sums = None if self.weight is None else self._sums(h, self.weight, corner)
+        self.passed = self.parts.completed(h, sums, None, None, slopes=backward, guard=guard)
+        return self.passed.nodes
+
+    def _sums(self, h: Tensor, weight: Tensor, corner: float | None) -> Tensor:
         moments = None if corner is None or self.known is not None else _Moments()
-        if len(self.parts) == 1:
-            rows = self.features(self.parts[0]).rows
-            found = flat @ rows.flatten(0, 1)
+        pieces = []
+        for part in self.batch:
+            rows = self.features(h, part).rows
+            pieces.append(ARITHMETIC.product(rows, weight))
             if moments is not None:
                 moments.add(rows)
-        else:
-            found = self.h.new_empty(len(flat), self.h.shape[1])
-            for part in self.parts:
-                rows = self.features(part).rows
-                found[:, part] = flat @ rows.flatten(0, 1)
-                if moments is not None:
-                    moments.add(rows)
         if corner is not None:
-            self.statistics = self._statistics(moments, corner)
-        return found
+            self.statistics = self._found_statistics(h, weight, moments, corner)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
-    def _statistics(self, moments: _Moments | None, corner: float) -> _Statistics:
-        degrees = max(self.h.shape[1] - 1, 1)
+    def _found_statistics(self, h: Tensor, weight: Tensor, moments: _Moments | None, corner: float) -> _Statistics:
+        degrees = max(h.shape[1] - 1, 1)
         if moments is None:
             assert self.known is not None
             mean, inputs, input_deviation = None, None, self.known.deviation[:, None]
-            half = torch.bmm(self.known.covariance, self.weight)
+            half = torch.bmm(self.known.covariance, weight)
         else:
             mean, scatter = moments.found()
-            inputs = self.h - self.h.mean(1, keepdim=True)
-            half = torch.bmm(scatter.div_(degrees), self.weight)
+            inputs = h - h.mean(1, keepdim=True)
+            half = torch.bmm(scatter.div_(degrees), weight)
             input_deviation = torch.linalg.vecdot(inputs, inputs)[:, None].div_(degrees).sqrt_()
-        deviation = safe_sqrt((half * self.weight).sum(1), corner)
+        deviation = safe_sqrt((half * weight).sum(1), corner)
         per_input = 1 / (input_deviation + INPUT_OFFSET)
         return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, mean, inputs)
+
+    def scores(self) -> Tensor:
+        """``V``, ``(O, I)``; zeros when all numeric edges are masked."""
+        if self.statistics is None:
+            return self.passed.x.new_zeros(self.parts.numeric.out_dim, self.parts.numeric.in_dim)
+        return self.statistics.scores.t()
+
+    def pull_back(self, grad: Tensor, to_scores: Tensor | None, corner: float, below: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the weights ``(I, n+1, O)`` and, with `below`, of the inputs ``(I, B)``.
+
+        Args:
+            grad: of the sums, ``(O, B)``.
+            to_scores: of the scores, ``(I, O)``; None without a penalty.
+            corner: rounds the deviations of the edges.
+            below: whether the inputs' gradient is wanted.
+        """
+        to_weight, to_inputs, passed, known = None, None, self.passed, self.statistics
+        if self.weight is not None:
+            quadratic, to_variance = None, None
+            if known is not None and to_scores is not None:
+                to_variance = over_deviation(to_scores * known.per_input, known.deviation, corner)[:, None]
+                if below:
+                    degrees = max(grad.shape[1] - 1, 1)
+                    assert known.mean is not None
+                    quadratic = Quadratic(torch.bmm(self.weight * to_variance, self.weight.mT).div_(degrees), known.mean)
+            pieces = []
+            for part in self.batch:
+                found, here = self.features(passed.x, part, slopes=below), grad[:, part]
+                piece = found.rows.flatten(0, 1) @ here.t()
+                to_weight = piece if to_weight is None else to_weight.add_(piece)
+                if below:
+                    pieces.append(ARITHMETIC.pull_back(found, self.weight, here, quadratic))
+            assert to_weight is not None
+            to_weight = to_weight.view_as(self.weight)
+            if known is not None and to_variance is not None:
+                to_weight.addcmul_(known.half, to_variance)
+            to_inputs = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)) if below else None
+        if below:
+            to_inputs = torch.zeros_like(passed.x) if to_inputs is None else to_inputs
+            if self.parts.symbolic is not None and passed.symbolic is not None:
+                self.parts.symbolic.add_to_inputs_(passed.symbolic, grad, to_inputs)
+            if known is not None and to_scores is not None:
+                assert known.inputs is not None
+                to_deviation = (to_scores * known.scores).sum(1, keepdim=True) * known.per_input
+                step = over_deviation(to_deviation, known.input_deviation)
+                to_inputs.addcmul_(known.inputs, step, value=-1 / max(grad.shape[1] - 1, 1))
+        return to_weight, to_inputs
 
 
 class _Moments:
@@ -278,94 +327,93 @@ class _Statistics(NamedTuple):
 
 
 @torch.inference_mode()
-def _value_and_gradients(problem: _Problem, wanted: Sequence[bool]) -> tuple[_Value, list[Tensor | None]]:
-    """The objective and those gradients of the parameters that are wanted."""
-    objective, plain, x, y, first, sample_weight = problem
-    backward, penalised = any(wanted), objective.lamb != 0
-    h = plain.network.checked_input(x).t()
-    parts = _parts(plain, h.shape[1])
+def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
+    """The objective, and the gradients of those of the form's parameters that are wanted, in inference mode."""
+    term, form, x, y, first, sample_weight = problem
+    backward, penalised, guard = any(wanted), term.lamb != 0, term.guard
+    h = form.network.checked_input(x).t()
+    batch = _parts_of_batch(form, h.shape[1])
     layers: list[_Layer] = []
-    for l, layer in enumerate(plain.layers):
-        weight = fold(*plain.parameters[4 * l : 4 * l + 4])
-        layers.append(_Layer(layer, h, weight, first if l == 0 else None, parts, slopes=backward and l > 0))
-        h = layers[l].sums(objective.corner if penalised else None)
-        if (affine := plain.maps[l]) is not None:
-            h = torch.addcmul(affine[1], affine[0], h)
+    for l, parts in enumerate(form.layers):
+        layers.append(_Layer(parts, form.weight(l), first if l == 0 else None, batch, slopes=backward and l > 0))
+        h = layers[l].forward(h, term.corner if penalised else None, guard, backward)
 
-    loss, grad = _loss(objective, h, y, sample_weight, backward)
-    total, penalty, slopes = loss, loss.new_zeros(()), None
+    loss, grad = _loss(term, h, y, sample_weight, backward)
+    total, penalty, slopes_of_scores = loss, loss.new_zeros(()), None
     if penalised:
-        scores = [layer.statistics.scores.t() for layer in layers if layer.statistics is not None]
-        number, slopes = sparsity_with_slopes(scores, objective.penalty.lamb_l1, objective.penalty.lamb_entropy)
+        p = term.penalty
+        number, slopes_of_scores = sparsity_with_slopes([layer.scores() for layer in layers], p.lamb_l1, p.lamb_entropy)
         penalty = penalty + number
-        total = torch.add(loss, penalty, alpha=objective.lamb)
-    return _Value(total, loss, penalty), _gradients(problem, layers, grad, slopes, wanted) if backward else []
+        if p.of_coefficients:
+            penalty = penalty + coefficients([layer.parts.numeric.coef for layer in layers], p)
+        total = torch.add(loss, penalty, alpha=term.lamb)
+    return Value(total, loss, penalty), _gradients(problem, layers, grad, slopes_of_scores, wanted) if backward else []
 
 
-def _parts(plain: PlainNetwork, batch: int) -> list[slice]:
-    """The whole batch, or if that has many features parts of it that have few enough for the cache."""
-    widest = max(layer.in_dim * (layer.num + layer.k + 1) for layer in plain.layers)
-    if batch * widest <= KEPT:
+def _parts_of_batch(form: ClosedForm, batch: int) -> list[slice]:
+    """The whole batch, or, if that has many features, parts of it that have few enough for the cache."""
+    widest = max(parts.numeric.in_dim * (parts.numeric.coef.shape[2] + 1) for parts in form.layers)
+    if batch * widest <= MAX_KEPT_FEATURES:
         return [slice(0, batch)]
-    size = max(1, PART // widest)
+    size = max(1, FEATURES_PER_PART // widest)
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
-def _loss(objective: Objective, h: Tensor, y: Tensor, weight: Tensor | None, backward: bool) -> tuple[Tensor, Tensor]:
-    """The loss and, if wanted, its gradient with respect to the outputs `h` ``(O, B)``."""
-    if objective.squares and weight is None and y.shape == h.t().shape:
+def _loss(term: Term, h: Tensor, y: Tensor, weight: Tensor | None, backward: bool) -> tuple[Tensor, Tensor]:
+    """The loss and, if wanted, its gradient with respect to the outputs `h` ``(K, B)``."""
+    if term.squares and weight is None and y.shape == h.t().shape:
         difference = h - y.t()
         return torch.vdot(difference.view(-1), difference.view(-1)) / difference.numel(), difference.mul_(2 / difference.numel())
     with torch.inference_mode(False), torch.set_grad_enabled(backward):
         output = h.t().clone().requires_grad_(backward)
-        loss = objective.loss(output, y, weight)
+        loss = term.loss(output, y, weight)
         return loss.detach(), torch.autograd.grad(loss, output)[0].t() if backward else h
 
 
 def _gradients(
-    problem: _Problem, layers: list[_Layer], grad: Tensor, slopes: list[Tensor] | None, wanted: Sequence[bool]
+    problem: Problem, layers: list[_Layer], grad: Tensor, slopes: list[Tensor] | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Gradients of all parameters from `grad` ``(O, B)`` of the outputs and `slopes` ``(O_l, I_l)`` of the scores."""
-    objective, plain = problem.objective, problem.plain
-    degrees = max(grad.shape[1] - 1, 1)
+    """Gradients of all parameters from `grad` ``(K, B)`` of the outputs and `slopes` ``(O_l, I_l)`` of the scores."""
+    term, form = problem.term, problem.form
     gradients: list[Tensor | None] = []
     for l in reversed(range(len(layers))):
-        layer, own = layers[l], slice(4 * l, 4 * l + 4)
-        weight, known = layer.weight, layer.statistics
-        if (affine := plain.maps[l]) is not None:
-            grad = grad * affine[0]
-        to_scores = quadratic = None
-        if known is not None and slopes is not None:
-            to_scores = slopes[l].t() * objective.lamb
-            to_variance = over_deviation(to_scores * known.per_input, known.deviation, objective.corner)[:, None]
-            if l > 0:
-                quadratic = torch.bmm(weight * to_variance, weight.mT).div_(degrees)
-        to_weight, below = None, []
-        for part in layer.parts:
-            found, here = layer.features(part, slopes=l > 0), grad[:, part]
-            piece = found.rows.flatten(0, 1) @ here.t()
-            to_weight = piece if to_weight is None else to_weight.add_(piece)
-            if l > 0:
-                below.append(_pulled_back(found, weight, here, quadratic, known))
-        assert to_weight is not None
-        to_weight = to_weight.view_as(weight)
-        if known is not None and to_scores is not None:
-            to_weight.addcmul_(known.half, to_variance)
-        gradients[:0] = unfold(to_weight, plain.parameters[own], wanted[own])
-        if l == 0:
-            break
-        grad = below[0] if len(below) == 1 else torch.cat(below, 1)
-        if known is not None and to_scores is not None:
-            assert known.inputs is not None
-            to_deviation = (to_scores * known.scores).sum(1, keepdim=True) * known.per_input
-            grad.addcmul_(known.inputs, over_deviation(to_deviation, known.input_deviation), value=-1 / degrees)
+        layer, parts, first = layers[l], layers[l].parts, PER_LAYER * l
+        of_numeric, of_symbolic, of_maps = wanted[first : first + 4], wanted[first + 4], wanted[first + 5 : first + PER_LAYER]
+        back = parts.to_sums(layer.passed, grad)
+        to_scores = None if slopes is None else slopes[l].t() * term.lamb
+        to_weight, below = layer.pull_back(back.sums, to_scores, term.corner, below=l > 0)
+        arguments = form.parameters[first : first + 4]
+        if to_weight is None:
+            numeric = [torch.zeros_like(p) if w else None for p, w in zip(arguments, of_numeric, strict=True)]
+        else:
+            numeric = list(unfold(to_weight, arguments, of_numeric))
+        if slopes is not None and term.penalty.of_coefficients and numeric[0] is not None:
+            numeric[0] = numeric[0] + term.lamb * coefficients_gradient(parts.numeric.coef, term.penalty)
+        of_rest: list[Tensor | None] = [None] * (PER_LAYER - 4)
+        if of_symbolic or any(of_maps):
+            of_rest = [_symbolic_gradient(layer, back.sums) if of_symbolic else None, *_map_gradients(layer, back, of_maps)]
+        gradients[:0] = [*numeric, *of_rest]
+        if below is not None:
+            grad = below
     return gradients
 
 
-def _pulled_back(found: SiLUFeatures, weight: Tensor, grad: Tensor, quadratic: Tensor | None, known: _Statistics | None) -> Tensor:
-    """Gradient with respect to some samples' inputs, but for the part by way of the inputs' deviation, from `grad` of the sums."""
-    to_rows = (weight.flatten(0, 1) @ grad).view_as(found.rows)
-    if quadratic is not None:
-        assert known is not None and known.mean is not None
-        to_rows.baddbmm_(quadratic, found.rows).sub_(torch.bmm(quadratic, known.mean))
-    return found.pull_back(to_rows)
+def _symbolic_gradient(layer: _Layer, grad: Tensor) -> Tensor:
+    """Gradient of the numbers ``(a, b, c, d)`` of all edges, ``(O, I, 4)``, from the one of the sums, `grad` ``(O, B)``."""
+    numeric, symbolic, passed = layer.parts.numeric, layer.parts.symbolic, layer.passed.symbolic
+    found = grad.new_zeros(numeric.out_dim, numeric.in_dim, 4)
+    if symbolic is not None and passed is not None:
+        found[symbolic.outputs, symbolic.inputs] = (symbolic.columns(passed) @ grad[symbolic.outputs, :, None])[..., 0]
+    return found
+
+
+def _map_gradients(layer: _Layer, back: Sensitivity, wanted: Sequence[bool]) -> list[Tensor | None]:
+    """Gradients of scale and bias of the sub-nodes and of the nodes."""
+    passed = layer.passed
+    of_maps: tuple[Callable[[], Tensor], ...] = (
+        lambda: torch.linalg.vecdot(back.premult, passed.sums),
+        lambda: back.premult.sum(1),
+        lambda: torch.linalg.vecdot(back.nodes, passed.products),
+        lambda: back.nodes.sum(1),
+    )
+    return [gradient() if needed else None for gradient, needed in zip(of_maps, wanted, strict=True)]

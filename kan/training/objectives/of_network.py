@@ -1,20 +1,7 @@
-r"""The objective ``loss + lamb R``: one definition for every optimiser.
-
-For a matrix ``V`` of edge (or node) scores, rows are outputs and columns inputs, with ``P = V / (row sum + 1)`` and
-``Q = V / (column sum + 1)``,
-
-    ``R = sum_V [lamb_l1 sum(V) - lamb_entropy (mean_r sum_c P log2(P + 1e-4) + mean_c sum_r Q log2(Q + 1e-4))]``
-    ``    + sum_layers [lamb_coef sum_im mean_j |coef_ijm| + lamb_coefdiff sum_im mean_j |coef_ij(m+1) - coef_ijm|]``.
-
-Which scores ``V`` are is the metric: deviations of the edges (``edge_forward_*``) or attribution scores (``*_backward``).
-
-References
-    Z. Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024, arXiv:2404.19756, section 2.5.1.
-"""
+r"""The objective ``loss + lamb R`` of a network: one definition for every optimiser. The penalty ``R`` is that of `penalty`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan.analysis.attribution import attribute, node_attribution
-from kan.errors import check_finite, unknown_name
+from kan.network.layer_pass import Guard
 from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.observed import observed, shown, unseen
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods
 from kan.training.objectives.base import TrainingObjective
-from kan.training.objectives.closed_form import PlainNetwork, evaluate_plain, evaluate_plain_with_gradient
-from kan.training.objectives.sparsity import sparsity
+from kan.training.objectives.closed_form import ClosedForm
+from kan.training.objectives.evaluation import evaluate, evaluate_with_gradient
+from kan.training.objectives.penalty import Penalty, regularization
 
-__all__ = ["METRICS", "Objective", "Penalty", "corner_of", "features_per_sample", "regularization"]
+__all__ = ["Objective", "corner_of", "features_per_sample"]
 
 CORNER = 1e-2
 """Size of the rounding of an edge's deviation ``d``, which enters the optimised penalty as ``sqrt(d^2 + CORNER^2) - CORNER``.
@@ -46,42 +33,6 @@ later ones can make up for it: on sqrt((x_1 - x_2)^2 + (x_3 - x_4)^2) with [4, 2
 the rounded corner and none would be driven to zero."""
 SMALLEST_SHARE = 1e-2
 """Smallest reduced rounding, as a share of `CORNER`. It bounds the rounding for layers that the penalty switches off."""
-
-METRICS: dict[str, Callable[[Trace], list[Tensor]]] = {
-    "edge_forward_spline_n": lambda trace: trace.acts_scale_spline,
-    "edge_forward_sum": lambda trace: trace.acts_scale,
-    "edge_forward_spline_u": lambda trace: trace.edge_actscale,
-    "edge_backward": lambda trace: attribute(trace).edge_scores,
-    "node_backward": node_attribution,
-}
-"""The score matrices that a penalty can be taken of, by name."""
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """The weights in ``R`` and the metric it is taken of."""
-
-    metric: str = "edge_forward_spline_n"
-    lamb_l1: float = 1.0
-    lamb_entropy: float = 2.0
-    lamb_coef: float = 0.0
-    lamb_coefdiff: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise unknown_name("reg_metric", self.metric, METRICS)
-        for name in ("lamb_l1", "lamb_entropy", "lamb_coef", "lamb_coefdiff"):
-            check_finite(name, getattr(self, name))
-
-
-def regularization(network: Network, trace: Trace, penalty: Penalty) -> Tensor:
-    """``R`` of a network on the data of `trace`, 0-dim."""
-    total = sparsity(METRICS[penalty.metric](trace), penalty.lamb_l1, penalty.lamb_entropy)
-    if penalty.lamb_coef or penalty.lamb_coefdiff:
-        for layer in network.numeric_layers:
-            total = total + penalty.lamb_coef * layer.coef.abs().mean(dim=1).sum()
-            total = total + penalty.lamb_coefdiff * layer.coef.diff(dim=-1).abs().mean(dim=1).sum()
-    return total
 
 
 def features_per_sample(network: Network, layers: int | None = None) -> int:
@@ -125,9 +76,9 @@ class Objective(TrainingObjective):
         self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Objective, loss and penalty, 0-dim each; in closed form where the network and the penalty have one."""
-        plain = self._plain
-        if plain is not None and plain.holds():
-            return evaluate_plain(self, plain, x, y, first, weight)
+        form = self.closed_form
+        if form is not None:
+            return evaluate(self, form, x, y, first, weight)
         return self.composed(x, y, first, weight)
 
     @property
@@ -137,13 +88,14 @@ class Objective(TrainingObjective):
 
     def predict(self, x: Tensor) -> Tensor:
         """The network's last nodes, or what a call of it returns if that is its user's own."""
-        return self._passed(x, None)[0]
+        form = None if torch.is_grad_enabled() or self._form is None else self._form.refresh_()
+        return self._passed(x, None)[0] if form is None else form.nodes(x, self.guard)
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
-        plain = self._plain
-        if plain is not None and plain.holds():
-            return evaluate_plain_with_gradient(self, plain, x, y, first, weight)
+        form = self.closed_form
+        if form is not None:
+            return evaluate_with_gradient(self, form, x, y, first, weight)
         return super().with_gradient(x, y, first, weight)
 
     def rounded(self, x: Tensor | None = None) -> Objective:
@@ -154,13 +106,20 @@ class Objective(TrainingObjective):
         """Outputs, or labels in the same units, in the units of the user's labels."""
         return self.network.in_user_units(values)
 
+    @property
+    def guard(self) -> Guard:
+        """How symbolic edges are evaluated."""
+        return Guard(self.singularity_avoiding, self.y_th)
+
+    @property
+    def closed_form(self) -> ClosedForm | None:
+        """The network as a closed form reads it, if there is one for it and the penalty at present."""
+        standard = self.penalty.metric == "edge_forward_spline_n" and not self.own_penalty
+        return self._form.refresh_() if self._form is not None and (self.lamb == 0 or standard) else None
+
     @cached_property
-    def _plain(self) -> PlainNetwork | None:
-        """The network as `evaluate_plain` wants it, if it fits there and so does the penalty."""
-        p = self.penalty
-        standard = p.metric == "edge_forward_spline_n" and p.lamb_coef == p.lamb_coefdiff == 0 and not self.own_penalty
-        easy = self.lamb == 0 or standard
-        return PlainNetwork.of(self.network) if easy else None
+    def _form(self) -> ClosedForm | None:
+        return ClosedForm.of(self.network)
 
     def composed(
         self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None

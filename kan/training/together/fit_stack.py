@@ -26,7 +26,7 @@ from kan.training.data.normalisation import relative_round_off, spreads_of_label
 from kan.training.data.samples import Samples
 from kan.training.grid_schedule import LARGEST_RISE
 from kan.training.history import History, Restarts
-from kan.training.objectives.closed_form import PlainNetwork
+from kan.training.objectives.closed_form import ClosedForm
 from kan.training.options import FitOptions
 from kan.training.prepare import Prepared
 from kan.training.together.methods import METHODS, BatchedMethod, Stack, workers
@@ -50,13 +50,11 @@ def _is_plain(network: Network) -> bool:
     """Whether the network is of the kind that a `Stack` is made of."""
     if own_methods(network, *GRID_UPDATES) or any(own_methods(layer, *GRID_UPDATES[2:]) for layer in network.numeric_layers):
         return False
-    plain = PlainNetwork.of(network)
-    if plain is None or not plain.holds() or any(part is not None for part in plain.maps):
+    form = ClosedForm.of(network)
+    if form is None or any(p.symbolic or p.arities or p.trains_maps or p.below or p.above or not p.live for p in form.layers):
         return False
-    return all(
-        layer.k > 0 and layer.has_knots and layer.coef.requires_grad and layer.scale_base.requires_grad and bool(layer.mask.any())
-        for layer in plain.layers
-    )
+    layers = network.numeric_layers
+    return all(layer.k > 0 and layer.has_knots and layer.coef.requires_grad and layer.scale_base.requires_grad for layer in layers)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.solvers.levenberg_marquardt import Damping, Linearisation, Model, damped_cholesky, improve_each
 from kan.training.data.samples import Samples
-from kan.training.together.stack_pass import Block, Edges, Shared, gradients, gram, jacobian, losses
+from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 __all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
 
@@ -93,7 +93,7 @@ class Stack:
         share = torch.full((len(y),), 1 / y.numel(), dtype=self.dtype, device=y.device)
         if weight is not None:
             share = weight.to(self.dtype) / (weight.sum() * y.shape[1])
-        first = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun).flatten(0, 1)
+        first = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun, self.layers[0].basis).flatten(0, 1)
         return Shared(first, y.t().contiguous(), share)
 
     def weights(self, l: int) -> Tensor:
@@ -105,7 +105,10 @@ class Stack:
     def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
         """The networks of each list."""
         weights = [self.weights(l) for l in range(len(self.layers))]
-        return [Block(tuple(Edges(weight[list(some)], self._table(l, some)) for l, weight in enumerate(weights))) for some in ids]
+        return [
+            Block(tuple(StackLayer(weight[list(some)], self._table(l, some), self.layers[l].base_fun) for l, weight in enumerate(weights)))
+            for some in ids
+        ]
 
     def _table(self, l: int, ids: Sequence[int]) -> SplineTable | None:
         if l == 0:
@@ -130,7 +133,7 @@ class Stack:
         self.knots[0] = first.grid.detach()
         self.parameters[0].copy_(torch.einsum("siom,imn->sion", self.parameters[0], change))
         self.tables[0] = tabulate(self.knots[0], self.layers[0].k)
-        rows = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun).flatten(0, 1)
+        rows = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun, self.layers[0].basis).flatten(0, 1)
         blocks = self.split(range(self.count), len(x))
         weight = self.weights(0)
         nodes = [weight[ids].flatten(1, 2).mT @ rows for ids in blocks]
@@ -270,7 +273,7 @@ class BatchedAdam(BatchedMethod):
     def _evaluate(self, shared: Shared) -> Tensor:
         stack = self.stack
         blocks = stack.blocks(stack.split(range(stack.count), len(shared.share)))
-        found = list(self.mapper(_quietly(lambda block: gradients(block, shared)), blocks))
+        found = list(self.mapper(_quietly(lambda block: value_and_gradients(block, shared)), blocks))
         for l in range(len(stack.layers)):
             part = slice(3 * l, 3 * l + 3)
             arguments = [p.flatten(0, 1) for p in (*stack.parameters[part], stack.masks[l])]
@@ -397,7 +400,7 @@ def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
 
     if rows < len(columns):
         return [exact(s) for s in range(block.networks)]
-    matrices, slopes = gram(block, shared)
+    matrices, slopes = normal_equations(block, shared)
     if len(columns) < matrices.shape[1]:
         matrices, slopes = matrices[:, columns][:, :, columns], slopes[:, columns]
     return [_Gram(matrix, slope, partial(exact, s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]

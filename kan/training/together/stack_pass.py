@@ -1,6 +1,10 @@
-r"""Many plain networks of one structure as one computation.
+r"""Many networks of one structure as one computation: the second back end of the pass in closed form.
 
-The networks ``s = 1 ... S`` (plain as in `kan.training.objectives.closed_form`) see the same samples through the same first grid, so that
+The first one is the pass of a single network, `kan.network.layer_pass` and `kan.training.objectives.back_end`; `value_and_gradients`,
+`jacobian` and `normal_equations` are what they are there, for a stack of networks without symbolic edges, multiplication nodes and maps of
+the nodes. `kan.training.restarts` chooses between the two.
+
+The networks ``s = 1 ... S`` see the same samples through the same first grid, so that
 the first layer's features ``Psi`` ``(F, B)``, ``F = I (n + 1)``, are made once and all first sums are one product. In the layers above
 every pair of network and input has knots of its own; an edge is a polynomial on each of its spans,
 
@@ -25,8 +29,9 @@ import torch
 from torch import Tensor
 
 from kan.bases.spline_table import FEW_KNOTS, SplineTable
+from kan.layers.base_functions import BaseFunction, write_base
 
-__all__ = ["Block", "Edges", "Linear", "Shared", "gradients", "gram", "jacobian", "losses"]
+__all__ = ["Block", "Linear", "Shared", "StackLayer", "jacobian", "losses", "normal_equations", "value_and_gradients"]
 
 NUMBERS = 2**18
 """Numbers of a layer's edges that are worked on at a time, so that caches hold them."""
@@ -54,22 +59,24 @@ class Shared(NamedTuple):
             yield Shared(self.first[:, part], self.y[:, part], self.share[part])
 
 
-class Edges(NamedTuple):
+class StackLayer(NamedTuple):
     """One layer of some networks.
 
     Attributes:
         weight: ``(S, I, n+1, O)``.
         table: of the splines of all ``S I`` inputs; None for the first layer.
+        base_fun: the base function, which is elementwise.
     """
 
     weight: Tensor
     table: SplineTable | None
+    base_fun: BaseFunction
 
 
 class Block(NamedTuple):
     """Some of the networks: their layers."""
 
-    layers: tuple[Edges, ...]
+    layers: tuple[StackLayer, ...]
 
     @property
     def networks(self) -> int:
@@ -84,22 +91,23 @@ class Block(NamedTuple):
     def moved(self, step: Tensor) -> Block:
         """With `step` ``(S, P)`` added to the weights, layer by layer."""
         parts = step.split([layer.weight[0].numel() for layer in self.layers], dim=1)
-        return Block(tuple(Edges(w + part.view_as(w), table) for (w, table), part in zip(self.layers, parts, strict=True)))
+        layers = (layer._replace(weight=layer.weight + part.view_as(layer.weight)) for layer, part in zip(self.layers, parts, strict=True))
+        return Block(tuple(layers))
 
     def taken(self, ids: Sequence[int]) -> Block:
         """The networks `ids` of these."""
         if len(ids) == self.networks:
             return self
         found = []
-        for weight, table in self.layers:
+        for weight, table, base_fun in self.layers:
             inputs = weight.shape[1]
             rows = [s * inputs + i for s in ids for i in range(inputs)]
-            found.append(Edges(weight[list(ids)], None if table is None else table.taken(rows)))
+            found.append(StackLayer(weight[list(ids)], None if table is None else table.taken(rows), base_fun))
         return Block(tuple(found))
 
     def numbers(self) -> int:
         """Coefficients that are looked up per sample in the widest layer."""
-        sizes = [w.shape[0] * w.shape[1] * w.shape[3] * (table.degree + 1) for w, table in self.layers if table is not None]
+        sizes = [w.shape[0] * w.shape[1] * w.shape[3] * (table.degree + 1) for w, table, _ in self.layers if table is not None]
         return max(sizes, default=self.networks * self.layers[0].weight.shape[3])
 
 
@@ -113,7 +121,7 @@ class _Places(NamedTuple):
     base_slopes: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, table: SplineTable) -> _Places:
+    def of(cls, x: Tensor, table: SplineTable, base_fun: BaseFunction) -> _Places:
         rows, count = table.knots.shape
         if table.uniform is not None:
             position = (x - table.uniform.start).mul_(table.uniform.inverse).floor_().long().add_(1).clamp_(0, count)
@@ -124,9 +132,10 @@ class _Places(NamedTuple):
         index = position.add_(torch.arange(rows, device=x.device)[:, None] * (count + 1)).view(-1)
         steepness = table.columns[1].index_select(0, index).view_as(x)
         u = (x - table.columns[0].index_select(0, index).view_as(x)).mul_(steepness)
-        sigmoid = torch.sigmoid(x)
-        base = x * sigmoid
-        return cls(index, u, steepness, base, torch.addcmul(sigmoid, base, 1 - sigmoid))
+        base = torch.empty_like(x)
+        base_slopes = write_base(base_fun, x, base, slopes=True)
+        assert base_slopes is not None
+        return cls(index, u, steepness, base, base_slopes)
 
 
 class _Windows(NamedTuple):
@@ -191,11 +200,11 @@ def _passed(block: Block, shared: Shared, slopes: bool) -> tuple[Tensor, list[_R
     count, _, _, outputs = first.weight.shape
     nodes = (first.weight.flatten(1, 2).mT.reshape(count * outputs, -1) @ shared.first).view(count, outputs, -1)
     records = []
-    for weight, table in rest:
+    for weight, table, base_fun in rest:
         assert table is not None
         _, inputs, _, outputs = weight.shape
         x = nodes.reshape(count * inputs, -1)
-        places = _Places.of(x, table)
+        places = _Places.of(x, table, base_fun)
         found = _Windows.of(table).polynomials(weight.flatten(0, 1)).flatten(0, 1)  # rows: index_select along columns is ten times slower
         found = torch.stack([row.index_select(0, places.columns) for row in found]).view(table.degree + 1, outputs, count, inputs, -1)
         u = places.u.view(count, inputs, -1)
@@ -222,7 +231,7 @@ def losses(block: Block, shared: Shared) -> Tensor:
     return total
 
 
-def gradients(block: Block, shared: Shared) -> tuple[Tensor, list[Tensor]]:
+def value_and_gradients(block: Block, shared: Shared) -> tuple[Tensor, list[Tensor]]:
     """The losses ``(S,)`` and their gradients with respect to the weights of every layer."""
     total = shared.share.new_zeros(block.networks)
     found = [torch.zeros_like(layer.weight) for layer in block.layers]
@@ -231,7 +240,7 @@ def gradients(block: Block, shared: Shared) -> tuple[Tensor, list[Tensor]]:
         difference = output.sub_(part.y)
         grad = difference * (2 * part.share)
         total += torch.linalg.vecdot(difference, grad).sum(1) / 2
-        for (weight, table), record, into in zip(reversed(block.layers), reversed(records), reversed(found), strict=False):
+        for (weight, table, _), record, into in zip(reversed(block.layers), reversed(records), reversed(found), strict=False):
             assert table is not None
             _add_gradient(into, weight, table, record, grad)
             grad = torch.einsum("osib,sob->sib", record.slopes, grad) if len(record.slopes) > 1 else record.slopes[0] * grad
@@ -278,7 +287,7 @@ class Linear(NamedTuple):
         delta = (eye * root).expand(count, -1, -1, batch)
         rows: list[Tensor] = []
         deltas: list[Tensor] = []
-        for (_, table), record in zip(reversed(block.layers), reversed(records), strict=False):
+        for (_, table, _), record in zip(reversed(block.layers), reversed(records), strict=False):
             assert table is not None
             rows.insert(0, _Windows.of(table).features(record.places, table.size).view(count, -1, batch))
             deltas.insert(0, delta)
@@ -303,7 +312,7 @@ def jacobian(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
     return found[:, :-1], found[:, -1]
 
 
-def gram(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
+def normal_equations(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
     """``J'J`` ``(S, P, P)`` and ``J'r`` ``(S, P)``."""
     total: Tensor | None = None
     for part in shared.parts(max(1, WIDE // (block.networks * (block.size + 1) * len(shared.y)))):

@@ -4,12 +4,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan.network.network import Network
 from kan.surgery.edges import fix_symbolic_, set_mode_
 from kan.training.least_squares.coordinates import Columns
+from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.models.of_network import trainable_parameters
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import Penalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -48,9 +51,10 @@ def by_differences(network: Network, columns: Columns, x: Tensor) -> Tensor:
 
 
 def structured(network: Network, columns: Columns, x: Tensor) -> Tensor:
-    trace = network.trace(x)
-    outputs = trace.output.unbind(1)
-    return torch.stack([columns.rows(trace, out, last=o == len(outputs) - 1) for o, out in enumerate(outputs)], dim=2)
+    y = torch.zeros(len(x), network.width_in[-1])
+    problem = NetworkProblem(Objective(network, nn.functional.mse_loss, 0.0, Penalty()), columns, x, y)
+    rows = torch.cat([part.unflatten(1, (y.shape[1], -1)) for part, _ in problem._chunks()], 2)
+    return rows.mT * y.numel() ** 0.5
 
 
 def check(network: Network, x: Tensor) -> Columns:

@@ -2,16 +2,21 @@
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kan.network.network import Network
-from kan.solvers.levenberg_marquardt import Damping, improve_
+from kan.solvers.levenberg_marquardt import Damping, Linearisation, improve_
 from kan.surgery.edges import fix_symbolic_
 from kan.training.least_squares import network_problem as gauss_newton
 from kan.training.least_squares.coordinates import Columns
-from kan.training.least_squares.network_problem import Anchor, ObjectiveProblem
+from kan.training.least_squares.network_problem import Anchor, NetworkProblem
+from kan.training.least_squares.residual_side import ResidualSide
 from kan.training.models.of_network import trainable_parameters
-from kan.training.objectives.of_network import METRICS, Objective, Penalty
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import METRICS, Penalty
+from tests.networks import drawn, networks, points, put_symbolic
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -20,13 +25,13 @@ def sample(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
-def problem(network: Network, x: Tensor, y: Tensor, loss=nn.functional.mse_loss, lamb: float = 0.0, **options: object) -> ObjectiveProblem:
+def problem(network: Network, x: Tensor, y: Tensor, loss=nn.functional.mse_loss, lamb: float = 0.0, **options: object) -> NetworkProblem:
     penalty = options.pop("penalty", Penalty())
     objective = Objective(network, loss, lamb, penalty, corner=1e-2)
-    return ObjectiveProblem(objective, Columns(network, trainable_parameters(network)), x, y, **options)
+    return NetworkProblem(objective, Columns(network, trainable_parameters(network)), x, y, **options)
 
 
-def derivatives(p: ObjectiveProblem) -> tuple[Tensor, Tensor]:
+def derivatives(p: NetworkProblem) -> tuple[Tensor, Tensor]:
     """Gradient and second derivatives of the objective in the coordinates, by autograd."""
     p.objective.with_gradient(p.x, p.y, p.first, p.weight)
     gradient, columns = p.columns.gradient(), []
@@ -43,7 +48,7 @@ def derivatives(p: ObjectiveProblem) -> tuple[Tensor, Tensor]:
     return gradient, torch.stack(columns)
 
 
-def matrix(p: ObjectiveProblem) -> Tensor:
+def matrix(p: NetworkProblem) -> Tensor:
     """``A + P``."""
     return p.linearise()._gram
 
@@ -125,7 +130,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.linspace(0, 1, 30)
     for loss in (nn.functional.mse_loss, lambda output, y, weight: (weight[:, None] * (output - y) ** 4).sum()):
         whole = problem(network, x, y, loss, weight=weight, first=network.first_layer(x)).linearise()
-        monkeypatch.setattr(gauss_newton, "CHUNK", 7 * 2 * 80)
+        monkeypatch.setattr(gauss_newton, "MAX_JACOBIAN_ENTRIES", 7 * 2 * 80)
         p = problem(network, x, y, loss, weight=weight, first=network.first_layer(x))
         assert 2 < len(list(p._chunks())) < 30
         parts = p.linearise()
@@ -153,4 +158,84 @@ def test_an_anchor_holds_what_the_samples_do_not() -> None:
     moved = (columns.coordinates() - origin).abs()
     assert float(moved[1:8].max()) < 1e-3 < float(moved[15:].max())
     assert problem(network, x, y).value() < 1e-8
-    assert anchor.share(0.5, 10) == pytest.approx(0.5 / (10 * gauss_newton.LOOSE))
+    assert anchor.share(0.5, 10) == pytest.approx(0.5 / (10 * gauss_newton.CORRECTION_VARIANCE))
+
+
+def rows_of(p: NetworkProblem) -> tuple[Tensor, Tensor]:
+    """The transposed Jacobian ``(P, K B)`` and the residuals of a single chunk."""
+    ((rows, residuals),) = p._chunks()
+    return rows, residuals
+
+
+def by_autograd(p: NetworkProblem) -> tuple[Tensor, Tensor]:
+    """The same, every entry of it by autograd."""
+    network, count = p.objective.network, p.y.numel()
+    nodes = network.trace(p.x, **p.objective.guard._asdict()).last_nodes.t()
+    share = torch.full((len(p.x),), 1 / count) if p.weight is None else p.weight / (p.weight.sum() * len(nodes))
+    residuals = ((nodes - p.y.t()) * share.sqrt()).flatten()
+    blocks = p.columns.blocks
+    rows = []
+    for residual in residuals:
+        grads = torch.autograd.grad(residual, [b.parameter for b in blocks], retain_graph=True, allow_unused=True, materialize_grads=True)
+        rows.append(torch.cat([b.entries(grad) / b.scale for b, grad in zip(blocks, grads, strict=True)]))
+    return torch.stack(rows, 1), residuals.detach()
+
+
+@settings(deadline=None, max_examples=40)
+@given(networks(), st.booleans(), st.booleans(), st.booleans())
+def test_the_jacobian_is_that_of_autograd(network: Network, cached: bool, guarded: bool, weighted: bool) -> None:
+    x = points(network.width_in[0], 6)
+    y = points(network.width_in[-1], 6, 1)
+    columns = Columns(network, [p for p in network.parameters() if p.requires_grad])
+    assume(columns.count > 0)
+    objective = Objective(network, nn.functional.mse_loss, 0.0, Penalty(), guarded, 5.0)
+    first, weight = network.first_layer(x) if cached else None, torch.linspace(0, 1, 6) if weighted else None
+    found = rows_of(NetworkProblem(objective, columns, x, y, first, weight))
+    expected = by_autograd(NetworkProblem(objective, columns, x, y, first, weight))
+    assume(bool(expected[0].isfinite().all()))
+    size = float(expected[0].abs().max()) + 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12 * size)
+
+
+def test_autograd_gives_the_sensitivities_of_other_base_functions() -> None:
+    network = drawn([3, [2, 1], 2], 3, symbolic=True, base_fun=nn.LayerNorm(3, elementwise_affine=False), grid=3, affine_trainable=True)
+    network.numeric_layers[1].base_fun = nn.PReLU(3)
+    x, y = points(3, 6), points(2, 6, 1)
+    p = problem(network, x, y)
+    assert p._form is None
+    torch.testing.assert_close(rows_of(p), by_autograd(p), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["plain", "symbolic", "masked", "frozen"])
+def test_steps_from_the_side_of_the_residuals(kind: str) -> None:
+    network, x, y = Network([2, [2, 1], 2], grid=4, affine_trainable=kind == "plain"), points(2, 20), points(2, 20, 1)
+    if kind == "symbolic":
+        put_symbolic(network, 1, every=7)
+    if kind == "masked":
+        network.numeric_layers[0].mask.data[0, 1] = 0.0
+    if kind == "frozen":
+        network.numeric_layers[1].coef.requires_grad_(False)
+    p = problem(network, x, y)
+    ours, theirs = p.linearise(), p._linearised()
+    assert isinstance(ours, ResidualSide) and isinstance(theirs, Linearisation)
+    torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-11, atol=1e-13)
+    assert ours.largest == pytest.approx(theirs.largest, rel=1e-12)
+    for mu in (1e-3, 1.0):
+        torch.testing.assert_close(ours.step(mu), theirs.step(mu), rtol=1e-7, atol=1e-9)
+    mu = 1e-14 * ours.largest  # ill-conditioned
+    torch.testing.assert_close(ours.step(mu), theirs.step(mu), rtol=1e-5, atol=1e-6)
+
+
+def test_a_problem_notices_parameters_that_others_have_changed() -> None:
+    network, x, y = Network([2, 2, 1], grid=3), points(2, 40), points(1, 40, 1)
+    p = problem(network, x, y)
+    p.linearise()
+    p.remember_()
+    network.numeric_layers[1].coef.data.mul_(2.0)
+    p.refresh_()
+    again = problem(network, x, y)
+    assert p.value() == again.value() and torch.equal(p.linearise().gradient, again.linearise().gradient)
+    columns = p.columns
+    assert columns.is_current()
+    network.numeric_layers[0].mask.data[0, 0] = 0.0
+    assert not columns.is_current()

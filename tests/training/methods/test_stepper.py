@@ -14,7 +14,8 @@ from kan.network.network import Network
 from kan.training.fit import fit
 from kan.training.methods.by_name import OPTIMIZERS, STEPPERS, make_stepper
 from kan.training.models.of_network import trainable_parameters
-from kan.training.objectives.of_network import Objective, Penalty
+from kan.training.objectives.of_network import Objective
+from kan.training.objectives.penalty import Penalty
 from kan.training.options import FitOptions
 
 pytestmark = pytest.mark.usefixtures("float64")
