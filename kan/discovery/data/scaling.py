@@ -18,10 +18,10 @@ from kan.discovery.laws.candidates import Constant, Law
 
 __all__ = ["Scales", "scaled"]
 
-EXTREME = 1e50
+EXTREME_SIZE = 1e50
 """Size of the largest value of a column above which the column is scaled; columns whose largest value is below the inverse are scaled, too.
 Within these bounds sixth powers, which a law may have, stay finite."""
-FARTHEST = 300
+MAX_UNIT_EXPONENT = 300
 """Largest exponent of ten of a unit, chosen so that the inverse of the unit is a floating-point number, too."""
 
 
@@ -84,7 +84,7 @@ def scaled(given: Observations) -> tuple[Observations, Scales]:
 def _unit(values: Tensor) -> float:
     """A power of ten near the median size of the values if the largest is extreme, and 1 otherwise."""
     largest = max(float(values.max()), -float(values.min()))
-    if largest == 0 or 1 / EXTREME < largest < EXTREME:
+    if largest == 0 or 1 / EXTREME_SIZE < largest < EXTREME_SIZE:
         return 1.0
     size = float(values[values != 0].abs().median())
-    return 10.0 ** max(-FARTHEST, min(FARTHEST, round(math.log10(size))))
+    return 10.0 ** max(-MAX_UNIT_EXPONENT, min(MAX_UNIT_EXPONENT, round(math.log10(size))))
