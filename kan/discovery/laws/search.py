@@ -102,7 +102,7 @@ def search(state: SearchState) -> SearchState:
         if state.settled:
             return state
     groups = _grouped_views(state)
-    for step in [step for step in STEPS if step.applies(state)]:
+    for step in [step for step in SEARCH_STEPS if step.applies(state)]:
         if not (task.late() or state.settled or state.noise.explains(state.laws)):
             state.step = step.name
             state.report()
@@ -200,7 +200,7 @@ def _formulas_of_part(state: SearchState, part: View, noise: float | None) -> li
     return [law.formula for law in laws if law.formula is not None][:FORMULAS_PER_PART]
 
 
-STEPS = (
+SEARCH_STEPS = (
     Step("power products", curve_steps.power_products, "near"),
     Step("curves", curve_steps.curves_of_one_variable, "near"),
     Step("sums", curve_steps.sums, "near"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.data.observations import observations
-from kan.discovery.data.scaling import EXTREME, Scales, scaled
+from kan.discovery.data.scaling import EXTREME_SIZE, Scales, scaled
 from kan.discovery.discover import discover
 from kan.discovery.laws.candidates import Constant, Law
 
@@ -16,7 +16,7 @@ X = torch.rand(200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.f
 A, B = sympy.symbols("a b", real=True)
 
 
-@pytest.mark.parametrize("size", [0.99 * EXTREME / 2, 1.0, 1.01 / EXTREME])
+@pytest.mark.parametrize("size", [0.99 * EXTREME_SIZE / 2, 1.0, 1.01 / EXTREME_SIZE])
 def test_other_data_stay_as_they_are(size: float) -> None:
     given = observations(size * X, size * X[:, 0] * X[:, 1] / 2)
     same, scales = scaled(given)

@@ -75,7 +75,7 @@ def test_many_rows_and_columns_stay_small() -> None:
     target = Target.of(np.sin(3 * u[:, 0]) + u[:, 1] * u[:, 2])
     tracemalloc.start()
     gradients, error = surrogate(u, target)
-    forms = fit_forms(u, target, start_forms(u, target, gradients, 1, tuple(range(18))), 3, 18, steps=1)
+    forms = fit_forms(u, target, start_forms(u, target, gradients, 1, tuple(range(18))), 3, steps=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100e6 and error < 1 and np.isfinite(forms.error)
