@@ -32,7 +32,7 @@ from kan.discovery.data.fill_values import rows_with_fill_values
 from kan.discovery.data.observations import Observations, check_options, observations
 from kan.discovery.data.outliers import outlying_rows
 from kan.discovery.data.rows import searched_rows, split_rows
-from kan.discovery.data.scaling import Scales, scaled
+from kan.discovery.data.scaling import UnitScales, scaled
 from kan.discovery.formulas.round_off import spread
 from kan.discovery.laws.candidates import ROUND_OFF_ERROR, Constant, Evaluator, Law
 from kan.discovery.laws.conclusion import conclude
@@ -209,7 +209,7 @@ class _PreparedData:
     every_row: VerdictRows
 
 
-def _prepared(given: Observations, scales: Scales, noise: float | None, seed: int, late: Callable[[], bool]) -> _PreparedData:
+def _prepared(given: Observations, scales: UnitScales, noise: float | None, seed: int, late: Callable[[], bool]) -> _PreparedData:
     """Choose the rows of a search, leave out fill values and outliers, and divide the others into fitted, held-out and outermost rows."""
     chosen = searched_rows(given.x, given.y, seed)
     searched, labels = given.x[chosen], given.y[chosen]

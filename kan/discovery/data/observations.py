@@ -160,6 +160,7 @@ def column_names(X: Any) -> list[str] | None:
 
 
 def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...]:
+    """A symbol for each of `count` columns, after the names are checked."""
     if isinstance(names, str):
         raise ValueError(f"variables must be a list of names, got the string {names!r}.")
     names = [f"x_{i + 1}" for i in range(count)] if names is None else [str(name) for name in names]

@@ -128,6 +128,7 @@ class Law:
         return rf"\text{{{self._what()}}}" if self.formula is None else latex(shown(self.formula, digits))
 
     def _what(self) -> str:
+        """The formula, or the width of the network, as text."""
         return f"a spline network {self.network.width}" if self.formula is None else as_text(shown(self.formula))
 
     def __repr__(self) -> str:
@@ -391,4 +392,5 @@ def distinct(laws: Sequence[Law]) -> list[Law]:
 
 
 def _with_short_constants(formula: sympy.Expr) -> sympy.Expr:
+    """The formula with constants rounded to five digits."""
     return formula.xreplace({number: sympy.Float(number, 5) for number in formula.atoms(sympy.Float)})

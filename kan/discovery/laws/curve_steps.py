@@ -158,6 +158,7 @@ def tentative_sums(state: SearchState, views: Sequence[View]) -> Iterator[Propos
 
 
 def _weights(state: SearchState, view: View, level: float) -> Tensor | None:
+    """The weights of the errors of a view, see `kan.discovery.laws.noise.error_weights`."""
     return error_weights(view, level, state.noise.deviation)
 
 

@@ -61,6 +61,7 @@ class Smoothers:
 
     @cached_property
     def _spectra(self) -> list[tuple[Array, Array]]:
+        """Eigenvalues and eigenvectors of every kernel."""
         squares = np.square(self.x[:, None, :] - self.x[None, :, :]).transpose(2, 0, 1)
         kernels = []
         for width in self.widths:

@@ -61,7 +61,7 @@ class ViewGroups(NamedTuple):
     none: Sequence[View] = ()
 
 
-class Step(NamedTuple):
+class SearchStep(NamedTuple):
     """A step of the search.
 
     Attributes:
@@ -201,23 +201,23 @@ def _formulas_of_part(state: SearchState, part: View, noise: float | None) -> li
 
 
 SEARCH_STEPS = (
-    Step("power products", curve_steps.power_products, "near"),
-    Step("curves", curve_steps.curves_of_one_variable, "near"),
-    Step("sums", curve_steps.sums, "near"),
-    Step("sums", curve_steps.sums, "far"),
-    Step("sums in noise", curve_steps.sums_assuming_noise, "near", "if noise is doubtful"),
-    Step("parts", parts, "near"),
-    Step("sums of composite curves", curve_steps.certain_sums, "none"),
-    Step("products", curve_steps.products, "small"),
-    Step("approximate sums", curve_steps.tentative_sums, "none"),
-    Step("products in noise", curve_steps.products_assuming_noise, "small", "if noise is doubtful"),
-    Step("sums of composite curves", curve_steps.certain_sums, "none", "with networks"),
-    Step("power products", curve_steps.power_products, "far", "with networks"),
-    Step("curves", curve_steps.curves_of_one_variable, "far", "with networks"),
-    Step("products", curve_steps.products, "not_small", "with networks"),
-    Step("approximate sums", curve_steps.tentative_sums, "none", "with networks"),
-    Step("residuals", residuals, "root", "with networks"),
-    Step("networks", trained_networks, "near", "with networks"),
-    Step("residuals", residuals, "root", "with networks"),
+    SearchStep("power products", curve_steps.power_products, "near"),
+    SearchStep("curves", curve_steps.curves_of_one_variable, "near"),
+    SearchStep("sums", curve_steps.sums, "near"),
+    SearchStep("sums", curve_steps.sums, "far"),
+    SearchStep("sums in noise", curve_steps.sums_assuming_noise, "near", "if noise is doubtful"),
+    SearchStep("parts", parts, "near"),
+    SearchStep("sums of composite curves", curve_steps.certain_sums, "none"),
+    SearchStep("products", curve_steps.products, "small"),
+    SearchStep("approximate sums", curve_steps.tentative_sums, "none"),
+    SearchStep("products in noise", curve_steps.products_assuming_noise, "small", "if noise is doubtful"),
+    SearchStep("sums of composite curves", curve_steps.certain_sums, "none", "with networks"),
+    SearchStep("power products", curve_steps.power_products, "far", "with networks"),
+    SearchStep("curves", curve_steps.curves_of_one_variable, "far", "with networks"),
+    SearchStep("products", curve_steps.products, "not_small", "with networks"),
+    SearchStep("approximate sums", curve_steps.tentative_sums, "none", "with networks"),
+    SearchStep("residuals", residuals, "root", "with networks"),
+    SearchStep("networks", trained_networks, "near", "with networks"),
+    SearchStep("residuals", residuals, "root", "with networks"),
 )
 """The steps of a search in the order in which they run."""

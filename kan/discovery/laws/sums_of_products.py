@@ -271,5 +271,6 @@ class SumOfProducts:
 
 
 def _solved(rows: Array, y: Array) -> Array:
+    """The least-squares solution, computed with normalised columns."""
     size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
     return np.asarray(np.linalg.lstsq(rows / size, y, rcond=1e-12)[0] / size)

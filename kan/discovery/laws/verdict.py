@@ -41,7 +41,7 @@ from kan.discovery.formulas.round_off import residuals_and_round_off
 from kan.discovery.laws.residual_test import CLIP, Smoothers, agreement, clipped_rms, robust_scale
 from kan.discovery.reduction.polynomials import Array
 
-__all__ = ["VERDICTS", "Explained", "Finding", "VerdictRows", "compare", "numbers_of"]
+__all__ = ["VERDICTS", "Explained", "VerdictFinding", "VerdictRows", "compare", "numbers_of"]
 
 VERDICTS = ("exact", "within noise", "untested", "approximate", "none", "spline")
 """All verdicts, the best first."""
@@ -111,7 +111,7 @@ class Explained(NamedTuple):
     determined: bool
 
 
-class Finding(NamedTuple):
+class VerdictFinding(NamedTuple):
     """The verdict on one candidate after its comparison with all others, with its excess and remarks; see `candidates.Law`."""
 
     verdict: str
@@ -289,7 +289,7 @@ class _Comparison:
 
 def compare(
     rows: VerdictRows, formulas: Sequence[tuple[sympy.Expr, Explained]], noise: float | None = None, most: int = NOISE_ROWS
-) -> tuple[list[Finding], float]:
+) -> tuple[list[VerdictFinding], float]:
     """Verdicts on formulas, by comparison with each other, with the mean, and with what smooth functions predict.
 
     Where labels differ by orders of magnitude, both the absolute and the relative errors must be noise.
@@ -343,19 +343,19 @@ def _excesses(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[list
 
 def _finding(
     comparison: _Comparison, formula: sympy.Expr, explained: Explained, residuals: Array, excess: float, structured: bool
-) -> Finding:
+) -> VerdictFinding:
     """The verdict on a formula with these residuals; `structured` says whether they are clearly more than noise."""
     remarks = (f"no real value at {explained.undefined} row(s)",) if explained.undefined else ()
     if explained.share >= MIN_EXPLAINED:
-        return Finding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
+        return VerdictFinding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
     # If most rows are explained to round-off, the labels have no noise, and the other residuals have another cause.
     within = excess <= MAX_EXCESS and not structured and explained.rows <= MAX_EXPLAINED_IN_NOISE * explained.of
     if not formula.free_symbols or not comparison.better(formula, residuals):
-        return Finding("none" if within else "approximate", excess, remarks)
+        return VerdictFinding("none" if within else "approximate", excess, remarks)
     if not within or explained.undefined:
-        return Finding("approximate", excess, remarks)
+        return VerdictFinding("approximate", excess, remarks)
     few = tuple(doubt for doubt in explained.doubts if "different rows" in doubt)
-    return Finding("untested" if few else "within noise", excess, few)
+    return VerdictFinding("untested" if few else "within noise", excess, few)
 
 
 def rms(residuals: Array) -> float:

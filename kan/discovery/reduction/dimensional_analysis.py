@@ -25,7 +25,7 @@ import numpy as np
 import sympy
 
 from kan.discovery.reduction.invariance import Reduction, Scaling
-from kan.discovery.reduction.polynomials import Array, Target, surrogate
+from kan.discovery.reduction.polynomials import Array, LabelTarget, surrogate
 from kan.errors import unknown_name
 
 __all__ = ["Units", "dimensionless", "known_units", "of_unit", "unit_reduction"]
@@ -166,7 +166,7 @@ def unit_reduction(x: Array, y: Array, bases: Sequence[sympy.Expr], matrix: symp
 
 def _relative_error(u: Array, reduced: Array, y: Array) -> float:
     """Error of a polynomial of the columns, relative to the deviation of the labels before the reduction."""
-    target, before = Target.of(reduced), Target.of(y)
+    target, before = LabelTarget.of(reduced), LabelTarget.of(y)
     error = surrogate(u, target)[1] if u.shape[1] else 1.0
     return error * (target.deviation / before.deviation if target.logarithmic == before.logarithmic else 1.0)
 
@@ -192,10 +192,12 @@ def _unit(name: str, unit: Any) -> dict[str, Fraction]:
 
 
 def _text(unit: Mapping[str, Fraction]) -> str:
+    """A unit as text."""
     return " ".join(base if e == 1 else f"{base}^{e}" for base, e in unit.items() if e) or "no dimension"
 
 
 def _fractions(vector: Sequence[Any]) -> Exponents:
+    """Exact exponents of a vector of sympy numbers."""
     return tuple(Fraction(int(e.p), int(e.q)) for e in vector)
 
 

@@ -24,7 +24,7 @@ from itertools import combinations, product
 import numpy as np
 import sympy
 
-from kan.discovery.reduction.polynomials import Array, Forms, Stop, Target, fit_forms, start_forms, surrogate
+from kan.discovery.reduction.polynomials import Array, Forms, LabelTarget, Stop, fit_forms, start_forms, surrogate
 
 __all__ = ["Reduction", "Scaling", "equivalent_reductions", "scalings", "translations", "unchanged"]
 
@@ -129,7 +129,7 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambd
     raw = [i for i in range(n) if x[:, i].min() <= 0 <= x[:, i].max()]
     definite = [i for i in range(n) if i not in raw]
     u = np.where(np.isin(np.arange(n), raw), x, np.log(np.abs(np.where(x == 0, 1.0, x))))
-    target = Target.of(y)
+    target = LabelTarget.of(y)
     gradients, error = surrogate(u, target, stop)
     found: list[tuple[Forms, float]] = []
     for k in range(min(MAX_POWER_PRODUCTS, len(definite) - 1) + 1):
@@ -247,10 +247,10 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = l
     return Reduction(tuple(columns), sympy.Integer(1), values, y, error) if len(columns) < start else None
 
 
-def _smoother_target(x: Array, y: Array, stop: Stop) -> Target:
+def _smoother_target(x: Array, y: Array, stop: Stop) -> LabelTarget:
     """The labels or their logarithms, whichever a polynomial approximates better."""
-    plain = Target(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
-    other = Target.of(y)
+    plain = LabelTarget(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
+    other = LabelTarget.of(y)
     if not other.logarithmic:
         return plain
     return min(plain, other, key=lambda target: surrogate(x, target, stop)[1])
@@ -273,7 +273,7 @@ def _proportional_pairs(gradients: Array) -> list[tuple[int, int, float]]:
     return [(i, j, ratio) for _, i, j, ratio in sorted(found)]
 
 
-def _rounded(u: Array, target: Target, forms: Forms, degree: int, stop: Stop) -> Forms | None:
+def _rounded(u: Array, target: LabelTarget, forms: Forms, degree: int, stop: Stop) -> Forms | None:
     """The forms with all exponents rounded to simple fractions; None if their error is larger, see `MAX_RATIO_OF_SIMPLER`."""
     allowed = MAX_RATIO_OF_SIMPLER * forms.error + 1e-9
     for denominators in ((1,), (1, 2), (1, 2, 3, 4)):

@@ -26,7 +26,7 @@ __all__ = [
     "Mask",
     "Polynomials",
     "Stop",
-    "Target",
+    "LabelTarget",
     "curve_bases",
     "fit_forms",
     "held_out",
@@ -210,7 +210,7 @@ def _chebyshev(column: Array, degree: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Target:
+class LabelTarget:
     """The labels as they are fitted: themselves or their logarithms.
 
     Attributes:
@@ -224,7 +224,7 @@ class Target:
     logarithmic: bool
 
     @classmethod
-    def of(cls, y: Array) -> Target:
+    def of(cls, y: Array) -> LabelTarget:
         """The target ``log|y|`` if all labels have one sign, except a few small ones, and ``y`` otherwise."""
         size = float(np.sqrt(np.mean(y**2)))
         other = y * np.sign(np.median(y)) <= 0
@@ -240,7 +240,7 @@ class Target:
         return max(float(np.std(self.values * self.weights)), 1e-300)
 
 
-def surrogate(u: Array, target: Target, stop: Stop = _never) -> tuple[Array, float]:
+def surrogate(u: Array, target: LabelTarget, stop: Stop = _never) -> tuple[Array, float]:
     """The gradients ``(N, n)`` of a polynomial approximation of the target at all rows, and its relative error on held-out rows.
 
     Columns that turn out to enter linearly and without an interaction get a linear term only, so that the others may have higher degrees.
@@ -307,7 +307,7 @@ class Forms:
         return q
 
 
-def start_forms(u: Array, target: Target, gradients: Array, k: int, fixed: tuple[int, ...] = ()) -> Forms:
+def start_forms(u: Array, target: LabelTarget, gradients: Array, k: int, fixed: tuple[int, ...] = ()) -> Forms:
     """Forms to start from, by the directions in which a polynomial approximation varies (active subspaces).
 
     Args:
@@ -348,7 +348,7 @@ def start_forms(u: Array, target: Target, gradients: Array, k: int, fixed: tuple
 
 def fit_forms(
     u: Array,
-    target: Target,
+    target: LabelTarget,
     forms: Forms,
     degree: int,
     steps: int = 60,
@@ -396,7 +396,7 @@ def fit_forms(
 class _Separable:
     """Residuals for the best polynomial, and their Jacobian by what is not linear (Kaufman's approximation)."""
 
-    def __init__(self, u: Array, target: Target, degree: int, fixed: int, entries: bool, powers: bool) -> None:
+    def __init__(self, u: Array, target: LabelTarget, degree: int, fixed: int, entries: bool, powers: bool) -> None:
         self.u, self.target, self.degree, self.fixed, self.entries, self.powers = u, target, degree, fixed, entries, powers
 
     def solved(self, forms: Forms) -> tuple[Array, Array, Forms]:

@@ -16,7 +16,7 @@ from kan.discovery.curves.one_variable import Curve, curves
 from kan.discovery.laws import curve_steps
 from kan.discovery.laws import search as module
 from kan.discovery.laws.candidates import Evaluator, Law
-from kan.discovery.laws.search import SEARCH_STEPS, Step, ViewGroups, search
+from kan.discovery.laws.search import SEARCH_STEPS, SearchStep, ViewGroups, search
 from kan.discovery.laws.search_state import Proposal, SearchState, SearchTask
 from kan.discovery.reduction.views import View, symbols_of
 from kan.symbolic.evaluation import evaluate_expression
@@ -126,7 +126,7 @@ def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_th
     y = (x[:, :1] * x[:, 1:]).sin()
     ran: list[tuple[str, int]] = []
 
-    def step(name: str, settles: bool = False, **options: Any) -> Step:
+    def step(name: str, settles: bool = False, **options: Any) -> SearchStep:
         def function(state: SearchState, views: Sequence[View]) -> Iterator[Proposal]:
             ran.append((name, len(views)))
             yield Proposal(None, "no candidate")
@@ -134,7 +134,7 @@ def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_th
             assert law is not None
             yield Proposal(replace(law, settled=settles), "a candidate")
 
-        return Step(name, function, **options)
+        return SearchStep(name, function, **options)
 
     table = [
         step("first", views="root"), step("in noise", views="near", condition="if noise is doubtful"),
@@ -157,7 +157,7 @@ def test_candidates_found_before_an_interrupt_are_kept(monkeypatch: pytest.Monke
         yield Proposal(state.task.evaluator.candidate(sympy.Integer(1), 1.0), "a candidate")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "SEARCH_STEPS", [Step("interrupted", interrupted, "root")])
+    monkeypatch.setattr(module, "SEARCH_STEPS", [SearchStep("interrupted", interrupted, "root")])
     with pytest.raises(KeyboardInterrupt):
         search(state)
     assert len(state.laws) == 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.formulas.constants import Constant
-from kan.discovery.laws.verdict import VERDICTS, Finding, VerdictRows, compare, numbers_of
+from kan.discovery.laws.verdict import VERDICTS, VerdictFinding, VerdictRows, compare, numbers_of
 
 x, z = SYMBOLS = sympy.symbols("x z")
 
@@ -27,7 +27,7 @@ def wave(x: Tensor, z: Tensor) -> Tensor:
     return x * torch.sin(3 * z)
 
 
-def said(data: VerdictRows, *formulas: str, noise: float | None = None, constants: Sequence[Constant] = ()) -> list[Finding]:
+def said(data: VerdictRows, *formulas: str, noise: float | None = None, constants: Sequence[Constant] = ()) -> list[VerdictFinding]:
     several = [sympy.sympify(text) for text in formulas]
     return compare(data, [(formula, data.explained(formula, constants)) for formula in several], noise)[0]
 
