@@ -121,9 +121,14 @@ def test_the_table_has_the_fast_steps_first_and_they_take_views_that_exist() -> 
     assert conditions == sorted(conditions) and SEARCH_STEPS[0].name == "power products" and SEARCH_STEPS[-2].name == "networks"
 
 
-def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
-    y = (x[:, :1] * x[:, 1:]).sin()
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_the_search(
+    doubtful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = 2 * torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    y = x[:, :1] * x[:, 1:]  # a polynomial
+    if doubtful:
+        y = torch.sin(3 * y)
     ran: list[tuple[str, int]] = []
 
     def step(name: str, settles: bool = False, **options: Any) -> SearchStep:
@@ -145,7 +150,7 @@ def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_th
         ran.clear()
         state = search(new_search(x, y, use_networks=use_networks))
         assert [name for name, _ in ran if name != "in noise"] == expected and state.settled and state.step == "last"
-        assert ("in noise" in dict(ran)) == state.noise.doubtful and dict(ran).get("slow", 0) == 0 and dict(ran)["first"] == 1
+        assert ("in noise" in dict(ran)) == state.noise.doubtful == doubtful and dict(ran).get("slow", 0) == 0 and dict(ran)["first"] == 1
         assert len(state.laws) == len(ran)  # candidates that are None are not kept
 
 
