@@ -128,7 +128,7 @@ def test_steps_run_in_order_and_under_their_conditions_and_a_settled_law_ends_th
     x = 2 * torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
     y = x[:, :1] * x[:, 1:]  # a polynomial
     if doubtful:
-        y = 1 / (2 + y)
+        y = torch.exp(2 * y) + x[:, :1] + 3
     ran: list[tuple[str, int]] = []
 
     def step(name: str, settles: bool = False, **options: Any) -> SearchStep:
