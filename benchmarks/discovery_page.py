@@ -14,26 +14,28 @@ HEAD = """# Discovery: how often the law is found
 
 <!-- Written by benchmarks/discovery.py --table from the files in benchmarks/results/discovery. -->
 
-1000 training points uniform in the ranges, one thread per run, the same data and seconds for every method, one configuration of each for
-all problems (of Operon one for exact data and one for noise); nobody is told the functions, the noise or units. `make bench-discovery`
-runs it; `benchmarks/discovery.py` says how, and the JSON files in `benchmarks/results/discovery` have every formula that was returned, with
-the environment of the run.
+Every method gets the same 1000 training points, uniform in the ranges, the same time, and one thread per run. Each method has one
+configuration for all problems, Operon one for exact data and one for noise. No method is given the functions, the noise or units. `make
+bench-discovery` runs the benchmark, and `benchmarks/discovery.py` describes it. The JSON files in `benchmarks/results/discovery` have every
+formula that was returned, with the environment of the run.
 
 | mark | rule (`benchmarks/scoring.py`) |
 | --- | --- |
-| **E** | *exact*: the formula as it came has a normalised error below 1e-6 on fresh points, 1e-4 on a box 1.5 times as wide; not bloated |
-| **S** | *structure*: the same after its numbers have been fitted anew to clean data, and after an affine map |
-| **B** | SRBench's symbolic rule: numbers, fractions too, rounded to three decimals, difference or ratio to the truth constant |
-| **·** | none of them; a number after it is the normalised error, where that is below 0.03 (R2 above 0.999) |
+| **E** | *exact*: the formula as returned has a normalised error below 1e-6 on new points and below 1e-4 on a box 1.5 times as wide, \
+and is not bloated |
+| **S** | *structure*: the same after its numbers are fitted again to data without noise, and after an affine map |
+| **B** | SRBench's symbolic rule: with numbers and fractions rounded to three decimals, \
+the difference from the true formula, or the ratio to it, is constant |
+| **·** | none of these; a number after it is the normalised error, if that is below 0.03 (R2 above 0.999) |
 
-pykan cannot be given a time; it follows the recipe of its README, and a run that has not ended after 1.5 times the seconds and a minute
+pykan takes no time limit. It follows the recipe of its README, and a run that has not ended after 1.5 times the seconds plus one minute
 counts as not solved.
 
 The machines of the summary differ in speed: our searches took about 1.7 times as long on the AMD as on the Intel processor.
 
-"Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts; "wrong in noise" those that it
-called within noise ([Verdicts](verdicts.md)) and that no rule accepts. Other libraries make no such claims. Of our runs
-on Feynman with 1 % noise, 55 of 120 are of an earlier version, which made no claims in noise, and so are those on KAN-27 with other noises.
+"Wrong" counts formulas that a method called exact and that neither *exact* nor SRBench's rule accepts. "Wrong in noise" counts those that
+it called within noise ([Verdicts](verdicts.md)) and that no rule accepts. Other libraries make no such claims. Of our runs on Feynman with
+1 % noise, 55 of 120 are of an earlier version, which made no claims in noise. So are those on KAN-27 with noise other than 1 %.
 """
 
 NAMES = {"ours": "kanonical", "operon": "Operon", "gplearn": "gplearn", "pykan": "pykan"}

@@ -16,9 +16,11 @@ from torch import Tensor
 import kan
 from kan.discovery import discover as module
 from kan.discovery.discover import Discovery, Law, discover
-from kan.discovery.laws.candidates import Judge, complexity
+from kan.discovery.laws.candidates import Evaluator, complexity
 from kan.discovery.laws.network_shapes import shapes
-from kan.discovery.reduction.views import Stage, symbols_of
+from kan.discovery.laws.search import corrected
+from kan.discovery.laws.search_state import SearchState, SearchTask
+from kan.discovery.reduction.views import View, symbols_of
 from kan.symbolic.evaluation import evaluate_expression
 
 
@@ -71,13 +73,14 @@ def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
     )
     y = evaluate_expression(wanted, dict(zip(symbols, x.unbind(1), strict=True)), x).reshape(-1, 1)
     held = torch.arange(600) % 5 == 2
-    root = Stage(x[~held], y[~held], x[held], y[held], symbols, lambda e: e)
-    judge = Judge(root, (root.held_x, root.held_y), {s: s for s in symbols}, float(y.square().mean().sqrt()), None, lambda: False)
-    hunt = module.Hunt(root, judge, None, 0, lambda: False, lambda: 1e3, lambda step, best: None)
-    law = judge.law(start, 1.0)
+    root = View(x[~held], y[~held], x[held], y[held], symbols, lambda e: e)
+    evaluator = Evaluator(root, (root.held_x, root.held_y), {s: s for s in symbols}, float(y.square().mean().sqrt()), None, lambda: False)
+    state = SearchState(SearchTask(root, evaluator, None, 0, lambda: False, lambda: 1e3, lambda step, best: None))
+    law = evaluator.candidate(start, 1.0)
     assert law is not None and not law.settled
-    hunt.beside(law, law.formula, root, divided="exp" in second)
-    exact = [law for law in hunt.laws if law.settled]
+    for proposal in corrected(state, law, root, divided="exp" in second):
+        state.add(proposal)
+    exact = [law for law in state.laws if law.settled]
     assert exact and sympy.simplify(exact[0].formula - wanted) == 0
 
 
@@ -113,7 +116,7 @@ def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPat
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.Hunt, "run", interrupted)
+    monkeypatch.setattr(module, "search", interrupted)
     assert discover(x, torch.exp(x)).stopped == "interrupted"
 
 

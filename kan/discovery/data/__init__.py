@@ -1,1 +1,1 @@
-"""What a search for a law is given, checked."""
+"""The data in which a law is searched: checked, scaled, and divided into rows for fits and for tests."""

@@ -1,4 +1,4 @@
-"""Fill values: numbers such as -999 or 9.97e36, far from all others, that stand where nothing was measured."""
+"""Fill values: numbers such as -999 or 9.97e36, far from all others, that take the place of missing measurements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["rows_that_stand_alone", "stands_alone"]
+__all__ = ["rows_with_fill_values", "is_fill_value"]
 
 MIN_GAP_OF_REPEATED = 100.0
 """Ratio of the distance of a value from the median to that of the farthest ordinary value. Above it, a value that occurs more than once is
@@ -22,10 +22,10 @@ MAX_SHARE_OF_ROWS = 0.3
 """Largest share of the rows of a column that may have fill values."""
 
 
-def stands_alone(values: Tensor) -> Tensor:
+def is_fill_value(values: Tensor) -> Tensor:
     """Which of ``(N,)`` values are fill values, as a boolean tensor.
 
-    >>> stands_alone(torch.tensor([1.0, 2.0, -999.0, 3.0, 1.5, -999.0, 2.5, 1.2])).nonzero().flatten().tolist()
+    >>> is_fill_value(torch.tensor([1.0, 2.0, -999.0, 3.0, 1.5, -999.0, 2.5, 1.2])).nonzero().flatten().tolist()
     [2, 5]
     """
     distances = (values.double() - values.double().median()).abs()
@@ -39,7 +39,7 @@ def stands_alone(values: Tensor) -> Tensor:
     return torch.zeros(len(values), dtype=torch.bool)
 
 
-def rows_that_stand_alone(x: Tensor, y: Tensor, names: Sequence[str]) -> Tensor:
+def rows_with_fill_values(x: Tensor, y: Tensor, names: Sequence[str]) -> Tensor:
     """Which rows have a fill value in a column or as their label, ``(N,)``, boolean; a warning names the values.
 
     Args:
@@ -50,19 +50,19 @@ def rows_that_stand_alone(x: Tensor, y: Tensor, names: Sequence[str]) -> Tensor:
     Warns:
         UserWarning: if there are fill values; it gives their columns and the number of rows that have them.
     """
-    alone = torch.zeros(len(y), dtype=torch.bool)
-    told = []
+    filled = torch.zeros(len(y), dtype=torch.bool)
+    sentences = []
     for name, values in (("y", y), *zip(names, x.unbind(1), strict=True)):
-        here = stands_alone(values)
+        here = is_fill_value(values)
         if bool(here.any()):
-            alone |= here
+            filled |= here
             several = ", ".join(f"{value:.6g}" for value in values[here].unique().tolist())
-            told.append(f"{name} = {several} in {int(here.sum())} row(s)")
-    if told:
+            sentences.append(f"{name} = {several} in {int(here.sum())} row(s)")
+    if sentences:
         warnings.warn(
-            f"values stand alone by orders of magnitude: {'; '.join(told)}. They look like fill values, so the search leaves these rows "
-            f"out; verdicts count them as rows that a law should explain. Remove them from the data if nothing was measured there.",
+            f"values stand alone by orders of magnitude: {'; '.join(sentences)}. They look like fill values, so the search leaves these "
+            f"rows out; verdicts count them as rows that a law should explain. Remove them from the data if nothing was measured there.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return alone
+    return filled

@@ -1,7 +1,7 @@
-r"""What `kan.discover` is given: checked, in double precision, and without columns that can tell nothing.
+r"""The data that `kan.discover` is given: checked, in double precision, and without columns that carry no information.
 
-A column ``x_j`` is left out if it is constant or a multiple ``c x_i`` of an earlier one, up to round-off: no data say which of them a
-law depends on. Its symbol stays among the variables.
+A column ``x_j`` is left out if it is constant or a multiple ``c x_i`` of an earlier one, up to round-off, since no data can show which of
+the two a law depends on. Its symbol remains among the variables.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from kan.datasets.real_numbers import real_numbers as taken
 
 __all__ = ["Observations", "check_options", "column_names", "label_numbers", "observations", "real_numbers"]
 
-LEAST_SAMPLES = 3
-"""Number of different rows that a law can be looked for in: two are fitted by a straight line, and the third says whether it is one."""
-MANY = 1000
-"""Number of rows that are looked at first where all have to be compared, which takes long for a million."""
-SAME = 1e-12
-"""Share of a column's largest value by which it may miss a constant or a multiple of another one."""
+MIN_ROWS_OF_DATA = 3
+"""Smallest number of different rows in which a law can be searched: a straight line fits two, and the third tests it."""
+FIRST_ROWS = 1000
+"""Number of rows that are compared first, since a comparison of all rows takes long if there are a million."""
+MAX_RELATIVE_DIFFERENCE = 1e-12
+"""Largest difference, as a share of the largest value of a column, from a constant or from a multiple of another column."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Data for a law.
+    """Data in which a law is searched.
 
     Attributes:
-        x, y: all of them, ``(N, n)`` and ``(N, 1)``, float64.
-        symbols: of all columns.
-        kept: columns that the law may depend on.
-        multiples: of columns that are left out: the column that they are a multiple of, None for constants, and the factor or constant.
+        x, y: all variables and labels, ``(N, n)`` and ``(N, 1)``, float64.
+        symbols: symbols of all columns.
+        kept: the columns that the law may depend on.
+        multiples: for each column that is left out, the column that it is a multiple of, or None for a constant, and the factor or the
+            constant.
     """
 
     x: Tensor
@@ -49,16 +50,16 @@ class Observations:
     multiples: dict[int, tuple[int | None, float]]
 
     def meaning(self, column: int, symbols: Mapping[int, sympy.Symbol]) -> sympy.Expr:
-        """A column that is left out, by the `symbols` of those that are kept."""
+        """A column that is left out, as an expression in the `symbols` of those that are kept."""
         other, factor = self.multiples[column]
         return sympy.Float(factor, 17) * (1 if other is None else symbols[other])
 
     def varying(self, rows: Tensor) -> Observations:
-        """Without the columns that are constant in some `rows` ``(M, n)`` of the data: there these tell nothing."""
-        still = [i for i in self.kept if float(rows[:, i].max() - rows[:, i].min()) <= SAME * float(rows[:, i].abs().max())]
-        if not still:
+        """The data without the columns that are constant in the given `rows`, ``(M, n)``."""
+        ranges, sizes = rows.amax(0) - rows.amin(0), rows.abs().amax(0)
+        constant = {i: float(rows[0, i]) for i in self.kept if float(ranges[i]) <= MAX_RELATIVE_DIFFERENCE * float(sizes[i])}
+        if not constant:
             return self
-        constant = {i: float(rows[0, i]) for i in still}
         multiples: dict[int, tuple[int | None, float]] = {i: (None, value) for i, value in constant.items()}
         for i, (other, factor) in self.multiples.items():
             multiples[i] = (None, factor * constant[other]) if other in constant else (other, factor)
@@ -69,16 +70,16 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
     """Check data and names.
 
     Args:
-        X: ``(N, n)``: tensors, arrays, lists or frames of real numbers.
-        y: ``(N,)`` or ``(N, 1)``, likewise.
+        X: the variables, ``(N, n)``: tensors, arrays, lists or frames of real numbers.
+        y: the labels, ``(N,)`` or ``(N, 1)``, likewise.
         variables: names of the columns; those of a frame, or else ``x_1 ... x_n``, when not given.
 
     Warns:
-        UserWarning: of columns that are left out.
+        UserWarning: if columns are left out.
 
     Raises:
-        TypeError: for what are no real numbers.
-        ValueError: for data that do not match, are masked or are not finite, constant labels, too few samples, or unusable names.
+        TypeError: if the data are not real numbers.
+        ValueError: for data that do not match, are masked or are not finite, constant labels, too few rows, or unusable names.
 
     >>> observations([[n, n * n] for n in range(20)], range(20), ["a", "b"]).symbols
     (a, b)
@@ -94,12 +95,12 @@ def observations(X: Any, y: Any, variables: Sequence[str] | None = None) -> Obse
     labels = labels.reshape(-1, 1)
     for name, values, names in (("X", x, columns_of(X)), ("y", labels, None)):
         check_all_finite(name, values, names)
-    different = _different_rows(torch.cat([x[:MANY], labels[:MANY]], 1))
-    if different < LEAST_SAMPLES and len(x) > MANY:
+    different = _different_rows(torch.cat([x[:FIRST_ROWS], labels[:FIRST_ROWS]], 1))
+    if different < MIN_ROWS_OF_DATA and len(x) > FIRST_ROWS:
         different = _different_rows(torch.cat([x, labels], 1))
-    if different < LEAST_SAMPLES:
+    if different < MIN_ROWS_OF_DATA:
         raise ValueError(
-            f"a law is looked for in {LEAST_SAMPLES} different rows of X and y at least; got {len(x)} row(s), {different} of them "
+            f"a law is looked for in {MIN_ROWS_OF_DATA} different rows of X and y at least; got {len(x)} row(s), {different} of them "
             f"different. Give more samples."
         )
     if bool((labels == labels[0]).all()):
@@ -130,7 +131,7 @@ def _is_number(value: Any) -> bool:
 
 
 def real_numbers(name: str, value: Any) -> Tensor:
-    """`value`, which messages call `name`, in double precision; errors as of `kan.datasets.real_numbers`."""
+    """The numbers of `value`, named `name` in messages, in double precision; see `kan.datasets.real_numbers` for errors."""
     found = taken(name, value)
     if found.is_complex():
         raise TypeError(f"{name} must hold real numbers; got complex ones.")
@@ -138,10 +139,10 @@ def real_numbers(name: str, value: Any) -> Tensor:
 
 
 def label_numbers(y: Any) -> Tensor:
-    """Labels as of `real_numbers`; of classes it is said what can be looked for instead.
+    """The labels in double precision.
 
     Raises:
-        TypeError: for text, and for all that holds no real numbers.
+        TypeError: for labels that are not real numbers; if they are classes, the message says what can be done instead.
     """
     named = named_classes("y", y)
     if named is not None and isinstance(named[1][0], str):
@@ -159,6 +160,7 @@ def column_names(X: Any) -> list[str] | None:
 
 
 def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...]:
+    """A symbol for each of `count` columns, after the names are checked."""
     if isinstance(names, str):
         raise ValueError(f"variables must be a list of names, got the string {names!r}.")
     names = [f"x_{i + 1}" for i in range(count)] if names is None else [str(name) for name in names]
@@ -167,36 +169,37 @@ def _symbols(names: Sequence[str] | None, count: int) -> tuple[sympy.Symbol, ...
     return tuple(sympy.Symbol(name, real=True) for name in names)
 
 
-def _missed(of: Tensor, column: Tensor) -> float:
-    """Norm of what the best multiple of a column misses of another one."""
+def _residual_norm(of: Tensor, column: Tensor) -> float:
+    """Norm of the residual of a column after the best multiple of another one is subtracted."""
     times = of @ column / (of @ of).clamp_min(1e-300)
     return float((column - times * of).norm())
 
 
 def _different_rows(rows: Tensor) -> int:
+    """Number of different rows."""
     return len(torch.unique(rows, dim=0))
 
 
 def _multiples(x: Tensor) -> dict[int, tuple[int | None, float]]:
-    """The columns that are constant or a multiple of an earlier one."""
+    """The columns that are constant or a multiple of an earlier one, see `Observations.multiples`."""
     sizes = torch.maximum(x.amax(0), -x.amin(0))
     sizes = torch.where(sizes > 0, sizes, 1.0)
-    few = x[:MANY] / sizes
+    few = x[:FIRST_ROWS] / sizes
     found: dict[int, tuple[int | None, float]] = {}
     for j in range(x.shape[1]):
         column = x[:, j] / sizes[j]
-        if float(column.max() - column.min()) <= SAME:
+        if float(column.max() - column.min()) <= MAX_RELATIVE_DIFFERENCE:
             found[j] = None, float(x[0, j])
             continue
         for i in (i for i in range(j) if i not in found):
-            if len(x) > MANY and _missed(few[:, i], few[:, j]) > 2 * SAME * math.sqrt(MANY):
-                continue  # nor is it a multiple in all rows
+            if len(x) > FIRST_ROWS and _residual_norm(few[:, i], few[:, j]) > 2 * MAX_RELATIVE_DIFFERENCE * math.sqrt(FIRST_ROWS):
+                continue  # it is no multiple in the first rows, and so not in all rows
             other = x[:, i] / sizes[i]
             times = float(other @ column / (other @ other))
-            if float((column - times * other).abs().max()) <= SAME:
+            if float((column - times * other).abs().max()) <= MAX_RELATIVE_DIFFERENCE:
                 factor = times * float(sizes[j]) / float(sizes[i])
                 if not math.isfinite(factor) or factor == 0:
-                    continue  # no floating-point number says which multiple it is
-                found[j] = i, round(factor) if abs(factor - round(factor)) <= SAME * abs(factor) else factor
+                    continue  # the factor overflows or vanishes
+                found[j] = i, round(factor) if abs(factor - round(factor)) <= MAX_RELATIVE_DIFFERENCE * abs(factor) else factor
                 break
     return found

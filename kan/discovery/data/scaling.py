@@ -16,17 +16,17 @@ from kan.discovery.data.observations import Observations
 from kan.discovery.formulas.constants import complexity
 from kan.discovery.laws.candidates import Constant, Law
 
-__all__ = ["Scales", "scaled"]
+__all__ = ["UnitScales", "scaled"]
 
-EXTREME = 1e50
+EXTREME_SIZE = 1e50
 """Size of the largest value of a column above which the column is scaled; columns whose largest value is below the inverse are scaled, too.
 Within these bounds sixth powers, which a law may have, stay finite."""
-FARTHEST = 300
+MAX_UNIT_EXPONENT = 300
 """Largest exponent of ten of a unit, chosen so that the inverse of the unit is a floating-point number, too."""
 
 
 @dataclass(frozen=True)
-class Scales:
+class UnitScales:
     """Units by which columns and labels are divided.
 
     Attributes:
@@ -63,7 +63,7 @@ class Scales:
         )  # fmt: skip
 
 
-def scaled(given: Observations) -> tuple[Observations, Scales]:
+def scaled(given: Observations) -> tuple[Observations, UnitScales]:
     """Data in units in which no column is of extreme size, and these units.
 
     >>> from kan.discovery.data.observations import observations
@@ -73,18 +73,18 @@ def scaled(given: Observations) -> tuple[Observations, Scales]:
     """
     units, unit = [_unit(column) for column in given.x.unbind(1)], _unit(given.y)
     if all(one == 1.0 for one in (*units, unit)):
-        return given, Scales({}, 1.0)
+        return given, UnitScales({}, 1.0)
     multiples = {
         i: (other, factor / units[i] * (1.0 if other is None else units[other])) for i, (other, factor) in given.multiples.items()
     }
     new = replace(given, x=given.x / given.x.new_tensor(units), y=given.y / unit, multiples=multiples)
-    return new, Scales({symbol: one for symbol, one in zip(given.symbols, units, strict=True) if one != 1.0}, unit)
+    return new, UnitScales({symbol: one for symbol, one in zip(given.symbols, units, strict=True) if one != 1.0}, unit)
 
 
 def _unit(values: Tensor) -> float:
     """A power of ten near the median size of the values if the largest is extreme, and 1 otherwise."""
     largest = max(float(values.max()), -float(values.min()))
-    if largest == 0 or 1 / EXTREME < largest < EXTREME:
+    if largest == 0 or 1 / EXTREME_SIZE < largest < EXTREME_SIZE:
         return 1.0
     size = float(values[values != 0].abs().median())
-    return 10.0 ** max(-FARTHEST, min(FARTHEST, round(math.log10(size))))
+    return 10.0 ** max(-MAX_UNIT_EXPONENT, min(MAX_UNIT_EXPONENT, round(math.log10(size))))

@@ -60,7 +60,7 @@ MAX_SINGLE_THREAD_JACOBIAN = 2**18
 """Number of entries of a Jacobian up to which one thread is faster than several."""
 MAX_ERROR_GROWTH_PER_NODE = 10.0
 """Largest factor by which the mean squared error may grow when a hidden node is removed and the others are refitted."""
-MIN_RELATIVE_GAIN = 1e-4
+MIN_REFIT_GAIN = 1e-4
 """Relative decrease of the objective in a step below which the fit of all parameters ends."""
 MIN_INTERVALS = 10
 """Smallest number of grid intervals of the splines to which functions are fitted, if there are enough samples."""
@@ -244,7 +244,7 @@ def refit_(network: Network, x: Tensor, y: Tensor, steps: int, stop: Callable[[]
         columns = Columns(network, trainable_parameters(network))
         problem = NetworkProblem(plain_objective(network, None), columns, x, y)
         with threads(1 if columns.count * y.numel() <= MAX_SINGLE_THREAD_JACOBIAN else torch.get_num_threads()):
-            return minimise_(problem, steps, MIN_RELATIVE_GAIN, stop)
+            return minimise_(problem, steps, MIN_REFIT_GAIN, stop)
 
 
 def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bool]) -> None:
@@ -265,7 +265,7 @@ def _fit_(network: Network, samples: _Samples, steps: int, stop: Callable[[], bo
             errors.append(samples.error(network))
             return errors[-1] <= errors[-2]
 
-        minimise_(problem, steps, MIN_RELATIVE_GAIN, stop, accept)
+        minimise_(problem, steps, MIN_REFIT_GAIN, stop, accept)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The law that a network has learnt, or that data follow which a network was trained on.
+"""The law that the outputs of a network follow, or the data that it was trained on.
 
-The network is a function that can be asked anywhere, so that its law is looked for as that of any other data, by `kan.discover`. It need
-not be symbolic. Its values are computed in double precision.
+A network is a function that can be evaluated anywhere, so that its law is searched like that of any other data, by `kan.discover`. Its
+edges may be symbolic or numeric. Its values are computed in double precision.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["discover_law"]
 
 
 def discover_law(network: Network, X: Any = None, y: Any = None, output: int | None = None, **options: Any) -> Discovery:
-    """Look for the law of an output.
+    """Search for the law of an output.
 
-    Variables have the network's `in_vars` as names, and they and the output are what they were before the network's `normalizer` and
+    Variables are named by the network's `in_vars`. Variables and output are those from before the network's `normalizer` and
     `output_normalizer`, as in its formulas.
 
     Args:
-        network: it is not changed.
-        X: ``(N, inputs)``, as the network is called with: tensors, arrays or frames; its last input when not given.
+        network: the network, which is not changed.
+        X: inputs ``(N, inputs)`` as the network takes them: tensors, arrays or frames; its last input when not given.
         y: labels ``(N, outputs)`` or ``(N,)``; the network's own values when not given.
-        output: which one, where there are several.
-        options: of `kan.discover`.
+        output: number of the output, if there are several.
+        options: options of `kan.discover`.
 
     Raises:
-        ValueError: without data, for a wrong shape, or where there are several outputs and none or an impossible one is chosen.
+        ValueError: without data, for a wrong shape, or if there are several outputs and none, or one that does not exist, is chosen.
     """
     outputs = network.width_in[-1]
     if output is None and outputs > 1:
@@ -68,6 +68,7 @@ def discover_law(network: Network, X: Any = None, y: Any = None, output: int | N
 
 @torch.no_grad()
 def _values(network: Network, x: Tensor) -> Tensor:
+    """The outputs of a network in double precision, ``(N, outputs)``."""
     if own_parts(network):
         with in_double(network):
             return observed(network, x.to(network.device).double()).output.cpu()
@@ -77,5 +78,6 @@ def _values(network: Network, x: Tensor) -> Tensor:
 
 
 def _original(values: Tensor, normalizer: Sequence[Any]) -> Tensor:
+    """Values before they were normalised by a mean and a standard deviation."""
     mean, std = (torch.as_tensor(part, dtype=torch.float64) for part in normalizer)
     return values * std + mean

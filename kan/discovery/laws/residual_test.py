@@ -35,7 +35,7 @@ WIDTHS = (0.2, 0.5, 1.5)
 the number of variables."""
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 """Ridges, as shares of the diagonal of the kernel. A ridge is the assumed ratio of the variance of the noise to that of the function."""
-WIDE_RATIO = 20.0
+MIN_RATIO_FOR_LOG_KERNEL = 20.0
 """Ratio of the largest to the smallest value of a positive column above which smoothers use its logarithm."""
 CLIP = 6.0
 """Size at which residuals are clipped, in robust standard deviations."""
@@ -52,7 +52,7 @@ class Smoothers:
 
     def __init__(self, x: Array, widths: Sequence[float] | None = None) -> None:
         self.widths = WIDTHS if widths is None else widths
-        positive = (x.min(0) > 0) & (x.max(0) > WIDE_RATIO * np.maximum(x.min(0), 1e-300))
+        positive = (x.min(0) > 0) & (x.max(0) > MIN_RATIO_FOR_LOG_KERNEL * np.maximum(x.min(0), 1e-300))
         x = np.where(positive, np.log(np.where(positive, x, 1.0)), x)
         centred = x - np.median(x, axis=0)
         low, high = np.quantile(centred, (0.1, 0.9), axis=0)
@@ -61,6 +61,7 @@ class Smoothers:
 
     @cached_property
     def _spectra(self) -> list[tuple[Array, Array]]:
+        """Eigenvalues and eigenvectors of every kernel."""
         squares = np.square(self.x[:, None, :] - self.x[None, :, :]).transpose(2, 0, 1)
         kernels = []
         for width in self.widths:

@@ -1,6 +1,6 @@
 r"""The verdicts on candidates, and the evidence that each verdict requires.
 
-A row is explained if the residual there is at most `MAX_UNITS` units of round-off, each row having its own unit
+A row is explained if the residual there is at most `MAX_ROUND_OFF_UNITS` units of round-off, each row having its own unit
 (`kan.discovery.formulas.round_off`).
 
 ``"exact"``
@@ -41,13 +41,13 @@ from kan.discovery.formulas.round_off import residuals_and_round_off
 from kan.discovery.laws.residual_test import CLIP, Smoothers, agreement, clipped_rms, robust_scale
 from kan.discovery.reduction.polynomials import Array
 
-__all__ = ["VERDICTS", "Explained", "Finding", "Rows", "compare", "numbers_of"]
+__all__ = ["VERDICTS", "Explained", "VerdictFinding", "VerdictRows", "compare", "numbers_of"]
 
 VERDICTS = ("exact", "within noise", "untested", "approximate", "none", "spline")
 """All verdicts, the best first."""
 MIN_EXPLAINED = 0.99
 """Smallest share of the rows, and of the different rows, that an exact law must explain to round-off."""
-MAX_UNITS = 4.0
+MAX_ROUND_OFF_UNITS = 4.0
 """Largest residual of a row that counts as explained, in units of that row's round-off. In the three problem sets of the benchmarks, 163
 laws are found in data without noise, and 99 % of their rows have residuals below 0.3 units."""
 MIN_ROWS_PER_NUMBER = 3
@@ -58,18 +58,18 @@ MIN_TAYLOR_REMAINDER = 1e-9
 """Relative remainder of a Taylor polynomial below which the polynomial is indistinguishable from the law, so that the law is untested. With
 ``P`` fitted constants and a column that ranges over ``centre (1 +- w)``, the remainder is estimated as ``w^P``. This assumes that the
 function varies on the scale of the column's own values."""
-MAX_RELATIVE_ERROR = 0.1
+MAX_CONSTANT_ERROR = 0.1
 """Largest relative standard error of a constant of an exact law. Above it the data do not determine the constant, for example the slope of
 a steep step, and the law is untested."""
 DEPENDENCE_DEGREE = 14
-"""Degree of the polynomials of one column that another column may be."""
+"""Degree of the polynomials in one column by which another column is tested for dependence."""
 MAX_DEPENDENT_RESIDUAL = 1e-6
-"""Root mean squared residual, as a share of its deviation, up to which a column follows from others."""
+"""Root mean squared residual of a column, as a share of its deviation, up to which the column follows from others."""
 MAX_EXCESS = 1.1
 """Largest error of a law within noise, as a multiple of the noise floor."""
-MIN_UNSEEN = 50
-"""Least number of rows that no fit has seen from which on their error alone says that a candidate is above the noise. It is known to a
-tenth then."""
+MIN_UNSEEN_ROWS = 50
+"""Smallest number of rows that no fit has seen whose error alone decides whether a candidate is above the noise. The error of that many
+rows is known to about 10 %."""
 MAX_NOISE_STATISTIC = 4.5
 """Value of the statistic `kan.discovery.laws.residual_test.agreement` above which residuals are not noise. In 1100 data sets of pure noise
 (8 to 700 rows, 1 to 4 columns) the statistic never exceeded 3.93."""
@@ -82,7 +82,7 @@ exactly and is a constant at all other rows."""
 MAX_EXPLAINED_IN_NOISE = 0.5
 """Share of the rows that are explained to round-off above which the labels are taken to have no noise. A law that explains more, without
 being exact, is not within noise."""
-MOST_ROWS = 700
+NOISE_ROWS = 700
 """Largest number of rows from which the noise floor is estimated; if there are more, a fixed random choice of them is used."""
 MIN_LABEL_RATIO = 1e3
 """Ratio of the largest to the median size of the labels, zeros excluded, above which relative errors are judged, too. An error is divided
@@ -111,7 +111,7 @@ class Explained(NamedTuple):
     determined: bool
 
 
-class Finding(NamedTuple):
+class VerdictFinding(NamedTuple):
     """The verdict on one candidate after its comparison with all others, with its excess and remarks; see `candidates.Law`."""
 
     verdict: str
@@ -120,7 +120,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class VerdictRows:
     """All rows on which verdicts are based.
 
     Attributes:
@@ -152,16 +152,16 @@ class Rows:
 
     def explained(self, formula: sympy.Expr, constants: Sequence[Constant]) -> Explained:
         """What `formula` explains to round-off, and whether the rows test it. `constants` are those of its numbers that were fitted."""
-        missed, unit = residuals_and_round_off(formula, self.columns, self.y)
-        finite = missed.isfinite()
-        good = finite & (missed.abs() <= MAX_UNITS * unit)
+        residuals, unit = residuals_and_round_off(formula, self.columns, self.y)
+        finite = residuals.isfinite()
+        good = finite & (residuals.abs() <= MAX_ROUND_OFF_UNITS * unit)
         groups = self._groups([i for i, symbol in enumerate(self.symbols) if formula.has(symbol)])
         distinct = int(groups.max()) + 1
         bad = np.zeros(distinct, dtype=bool)
         bad[groups[~good.numpy()]] = True
         share = min(float(good.double().mean()), 1 - float(bad.mean())) if formula.free_symbols else 0.0  # a constant explains nothing
-        relative = float((missed[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
-        loose = [constant for constant in constants if not constant.error <= MAX_RELATIVE_ERROR * abs(constant.value)]
+        relative = float((residuals[finite] / self.y[finite].abs().clamp_min(1e-300)).abs().median()) if bool(finite.any()) else math.inf
+        loose = [constant for constant in constants if not constant.error <= MAX_CONSTANT_ERROR * abs(constant.value)]
         doubts = self._doubts(formula, len(constants), groups, distinct)
         if share >= MIN_EXPLAINED:
             doubts = doubts or self._dependent([i for i, symbol in enumerate(self.symbols) if formula.has(symbol)])
@@ -170,8 +170,8 @@ class Rows:
 
     def share(self, formula: sympy.Expr) -> float:
         """Share of the rows that a formula explains to round-off."""
-        missed, unit = residuals_and_round_off(formula, self.columns, self.y)
-        return float((missed.abs() <= MAX_UNITS * unit).double().mean())
+        residuals, unit = residuals_and_round_off(formula, self.columns, self.y)
+        return float((residuals.abs() <= MAX_ROUND_OFF_UNITS * unit).double().mean())
 
     def _groups(self, columns: Sequence[int]) -> NDArray[np.int64]:
         """A number for every row, the same for rows that agree in all of the given columns."""
@@ -180,6 +180,7 @@ class Rows:
         return np.asarray(np.unique(self.x[:, columns].numpy(), axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
     def _doubts(self, formula: sympy.Expr, free: int, groups: NDArray[np.int64], distinct: int) -> list[str]:
+        """Sentences that say why the rows cannot test a formula with `free` fitted constants; none if they can."""
         numbers = numbers_of(formula)
         if not formula.free_symbols:
             return []
@@ -205,8 +206,8 @@ class Rows:
             bases = [np.polynomial.chebyshev.chebvander(t[:, i], DEPENDENCE_DEGREE) for i in others]
             bases += [np.concatenate([np.ones((len(t), 1)), t[:, others]], 1)] if len(others) > 1 else []
             for i, basis in enumerate(bases):
-                missed = rms(t[:, j] - basis @ np.linalg.lstsq(basis, t[:, j], rcond=None)[0])
-                if len(t) > 2 * basis.shape[1] and missed < MAX_DEPENDENT_RESIDUAL * float(np.std(t[:, j])):
+                error = rms(t[:, j] - basis @ np.linalg.lstsq(basis, t[:, j], rcond=None)[0])
+                if len(t) > 2 * basis.shape[1] and error < MAX_DEPENDENT_RESIDUAL * float(np.std(t[:, j])):
                     from_ = self.names[others[i]] if i < len(others) else "the other columns"
                     return [f"{self.names[j]} follows from {from_}, so that other formulas have the same values at all rows"]
         return []
@@ -238,9 +239,9 @@ def numbers_of(formula: sympy.Expr) -> int:
 
 
 class _Comparison:
-    """The rows on which the residuals of all candidates are compare, and the tests that are applied to them."""
+    """The rows on which the residuals of all candidates are compared, and the tests that are applied to them."""
 
-    def __init__(self, rows: Rows, most: int) -> None:
+    def __init__(self, rows: VerdictRows, most: int) -> None:
         chosen = rows.trusted.nonzero()[:, 0]
         if len(chosen) > most:
             order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))
@@ -287,8 +288,8 @@ class _Comparison:
 
 
 def compare(
-    rows: Rows, formulas: Sequence[tuple[sympy.Expr, Explained]], noise: float | None = None, most: int = MOST_ROWS
-) -> tuple[list[Finding], float]:
+    rows: VerdictRows, formulas: Sequence[tuple[sympy.Expr, Explained]], noise: float | None = None, most: int = NOISE_ROWS
+) -> tuple[list[VerdictFinding], float]:
     """Verdicts on formulas, by comparison with each other, with the mean, and with what smooth functions predict.
 
     Where labels differ by orders of magnitude, both the absolute and the relative errors must be noise.
@@ -303,8 +304,8 @@ def compare(
         A finding for each formula, and the noise floor.
     """
     comparison = _Comparison(rows, most)
-    missed = [residuals_and_round_off(formula, comparison.columns, comparison.y)[0].numpy() for formula, _ in formulas]
-    residuals = [_finite(one, comparison.mean) for one in missed]
+    raw = [residuals_and_round_off(formula, comparison.columns, comparison.y)[0].numpy() for formula, _ in formulas]
+    residuals = [_finite(one, comparison.mean) for one in raw]
     above, floor = _excesses(comparison, residuals)
     if rows.labels_span_decades:
         sizes = comparison.y.abs().numpy()
@@ -313,7 +314,7 @@ def compare(
         above = [(max(one[0], other[0]), one[1] or other[1]) for one, other in zip(above, relative, strict=True)]
     if noise is not None:
         chance = 1 + 2 / math.sqrt(len(comparison.y))
-        above = [(max(excess, rms(one) / (chance * noise)), seen) for (excess, seen), one in zip(above, residuals, strict=True)]
+        above = [(max(excess, rms(one) / (chance * noise)), structured) for (excess, structured), one in zip(above, residuals, strict=True)]
         floor = min(floor, noise)
     together = zip(formulas, residuals, above, strict=True)
     return [_finding(comparison, *formula, one, *excess) for formula, one, excess in together], floor
@@ -325,33 +326,36 @@ def _excesses(comparison: _Comparison, residuals: Sequence[Array]) -> tuple[list
     # Residuals after a smooth function is subtracted, if it clearly predicts them. The smallest of these are the noise.
     references = []
     for one in residuals:
-        left, sure = comparison.smoothers.predicted(one)
-        references.append(left if sure > MAX_NOISE_STATISTIC else one)
+        left, statistic = comparison.smoothers.predicted(one)
+        references.append(left if statistic > MAX_NOISE_STATISTIC else one)
     least = min(references, key=lambda one: clipped_rms(one[unseen], robust_scale(one[unseen])))
     found = []
     for one, reference in zip(residuals, references, strict=True):
-        excess, seen = comparison.ratio(one, reference), reference is not one
+        excess, structured = comparison.ratio(one, reference), reference is not one
         # Whether another candidate predicts the residuals of this one on rows that neither was fitted to.
         if any(agreement(one[unseen], (one - other)[unseen]) > MAX_NOISE_STATISTIC for other in residuals):
-            seen = True
-        if seen or unseen.sum() >= MIN_UNSEEN:
+            structured = True
+        if structured or unseen.sum() >= MIN_UNSEEN_ROWS:
             excess = max(excess, comparison.ratio(one[unseen], least[unseen]))
-        found.append((excess, seen))
+        found.append((excess, structured))
     return found, min(rms(one) for one in references)
 
 
-def _finding(comparison: _Comparison, formula: sympy.Expr, explained: Explained, residuals: Array, excess: float, seen: bool) -> Finding:
+def _finding(
+    comparison: _Comparison, formula: sympy.Expr, explained: Explained, residuals: Array, excess: float, structured: bool
+) -> VerdictFinding:
+    """The verdict on a formula with these residuals; `structured` says whether they are clearly more than noise."""
     remarks = (f"no real value at {explained.undefined} row(s)",) if explained.undefined else ()
     if explained.share >= MIN_EXPLAINED:
-        return Finding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
+        return VerdictFinding("untested" if explained.doubts else "exact", excess, remarks + explained.doubts)
     # If most rows are explained to round-off, the labels have no noise, and the other residuals have another cause.
-    within = excess <= MAX_EXCESS and not seen and explained.rows <= MAX_EXPLAINED_IN_NOISE * explained.of
+    within = excess <= MAX_EXCESS and not structured and explained.rows <= MAX_EXPLAINED_IN_NOISE * explained.of
     if not formula.free_symbols or not comparison.better(formula, residuals):
-        return Finding("none" if within else "approximate", excess, remarks)
+        return VerdictFinding("none" if within else "approximate", excess, remarks)
     if not within or explained.undefined:
-        return Finding("approximate", excess, remarks)
+        return VerdictFinding("approximate", excess, remarks)
     few = tuple(doubt for doubt in explained.doubts if "different rows" in doubt)
-    return Finding("untested" if few else "within noise", excess, few)
+    return VerdictFinding("untested" if few else "within noise", excess, few)
 
 
 def rms(residuals: Array) -> float:

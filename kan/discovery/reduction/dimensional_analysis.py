@@ -1,12 +1,12 @@
-r"""Laws whose variables have units depend on fewer of them: Buckingham's theorem.
+r"""Dimensional analysis: laws whose variables have units depend on fewer dimensionless variables (Buckingham's theorem).
 
-With the dimension matrix ``D``, ``D_{ui}`` the exponent of the base unit ``u`` in the unit of ``x_i``, and ``d`` the exponents of the unit
-of ``y``, every law that holds in all systems of units is
+With the dimension matrix ``D``, where ``D_{ui}`` is the exponent of the base unit ``u`` in the unit of ``x_i``, and the exponents ``d`` of
+the unit of ``y``, every law that holds in all systems of units is
 
     ``y = x^p h(x^{q_1}, ..., x^{q_k})``,  ``D p = d``,  ``D q_j = 0``,  ``k = n - rank D``.
 
 Exponents are exact fractions. The ``q_j`` are chosen among the null vectors with the fewest variables (circuits), ``p`` among the solutions
-with linearly independent columns, small whole numbers first.
+that use linearly independent columns of ``D``; small whole numbers are preferred.
 
 References
     E. Buckingham, "On physically similar systems; illustrations of the use of dimensional equations", 1914, doi:10.1103/PhysRev.4.345.
@@ -25,7 +25,7 @@ import numpy as np
 import sympy
 
 from kan.discovery.reduction.invariance import Reduction, Scaling
-from kan.discovery.reduction.polynomials import Array, Target, surrogate
+from kan.discovery.reduction.polynomials import Array, LabelTarget, surrogate
 from kan.errors import unknown_name
 
 __all__ = ["Units", "dimensionless", "known_units", "of_unit", "unit_reduction"]
@@ -34,23 +34,25 @@ Units = Mapping[str, Real]
 """Exponents of base units, such as ``{"m": 1, "s": -2}``."""
 Exponents = tuple[Fraction, ...]
 
-FINEST = 12
+MAX_UNIT_DENOMINATOR = 12
 """Largest denominator of an exponent that is given as a floating-point number."""
-MOST_CHOICES = 3000
-"""Sets of variables that are tried; with more there is one basis only, whatever its numbers."""
+MAX_SETS_OF_VARIABLES = 3000
+"""Largest number of sets of variables that are searched for the simplest power products; if there are more, any basis is used."""
+MIN_RELATIVE_RANGE = 1e-12
+"""Range of a column, as a share of its largest value, up to which the column is constant."""
 
 
 def known_units(names: Sequence[str], units: Any, y_units: Any) -> tuple[sympy.Matrix, sympy.Matrix]:
     """The dimension matrix, ``(base units, n)``, and the exponents of the labels' unit, ``(base units, 1)``.
 
     Args:
-        names: of the variables, in the order of the columns.
-        units: from each of them to its unit.
-        y_units: the labels' unit.
+        names: names of the variables, in the order of the columns.
+        units: the unit of each variable, by its name.
+        y_units: the unit of the labels.
 
     Raises:
-        TypeError: for what is no mapping.
-        ValueError: for variables without units, unknown names, exponents that are no numbers, or if no power product of the variables has
+        TypeError: if units are not mappings.
+        ValueError: if a variable has no unit, a name is unknown, an exponent is not a number, or no power product of the variables has
             the unit of the labels.
 
     >>> known_units(["m", "v"], {"m": {"kg": 1}, "v": {"m": 1, "s": -1}}, {"kg": 1, "m": 2, "s": -2})[0]
@@ -84,14 +86,14 @@ def known_units(names: Sequence[str], units: Any, y_units: Any) -> tuple[sympy.M
 
 
 def dimensionless(matrix: sympy.Matrix) -> list[Exponents]:
-    """A basis of the power products without dimension, in whole numbers.
+    """A basis of the dimensionless power products, with whole numbers as exponents.
 
     >>> dimensionless(sympy.Matrix([[1, 1, 0], [0, -2, 1]]))  # of a length, an acceleration and a time
     [(Fraction(-1, 1), Fraction(1, 1), Fraction(2, 1))]
     """
     n, rank = matrix.shape[1], matrix.rank()
     found = [_fractions(v) for v in matrix.nullspace()]
-    if math.comb(n, min(rank + 1, n)) <= MOST_CHOICES:
+    if math.comb(n, min(rank + 1, n)) <= MAX_SETS_OF_VARIABLES:
         for columns in combinations(range(n), min(rank + 1, n)):
             part = matrix[:, list(columns)].nullspace()
             if len(part) == 1:
@@ -104,7 +106,7 @@ def dimensionless(matrix: sympy.Matrix) -> list[Exponents]:
 
 
 def of_unit(matrix: sympy.Matrix, target: sympy.Matrix) -> Exponents | None:
-    """The simplest power product of the unit `target`; None if there is none.
+    """The exponents of the simplest power product that has the unit `target`; None if there is none.
 
     >>> of_unit(sympy.Matrix([[1, 1], [0, -2]]), sympy.Matrix([0, 1]))  # a time, of a length and an acceleration
     (Fraction(1, 2), Fraction(-1, 2))
@@ -112,7 +114,8 @@ def of_unit(matrix: sympy.Matrix, target: sympy.Matrix) -> Exponents | None:
     n, rank = matrix.shape[1], matrix.rank()
     if matrix.row_join(target).rank() > rank:
         return None
-    choices: Iterator[Sequence[int]] = combinations(range(n), rank) if math.comb(n, rank) <= MOST_CHOICES else iter([matrix.rref()[1]])
+    few = math.comb(n, rank) <= MAX_SETS_OF_VARIABLES
+    choices: Iterator[Sequence[int]] = combinations(range(n), rank) if few else iter([matrix.rref()[1]])
     found = []
     for columns in choices:
         part = matrix[:, list(columns)]
@@ -122,18 +125,18 @@ def of_unit(matrix: sympy.Matrix, target: sympy.Matrix) -> Exponents | None:
 
 
 def unit_reduction(x: Array, y: Array, bases: Sequence[sympy.Expr], matrix: sympy.Matrix, target: sympy.Matrix) -> Reduction | None:
-    """The law in power products without dimension.
+    """The reduction of the law to dimensionless power products.
 
-    Variables of one sign are raised to powers; the others are divided by a power product of these with the same unit.
+    Variables of one sign are raised to powers. Every other variable is divided by a power product of these that has the same unit.
 
     Args:
-        x: ``(N, n)``, of all variables, those that are constant too.
-        y: ``(N,)``.
+        x: all variables, constant ones included, ``(N, n)``.
+        y: the labels, ``(N,)``.
         bases: the variables, as expressions or numbers.
-        matrix, target: as `known_units` gives them.
+        matrix, target: the dimension matrix and the exponents of the unit of the labels, see `known_units`.
 
     Returns:
-        None where variables of both signs cannot do without dimension, or nothing gets simpler.
+        None if a variable of both signs has a unit that no power product of the others has, or if nothing becomes simpler.
     """
     n = x.shape[1]
     raw = [i for i in range(n) if x[:, i].min() <= 0 <= x[:, i].max()]
@@ -158,51 +161,54 @@ def unit_reduction(x: Array, y: Array, bases: Sequence[sympy.Expr], matrix: symp
     scaling = Scaling(names, values, np.array(forms).reshape(len(forms), len(definite)), np.array(factor, dtype=float), tuple(others))
     reduction = scaling.reduction(y, 0.0)
     u = np.concatenate([np.log(reduction.x[:, : len(forms)]), reduction.x[:, len(forms) :]], 1)
-    return scaling.reduction(y, _missed(u, reduction.y, y))
+    return scaling.reduction(y, _relative_error(u, reduction.y, y))
 
 
-def _missed(u: Array, reduced: Array, y: Array) -> float:
-    """What a polynomial of the columns misses, as a share of the deviation of the labels before."""
-    target, before = Target.of(reduced), Target.of(y)
+def _relative_error(u: Array, reduced: Array, y: Array) -> float:
+    """Error of a polynomial of the columns, relative to the deviation of the labels before the reduction."""
+    target, before = LabelTarget.of(reduced), LabelTarget.of(y)
     error = surrogate(u, target)[1] if u.shape[1] else 1.0
     return error * (target.deviation / before.deviation if target.logarithmic == before.logarithmic else 1.0)
 
 
 def _varies(values: Array) -> bool:
-    return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
+    """Whether a column is not constant."""
+    return bool(np.ptp(values) > MIN_RELATIVE_RANGE * np.abs(values).max())
 
 
 def _unit(name: str, unit: Any) -> dict[str, Fraction]:
+    """The exponents of a unit, checked, as fractions."""
     if not isinstance(unit, Mapping):
         raise TypeError(f"the unit of {name} must map base units to exponents, such as {{'m': 1, 's': -2}}; got {unit!r}.")
     found = {}
     for base, exponent in unit.items():
         if not isinstance(exponent, Real) or isinstance(exponent, bool) or not math.isfinite(exponent):
             raise ValueError(f"the unit of {name} must have numbers as exponents; got {exponent!r} for {base!r}.")
-        exact = isinstance(exponent, Rational)
-        found[str(base)] = Fraction(int(exponent.numerator), int(exponent.denominator)) if exact else _near(float(exponent))  # type: ignore[attr-defined]
+        if isinstance(exponent, Rational):
+            found[str(base)] = Fraction(int(exponent.numerator), int(exponent.denominator))
+        else:
+            found[str(base)] = Fraction(float(exponent)).limit_denominator(MAX_UNIT_DENOMINATOR)
     return found
 
 
-def _near(exponent: float) -> Fraction:
-    return Fraction(exponent).limit_denominator(FINEST)
-
-
 def _text(unit: Mapping[str, Fraction]) -> str:
+    """A unit as text."""
     return " ".join(base if e == 1 else f"{base}^{e}" for base, e in unit.items() if e) or "no dimension"
 
 
 def _fractions(vector: Sequence[Any]) -> Exponents:
+    """Exact exponents of a vector of sympy numbers."""
     return tuple(Fraction(int(e.p), int(e.q)) for e in vector)
 
 
 def _spread(part: Sequence[Any], columns: Sequence[int], n: int) -> Exponents:
+    """Exponents of `n` variables, of which only those in `columns` are not zero."""
     entries = dict(zip(columns, _fractions(part), strict=True))
     return tuple(entries.get(i, Fraction(0)) for i in range(n))
 
 
 def _whole(vector: Exponents) -> Exponents:
-    """The smallest multiple in whole numbers, most of them positive."""
+    """The smallest multiple of exponents that consists of whole numbers, most of them positive."""
     times = Fraction(math.lcm(*(e.denominator for e in vector)), math.gcd(*(e.numerator for e in vector)))
     whole = tuple(times * e for e in vector)
     turned = sum(whole) < 0 or (sum(whole) == 0 and next(e for e in whole if e) < 0)
@@ -210,5 +216,6 @@ def _whole(vector: Exponents) -> Exponents:
 
 
 def _size(vector: Exponents) -> tuple[Fraction, int, Exponents]:
+    """A key by which exponents are sorted, the simplest first."""
     broken = sum(e.denominator - 1 for e in vector)
     return sum(map(abs, vector), Fraction(0)) + broken, sum(e < 0 for e in vector), tuple(-e for e in vector)

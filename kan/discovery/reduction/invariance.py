@@ -1,12 +1,14 @@
-r"""Laws in fewer variables: what scales with a power of a variable, what depends on differences, products and quotients of variables only.
+r"""Laws in fewer variables: those that are invariant under scalings or translations of their variables.
 
-*Scaling.* ``y = x^p h(x^{q_1}, ..., x^{q_k})`` with ``k < n`` is invariant under ``n - k`` scalings of its variables; all null vectors of
-``[x_i df/dx_i, -f]`` are such. *Translation.* ``y`` depends on ``x_i + r x_j`` only; these are the null vectors of ``[df/dx_i]``.
-Gradients of a polynomial fitted to the data say where to look, least squares on all data find the exponents, which are rounded to simple
-fractions, and a reduction counts if a function of what remains explains the data as well as one of everything did.
+*Scaling.* ``y = x^p h(x^{q_1}, ..., x^{q_k})`` with ``k < n`` is invariant under ``n - k`` scalings of its variables. Their exponents are
+the null vectors of the rows ``[x_i df/dx_i, -f]``. *Translation.* If `y` depends on ``x_i + r x_j`` only, the law is invariant under
+translations, and these are the null vectors of the rows ``[df/dx_i]``.
 
-Only data are changed, by exact operations, so that an error here costs time but makes no formula wrong: what is found for the reduced
-data is compared with the original.
+The gradients of a polynomial approximation give starting values. Exponents are then fitted to all data by least squares and rounded to
+simple fractions. A reduction is accepted if a function of the remaining variables explains the data as well as one of all variables.
+
+Reductions change the data by exact operations only. A wrong reduction therefore costs time but makes no formula wrong, since every formula
+is evaluated on the original data.
 
 References
     S.-M. Udrescu, M. Tegmark, "AI Feynman: A physics-inspired method for symbolic regression", 2020, doi:10.1126/sciadv.aay2631.
@@ -22,20 +24,36 @@ from itertools import combinations, product
 import numpy as np
 import sympy
 
-from kan.discovery.reduction.polynomials import Array, Forms, Stop, Target, fit_forms, start_forms, surrogate
+from kan.discovery.reduction.polynomials import Array, Forms, LabelTarget, Stop, fit_forms, start_forms, surrogate
 
-__all__ = ["Reduction", "gauges", "scalings", "translations", "unchanged"]
+__all__ = ["Reduction", "Scaling", "equivalent_reductions", "scalings", "translations", "unchanged"]
 
-DEGREES = (0, 10, 7, 5, 4, 3, 3)
-"""Of the polynomial in so many forms."""
-MOST_FORMS = 3
-LARGEST_POWER = 6
-WORSE = 1.3
-"""Factor by which rounded exponents may be worse than those that were fitted, or fewer variables than all."""
-FINEST = 60
-"""Largest denominator of exponents: twelfths are found, and units may bring fifths."""
-CLEAR = 0.9
-"""Correlation of the gradients of two variables above which they may be one."""
+DEGREE_BY_FORMS = (0, 10, 7, 5, 4, 3, 3)
+"""Degree of the polynomial in a given number of linear forms; the last one is for all larger numbers."""
+MAX_POWER_PRODUCTS = 3
+"""Largest number of power products that a law is reduced to."""
+MAX_EXPONENT = 6
+"""Largest exponent of a variable in a power product."""
+MAX_RATIO_OF_SIMPLER = 1.3
+"""Ratio of errors up to which rounded exponents are as good as fitted ones, and fewer variables as good as all."""
+MAX_REDUCTION_RATIO = 3
+"""Ratio of the error of a scaling to the least error known, above which the scaling is dropped."""
+MAX_REDUCTION_ERROR = 0.03
+"""Relative error of a scaling that is accepted in any case."""
+MAX_TRANSLATION_ERROR = 0.3
+"""Largest relative error of a polynomial after a translation is accepted."""
+EXACT_SCALING_ERROR = 1e-6
+"""Relative error of a scaling below which no scalings with more power products are tried."""
+MAX_RATIO_DENOMINATOR = 60
+"""Largest denominator of exponents. Those that are found have denominators up to 12, and units may bring fifths."""
+MIN_GRADIENT_CORRELATION = 0.9
+"""Correlation of the derivatives with respect to two variables above which the law may depend on their sum or difference only."""
+TRANSLATION_RATIOS = (0.5, 1.0, 2.0)
+"""Multiples of a variable that are added to another one."""
+MAX_LOG_RATIO = 0.3
+"""Largest difference between the logarithm of a ratio of derivatives and that of the nearest of `TRANSLATION_RATIOS`."""
+MIN_RELATIVE_CURVATURE = 1e-3
+"""Smallest deviation of a derivative, as a share of its mean size, of a variable that does not enter linearly."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +61,12 @@ class Reduction:
     """A law ``y(x) = factor(x) y'(columns(x))``.
 
     Attributes:
-        columns: of the reduced data, as expressions of the variables before.
-        factor: what the labels were divided by.
-        x: ``(N, k)``, values of the columns.
-        y: ``(N,)``, the labels divided by the factor.
-        error: what a polynomial of the columns misses of the labels, as a share of their deviation.
-        scaling: what the columns are products of, with exponents, if they are.
+        columns: columns of the reduced data, as expressions in the variables before.
+        factor: the factor by which the labels are divided.
+        x: values of the columns, ``(N, k)``.
+        y: the labels divided by the factor, ``(N,)``.
+        error: error of a polynomial of the columns, relative to the deviation of the labels.
+        scaling: the power products that the columns are, if they are.
     """
 
     columns: tuple[sympy.Expr, ...]
@@ -61,13 +79,14 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Power products.
+    """Columns and a factor that are power products of some bases.
 
     Attributes:
-        bases: positive expressions, and their values ``(N, n)``.
+        bases: positive expressions.
+        values: their values, ``(N, n)``.
         forms: exponents of the columns, ``(k, n)``.
-        powers: of the factor, ``(n,)``.
-        raw: columns that have part in none of them, with their values.
+        powers: exponents of the factor, ``(n,)``.
+        raw: columns of either sign that occur in no power product, with their values.
     """
 
     bases: tuple[sympy.Expr, ...]
@@ -77,7 +96,7 @@ class Scaling:
     raw: tuple[tuple[sympy.Expr, Array], ...]
 
     def reduction(self, y: Array, error: float) -> Reduction:
-        """The reduction of the labels `y`. Its values may overflow where exponents are large, see `_are_finite`."""
+        """The reduction of the labels `y`, with its relative error. Its values may overflow if exponents are large, see `_are_finite`."""
         columns = tuple(_power_product(self.bases, q) for q in self.forms) + tuple(name for name, _ in self.raw)
         with np.errstate(all="ignore"):
             x = [np.prod(self.values**q, axis=1) for q in self.forms] + [values for _, values in self.raw]
@@ -87,12 +106,18 @@ class Scaling:
 
 
 def _are_finite(reduction: Reduction) -> bool:
-    """Whether all of its values are finite, and its labels not all zero."""
+    """Whether all values of a reduction are finite, and its labels are not all zero."""
     return bool(np.isfinite(reduction.x).all() and np.isfinite(reduction.y).all() and reduction.y.any())
 
 
 def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> list[Reduction]:
-    """Reductions to power products of those columns of `x` that have one sign; few variables first; none any more when `stop` says so.
+    """Reductions to power products of those columns of `x` that have one sign, those to the fewest variables first.
+
+    Args:
+        x: the variables, ``(N, n)``.
+        y: the labels, ``(N,)``.
+        names: the variables as expressions.
+        stop: whether to return the reductions that were found so far.
 
     >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
     >>> a, b, c = sympy.symbols("a b c")
@@ -104,25 +129,25 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambd
     raw = [i for i in range(n) if x[:, i].min() <= 0 <= x[:, i].max()]
     definite = [i for i in range(n) if i not in raw]
     u = np.where(np.isin(np.arange(n), raw), x, np.log(np.abs(np.where(x == 0, 1.0, x))))
-    target = Target.of(y)
+    target = LabelTarget.of(y)
     gradients, error = surrogate(u, target, stop)
     found: list[tuple[Forms, float]] = []
-    for k in range(min(MOST_FORMS, len(definite) - 1) + 1):
+    for k in range(min(MAX_POWER_PRODUCTS, len(definite) - 1) + 1):
         if stop():
             break
-        degree = DEGREES[min(k + len(raw), len(DEGREES) - 1)]
-        forms = fit_forms(u, target, start_forms(u, target, gradients, k, tuple(raw)), degree, len(raw), stop=stop)
-        rounded = None if stop() else _rounded(u, target, forms, degree, len(raw), stop)
+        degree = DEGREE_BY_FORMS[min(k + len(raw), len(DEGREE_BY_FORMS) - 1)]
+        forms = fit_forms(u, target, start_forms(u, target, gradients, k, tuple(raw)), degree, stop=stop)
+        rounded = None if stop() else _rounded(u, target, forms, degree, stop)
         if rounded is not None:
             found.append((rounded, rounded.error))
-        if forms.error < 1e-6:
+        if forms.error < EXACT_SCALING_ERROR:
             break
     least = min([error, *(e for _, e in found)])
     bases = tuple(names[i] if x[0, i] > 0 else -names[i] for i in definite)
     others = tuple((names[i], x[:, i]) for i in raw)
     results = []
     for forms, e in found:
-        if e <= max(3 * least, 0.03) and len(forms.pivots) < n:
+        if e <= max(MAX_REDUCTION_RATIO * least, MAX_REDUCTION_ERROR) and len(forms.pivots) < n:
             powers = np.zeros(n)
             powers[list(forms.rest)] = forms.powers
             q = _simplest(forms.matrix[len(raw) :][:, definite])
@@ -132,7 +157,7 @@ def scalings(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambd
 
 
 def unchanged(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction:
-    """The columns themselves as power products: what `gauges` starts from."""
+    """The reduction to the columns themselves, as power products of themselves; it is a start for `equivalent_reductions`."""
     raw = [i for i in range(x.shape[1]) if x[:, i].min() <= 0 <= x[:, i].max()]
     definite = [i for i in range(x.shape[1]) if i not in raw]
     bases = tuple(names[i] if x[0, i] > 0 else -names[i] for i in definite)
@@ -140,8 +165,14 @@ def unchanged(x: Array, y: Array, names: Sequence[sympy.Expr]) -> Reduction:
     return Scaling(bases, np.abs(x[:, definite]), np.eye(n), np.zeros(n), tuple((names[i], x[:, i]) for i in raw)).reduction(y, 0.0)
 
 
-def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterator[Reduction]:
-    """The same reduction with other power products as columns and, if wanted, other factors, the simple ones first."""
+def equivalent_reductions(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterator[Reduction]:
+    """The same reduction with other power products as columns, the simple ones first.
+
+    Args:
+        reduction: a reduction to power products.
+        factors: whether other factors of the labels are tried, too.
+        most: largest number of reductions.
+    """
     scaling = reduction.scaling
     if scaling is None:
         return
@@ -168,10 +199,16 @@ def gauges(reduction: Reduction, factors: bool = True, most: int = 30) -> Iterat
 
 
 def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = lambda: False) -> Reduction | None:
-    """Sums and differences in the place of variables, as many as there are, or as are found until `stop` says so; None if there are none.
+    """The reduction to sums and differences of variables, as many as there are; None if there are none.
 
-    Products of variables of either sign, which `scalings` has no logarithms of, are found the same way: ``h(x_i x_j)`` has
+    Products of variables of either sign, whose logarithms do not exist for `scalings`, are found in the same way: for ``h(x_i x_j)``,
     ``x_i dh/dx_i = x_j dh/dx_j``.
+
+    Args:
+        x: the variables, ``(N, n)``.
+        y: the labels, ``(N,)``.
+        names: the variables as expressions.
+        stop: whether to return the sums and differences that were found so far.
 
     >>> x = np.random.default_rng(0).uniform(1, 3, (300, 3))
     >>> a, b, c = sympy.symbols("a b c")
@@ -179,18 +216,19 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = l
     (a, b - c)
     """
     columns, values = list(names), x.copy()
-    target = _smoother(x, y, stop)
+    target = _smoother_target(x, y, stop)
     gradients, error = surrogate(values, target, stop)
     start = len(columns)
     while len(columns) > 1:
         steep = gradients * target.weights[:, None]
         raw = (values.min(0) <= 0) & (values.max(0) >= 0)
         joined = [
-            (columns[i] + sympy.Rational(ratio) * columns[j], values[:, i] + ratio * values[:, j], i, j) for i, j, ratio in _alike(steep)
+            (columns[i] + sympy.Rational(ratio) * columns[j], values[:, i] + ratio * values[:, j], i, j)
+            for i, j, ratio in _proportional_pairs(steep)
         ]
         joined += [
             (columns[i] * columns[j], values[:, i] * values[:, j], i, j)
-            for i, j, ratio in _alike(values * steep)
+            for i, j, ratio in _proportional_pairs(values * steep)
             if ratio == 1 and raw[i] and raw[j]
         ]
         for column, product_or_sum, i, j in joined:
@@ -198,63 +236,63 @@ def translations(x: Array, y: Array, names: Sequence[sympy.Expr], stop: Stop = l
                 break
             merged = np.delete(values, j, 1)
             merged[:, i - (j < i)] = product_or_sum
-            new, worse = surrogate(merged, target, stop)
-            if worse <= WORSE * error + 1e-12 and worse < 0.3:
+            new, merged_error = surrogate(merged, target, stop)
+            if merged_error <= MAX_RATIO_OF_SIMPLER * error + 1e-12 and merged_error < MAX_TRANSLATION_ERROR:
                 columns[i] = column
                 del columns[j]
-                values, gradients, error = merged, new, min(worse, error)
+                values, gradients, error = merged, new, min(merged_error, error)
                 break
         else:
             break
     return Reduction(tuple(columns), sympy.Integer(1), values, y, error) if len(columns) < start else None
 
 
-def _smoother(x: Array, y: Array, stop: Stop) -> Target:
-    """Labels or their logarithms, whichever a polynomial is nearer to."""
-    plain = Target(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
-    other = Target.of(y)
+def _smoother_target(x: Array, y: Array, stop: Stop) -> LabelTarget:
+    """The labels or their logarithms, whichever a polynomial approximates better."""
+    plain = LabelTarget(y / float(np.sqrt(np.mean(y**2))), np.ones_like(y), False)
+    other = LabelTarget.of(y)
     if not other.logarithmic:
         return plain
     return min(plain, other, key=lambda target: surrogate(x, target, stop)[1])
 
 
-def _alike(gradients: Array) -> list[tuple[int, int, float]]:
-    """Pairs of variables whose slopes have a constant ratio ``g_j = ratio g_i``, the clearest first."""
+def _proportional_pairs(gradients: Array) -> list[tuple[int, int, float]]:
+    """Pairs of variables whose derivatives have a constant ratio ``g_j = ratio g_i``, those with the highest correlation first."""
     found = []
     for i, j in combinations(range(gradients.shape[1]), 2):
         a, b = gradients[:, i], gradients[:, j]
         size = float(np.linalg.norm(a) * np.linalg.norm(b))
         if size == 0:
             continue
-        alike, ratio = float(a @ b) / size, float(np.linalg.norm(b) / np.linalg.norm(a))
-        near = min((0.5, 1.0, 2.0), key=lambda r: abs(np.log(r / ratio)))
-        # A straight term has a constant slope, like any other one: there is nothing to gain.
-        bent = np.std(a) > 1e-3 * np.abs(a).mean()
-        if abs(alike) > CLEAR and abs(np.log(near / ratio)) < 0.3 and bent:
-            found.append((1 - abs(alike), i, j, float(np.copysign(near, alike))))
+        correlation, ratio = float(a @ b) / size, float(np.linalg.norm(b) / np.linalg.norm(a))
+        nearest = min(TRANSLATION_RATIOS, key=lambda r: abs(np.log(r / ratio)))
+        # The derivatives of all linear terms are constant, so that their ratios are constant, too, but nothing is gained by joining them.
+        bent = np.std(a) > MIN_RELATIVE_CURVATURE * np.abs(a).mean()
+        if abs(correlation) > MIN_GRADIENT_CORRELATION and abs(np.log(nearest / ratio)) < MAX_LOG_RATIO and bent:
+            found.append((1 - abs(correlation), i, j, float(np.copysign(nearest, correlation))))
     return [(i, j, ratio) for _, i, j, ratio in sorted(found)]
 
 
-def _rounded(u: Array, target: Target, forms: Forms, degree: int, fixed: int, stop: Stop) -> Forms | None:
-    """With fractions in the place of all exponents; None if that is worse."""
-    allowed = WORSE * forms.error + 1e-9
+def _rounded(u: Array, target: LabelTarget, forms: Forms, degree: int, stop: Stop) -> Forms | None:
+    """The forms with all exponents rounded to simple fractions; None if their error is larger, see `MAX_RATIO_OF_SIMPLER`."""
+    allowed = MAX_RATIO_OF_SIMPLER * forms.error + 1e-9
     for denominators in ((1,), (1, 2), (1, 2, 3, 4)):
         entries = _fractions(forms.entries, denominators)
-        trial = fit_forms(u, target, replace(forms, entries=entries), degree, fixed, entries=False, stop=stop)
-        if not np.abs(entries).max(initial=0.0) <= LARGEST_POWER or trial.error > allowed:
+        trial = fit_forms(u, target, replace(forms, entries=entries), degree, entries=False, stop=stop)
+        if not np.abs(entries).max(initial=0.0) <= MAX_EXPONENT or trial.error > allowed:
             continue
         for finer in ((1,), (1, 2), (1, 2, 3, 4)):
             if stop():
                 return None
             powers = _fractions(trial.powers, finer)
-            both = fit_forms(u, target, replace(trial, powers=powers), degree, fixed, entries=False, powers=False)
+            both = fit_forms(u, target, replace(trial, powers=powers), degree, entries=False, powers=False)
             if both.error <= allowed:
                 return both
     return None
 
 
 def _fractions(values: Array, denominators: Sequence[int]) -> Array:
-    """The nearest ones; among denominators that are as good within a tenth, the smaller one."""
+    """The nearest fractions with some denominators; a larger denominator is used only if it is nearer by more than 0.05."""
     best = np.round(values)
     for d in denominators[1:]:
         trial = np.round(values * d) / d
@@ -263,7 +301,7 @@ def _fractions(values: Array, denominators: Sequence[int]) -> Array:
 
 
 def _simplest(q: Array) -> Array:
-    """A basis of the same rows with small whole numbers."""
+    """A basis of the space that the rows span, with small whole numbers."""
     if not len(q):
         return q
     best: tuple[float, Array] | None = None
@@ -279,7 +317,7 @@ def _simplest(q: Array) -> Array:
 
 
 def _whole(row: Array) -> Array:
-    """Its smallest multiple of whole numbers, most of them positive."""
+    """The smallest multiple of a row that consists of whole numbers, most of them positive."""
     fractions = [sympy.Rational(round(12 * v), 12) for v in row]
     times = sympy.ilcm(*(f.q for f in fractions)) / sympy.igcd(*(f.p for f in fractions))
     whole = np.array([float(f * times) for f in fractions])
@@ -287,7 +325,7 @@ def _whole(row: Array) -> Array:
 
 
 def _simplest_powers(p: Array, q: Array) -> Array:
-    """The factor's exponents, up to those of the columns, with small whole numbers."""
+    """The exponents of the factor in their simplest form, up to multiples of the exponents `q` of the columns."""
 
     def size(r: Array) -> float:
         broken, more = np.abs(r - np.round(r)) > 1e-9, np.abs(2 * r - np.round(2 * r)) > 1e-9
@@ -295,12 +333,13 @@ def _simplest_powers(p: Array, q: Array) -> Array:
 
     for _ in range(2):
         for row in q:
-            # What makes one exponent a small multiple of one half.
+            # Multiples of the row that make one exponent a small multiple of one half.
             times = {0.0, *((m / 2 - p[j]) / row[j] for j in np.flatnonzero(row) for m in range(-4, 5))}
             p = min((np.round(12 * (p + t * row)) / 12 for t in sorted(times)), key=size)
     return p
 
 
 def _power_product(bases: Sequence[sympy.Expr], exponents: Array) -> sympy.Expr:
-    fractions = (Fraction(float(e)).limit_denominator(FINEST) for e in exponents)
+    """The product of the bases to the power of the exponents, as fractions."""
+    fractions = (Fraction(float(e)).limit_denominator(MAX_RATIO_DENOMINATOR) for e in exponents)
     return sympy.Mul(*(base ** sympy.Rational(e.numerator, e.denominator) for base, e in zip(bases, fractions, strict=True)))

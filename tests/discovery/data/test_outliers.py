@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kan.discovery.data.outliers import MAX_SHARE, outlying_rows
+from kan.discovery.data.outliers import MAX_OUTLYING_SHARE, outlying_rows
 
 
 @pytest.mark.parametrize("rows", [60, 300, 1500])
@@ -21,7 +21,7 @@ def test_labels_that_were_moved_are_found(rows: int, noise: float) -> None:
 @pytest.mark.parametrize("f", [lambda x: 1 / (x[:, 0] - 0.95), lambda x: np.exp(x[:, 0]) * x[:, 1], lambda x: np.floor(4 * x[:, 0])])
 def test_few_rows_of_a_steep_law_are_taken_for_outliers(f: object) -> None:
     x = np.random.default_rng(1).uniform(1, 2, (400, 2))
-    assert outlying_rows(x, f(x)).mean() <= MAX_SHARE  # type: ignore[operator]
+    assert outlying_rows(x, f(x)).mean() <= MAX_OUTLYING_SHARE  # type: ignore[operator]
 
 
 def test_the_peak_of_a_steep_law_stays() -> None:
@@ -39,4 +39,4 @@ def test_noise_has_no_outliers_and_many_are_none() -> None:
     assert not outlying_rows(x, random.normal(size=300)).any()
     y = x[:, 0].copy()
     y[::5] += 10
-    assert outlying_rows(x, y).mean() <= MAX_SHARE
+    assert outlying_rows(x, y).mean() <= MAX_OUTLYING_SHARE

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kan.discovery.data.rows import FOLDS, MOST_ROWS, searched_rows, split_rows
+from kan.discovery.data.rows import FOLDS, MAX_SEARCHED_ROWS, searched_rows, split_rows
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -12,15 +12,15 @@ def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_of_few_rows_all_are_searched() -> None:
-    x = uniform(MOST_ROWS, 2)
+    x = uniform(MAX_SEARCHED_ROWS, 2)
     assert torch.equal(x[searched_rows(x, x[:, :1], 0)], x)
 
 
 def test_of_many_rows_some_are_drawn_by_the_seed_with_the_ends_of_every_column() -> None:
-    x, y = uniform(3 * MOST_ROWS, 5), uniform(3 * MOST_ROWS, 1, seed=1)
+    x, y = uniform(3 * MAX_SEARCHED_ROWS, 5), uniform(3 * MAX_SEARCHED_ROWS, 1, seed=1)
     before = torch.random.get_rng_state()
     rows, again, other = (searched_rows(x, y, seed) for seed in (3, 3, -4))
-    assert len(rows) == len(rows.unique()) == len(other) == MOST_ROWS and bool((rows[1:] > rows[:-1]).all())
+    assert len(rows) == len(rows.unique()) == len(other) == MAX_SEARCHED_ROWS and bool((rows[1:] > rows[:-1]).all())
     assert torch.equal(rows, again) and not torch.equal(rows, other) and torch.equal(torch.random.get_rng_state(), before)
     for every in (x, y):
         assert torch.equal(every[rows].amin(0), every.amin(0)) and torch.equal(every[rows].amax(0), every.amax(0))
@@ -28,8 +28,8 @@ def test_of_many_rows_some_are_drawn_by_the_seed_with_the_ends_of_every_column()
 
 
 def test_with_thousands_of_columns_no_more_rows_are_searched() -> None:
-    x = uniform(MOST_ROWS + 1, MOST_ROWS)
-    assert len(searched_rows(x, x[:, :1], 0)) == MOST_ROWS
+    x = uniform(MAX_SEARCHED_ROWS + 1, MAX_SEARCHED_ROWS)
+    assert len(searched_rows(x, x[:, :1], 0)) == MAX_SEARCHED_ROWS
 
 
 def test_rows_are_parted_by_place_and_distance() -> None:

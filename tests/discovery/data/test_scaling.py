@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kan.discovery.data.observations import observations
-from kan.discovery.data.scaling import EXTREME, Scales, scaled
+from kan.discovery.data.scaling import EXTREME_SIZE, UnitScales, scaled
 from kan.discovery.discover import discover
 from kan.discovery.laws.candidates import Constant, Law
 
@@ -16,7 +16,7 @@ X = torch.rand(200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.f
 A, B = sympy.symbols("a b", real=True)
 
 
-@pytest.mark.parametrize("size", [0.99 * EXTREME / 2, 1.0, 1.01 / EXTREME])
+@pytest.mark.parametrize("size", [0.99 * EXTREME_SIZE / 2, 1.0, 1.01 / EXTREME_SIZE])
 def test_other_data_stay_as_they_are(size: float) -> None:
     given = observations(size * X, size * X[:, 0] * X[:, 1] / 2)
     same, scales = scaled(given)
@@ -39,13 +39,13 @@ def test_extreme_columns_and_labels_get_units() -> None:
 
 def test_laws_come_back_in_the_units_of_the_data() -> None:
     law = Law(2.5 * A * sympy.sin(B) + 3, "approximate", 0.5, 0.25, math.inf, 7, (Constant(2.5, 0.1), Constant(7.5, 0.2)), 4.0)
-    found = Scales({A: 1e-100}, 1e200).undone(law)
+    found = UnitScales({A: 1e-100}, 1e200).undone(law)
     a, b = 1.7e-100, 0.3
     assert found.formula is not None
     assert float(found.formula.subs({A: a, B: b})) == pytest.approx(1e200 * (2.5 * a / 1e-100 * math.sin(b) + 3), rel=1e-14)
     assert (found.rmse, found.held_out, found.extrapolated, found.bits) == (0.5e200, 0.25e200, math.inf, 4.0)
     assert found.constants[0] == pytest.approx((2.5e300, 1e299)) and found.constants[1] == (7.5, 0.2)
-    assert Scales({}, 1.0).undone(law) is law
+    assert UnitScales({}, 1.0).undone(law) is law
 
 
 def product(x: Tensor) -> Tensor:

@@ -60,8 +60,9 @@ def test_fill_values_are_named_and_count_as_rows(value: float) -> None:
     x = box(300, 2)
     y = x[:, 0] * x[:, 1]
     y[:30] = value
-    with pytest.warns(UserWarning, match="y = .* in 30 row.s.*look like fill values"):
+    with pytest.warns(UserWarning, match="y = .* in 30 row.s.*look like fill values") as caught:
         law = found_in(x, y)[0]
+    assert {one.filename for one in caught} == {__file__}  # the line of the user's call is named
     assert str(law.formula) == "x_1*x_2" and law.verdict != "exact" and law.explained == pytest.approx(0.9)
     assert "90 % of the rows to round-off" in str(law)
 

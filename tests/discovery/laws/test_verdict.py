@@ -9,25 +9,25 @@ import torch
 from torch import Tensor
 
 from kan.discovery.formulas.constants import Constant
-from kan.discovery.laws.verdict import VERDICTS, Finding, Rows, compare, numbers_of
+from kan.discovery.laws.verdict import VERDICTS, VerdictFinding, VerdictRows, compare, numbers_of
 
 x, z = SYMBOLS = sympy.symbols("x z")
 
 
 def rows(
     f: Callable[[Tensor, Tensor], Tensor], noise: float = 0.0, count: int = 400, low: float = 1.0, width: float = 1.0, seed: int = 0
-) -> Rows:
+) -> VerdictRows:
     random = torch.Generator().manual_seed(seed)
     data = low + width * torch.rand(count, 2, generator=random, dtype=torch.float64)
     y = f(*data.unbind(1)) + noise * torch.randn(count, generator=random, dtype=torch.float64)
-    return Rows(data, y, SYMBOLS, ("x", "z"), torch.arange(count) % 4 > 0, torch.ones(count, dtype=torch.bool))
+    return VerdictRows(data, y, SYMBOLS, ("x", "z"), torch.arange(count) % 4 > 0, torch.ones(count, dtype=torch.bool))
 
 
 def wave(x: Tensor, z: Tensor) -> Tensor:
     return x * torch.sin(3 * z)
 
 
-def said(data: Rows, *formulas: str, noise: float | None = None, constants: Sequence[Constant] = ()) -> list[Finding]:
+def said(data: VerdictRows, *formulas: str, noise: float | None = None, constants: Sequence[Constant] = ()) -> list[VerdictFinding]:
     several = [sympy.sympify(text) for text in formulas]
     return compare(data, [(formula, data.explained(formula, constants)) for formula in several], noise)[0]
 
@@ -83,19 +83,20 @@ def test_numbers_need_several_different_rows(count: int, formula: str, doubt: st
     every = rows(lambda a, b: f(a, b), count=count)
     for times in (1, 40):
         fitted = (torch.arange(count) > 0).repeat(times)
-        data = Rows(every.x.repeat(times, 1), every.y.repeat(times), SYMBOLS, ("x", "z"), fitted, torch.ones(len(fitted), dtype=torch.bool))
+        trusted = torch.ones(len(fitted), dtype=torch.bool)
+        data = VerdictRows(every.x.repeat(times, 1), every.y.repeat(times), SYMBOLS, ("x", "z"), fitted, trusted)
         (finding,) = said(data, formula)
         assert finding.verdict == ("exact" if doubt is None else "untested") and finding.remarks == (() if doubt is None else (doubt,))
 
 
 def test_rows_that_were_all_fitted_test_nothing() -> None:
     data = rows(lambda a, b: 2 * a)
-    seen = Rows(data.x, data.y, SYMBOLS, ("x", "z"), torch.ones(400, dtype=torch.bool), data.trusted)
+    seen = VerdictRows(data.x, data.y, SYMBOLS, ("x", "z"), torch.ones(400, dtype=torch.bool), data.trusted)
     (finding,) = said(seen, "2*x")
     assert finding.verdict == "untested" and "none is left for a test" in finding.remarks[0]
     # Only the columns that occur in a formula count: x has few values, and all of them were fitted.
     data.x[:, 0] = torch.arange(400) % 10 + 1.0
-    levels = Rows(data.x, 2 * data.x[:, 0], SYMBOLS, ("x", "z"), torch.arange(400) % 4 > 0, data.trusted)
+    levels = VerdictRows(data.x, 2 * data.x[:, 0], SYMBOLS, ("x", "z"), torch.arange(400) % 4 > 0, data.trusted)
     assert said(levels, "2*x")[0].verdict == "untested"
 
 
@@ -122,11 +123,11 @@ def test_narrow_ranges_are_untested_but_for_simple_numbers() -> None:
 def test_columns_that_follow_from_each_other_are_told(second: Callable[[Tensor], Tensor], doubt: str | None) -> None:
     data = rows(lambda a, b: a)
     data.x[:, 1] = second(data.x[:, 0])
-    both = Rows(data.x, data.x.prod(1), SYMBOLS, ("x", "z"), data.fitted, data.trusted)
+    both = VerdictRows(data.x, data.x.prod(1), SYMBOLS, ("x", "z"), data.fitted, data.trusted)
     (finding,) = said(both, "x*z")
     assert finding.verdict == ("exact" if doubt is None else "untested")
     assert doubt is None or finding.remarks[0].startswith(doubt)
-    assert said(Rows(data.x, data.x[:, 0], SYMBOLS, ("x", "z"), data.fitted, data.trusted), "x")[0].verdict == "exact"
+    assert said(VerdictRows(data.x, data.x[:, 0], SYMBOLS, ("x", "z"), data.fitted, data.trusted), "x")[0].verdict == "exact"
 
 
 def test_a_column_that_is_the_sum_of_others_is_told() -> None:
@@ -134,7 +135,7 @@ def test_a_column_that_is_the_sum_of_others_is_told() -> None:
     x = torch.rand(400, 3, generator=random, dtype=torch.float64)
     x[:, 2] = x[:, 0] + 2 * x[:, 1]
     symbols = sympy.symbols("x z w")
-    data = Rows(x, x.prod(1), symbols, ("x", "z", "w"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
+    data = VerdictRows(x, x.prod(1), symbols, ("x", "z", "w"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
     (finding,) = said(data, "x*z*w")
     assert finding.verdict == "untested" and "x follows from the other columns" in finding.remarks[0]
 
@@ -180,7 +181,7 @@ def test_a_formula_is_compared_with_the_best_constant_where_outliers_move_the_me
 def test_a_formula_with_poles_at_a_few_large_errors_is_none() -> None:
     random = np.random.default_rng(0)
     a, errors = random.uniform(1, 2, (200, 1)), random.exponential(1, 200)
-    data = Rows(torch.tensor(a), torch.tensor(errors), (x,), ("x",), torch.arange(200) % 4 > 0, torch.ones(200, dtype=torch.bool))
+    data = VerdictRows(torch.tensor(a), torch.tensor(errors), (x,), ("x",), torch.arange(200) % 4 > 0, torch.ones(200, dtype=torch.bool))
     (finding,) = said(data, "exp(0.002741925213425739*tan(12.904342093848907*x + 0.56010764035005334))")
     assert finding.verdict == "none"  # although it meets the largest two labels, 8.1 and 6.9, to 2e-4
 
@@ -200,7 +201,7 @@ def test_a_term_that_is_small_beside_the_largest_labels_is_missed_in_relative_er
     random = torch.Generator().manual_seed(0)
     x = torch.rand(400, 2, generator=random, dtype=torch.float64)
     y = torch.exp(16 * x[:, 0]) * (1 + 0.05 * torch.randn(400, generator=random, dtype=torch.float64)) + 3
-    data = Rows(x, y, SYMBOLS, ("x", "z"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
+    data = VerdictRows(x, y, SYMBOLS, ("x", "z"), torch.arange(400) % 4 > 0, torch.ones(400, dtype=torch.bool))
     assert [finding.verdict for finding in said(data, "exp(16*x) + 3")] == ["within noise"]
     assert [finding.verdict for finding in said(data, "exp(16*x)")] == ["approximate"]
 
@@ -216,7 +217,8 @@ def test_outermost_rows_take_part() -> None:
     random = torch.Generator().manual_seed(1)
     data = 3.4 * torch.rand(400, 1, generator=random, dtype=torch.float64) - 1.7
     y = (data[:, 0] ** 2).clamp(max=2.5)
-    clipped = Rows(data, y, SYMBOLS[:1], ("x",), (torch.arange(400) % 4 > 0) & (data[:, 0].abs() < 1.55), torch.ones(400, dtype=torch.bool))
+    fitted = (torch.arange(400) % 4 > 0) & (data[:, 0].abs() < 1.55)
+    clipped = VerdictRows(data, y, SYMBOLS[:1], ("x",), fitted, torch.ones(400, dtype=torch.bool))
     assert said(clipped, "x**2")[0].verdict == "approximate"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from kan.discovery.discover import discover
 from kan.discovery.reduction.dimensional_analysis import dimensionless, known_units, of_unit, unit_reduction
-from kan.discovery.reduction.views import Stage, reduced
+from kan.discovery.reduction.views import View, reduced_views
 
 KG, M, S, K = ({base: 1} for base in ("kg", "m", "s", "K"))
 SPEED, ENERGY = {"m": 1, "s": -1}, {"kg": 1, "m": 2, "s": -2}
@@ -100,7 +100,7 @@ def test_the_given_reduction_comes_first() -> None:
     units = {"a": M, "b": S, "c": {}}
     given = unit_reduction(x, y, symbols, *known_units(list(units), units, SPEED))
     data = torch.as_tensor(x), torch.as_tensor(y)[:, None]
-    first = reduced(Stage(*data, *data, symbols, lambda e: e), given)[0]
+    first = reduced_views(View(*data, *data, symbols, lambda e: e), given)[0]
     assert first.reduction is given and str(given.columns if given else "") == "(c,)"
 
 

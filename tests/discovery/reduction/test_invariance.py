@@ -8,7 +8,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kan.discovery.reduction.invariance import Reduction, Scaling, gauges, scalings, translations, unchanged
+from kan.discovery.reduction.invariance import Reduction, Scaling, equivalent_reductions, scalings, translations, unchanged
 from kan.discovery.reduction.polynomials import Array
 
 a, b, c = NAMES = sympy.symbols("a b c")
@@ -96,33 +96,33 @@ def scaled(form_list: list[list[int]], power_list: list[int], shift: float) -> t
     st.sampled_from([0.0, 2.0]),
 )
 @settings(max_examples=25, deadline=None)
-def test_reductions_and_gauges_are_exact(forms: list[list[int]], powers: list[int], shift: float) -> None:
+def test_reductions_and_equivalent_ones_are_exact(forms: list[list[int]], powers: list[int], shift: float) -> None:
     x, y, scaling = scaled(forms, powers, shift)
     reduction = scaling.reduction(y, 0.25)
     check(reduction, x, y)
-    several = list(gauges(reduction, most=8))
+    several = list(equivalent_reductions(reduction, most=8))
     assert len(several) <= 8 and all(one.error == 0.25 for one in several)
     for one in several:
         check(one, x, y)
-    assert all(one.factor == reduction.factor for one in gauges(reduction, factors=False, most=4))
+    assert all(one.factor == reduction.factor for one in equivalent_reductions(reduction, factors=False, most=4))
 
 
-def test_gauges_span_the_same_products() -> None:
+def test_equivalent_reductions_span_the_same_products() -> None:
     x, y, scaling = scaled([[1, -1, 0], [0, 1, 1]], [1, 0, 0], 0.0)
-    several = list(gauges(scaling.reduction(y, 0.0)))
+    several = list(equivalent_reductions(scaling.reduction(y, 0.0)))
     assert len(several) == 30
     for one in several:
         assert one.scaling is not None and np.linalg.matrix_rank(np.concatenate([one.scaling.forms, scaling.forms])) == 2
     assert {one.factor for one in several} > {sympy.sqrt(a)}
-    assert not list(gauges(Reduction((a,), sympy.Integer(1), x[:, :1], y, 0.0)))
+    assert not list(equivalent_reductions(Reduction((a,), sympy.Integer(1), x[:, :1], y, 0.0)))
 
 
-def test_unchanged_is_where_gauges_begin() -> None:
+def test_unchanged_is_where_equivalent_reductions_begin() -> None:
     x = samples(2)
     begin = unchanged(x, x.sum(1), NAMES[:2])
     check(begin, x, x.sum(1))
     assert begin.columns == (a, b) and begin.factor == 1
-    assert {a * b, a / b, b / a} <= {column for one in gauges(begin) for column in one.columns}
+    assert {a * b, a / b, b / a} <= {column for one in equivalent_reductions(begin) for column in one.columns}
 
 
 SHIFTS: dict[sympy.Expr, Callable[[Array], Array]] = {

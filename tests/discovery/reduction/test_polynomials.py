@@ -15,8 +15,8 @@ from kan.datasets.problem_sets import problems
 from kan.discovery.reduction.polynomials import (
     Array,
     Forms,
+    LabelTarget,
     Polynomials,
-    Target,
     affordable,
     curve_bases,
     fit_forms,
@@ -72,10 +72,10 @@ def test_values_and_slopes_are_those_of_full_tables_to_the_bit(columns: int, deg
 
 def test_many_rows_and_columns_stay_small() -> None:
     u = samples(20, -1.0, 1.0, 4000)
-    target = Target.of(np.sin(3 * u[:, 0]) + u[:, 1] * u[:, 2])
+    target = LabelTarget.of(np.sin(3 * u[:, 0]) + u[:, 1] * u[:, 2])
     tracemalloc.start()
     gradients, error = surrogate(u, target)
-    forms = fit_forms(u, target, start_forms(u, target, gradients, 1, tuple(range(18))), 3, 18, steps=1)
+    forms = fit_forms(u, target, start_forms(u, target, gradients, 1, tuple(range(18))), 3, steps=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100e6 and error < 1 and np.isfinite(forms.error)
@@ -88,7 +88,7 @@ def test_terms_are_a_share_of_the_rows_and_no_more_than_many_rows_allow() -> Non
 
 def test_polynomials_end_when_they_are_to_stop() -> None:
     u = samples(3)
-    target = Target.of(np.exp(u[:, 0] / u[:, 1]))
+    target = LabelTarget.of(np.exp(u[:, 0] / u[:, 1]))
     looks = count()
     gradients, error = surrogate(u, target, lambda: next(looks) >= 2)
     assert 1e-4 < error < math.inf and gradients.any()  # of degree 2
@@ -140,7 +140,7 @@ def test_power_laws_over_a_wide_range_want_logarithms_and_waves_do_not() -> None
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_labels_of_one_sign_are_fitted_in_logarithms(sign: float) -> None:
     y = sign * np.exp(np.linspace(-1, 2, 100))
-    target = Target.of(y)
+    target = LabelTarget.of(y)
     assert target.logarithmic
     np.testing.assert_allclose(target.values, np.log(np.abs(y)))
     assert (target.weights > 0.9).all() and target.deviation == pytest.approx(float(np.std(target.values * target.weights)))
@@ -148,18 +148,18 @@ def test_labels_of_one_sign_are_fitted_in_logarithms(sign: float) -> None:
 
 def test_labels_of_both_signs_are_fitted_as_they_are() -> None:
     y = np.linspace(-1, 2, 100)
-    target = Target.of(y)
+    target = LabelTarget.of(y)
     assert not target.logarithmic and (target.weights == 1).all()
     np.testing.assert_allclose(target.values * np.sqrt(np.mean(y**2)), y)
     large = np.ones(100)
     large[7] = -0.5  # no noise turns such a label
-    assert not Target.of(large).logarithmic
+    assert not LabelTarget.of(large).logarithmic
 
 
 def test_a_few_labels_that_noise_turned_do_not_count() -> None:
     y = np.linspace(0.05, 3, 100)
     y[:4] = -0.01, 0.0, -0.02, 0.001
-    target = Target.of(y)
+    target = LabelTarget.of(y)
     assert target.logarithmic and np.isfinite(target.values).all()
     assert (target.weights[:3] == 0).all() and 0 < target.weights[3] < 0.1 and target.weights[-1] > 0.99
 
@@ -167,7 +167,7 @@ def test_a_few_labels_that_noise_turned_do_not_count() -> None:
 def test_the_gradients_of_a_surrogate_are_those_of_the_function() -> None:
     u = samples(3, -1.0, 1.0)
     y = np.exp(u[:, 0] / 2) * u[:, 1] + 3 * u[:, 2]
-    gradients, error = surrogate(u, Target(y, np.ones_like(y), False))
+    gradients, error = surrogate(u, LabelTarget(y, np.ones_like(y), False))
     expected = np.stack([y / 2 - 1.5 * u[:, 2], np.exp(u[:, 0] / 2), np.full_like(y, 3.0)], 1)
     assert error < 1e-6
     np.testing.assert_allclose(gradients, expected, atol=1e-5)
@@ -182,7 +182,7 @@ LAWS = {
 @pytest.mark.parametrize("law", LAWS)
 def test_exponents_are_found(law: str) -> None:
     x = samples(3)
-    u, target = np.log(x), Target.of(LAWS[law](*x.T))
+    u, target = np.log(x), LabelTarget.of(LAWS[law](*x.T))
     assert target.logarithmic == (law == "one sign")
     # b/c is one form, with b as its pivot; of the others, a has no part in it but a power of its own.
     start = Forms((1,), (0, 2), np.array([[0.1, -0.9]]), np.array([0.4, 0.1]))
