@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from kan.bases.base import Basis
-from kan.bases.bspline import BSpline, SplineTable
+from kan.bases.bspline import BSpline
 from kan.bases.knots import uniform_knots
 from kan.bases.projection import fitted
 from kan.layers.arguments import interval, make_basis
@@ -66,8 +66,6 @@ class KANLayer(OrdinaryModule):
     """
 
     _basis: Basis = BSpline()  # of layers in older pickles
-    _part: tuple[Any, tuple[int, ...], Any] | None = None
-    """The prepared grid of some inputs that `features_at` was last asked for: that of all inputs, their numbers, and their own one."""
 
     def __init__(
         self,
@@ -152,18 +150,12 @@ class KANLayer(OrdinaryModule):
         """What the basis has worked out about the present grid, made anew whenever that has changed."""
         return self._prepared.of(self.grid, self.basis)
 
-    @property
-    def table(self) -> SplineTable:
-        """`prepared_grid` of splines: their polynomial pieces."""
-        table: SplineTable = self.prepared_grid
-        return table
-
     def share_table(self, twin: KANLayer) -> None:
         """Spare a copy of this layer from preparing the grid anew."""
         twin._prepared = self._prepared.shared()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**packed(super().__getstate__(), "base_fun"), "_part": None}
+        return packed(super().__getstate__(), "base_fun")
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__({"_prepared": PreparedGrid(widened=False), **unpacked(state)})
@@ -190,11 +182,7 @@ class KANLayer(OrdinaryModule):
             slopes: whether derivatives are wanted.
             inputs: the layer's inputs that the rows of `x` are; all of them, in order, when not given.
         """
-        prepared = self.prepared_grid
-        if inputs is not None:
-            if self._part is None or self._part[0] is not prepared or self._part[1] != tuple(inputs):
-                self._part = prepared, tuple(inputs), self.basis.prepare(self.grid.detach()[list(inputs)])
-            prepared = self._part[2]
+        prepared = self.prepared_grid if inputs is None else self._prepared.of_some(self.grid, self.basis, tuple(inputs))
         return Features.at(x, prepared, self.base_fun, self.basis, slopes=slopes)
 
     def edge_weight(self) -> Tensor:

@@ -28,6 +28,7 @@ class PreparedGrid:
         self._copy: Tensor | None = None
         self._version = -1
         self._basis: Basis | None = None
+        self._part: tuple[Any, tuple[int, ...], Any] | None = None
         self._prepared: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreparedGrid:
@@ -61,6 +62,14 @@ class PreparedGrid:
                 self._prepared = self._prepare(grid, basis)
                 self._grid, self._version, self._copy, self._basis = grid, grid._version, grid.detach().clone(), basis
         return self._prepared
+
+    def of_some(self, grid: Tensor, basis: Basis, inputs: tuple[int, ...]) -> Any:
+        """As `of`, for some of the inputs; kept until others are asked for."""
+        prepared = self.of(grid, basis)
+        if self._part is None or self._part[0] is not prepared or self._part[1] != inputs:
+            rows = list(inputs)
+            self._part = prepared, inputs, self.of_inputs(rows).of(grid.detach()[rows], basis)
+        return self._part[2]
 
     def shared(self) -> PreparedGrid:
         """One that knows what this one knows, for a copy of the layer; nothing ever writes into what was prepared."""

@@ -200,7 +200,7 @@ def _error_density(layer: KANLayer, i: int, points: Tensor, samples: Tensor, sen
     """``rho D^2`` on the intervals between `points`, from above zero on."""
     n = len(points) - 1
     lengths, middles = points.diff(), (points[1:] + points[:-1]) / 2
-    functions = basis_rows(middles.to(layer.grid)[None], layer.table.taken([i]), layer.k)[0]
+    functions = basis_rows(middles.to(layer.grid)[None], layer.prepared_grid.taken([i]), layer.k)[0]
     steps = ((layer.coef[i] * (layer.scale_sp[i] * layer.mask[i])[:, None]) @ functions).double().cpu()
     derivative = torch.zeros_like(steps)
     if n > 1:
