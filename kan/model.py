@@ -24,9 +24,9 @@ from kan.analysis.indices import layer_index, node_index
 from kan.checkpoint.versioned import Versioned
 from kan.discovery.edges import automatic, suggest
 from kan.discovery.formulas.network_formula import NetworkFormula, network_formula
-from kan.network.attributes import Lasting, Recorded, derived
 from kan.network.network import Network
 from kan.network.trace import Trace
+from kan.network.user_code.attributes import Lasting, Recorded, derived
 from kan.network.user_code.inheritance import left_behind
 from kan.network.user_code.observed import given_last
 from kan.older_names import understood

@@ -35,7 +35,8 @@ from kan.checkpoint.migrations import FORMAT, migrated
 from kan.checkpoint.schema import check_config, check_sizes, check_tensors
 from kan.layers.computed import computed, settled
 from kan.layers.symbolic_layer import SymbolicLayer
-from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.layered import BASE_FUNCTIONS
+from kan.network.network import Network
 from kan.symbolic.library import SymbolicFunction, anonymous
 
 __all__ = ["build", "describe", "despite_writers", "load", "load_optimizer", "parse", "plain", "read_config", "save", "state_of"]

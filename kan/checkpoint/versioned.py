@@ -17,9 +17,10 @@ from kan.checkpoint.difference import Difference, difference
 from kan.checkpoint.lineage import Version
 from kan.checkpoint.store import Store, folder_of, newest, unnamed_functions, version_of
 from kan.errors import NoDataError, some_of
-from kan.network.attributes import STATED
-from kan.network.network import BASE_FUNCTIONS, Network
+from kan.network.layered import BASE_FUNCTIONS
+from kan.network.network import Network
 from kan.network.state import SymbolicNames
+from kan.network.user_code.attributes import STATED
 
 __all__ = ["Versioned"]
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from kan.network.network import Network
-
 __all__ = ["FitLoss"]
+
+
+class Sized(Protocol):
+    """What has a number of inputs and of outputs: a network."""
+
+    input_width: int
+
+    @property
+    def width_in(self) -> list[int]:
+        """Nodes per layer of nodes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,18 +46,18 @@ class FitLoss(ABC):
     reference: float | None = None
 
     @abstractmethod
-    def __call__(self, network: Network) -> float:
+    def __call__(self, network: Any) -> float:
         """The loss of `network`, without the penalty."""
 
     @abstractmethod
-    def of_output(self, network: Network, output: Tensor, rows: slice) -> Tensor | None:
+    def of_output(self, network: Any, output: Tensor, rows: slice) -> Tensor | None:
         """The loss if `network` has the outputs `output` for the samples `rows`, 0-dim; None if it is not a function of these."""
 
     def shown(self, loss: float) -> float:
         """The loss in the form in which the fit reports it."""
         return math.sqrt(loss) if self.squares else loss
 
-    def suits(self, network: Network) -> bool:
+    def suits(self, network: Sized) -> bool:
         """Whether `network` has as many inputs and outputs as the fitted one."""
         return network.input_width == self.inputs and network.width_in[-1] == self.outputs
 

@@ -42,10 +42,10 @@ class LastInput(OrdinaryModule):
     """How often the parameters had been changed in place at the pass over the last input."""
 
     _records: dict[str, Any] | None = None
-    """What has been put in the place of what the last pass has left, see `kan.network.attributes.Recorded`."""
+    """What has been put in the place of what the last pass has left, see `kan.network.user_code.attributes.Recorded`."""
 
     _given: Mapping[str, Any] = MappingProxyType({})
-    """Scores that have been set, see `kan.network.attributes.Lasting`."""
+    """Scores that have been set, see `kan.network.user_code.attributes.Lasting`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,18 +12,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from kan.layers.symbolic_layer import NONE, SymbolicLayer
 from kan.network.labels import NORMALIZERS
+from kan.network.layered import LayeredNetwork
 from kan.network.structure import Structure, per_layer
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction, anonymous, lookup
-
-if TYPE_CHECKING:
-    from kan.network.network import Network
 
 __all__ = [
     "ARCHITECTURE",
@@ -40,7 +38,7 @@ __all__ = [
     "unchanged_on_error",
 ]
 
-N = TypeVar("N", bound="Network")
+N = TypeVar("N", bound=LayeredNetwork)
 Functions: TypeAlias = dict[tuple[int, int], tuple[str, SymbolicFunction]]
 SymbolicNames: TypeAlias = Sequence[Sequence[Sequence[str | Callable[[Tensor], Tensor]]]]
 """For every layer, nested ``[out][in]``, the names of the edges' functions or the functions themselves; ``'0'`` where there is none."""
@@ -53,7 +51,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def describe(network: Network) -> dict[str, Any]:
+def describe(network: LayeredNetwork) -> dict[str, Any]:
     """What the tensors of a state dictionary do not say, in lists, strings and numbers.
 
     The arguments of the constructor, with None for a base function that has no name; ``symbolic``, ``[in, out, name]`` of the edges with
@@ -74,13 +72,13 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def maps_of(network: Network) -> dict[str, Tensor]:
+def maps_of(network: LayeredNetwork) -> dict[str, Tensor]:
     """The normalizers that a network applies itself, each a tensor ``(2, columns)`` of means and deviations, in double precision."""
     pairs = {label: network.applied(label) for label in NORMALIZERS}
     return {label: torch.tensor(pair, dtype=torch.float64) for label, pair in pairs.items() if pair is not None}
 
 
-def restore_maps_(network: Network, state: Mapping[str, Any], prefix: str) -> set[str]:
+def restore_maps_(network: LayeredNetwork, state: Mapping[str, Any], prefix: str) -> set[str]:
     """Let `network` apply the normalizers of a state, and none of its own if the state has its parameters without one, in place.
 
     Returns:
@@ -96,7 +94,7 @@ def restore_maps_(network: Network, state: Mapping[str, Any], prefix: str) -> se
     return {prefix + label for label in found}
 
 
-def restore_(network: Network, architecture: Any, loaded: Callable[[str], bool]) -> None:
+def restore_(network: LayeredNetwork, architecture: Any, loaded: Callable[[str], bool]) -> None:
     """Give `network` the symbolic functions and the input columns of the network that a state came from, in place.
 
     An edge that has a function of the right name already keeps it. A network of another size is left alone: there is nothing to restore,
@@ -159,13 +157,13 @@ def build(cls: type[N], state: Mapping[str, Tensor], funs_name: SymbolicNames | 
     return network
 
 
-def _without_functions(network: Network) -> set[str]:
+def _without_functions(network: LayeredNetwork) -> set[str]:
     """The parameters that are trained from the first symbolic edge on only, of layers that have none."""
     return {f"symbolic_fun.{l}.affine" for l, layer in enumerate(network.symbolic_layers) if not layer.functions}
 
 
 @contextmanager
-def still_frozen(network: Network) -> Iterator[None]:
+def still_frozen(network: LayeredNetwork) -> Iterator[None]:
     """A network of which no parameter is trained stays so, although symbolic edges are new."""
     frozen = not any(parameter.requires_grad for parameter in network.parameters())
     yield
@@ -174,7 +172,7 @@ def still_frozen(network: Network) -> Iterator[None]:
 
 
 @contextmanager
-def unchanged_on_error(network: Network) -> Iterator[None]:
+def unchanged_on_error(network: LayeredNetwork) -> Iterator[None]:
     """Put parameters, symbolic functions and input columns back as they were if what follows fails."""
     tensors = [
         (table, name, tensor, tensor.detach().clone())
@@ -201,7 +199,7 @@ def unchanged_on_error(network: Network) -> Iterator[None]:
         raise
 
 
-def same_shapes(network: Network, state: Mapping[str, Any]) -> bool:
+def same_shapes(network: LayeredNetwork, state: Mapping[str, Any]) -> bool:
     """Whether `state` has tensors of the network's names and shapes, and no others."""
     return {name: value.shape for name, value in network.state_dict().items()} == {
         name: getattr(value, "shape", None) for name, value in state.items()
@@ -346,7 +344,7 @@ def _function(l: int, i: int, j: int, given: str | Callable[[Tensor], Tensor]) -
         ) from error
 
 
-def _set_inputs_(network: Network, architecture: Mapping[str, Any]) -> None:
+def _set_inputs_(network: LayeredNetwork, architecture: Mapping[str, Any]) -> None:
     if network.input_width != architecture["input_width"]:
         network.remember_input(None)
     network.input_id = torch.tensor(architecture["input_id"], device=network.input_id.device)

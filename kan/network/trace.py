@@ -187,7 +187,7 @@ class Trace:
         structure: of the network.
         layers: one `LayerRecord` per KAN layer.
         output: the network's output, ``(B, outputs)``: the last nodes, in the user's units where the network maps them to these.
-        given: what a program has put in the place of parts of it, by pykan's names, see `kan.network.recorded_trace`.
+        given: what a program has put in the place of parts of it, by pykan's names, see `kan.network.user_code.recorded_trace`.
     """
 
     structure: Structure

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.network.autograd_pass import multiplied
 from kan.network.fit_loss import FitLoss
 from kan.network.insertion import insert_knots_
 from kan.network.network import Network
@@ -342,7 +343,8 @@ class _PerPoint:
                 sums = sums + edges.summed(network.width_out[l + 1])
             sums = sums.expand(self.count, network.width_out[l + 1])
             premult = self._parameter(network.subnode_scale[l]) * sums + self._parameter(network.subnode_bias[l])
-            x = self._parameter(network.node_scale[l]) * network.multiplied(l + 1, premult) + self._parameter(network.node_bias[l])
+            nodes = multiplied(network.structure, l + 1, premult)
+            x = self._parameter(network.node_scale[l]) * nodes + self._parameter(network.node_bias[l])
         return network.in_user_units(x)
 
 

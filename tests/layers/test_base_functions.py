@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kan import KAN, KANConv1d, KANLayer, KANLinear
 from kan.layers.base_functions import base_rows, base_values, is_elementwise
-from kan.network.network import BASE_FUNCTIONS
+from kan.network.layered import BASE_FUNCTIONS
 from kan.spline import coef2curve
 
 pytestmark = pytest.mark.usefixtures("float64")

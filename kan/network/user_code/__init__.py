@@ -1,1 +1,1 @@
-"""Networks whose users have written or replaced parts of them."""
+"""Networks whose users have written or replaced parts of them, or assign to their attributes."""

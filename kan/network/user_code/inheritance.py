@@ -12,21 +12,19 @@ import types
 from collections.abc import Mapping
 from functools import lru_cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kan.layers.computed import computed, take_apart_
-from kan.network.attributes import STATED
+from kan.network.layered import LayeredNetwork
+from kan.network.user_code.attributes import STATED
 from kan.network.user_code.own_code import LIBRARY, is_called, own_call
-
-if TYPE_CHECKING:
-    from kan.network.network import Network
 
 __all__ = ["alone", "built", "in_the_kind_of", "left_behind", "portable_call", "take_over_own_"]
 
-N = TypeVar("N", bound="Network")
+N = TypeVar("N", bound=LayeredNetwork)
 L = TypeVar("L", bound=nn.Module)
 
 AFFINE = re.compile(r"(sub)?node_(bias|scale)_\d+")
@@ -65,7 +63,7 @@ def alone(network: N) -> N:
 
 
 @torch.no_grad()
-def take_over_own_(new: Network, old: Network) -> None:
+def take_over_own_(new: LayeredNetwork, old: LayeredNetwork) -> None:
     """Give `new` the hooks of `old`, the methods that are set on it as far as they can be moved, and the attributes of a subclass."""
     for name in HOOKS:
         getattr(new, name).update(getattr(old, name))
@@ -91,7 +89,7 @@ def take_over_own_(new: Network, old: Network) -> None:
 
 
 @lru_cache(maxsize=16)
-def _library_attributes(base: type[Network]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def _library_attributes(base: type[LayeredNetwork]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Names of the attributes, modules and buffers that networks of this library have."""
     quiet: dict[str, Any] = {"auto_save": False} if "auto_save" in signature(base.__init__).parameters else {}
     plain = base([1, 1], **quiet)
@@ -112,12 +110,12 @@ def _unmoved(network: nn.Module) -> list[str]:
     ]
 
 
-def portable_call(network: Network) -> bool:
+def portable_call(network: LayeredNetwork) -> bool:
     """Whether a network that is made from `network` is called in the same way."""
     return "forward" not in _unmoved(network)
 
 
-def left_behind(old: Network, new: Network) -> list[str]:
+def left_behind(old: LayeredNetwork, new: LayeredNetwork) -> list[str]:
     """Sentences on what `new`, which was made from `old`, lacks of its user's own code."""
     found = [
         f"the function that is set as model.{name} stays with the old model, which it may refer to: set it on the new one, or make it a "

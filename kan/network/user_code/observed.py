@@ -10,16 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kan.network.layered import LayeredNetwork
 from kan.network.trace import Trace
 from kan.network.user_code.own_code import check_layer, own_call
-
-if TYPE_CHECKING:
-    from kan.network.network import Network
 
 __all__ = ["OBSERVED", "Observed", "Pass", "called", "given_last", "observed", "seen_by_layers", "shown", "unseen"]
 
@@ -62,7 +60,9 @@ class Observed(NamedTuple):
     seen: Tensor | None
 
 
-def observed(network: Network, x: Tensor, *, singularity_avoiding: bool = False, y_th: float = 10.0, corner: float = 0.0) -> Observed:
+def observed(
+    network: LayeredNetwork, x: Tensor, *, singularity_avoiding: bool = False, y_th: float = 10.0, corner: float = 0.0
+) -> Observed:
     """Call `network` with `x`, as a module; it remembers the same last input afterwards as before. Arguments as of `Network.trace`.
 
     `singularity_avoiding` and `y_th` are handed on only if the first is True: a ``forward`` of the user's need not know them.
@@ -86,7 +86,7 @@ def observed(network: Network, x: Tensor, *, singularity_avoiding: bool = False,
 
 
 @torch.no_grad()
-def seen_by_layers(network: Network, x: Tensor) -> Tensor:
+def seen_by_layers(network: LayeredNetwork, x: Tensor) -> Tensor:
     """What `Network.forward` is called with when `network` is called with `x`.
 
     Raises:
@@ -101,7 +101,7 @@ def seen_by_layers(network: Network, x: Tensor) -> Tensor:
     return seen
 
 
-def given_last(network: Network) -> Tensor:
+def given_last(network: LayeredNetwork) -> Tensor:
     """What `network` was called with last: its last input, or with code of the user's in between the samples of its last fit.
 
     Raises:
@@ -119,7 +119,7 @@ def given_last(network: Network) -> Tensor:
 
 
 @contextmanager
-def shown(network: Network, trace: Trace | None) -> Iterator[None]:
+def shown(network: LayeredNetwork, trace: Trace | None) -> Iterator[None]:
     """Let what `network` says of its last input, scores included, be read from `trace` if there is one, for the time of the block."""
     own = network.__dict__
     kept = {name: own[name] for name in SCORES if name in own}

@@ -18,16 +18,13 @@ The first two are asked for in every pass, and take some 100 ns each. A further 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from kan.layers.computed import computed
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
-
-if TYPE_CHECKING:
-    from kan.network.network import Network
 
 __all__ = ["PENALTY", "check_layer", "is_called", "own_call", "own_methods", "own_parts"]
 
@@ -77,7 +74,7 @@ def own_methods(module: nn.Module, *names: str) -> list[str]:
     return [name for name in names if name in module.__dict__ or not _is_ours(getattr(type(module), name, own_methods))]
 
 
-def own_parts(network: Network) -> list[str]:
+def own_parts(network: nn.Module) -> list[str]:
     """Everything on the way from a call of `network` to its outputs that closed forms do not know, as noun phrases; empty for most."""
     between = own_call(network)
     found = [between] if between else []

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.network.autograd_pass import multiplied
 from kan.network.network import Network
 from kan.network.trace import LayerRecord, Trace, slopes_of
 
@@ -239,7 +240,7 @@ class Columns:
         kinds = (
             (network.subnode_scale[l], scale(lambda s: s.premult, lambda record: record.sums)),
             (network.subnode_bias[l], bias(lambda s: s.premult)),
-            (network.node_scale[l], scale(lambda s: s.outputs, lambda record: network.multiplied(l + 1, record.premult))),
+            (network.node_scale[l], scale(lambda s: s.outputs, lambda record: multiplied(network.structure, l + 1, record.premult))),
             (network.node_bias[l], bias(lambda s: s.outputs)),
         )
         for parameter, write in kinds:

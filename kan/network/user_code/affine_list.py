@@ -8,9 +8,9 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from kan.network.attributes import being_built
+from kan.network.user_code.attributes import being_built
 
-__all__ = ["AffineList"]
+__all__ = ["AffineList", "affine_list"]
 
 
 class AffineList(list[nn.Parameter]):
@@ -76,3 +76,15 @@ class AffineList(list[nn.Parameter]):
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         return list, (list(self),)
+
+
+def affine_list(name: str, what: str) -> Any:
+    """A property of a network, the `AffineList` of this name; `what` begins its docstring."""
+
+    def read(network: Any) -> AffineList:
+        return AffineList(network, name)
+
+    def write(network: Any, parameters: Iterable[Any]) -> None:
+        AffineList(network, name).write(parameters)
+
+    return property(read, write, doc=f"{what} of layers ``1 ... L``; assigning to an entry replaces the parameter.")
