@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.training.test_jacobian import sample, wild
+from tests.training.least_squares.test_coordinates import sample, wild
 from torch import Tensor, nn
 
 from kan.network.network import Network
