@@ -10,13 +10,23 @@ from kan.checkpoint.schema import RULES, check_config, check_sizes, check_tensor
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("width", "2", "a list of sizes"), ("width", [2, True], "a list of sizes"), ("grid", 2.5, "an integer, or one per layer"),
-        ("grid_range", [0, float("inf")], "two finite numbers"), ("grid_eps", True, "a finite number"), ("noise_scale", float("nan"), "a finite number"),
-        ("save_act", 2, "true or false"), ("round", -1, "an integer of at least 0"), ("base_fun_name", "a\0b", "text"),
-        ("keep", 0, "an integer of at least 1, or null"), ("sha256", {"a": "00"}, "a dictionary of SHA-256 digests"), ("losses", {"a": "b"}, "a dictionary of numbers, or null"),
-        ("input_id", [0, "1"], "a list of integers"), ("labels", [], "a dictionary"), ("mult_arity", [2], "an integer, or a list per layer"),
+        ("width", "2", "a list of sizes"),
+        ("width", [2, True], "a list of sizes"),
+        ("grid", 2.5, "an integer, or one per layer"),
+        ("grid_range", [0, float("inf")], "two finite numbers"),
+        ("grid_eps", True, "a finite number"),
+        ("noise_scale", float("nan"), "a finite number"),
+        ("save_act", 2, "true or false"),
+        ("round", -1, "an integer of at least 0"),
+        ("base_fun_name", "a\x00b", "text"),
+        ("keep", 0, "an integer of at least 1, or null"),
+        ("sha256", {"a": "00"}, "a dictionary of SHA-256 digests"),
+        ("losses", {"a": "b"}, "a dictionary of numbers, or null"),
+        ("input_id", [0, "1"], "a list of integers"),
+        ("labels", [], "a dictionary"),
+        ("mult_arity", [2], "an integer, or a list per layer"),
     ],
-)  # fmt: skip
+)
 def test_an_entry_of_another_kind_is_named_with_the_file(name: str, value: object, expected: str) -> None:
     assert name in RULES
     with pytest.raises(ValueError, match=f"^0.0_config.yml does not describe a KAN: {name} must be {expected}; got "):

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.usefixtures("float64")
 def parts(inputs: int, outputs: int, batch: int, scaler: bool, seed: int) -> tuple[BSpline, torch.Tensor, list[torch.Tensor | None]]:
     generator, basis = torch.Generator().manual_seed(seed), BSpline(4, 3)
     grid = basis.initial_grid(inputs, -1.0, 1.0).double()
-    draw = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
     return basis, grid, [
         draw(batch, inputs), draw(outputs, inputs), draw(outputs, inputs, basis.size), draw(outputs, inputs) if scaler else None,
     ]  # fmt: skip

@@ -22,7 +22,9 @@ def test_where_there_is_nothing_to_do_the_output_is_the_same_object() -> None:
 
 
 def test_the_transforms_of_torch_see_through_it() -> None:
-    f = lambda p, x: with_zero_gradients(x * x, [p]).sum()
+    def f(p: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return with_zero_gradients(x * x, [p]).sum()
+
     p, x = torch.ones(2), torch.tensor([1.0, 3.0])
     assert torch.func.grad(f, argnums=1)(p, x).tolist() == [2, 6]
     assert torch.func.grad(f, argnums=0)(p, x).tolist() == [0, 0]

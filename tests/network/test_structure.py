@@ -36,7 +36,8 @@ def test_what_remains_has_the_nodes_that_are_kept(layers: list[tuple[int, list[i
 
 def test_spellings_of_one_structure() -> None:
     expected = Structure((2, 3, 1), ((), (2, 2), ()))
-    for width, arity in [([2, [3, 2], 1], 2), (((2, 0), (3, 2), (1, 0)), np.int64(2)), (np.array([[2, 0], [3, 2], [1, 0]]), [[], [2, 2], []])]:
+    pairs = ((2, 0), (3, 2), (1, 0))
+    for width, arity in [([2, [3, 2], 1], 2), (pairs, np.int64(2)), (np.array(pairs), [[], [2, 2], []])]:
         assert Structure.parse(width, arity) == expected
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import sympy
-from tests.discovery.formulas.test_constants import CASES, VARIABLES, labels, samples, x, y
 
 from kan.discovery.formulas.constants import fit_constants, snap_constants
 from kan.discovery.formulas.shortening import drop_terms
+from tests.discovery.formulas.test_constants import CASES, VARIABLES, labels, samples, x, y
 
 
 @pytest.mark.parametrize(

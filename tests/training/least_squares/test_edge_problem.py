@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from tests.training.least_squares.test_coordinates import sample, wild
 from torch import Tensor, nn
 
 from kan.network.network import Network
@@ -15,6 +14,7 @@ from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.edge_problem import EdgeProblem
 from kan.training.least_squares.network_problem import ObjectiveProblem
 from kan.training.objectives.of_network import Objective, Penalty
+from tests.training.least_squares.test_coordinates import sample, wild
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -45,7 +45,10 @@ def test_what_is_refused_changes_nothing(model: KAN) -> None:
     assert all(torch.equal(one, other) for one, other in zip(model.node_bias, before, strict=True))
 
 
-@pytest.mark.parametrize("change", [lambda p: p.pop(), lambda p: p.clear(), lambda p: p.insert(0, p[0]), lambda p: p.append(torch.zeros(1))])
+CHANGES = [lambda p: p.pop(), lambda p: p.clear(), lambda p: p.insert(0, p[0]), lambda p: p.append(torch.zeros(1))]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_the_number_of_layers_is_fixed(model: KAN, change) -> None:
     with pytest.raises(TypeError, match="one entry for each of the 2 layers"):
         change(model.node_bias)
