@@ -98,7 +98,7 @@ def functions_of(path: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
-SLOW = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").split() if (ROOT / "tests" / "slow.txt").exists() else []
+SLOW = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").split()
 
 
 @pytest.mark.parametrize("name", SLOW)
