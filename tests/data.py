@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kan.network.network import Network
 
-__all__ = ["source", "uniform", "unit", "wild"]
+__all__ = ["proportions", "source", "uniform", "wild"]
 
 
 def source(seed: int) -> torch.Generator:
@@ -17,10 +17,10 @@ def source(seed: int) -> torch.Generator:
 
 def uniform(*shape: int, low: float = -1.0, high: float = 1.0, seed: int = 0, dtype: torch.dtype | None = torch.float64) -> Tensor:
     """Uniform numbers between `low` and `high`; in torch's default dtype if `dtype` is None."""
-    return low + (high - low) * unit(*shape, seed=seed, dtype=dtype)
+    return low + (high - low) * proportions(*shape, seed=seed, dtype=dtype)
 
 
-def unit(*shape: int, seed: int = 0, dtype: torch.dtype | None = torch.float64) -> Tensor:
+def proportions(*shape: int, seed: int = 0, dtype: torch.dtype | None = torch.float64) -> Tensor:
     """Uniform numbers between 0 and 1."""
     return torch.rand(*shape, generator=source(seed), dtype=dtype)
 
