@@ -1,7 +1,8 @@
 """Writes tests/slow.txt, the list of tests that ``make test-fast`` leaves out.
 
-``python scripts/slow_tests.py`` runs all tests of ``tests/`` one after another, on one thread, and lists every test function that took longer
-than a second in one of its cases. ``python scripts/slow_tests.py LOG ...`` reads the times from outputs of ``pytest --durations=0`` instead.
+``python scripts/slow_tests.py`` runs all tests of ``tests/`` one after another, on one thread, and lists every test function that took
+longer than a second in one of its cases. ``python scripts/slow_tests.py LOG ...`` reads the times from outputs of
+``pytest --durations=0`` instead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LONGEST = 1.0
 
 
 def slow_functions(log: str) -> list[str]:
-    """The test functions, as ``folder/test_file.py::test_name``, that took longer than `LONGEST` in one of their cases.
+    r"""The test functions, as ``folder/test_file.py::test_name``, that took longer than `LONGEST` in one of their cases.
 
     >>> slow_functions("1.50s call     tests/a/test_b.py::test_c[d-e]\\n0.02s setup    tests/a/test_b.py::test_f\\n")
     ['a/test_b.py::test_c']

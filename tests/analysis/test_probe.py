@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from kan.analysis.probe import Probe
+from tests.data import proportions
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def points(count: int = 6) -> torch.Tensor:
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def model(x: torch.Tensor) -> torch.Tensor:
@@ -17,7 +14,7 @@ def model(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_gradients_and_second_derivatives_are_those_of_the_model() -> None:
-    x = points()
+    x = proportions(6, 3)
     probe = Probe(model, x)
     a, b, _ = x.T
     torch.testing.assert_close(probe.gradient, torch.stack([b**2, 2 * a * b, torch.ones_like(a)], dim=1))
@@ -36,14 +33,14 @@ def test_the_model_is_evaluated_once_for_each_derivative() -> None:
         calls.append(len(x))
         return model(x)
 
-    probe = Probe(counted, points())
+    probe = Probe(counted, proportions(6, 3))
     for _ in range(3):
         assert probe.gradient.shape == (6, 3)
     assert len(calls) == 1
 
 
 def test_groups_have_no_negative_indices_and_no_variable_twice() -> None:
-    probe = Probe(model, points())
+    probe = Probe(model, proportions(6, 3))
     assert probe.groups([[-1], (0, 1)]) == [[2], [0, 1]]
     with pytest.raises(ValueError, match=r"may be named once only; got \[\[0, 2\], \[-1\]\]"):
         probe.groups([[0, 2], [-1]])
@@ -67,4 +64,4 @@ def test_samples_that_are_none(x: object, error: type[Exception], message: str) 
 
 def test_a_model_of_two_outputs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the shape \(6, 1\) or \(6,\); got \(6, 3\)"):
-        _ = Probe(lambda x: x, points()).gradient
+        _ = Probe(lambda x: x, proportions(6, 3)).gradient

@@ -2,16 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from kan import KAN
 from kan.surgery.criterion import TOLERANCE, Criterion, LossCriterion, criterion_of
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def points(count: int = 60) -> Tensor:
-    return torch.rand(count, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
 
 def new(**settings: object) -> KAN:
@@ -19,13 +15,13 @@ def new(**settings: object) -> KAN:
 
 
 def fitted() -> KAN:
-    model, x = new(), points()
+    model, x = new(), uniform(60, 2)
     model.fit((x, x[:, [0]] * x[:, [1]] + 0.1 * torch.sin(20 * x[:, [1]])), steps=5, progress=False)
     return model
 
 
 def test_without_labels_it_is_the_change_of_the_outputs_over_their_spread() -> None:
-    model, x = new(), points()
+    model, x = new(), uniform(60, 2)
     model(x)
     criterion = criterion_of(model)
     assert type(criterion) is Criterion and not criterion.labelled and criterion.before == 0
@@ -40,7 +36,7 @@ def test_without_labels_it_is_the_change_of_the_outputs_over_their_spread() -> N
 
 
 def test_outputs_of_other_units_are_judged_alike() -> None:
-    model, x = KAN([2, 1, 2], seed=0, auto_save=False), points()
+    model, x = KAN([2, 1, 2], seed=0, auto_save=False), uniform(60, 2)
     model(x)
     criterion, changed = criterion_of(model), model.copy()
     with torch.no_grad():
@@ -55,7 +51,7 @@ def test_after_a_fit_it_is_the_loss_and_the_limit_is_relative_to_it() -> None:
     model = fitted()
     criterion = criterion_of(model)
     assert isinstance(criterion, LossCriterion) and criterion.labelled
-    x = points()
+    x = uniform(60, 2)
     expected = (model(x) - (x[:, [0]] * x[:, [1]] + 0.1 * torch.sin(20 * x[:, [1]]))).square().mean()
     assert criterion.before == pytest.approx(float(expected.detach()), rel=1e-10)
     assert criterion.limit(0.2) == pytest.approx(1.2 * criterion.before, rel=1e-6)
@@ -78,7 +74,7 @@ def test_growth_is_counted_from_the_first_of_several_changes() -> None:
 
 def test_a_penalised_fit_allows_a_share_of_what_constants_would_cost() -> None:
     for lamb in (0.0, 1e-6):
-        model, x = new(), points()
+        model, x = new(), uniform(60, 2)
         model.fit((x, x[:, [0]]), steps=10, lamb=lamb, progress=False)
         criterion = criterion_of(model)
         assert criterion.before < 1e-5, "the fit is good, so that 5 % of its loss is little"

@@ -14,7 +14,7 @@ from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.edge_problem import EdgeProblem
 from kan.training.least_squares.network_problem import ObjectiveProblem
 from kan.training.objectives.of_network import Objective, Penalty
-from tests.training.least_squares.test_coordinates import sample, wild
+from tests.data import uniform, wild
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -46,7 +46,7 @@ def test_the_problem_is_that_of_the_network(width: list, grid: int) -> None:
     arity = 3 if width == [3, [0, 1], [1, 1], 1] else 2
     network = wild(width, seed=1, grid=grid, mult_arity=arity)
     put_named(network, 2)
-    x = sample(network.width_in[0], 40)
+    x = uniform(40, network.width_in[0])
     y = torch.randn(40, network.width_in[-1], generator=torch.Generator().manual_seed(3))
     assert EdgeProblem.fits(network, len(x))
     problem, slow = EdgeProblem(network, x, y), general(network, x, y)
@@ -61,7 +61,7 @@ def test_the_problem_is_that_of_the_network(width: list, grid: int) -> None:
 def test_steps_are_taken_back_and_the_numbers_go_to_the_network() -> None:
     network = wild([2, [1, 1], 2], seed=4, grid=4)
     put_named(network, 5)
-    x, y = sample(2, 50), torch.randn(50, 2, generator=torch.Generator().manual_seed(6))
+    x, y = uniform(50, 2), torch.randn(50, 2, generator=torch.Generator().manual_seed(6))
     before = copy.deepcopy(network.state_dict())
     problem = EdgeProblem(network, x, y)
     first, saved = problem.value(), problem.save()

@@ -50,6 +50,7 @@ def test_weights_of_classes_follow_the_precision_and_parameters_do_not() -> None
         def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(1))
+            self.register_buffer("offset", torch.zeros(1))
 
         def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
             return (self.scale * (prediction - label)).square().mean()
