@@ -13,16 +13,21 @@ VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.installed-docs
 BENCH_INSTALLED := $(VENV)/.installed-benchmarks
+VENV_LOWEST := build/lowest
+LOWEST_INSTALLED := $(VENV_LOWEST)/.installed
 
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
+.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
 	@echo "make test    lint, type check and test"
+	@echo "make test-fast  the tests that take at most a second each (CONTRIBUTING.md)"
+	@echo "make test-lowest  all tests with the lowest versions that pyproject.toml promises"
+	@echo "make slow-tests  time the tests one after another and rewrite tests/slow.txt, which make test-fast leaves out"
 	@echo "make lint    lint and type check only"
 	@echo "make bench   time the hello story (benchmarks/hellokan.py)"
 	@echo "make bench-layers  time the layers beside other libraries' (benchmarks/layers.py)"
@@ -55,6 +60,15 @@ lint: $(INSTALLED)
 
 test: lint
 	$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
+
+test-fast: $(INSTALLED)
+	$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow" tests
+
+slow-tests: $(INSTALLED)
+	$(VENV_PYTHON) scripts/slow_tests.py
+
+test-lowest: $(LOWEST_INSTALLED)
+	$(VENV_LOWEST)/bin/python -m pytest $(PYTEST_FLAGS)
 
 bench: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/hellokan.py $(BENCH_FLAGS)
@@ -141,6 +155,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(DOCS_INSTALLED): $(INSTALLED)
 	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+# A second environment, made with the interpreter of the first one.
+$(LOWEST_INSTALLED): pyproject.toml constraints-lowest.txt $(INSTALLED)
+	$(VENV_PYTHON) -m venv --clear $(VENV_LOWEST)
+	@$(VENV_LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-lowest.txt --editable '.[tests]'
 	@touch $@
 
 $(BENCH_INSTALLED): $(INSTALLED)

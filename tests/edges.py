@@ -8,11 +8,6 @@ from torch import Tensor
 from kan import KAN
 
 
-def data(samples: int = 300, inputs: int = 2, seed: int = 0) -> Tensor:
-    """Uniform on ``[-1, 1]``, ``(samples, inputs)``."""
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
 @torch.no_grad()
 def put(model: KAN, l: int, i: int, j: int, curve: Callable[[Tensor], Tensor]) -> None:
     """Let the numeric edge compute `curve` between -1 and 1, as nearly as its splines can."""

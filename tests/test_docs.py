@@ -17,20 +17,11 @@ import kan.feynman
 import kan.hypothesis
 import kan.MLP
 from kan.bases import BASES
+from kan.symbolic import SYMBOLIC_LIB
+from tests.pages import python_of
 
 ROOT = Path(__file__).resolve().parent.parent
 BASES_PAGE = ROOT / "docs" / "bases.md"
-
-
-def python_of(page: Path) -> str:
-    """The ```python blocks of a page, one program, with every line where it is on the page."""
-    lines, language = [], ""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        fence = re.match(r"```(\w*)", line)
-        if fence:
-            language = "" if language else fence.group(1) or "none"
-        lines.append(line if language == "python" and not fence else "")
-    return "\n".join(lines)
 
 
 @pytest.fixture
@@ -152,6 +143,17 @@ def test_the_code_of_the_page_runs(name: str) -> None:
     finally:
         torch.set_default_dtype(dtype)
         plt.close("all")
+
+
+def test_the_examples_for_contributors_run(registry: dict[str, type]) -> None:
+    page = ROOT / "CONTRIBUTING.md"
+    functions = dict(SYMBOLIC_LIB)
+    try:
+        exec(compile(python_of(page), str(page), "exec"), {"__name__": "page_for_contributors"})
+        assert BASES.keys() - registry.keys() == {"monomials"} and SYMBOLIC_LIB.keys() - functions.keys() == {"sinc"}
+    finally:
+        SYMBOLIC_LIB.clear()
+        SYMBOLIC_LIB.update(functions)
 
 
 def test_the_tree_of_the_page_on_checkpoints_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

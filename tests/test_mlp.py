@@ -19,13 +19,10 @@ from torch import Tensor, nn
 
 from kan import KAN, LBFGS
 from kan.MLP import MLP
+from tests.data import uniform
 from tests.reference.penalty import sparsity
 
 matplotlib.use("Agg")
-
-
-def uniform(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def product(count: int = 50) -> dict[str, Tensor]:

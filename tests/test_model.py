@@ -21,18 +21,15 @@ from torch import Tensor, nn
 
 import kan
 from kan import KAN
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 Dataset = dict[str, Tensor]
 
 
-def data(samples: int = 100, inputs: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
 def dataset(samples: int = 60) -> Dataset:
-    x, z = data(samples), data(samples, seed=1)
+    x, z = uniform(samples, 2), uniform(samples, 2, seed=1)
     f = lambda u: torch.sin(torch.pi * u[:, [0]]) + u[:, [1]] ** 2  # noqa: E731
     return {"train_input": x, "train_label": f(x), "test_input": z, "test_label": f(z)}
 
@@ -83,7 +80,7 @@ def test_train_with_a_dataset_is_fit() -> None:
 def test_older_argument_names() -> None:
     model = new(noise_scale_base=0.5)
     assert model.scale_base_sigma == 0.5
-    model(data())
+    model(uniform(100, 2))
     assert model.refine(grid=5).grid == model.refine(5).grid == model.refine(new_grid=5).grid == 5
     assert torch.equal(new([2, 1], noise_scale_base=0.1).act_fun[0].scale_base, new([2, 1], scale_base_sigma=0.1).act_fun[0].scale_base)
 
@@ -100,7 +97,7 @@ def figures() -> Iterator[Any]:
 
 def test_plot_returns_the_figure_and_writes_nothing(figures: Any, tmp_path: Path) -> None:
     model = new([2, 3, 1])
-    model(data())
+    model(uniform(100, 2))
     figure = model.plot(beta=100)
     assert figure is figures.gcf()
     model.plot(title="a title", in_vars=["a", "b"], out_vars=["c"], metric="forward_u", tick=True, sample=True)
@@ -113,7 +110,7 @@ def test_plot_mask_leaves_out_what_prune_dropped(figures: Any) -> None:
     model = new([2, 3, 1])
     with torch.no_grad():
         model.act_fun[1].mask[1] = 0.0
-    model(data())
+    model(uniform(100, 2))
 
     def artists(**arguments: Any) -> int:
         axes = model.plot(**arguments).axes[0]
@@ -228,7 +225,7 @@ def random_states() -> tuple[Any, ...]:
 )
 def test_global_random_states_are_left_alone(call: Callable[[KAN], Any]) -> None:
     model = new()
-    model(data())
+    model(uniform(100, 2))
     torch.manual_seed(11)
     before = random_states()
     call(model)
@@ -269,7 +266,7 @@ def test_the_callers_lists_are_not_changed(width: list[Any]) -> None:
     before = copy.deepcopy((width, arity))
     grid_range = [-1, 1]
     model = new(width, mult_arity=arity, grid_range=grid_range)
-    model(data())
+    model(uniform(100, 2))
     model.prune(0.0, 0.0).refine(6)
     assert (width, arity) == before and [type(entry) for entry in width] == [type(entry) for entry in before[0]] and grid_range == [-1, 1]
     model.width.append([9, 9])
@@ -294,7 +291,7 @@ def test_any_width_works(entries: list[Any], as_list: bool, grid: int, k: int, a
     pairs = [(entry, 0) if isinstance(entry, int) else entry for entry in entries]
     assert model.width == [list(pair) for pair in pairs] and model.width_in == [sum(pair) for pair in pairs]
     assert model.width_out == [n + arity * m for n, m in pairs]
-    y = model(data(5, inputs=model.width_in[0]))
+    y = model(uniform(5, model.width_in[0]))
     assert y.shape == (5, model.width_in[-1]) and bool(torch.isfinite(y).all())
 
 
@@ -369,11 +366,11 @@ def test_bad_arguments(arguments: dict[str, Any], message: str, tmp_path: Path) 
 
 
 def test_degree_0_and_callable_base_function() -> None:
-    assert bool(torch.isfinite(new(k=0)(data())).all())
+    assert bool(torch.isfinite(new(k=0)(uniform(100, 2))).all())
     model = new([2, 1], base_fun=torch.tanh)
     with torch.no_grad():
         model.act_fun[0].coef.zero_()
-    x = data()
+    x = uniform(100, 2)
     torch.testing.assert_close(model(x), torch.tanh(x) @ model.act_fun[0].scale_base)
 
 
@@ -394,7 +391,7 @@ def test_degree_0_trains_adapts_and_refines() -> None:
 
 def test_bad_inputs_name_both_shapes() -> None:
     model = new([3, 1])
-    for x, shape in [(data(5), "(5, 2)"), (data(5, inputs=4), "(5, 4)"), (torch.zeros(3), "(3,)"), (torch.zeros(2, 3, 3), "(2, 3, 3)")]:
+    for x, shape in [(uniform(5, 2), "(5, 2)"), (uniform(5, 4), "(5, 4)"), (torch.zeros(3), "(3,)"), (torch.zeros(2, 3, 3), "(2, 3, 3)")]:
         expected = f"the input must have the shape (number of samples, 3), one column per input of the network; got {shape}."
         with pytest.raises(ValueError, match=re.escape(expected)):
             model(x)
@@ -440,7 +437,7 @@ def test_refused_data_leave_the_model_as_it_was() -> None:
 
 def test_activations_have_the_shapes_of_the_specification() -> None:
     model = new([2, [3, 2], 2], mult_arity=3)
-    x = data(50)
+    x = uniform(50, 2)
     assert model.acts is None and model.cache_data is None
     model(x)
     n, m, batch = model.width_in, model.width_out, 50
@@ -462,7 +459,7 @@ def test_activations_have_the_shapes_of_the_specification() -> None:
 
 def test_activations_are_those_of_the_network() -> None:
     model = new([2, [1, 1], 1])
-    x = data()
+    x = uniform(100, 2)
     model(x)
     model.fix_symbolic(0, 1, 0, "sin", verbose=False)
     model.set_mode(0, 1, 0, "sn", 0.5)
@@ -489,7 +486,7 @@ def test_activations_are_those_of_the_network() -> None:
 
 def test_activations_are_detached_and_the_scales_differentiable() -> None:
     model = new()
-    model(data())
+    model(uniform(100, 2))
     acts = model.acts
     assert acts is not None
     detached = [
@@ -508,11 +505,11 @@ def test_activations_are_detached_and_the_scales_differentiable() -> None:
 
 def test_activations_follow_the_last_input() -> None:
     model = new()
-    model(data())
-    for x in (data(seed=3), data(7, seed=4)):
+    model(uniform(100, 2))
+    for x in (uniform(100, 2, seed=3), uniform(7, 2, seed=4)):
         model(x)
         assert model.acts is not None and torch.equal(model.acts[0], x)
-    model.get_act(data(9, seed=5))
+    model.get_act(uniform(9, 2, seed=5))
     assert model.acts[0].shape == (9, 2)
     model.get_act(dataset(11))
     assert torch.equal(model.acts[0], dataset(11)["train_input"])
@@ -522,7 +519,7 @@ def test_activations_follow_the_last_input() -> None:
 
 
 def test_a_pass_is_differentiable_and_keeps_no_graph() -> None:
-    model, x = new(), data().requires_grad_()
+    model, x = new(), uniform(100, 2).requires_grad_()
     model(x).sum().backward()
     assert x.grad is not None and model.last_input is not None and not model.last_input.requires_grad
 
@@ -539,7 +536,7 @@ def test_what_needs_data_says_so() -> None:
 
 def test_attribution_of_inputs_for_inner_nodes(figures: Any) -> None:
     model = new([2, 3, 1])
-    model(data())
+    model(uniform(100, 2))
     scores = model.attribute(1, plot=False)
     assert scores is not None and scores.shape == (3, 2)
     row = model.attribute(1, 2, plot=False)
@@ -554,7 +551,7 @@ def test_attribution_of_inputs_for_inner_nodes(figures: Any) -> None:
 
 def test_accessors() -> None:
     model = new([2, 3, 1])
-    model(data())
+    model(uniform(100, 2))
     assert model.n_edge == 9
     model.remove_edge(0, 0, 0)
     model.fix_symbolic(1, 0, 0, "sin", verbose=False)
@@ -592,7 +589,7 @@ def lively() -> KAN:
     model.remove_edge(1, 0, 0)
     model.attribute()
     _ = model.node_scores, model.feature_score, model.acts
-    model(data())
+    model(uniform(100, 2))
     model.act_fun[0].scale_sp.requires_grad_(False)
     return model
 
@@ -613,7 +610,7 @@ def test_copies_are_equal_and_independent(how: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in copied.state_dict().items())
     assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in model.parameters()]
     assert [layer.funs_name for layer in copied.symbolic_fun] == [layer.funs_name for layer in model.symbolic_fun]
-    x = data(seed=9)
+    x = uniform(100, 2, seed=9)
     assert torch.equal(copied(x), model(x))
     model.attribute()
     torch.testing.assert_close(copied.node_scores[1], model.node_scores[1])
@@ -641,7 +638,7 @@ def test_a_model_that_was_plotted_and_read_can_be_copied(figures: Any) -> None:
 def test_a_torch_state_round_trip() -> None:
     model, other = new(seed=1), new(seed=2)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other(data()), model(data()))
+    assert torch.equal(other(uniform(100, 2)), model(uniform(100, 2)))
 
 
 # dtype
@@ -649,9 +646,9 @@ def test_a_torch_state_round_trip() -> None:
 
 def test_dtype_follows_the_parameters() -> None:
     model = new()
-    assert model.dtype == torch.float64 and model(data().float()).dtype == torch.float64
+    assert model.dtype == torch.float64 and model(uniform(100, 2).float()).dtype == torch.float64
     model.float()
-    assert model.dtype == torch.float32 and model(data()).dtype == torch.float32
+    assert model.dtype == torch.float32 and model(uniform(100, 2)).dtype == torch.float32
     results = model.fit({name: value.double() for name, value in dataset().items()}, steps=1, log=-1)
     assert model.dtype == torch.float32 and math.isfinite(results["train_loss"][0])
     assert model.to(torch.float64) is model and model.refine(6).dtype == torch.float64
@@ -662,7 +659,7 @@ def test_results_are_what_pykans_users_do_with_them() -> None:
     results = model.fit(dataset(), steps=2, log=-1, metrics=(lambda: torch.tensor(3.0),))
     _, _, r2, c = model.suggest_symbolic(0, 0, 0, verbose=False)
     last = [values[-1] for values in results.values()]
-    for value in [*last, r2, c, model.evaluate(dataset())["test_loss"], model.fit_residuals(lambda u, x: u(x), data(), 1)[0]]:
+    for value in [*last, r2, c, model.evaluate(dataset())["test_loss"], model.fit_residuals(lambda u, x: u(x), uniform(100, 2), 1)[0]]:
         assert type(value) is np.float64 and value.item() == value.tolist() == value.mean() == float(value) == float(np.array(value))
         assert json.loads(json.dumps(value)) == value and f"{value:.3f}" == f"{float(value):.3f}"
     both = results["train_loss"] + model.fit(dataset(), steps=1, log=-1)["train_loss"]
@@ -676,7 +673,7 @@ def test_results_are_what_pykans_users_do_with_them() -> None:
 
 def test_scores_per_output() -> None:
     model = new([2, [2, 1], 3])
-    model(data())
+    model(uniform(100, 2))
     assert [tuple(s.shape) for s in model.node_scores_all] == [(3, 2), (3, 3), (3, 3)]
     assert [tuple(s.shape) for s in model.edge_scores_all] == [(3, 4, 2), (3, 3, 3)]
     assert [tuple(s.shape) for s in model.subnode_scores_all] == [(3, 4), (3, 3)]
@@ -688,7 +685,7 @@ def test_scores_per_output() -> None:
 def test_attribution_of_a_layer_leaves_the_scores_of_the_network_alone() -> None:
     # pykan's defect 12: they are cut off at the layer, and prune and reg take them.
     model = new([2, 3, 2, 1])
-    model(data())
+    model(uniform(100, 2))
     model.attribute()
     scores = [s.clone() for s in (*model.node_scores, *model.edge_scores, *model.subnode_scores)]
     model.attribute(1)
@@ -699,7 +696,7 @@ def test_attribution_of_a_layer_leaves_the_scores_of_the_network_alone() -> None
 
 def test_initial_scores_are_the_callers() -> None:
     model = new([2, 3, 2])
-    model(data())
+    model(uniform(100, 2))
     ones = model.attribute(1, out_score=torch.ones(3), plot=False)
     thrice = model.attribute(-2, out_score=torch.tensor([1.0, 3.0, 0.0]), plot=False)
     assert ones is not None and thrice is not None
@@ -714,7 +711,7 @@ def test_initial_scores_are_the_callers() -> None:
 
 def test_attribution_with_indices_that_do_not_fit() -> None:
     model = new([2, 3, 1])
-    model(data())
+    model(uniform(100, 2))
     torch.testing.assert_close(model.attribute(-2, -1, plot=False), model.attribute(1, 2, plot=False))
     for call in (lambda: model.attribute(3), lambda: model.feature_interaction(-4)):
         with pytest.raises(IndexError, match=re.escape("layer of nodes must be between 0 and 2 (or -3 and -1, from the end)")):
@@ -727,7 +724,7 @@ def test_attribution_with_indices_that_do_not_fit() -> None:
 
 def test_node_attribution_and_interactions() -> None:
     model = new([3, 4, 3, 2], seed=0)
-    model(data(60, 3))
+    model(uniform(60, 3))
     assert model.node_attribute() is None  # type: ignore[func-returns-value]
     assert [tuple(s.shape) for s in model.node_attribute_scores] == [(4, 3), (3, 3), (2, 3)]
     for l, scores in enumerate(model.node_attribute_scores, start=1):
@@ -776,7 +773,7 @@ def test_penalties_may_be_overridden() -> None:
 
 def test_curves_of_edges(figures: Any) -> None:
     model = new([3, 4, 3, 2], seed=0)
-    model(data(60, 3))
+    model(uniform(60, 3))
     x, y = model.get_fun(0, 1, 2)
     assert isinstance(x, np.ndarray) and x.shape == y.shape == (60,)
     assert x[:3] == pytest.approx([-0.99107411, -0.91249306, -0.90342934], abs=1e-8) and list(x) == sorted(x)
@@ -795,7 +792,7 @@ def test_curves_of_edges(figures: Any) -> None:
 
 def test_ranges_of_edges(capsys: pytest.CaptureFixture[str]) -> None:
     model = new([3, 4, 3, 2], seed=0)
-    model(data(60, 3))
+    model(uniform(60, 3))
     ends = model.get_range(0, 1, 2)
     assert capsys.readouterr().out == "x range: [-0.99 , 0.98 ]\ny range: [-0.10 , 0.24 ]\n"
     assert all(isinstance(end, np.ndarray) and end.shape == () for end in ends)
@@ -812,7 +809,7 @@ def test_grids_follow_samples() -> None:
         model.update_grid_from_samples(x)
         torch.testing.assert_close(model.act_fun[0].grid[0], torch.linspace(-2.2 * end, 2.2 * end, 12), rtol=0, atol=5e-3 * end)
     model = new([2, 3, 1], seed=0)
-    x = data(50) * torch.tensor([1.0, 3.0])
+    x = uniform(50, 2) * torch.tensor([1.0, 3.0])
     model.update_grid_from_samples(x)
     first = [-8.53486661, -6.61370788, -4.69254915, -2.77139042, -1.44824363, 0.78928958, 2.99208578, 4.91324451, 6.83440324, 8.75556197]
     then = [-1.34548363, -0.98452938, -0.62357512, -0.26262087, -0.05298524, 0.15590357, 0.82024190, 1.18119616, 1.54215041, 1.90310467]
@@ -834,13 +831,13 @@ def test_fit_updates_grids_by_the_methods_that_a_subclass_may_override() -> None
     model = Own([2, 2, 1], auto_save=False)
     model.fit(dataset(), steps=6, log=-1)
     assert calls == [(60, 2)] * 2
-    model.update_grid(data())
+    model.update_grid(uniform(100, 2))
     assert len(calls) == 3
 
 
 def test_speed_and_what_a_fit_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     model = KAN([2, 3, 1])
-    x = data()
+    x = uniform(100, 2)
     before = model(x)
     assert model.speed() is model
     assert (model.symbolic_enabled, model.save_act, model.auto_save) == (False, False, False)
@@ -863,13 +860,13 @@ def test_speed_and_what_a_fit_does_without(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_all_symbolic_edges_become_numeric_again(capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([2, 3, 1])
-    before = model(data())
+    before = model(uniform(100, 2))
     model.fix_symbolic(0, 0, 1, "sin", verbose=False, log_history=False)
     model.fix_symbolic(1, 2, 0, "exp", verbose=False, log_history=False)
     capsys.readouterr()
     model.unfix_symbolic_all()
     assert capsys.readouterr().out == "saving model version 0.1\n", "one version, not one per edge (pykan's defect 48)"
-    torch.testing.assert_close(model(data()), before, rtol=0, atol=0)
+    torch.testing.assert_close(model(uniform(100, 2)), before, rtol=0, atol=0)
     assert model.n_edge == 9 and {name for layer in model.symbolic_fun for row in layer.funs_name for name in row} == {"0"}
     model.remove_edge(0, 0, 0, log_history=False)
     model.fix_symbolic(0, 0, 1, "sin", verbose=False, log_history=False)
@@ -880,7 +877,7 @@ def test_all_symbolic_edges_become_numeric_again(capsys: pytest.CaptureFixture[s
 
 def test_get_act_in_all_forms() -> None:
     model = new()
-    x, rows = data(9), dataset(11)
+    x, rows = uniform(9, 2), dataset(11)
     model.get_act(x)
     assert model.cache_data is not None and torch.equal(model.cache_data, x)
     model.get_act()
@@ -909,7 +906,7 @@ def test_more_that_needs_data_says_so() -> None:
 def test_after_a_fit_the_activations_are_those_of_the_training_inputs() -> None:
     # pykan's defect 13: they are those of the test inputs, or of whatever a metric has looked at.
     model, rows = new(), dataset()
-    model.fit(rows, steps=2, log=-1, metrics=[lambda: model(data(7, seed=5)).sum()])
+    model.fit(rows, steps=2, log=-1, metrics=[lambda: model(uniform(7, 2, seed=5)).sum()])
     assert model.cache_data is not None and torch.equal(model.cache_data, rows["train_input"])
     assert model.acts is not None and [len(acts) for acts in model.acts] == [60] * 3
     scores = [score.clone() for score in model.node_scores]
@@ -1033,7 +1030,7 @@ def test_loss_and_penalty_are_read_from_the_same_pass(metric: str, monkeypatch: 
 def test_the_metric_without_normalisation_is_of_whole_edges() -> None:
     # pykan's defect 9: its page says that the metric of this name is of splines alone.
     model = new([2, 3, 1])
-    x = data()
+    x = uniform(100, 2)
     model(x)
     model.fix_symbolic(0, 0, 0, "sin", verbose=False)
     model.set_mode(0, 0, 0, "sn", 0.5)
@@ -1049,7 +1046,7 @@ def test_the_metric_without_normalisation_is_of_whole_edges() -> None:
 
 def test_older_arguments_of_the_penalty() -> None:
     model = new()
-    model(data())
+    model(uniform(100, 2))
     found = model.reg(lamb_l1=2.0, entropy_offset=0.1, lamb_coef=0.5)
     torch.testing.assert_close(found, model.reg("edge_forward_spline_n", 2.0, 2.0, 0.5, 0.0))
 

@@ -19,6 +19,7 @@ from kan import KAN, output, set_verbosity
 from kan.hypothesis import detect_separability, plot_tree, test_symmetry_var
 from kan.MLP import MLP
 from kan.output import progress_bar, say, silent_unless, verbosity
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -32,13 +33,9 @@ def _level() -> Iterator[None]:
     assert len(output._FRAMES) == 1
 
 
-def data(inputs: int = 2) -> torch.Tensor:
-    return 2 * torch.rand(60, inputs, generator=torch.Generator().manual_seed(5)) - 1
-
-
 def fits() -> KAN:
     """A model after fits of every kind."""
-    x = data()
+    x = uniform(60, 2, seed=5)
     dataset = {"train_input": x, "train_label": torch.sin(x[:, :1]) + x[:, 1:] ** 2, "test_input": x, "test_label": x[:, :1]}
     model = KAN([2, 2, 1], seed=1)
     for options in ({"opt": "LBFGS"}, {"opt": "Adam", "lr": 0.01}, {"opt": "LM"}, {"opt": "LM", "restarts": 2, "grids": [3, 4]}):
@@ -52,7 +49,7 @@ def fits() -> KAN:
 
 def changes(model: KAN, verbose: bool) -> None:
     """What has an argument `verbose`."""
-    x = data()
+    x = uniform(60, 2, seed=5)
     model(x)
     model.prune_input(active_inputs=[0, 1], verbose=verbose)
     model.fix_symbolic(0, 0, 0, "sin", verbose=verbose)
@@ -80,7 +77,7 @@ def analyses() -> None:
     import sympy
     from matplotlib import pyplot as plt
 
-    x = data()
+    x = uniform(60, 2, seed=5)
 
     def product(x: torch.Tensor) -> torch.Tensor:
         return x[:, [0]] * x[:, [1]]
@@ -235,7 +232,7 @@ def test_what_is_no_terminal_gets_few_lines(steps: int, capsys: pytest.CaptureFi
 
 
 def test_a_short_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    x = data()
+    x = uniform(60, 2, seed=5)
     model = KAN([2, 2, 1], auto_save=False)
     results = model.fit((x, x[:, :1]), steps=5)
     assert re.fullmatch(rf"\| train_loss: {results['train_loss'][-1]:.2e} \| .* \| 5/5 \[00:0\d\]\n", capsys.readouterr().err)
@@ -251,7 +248,7 @@ def test_a_short_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_fits_that_end_early_leave_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    x = data()
+    x = uniform(60, 2, seed=5)
     for options in ({"time_limit": 1e-9}, {"restarts": 3, "time_limit": 1e-9}):
         KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3, grids=[3, 6], **options)
         (line,) = capsys.readouterr().err.splitlines()
@@ -263,7 +260,7 @@ def test_an_error_leaves_no_bar_open(options: dict[str, Any], capsys: pytest.Cap
     def failing() -> float:
         raise RuntimeError("of the user")
 
-    x = data()
+    x = uniform(60, 2, seed=5)
     with pytest.raises(RuntimeError, match="^of the user$") as raised:
         KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3, metrics=[failing], **options)
     assert not list(output.tqdm._instances), "while the traceback holds what there was"
@@ -282,7 +279,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("columns", [200, 100, 80, 40])
 def test_a_terminal_gets_one_line_that_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal, x = Terminal(), data()
+    terminal, x = Terminal(), uniform(60, 2, seed=5)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((columns, 24)))
     results = KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=3)
@@ -295,5 +292,5 @@ def test_a_terminal_gets_one_line_that_fits(columns: int, monkeypatch: pytest.Mo
 
 def test_without_a_standard_error_a_fit_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)  # pythonw
-    x = data()
+    x = uniform(60, 2, seed=5)
     assert KAN([2, 2, 1], auto_save=False).fit((x, x[:, :1]), steps=1).steps == 1

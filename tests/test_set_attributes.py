@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import kan
 from kan import KAN, KANLayer, KANLinear, Symbolic_KANLayer
 from kan.MLP import MLP
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -26,26 +27,22 @@ SCORES = (
 )  # fmt: skip
 
 
-def data(n: int = 40, inputs: int = 3) -> Tensor:
-    return torch.rand(n, inputs, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def model(width: Any = (3, 4, 1), seen: bool = True) -> KAN:
     net = KAN(list(width), seed=0, auto_save=False)
     if seen:
-        net(data(inputs=net.width_in[0]))
+        net(uniform(40, net.width_in[0]))
     return net
 
 
 def test_everything_can_be_set_to_what_it_is() -> None:
     net = model()
-    y, names = net(data()), [name for name, _ in inspect.getmembers(net) if not name.startswith("_")]
+    y, names = net(uniform(40, 3)), [name for name, _ in inspect.getmembers(net) if not name.startswith("_")]
     built = ("width", "depth", "device", "mult_homo", "mult_arity", "width_in", "width_out", "n_edge", "n_sum", "grid", "k", "input_id")
     numbers = ("node_bias", "node_scale", "subnode_bias", "subnode_scale", "act_fun", "symbolic_fun")
     for name in ("cache_data", *RECORDS, *SCORES, *built, *numbers):
         assert name in names
         setattr(net, name, getattr(net, name))
-    assert torch.equal(net(data()), y)
+    assert torch.equal(net(uniform(40, 3)), y)
 
 
 # The last input
@@ -53,27 +50,27 @@ def test_everything_can_be_set_to_what_it_is() -> None:
 
 def test_the_data_that_are_set_are_those_of_what_follows() -> None:
     net, other = model(), model()
-    other(2 * data())
-    net.cache_data = 2 * data()
+    other(2 * uniform(40, 3))
+    net.cache_data = 2 * uniform(40, 3)
     net.attribute()
     other.attribute()
     for one, two in zip(net.edge_scores, other.edge_scores, strict=True):
         assert torch.equal(one, two)
-    assert net.cache_data is not None and torch.equal(net.cache_data, 2 * data())
+    assert net.cache_data is not None and torch.equal(net.cache_data, 2 * uniform(40, 3))
     assert torch.equal(torch.as_tensor(net.get_fun(0, 1, 2, plot=False)[1]), torch.as_tensor(other.get_fun(0, 1, 2, plot=False)[1]))
     net.cache_data = None
     with pytest.raises(ValueError, match="hasn't seen any data yet"):
         net.attribute()
     with pytest.raises(ValueError, match=re.escape("(number of samples, 3)")):
-        net.cache_data = data(inputs=2)
+        net.cache_data = uniform(40, 2)
     with pytest.raises(TypeError, match="must be a tensor of floating-point numbers"):
         net.cache_data = [[1.0, 2.0, 3.0]]
 
 
 def test_the_data_of_an_mlp_are_set() -> None:
     net, other = MLP([3, 4, 1], seed=0), MLP([3, 4, 1], seed=0)
-    other(data())
-    net.cache_data = data()
+    other(uniform(40, 3))
+    net.cache_data = uniform(40, 3)
     for one, two in zip(net.acts_scale, other.acts_scale, strict=True):
         assert torch.equal(one, two)
     net.cache_data = None
@@ -82,9 +79,9 @@ def test_the_data_of_an_mlp_are_set() -> None:
 
 def test_data_without_the_columns_that_are_not_used_are_data() -> None:
     net = model().prune_input(active_inputs=[0, 2])
-    net(data())
+    net(uniform(40, 3))
     scores = [score.detach() for score in net.edge_scores]
-    net.cache_data = data()[:, [0, 2]]  # as pykan has them
+    net.cache_data = uniform(40, 3)[:, [0, 2]]  # as pykan has them
     net.attribute()
     for one, two in zip(net.edge_scores, scores, strict=True):
         torch.testing.assert_close(one.detach(), two)
@@ -101,13 +98,13 @@ def test_what_is_freed_is_gone_until_the_next_pass(name: str) -> None:
     assert getattr(net, name) is None
     net.attribute()
     assert net.plot() is not None and net.prune(0, 0).width == net.width, "nothing needs it: it is computed"
-    for again in (lambda: net.attribute(), lambda: net(data()), lambda: net.get_act()):
+    for again in (lambda: net.attribute(), lambda: net(uniform(40, 3)), lambda: net.get_act()):
         setattr(net, name, None)
         again()
         for one, two in zip(getattr(net, name), before, strict=True):
             assert torch.equal(one, two)
     setattr(net, name, None)
-    net.fit((data(), data()[:, :1]), steps=2, progress=False)
+    net.fit((uniform(40, 3), uniform(40, 3)[:, :1]), steps=2, progress=False)
     assert len(getattr(net, name)) == len(before)
     delattr(net, name)
     assert getattr(net, name) is None
@@ -130,7 +127,7 @@ def test_scales_that_are_set_are_those_of_the_penalty(name: str, metric: str) ->
 def test_activations_that_are_set_are_those_of_curves() -> None:
     net = model()
     acts, postacts = [act.clone() for act in net.acts], [post.clone() for post in net.spline_postacts]
-    acts[0][:, 1], postacts[0][:, 2, 1] = data()[:, 0], 0.5 * torch.sin(2 * data()[:, 0])
+    acts[0][:, 1], postacts[0][:, 2, 1] = uniform(40, 3)[:, 0], 0.5 * torch.sin(2 * uniform(40, 3)[:, 0])
     net.acts, net.spline_postacts = acts, postacts
     x, y = net.get_fun(0, 1, 2, plot=False)
     torch.testing.assert_close(torch.as_tensor(y), 0.5 * torch.sin(2 * torch.as_tensor(x)))
@@ -155,7 +152,7 @@ def test_a_forward_that_records_as_pykans_does_is_what_is_read() -> None:
             return x
 
     net = Own([3, 4, 1], seed=0, auto_save=False)
-    y = net(data())
+    y = net(uniform(40, 3))
     assert [tuple(act.shape) for act in net.acts] == [(40, 3), (40, 4), (40, 1)] and torch.equal(net.acts[-1], y)
     net.attribute()
     expected = net.edge_actscale[1] / (net.subnode_actscale[1] + 1e-4)
@@ -240,10 +237,10 @@ def test_scores_hold_until_they_are_computed_anew() -> None:
     net = model()
     own = [score.detach() for score in net.node_scores]
     net.node_scores = scores_of(net, 2)
-    net(2 * data())
+    net(2 * uniform(40, 3))
     assert net.node_scores[1][2] == 0.0, "a pass leaves them"
     assert len(net.edge_scores) == 2 and net.node_scores[1][2] == 0.0, "and so does reading others"
-    net(data())
+    net(uniform(40, 3))
     net.attribute()
     for one, two in zip(net.node_scores, own, strict=True):
         torch.testing.assert_close(one.detach(), two)
@@ -296,10 +293,10 @@ def test_feature_scores_have_no_gradient() -> None:
 )
 def test_what_follows_from_the_layers_is_refused(name: str, value: Any, message: str | None) -> None:
     net = model()
-    y = net(data())
+    y = net(uniform(40, 3))
     with pytest.raises((AttributeError, ValueError), match=message or "mult_arity must be"):
         setattr(net, name, value)
-    assert torch.equal(net(data()), y)
+    assert torch.equal(net(uniform(40, 3)), y)
 
 
 def test_another_arity_is_refused() -> None:
@@ -336,7 +333,7 @@ def test_subclasses_set_attributes_on_both_sides_of_the_constructor() -> None:
             self.node_scores, self.cache_data = None, None
 
     net = Own([3, 4, 1])
-    assert torch.equal(net(data()), model()(data())) and net.width == [[3, 0], [4, 0], [1, 0]]
+    assert torch.equal(net(uniform(40, 3)), model()(uniform(40, 3))) and net.width == [[3, 0], [4, 0], [1, 0]]
     with pytest.raises(AttributeError, match="width follows from the layers"):
         net.width = [3, 5, 1]
 
@@ -347,7 +344,7 @@ def test_subclasses_set_attributes_on_both_sides_of_the_constructor() -> None:
 @pytest.mark.parametrize("name", ["node_bias", "node_scale", "subnode_bias", "subnode_scale"])
 def test_affine_numbers_are_written(name: str) -> None:
     net = KAN([2, [2, 1], 1], mult_arity=2, seed=0, auto_save=False)
-    x, size = data(inputs=2), len(getattr(net, name)[0])
+    x, size = uniform(40, 2), len(getattr(net, name)[0])
     expected = copy.deepcopy(net)
     getattr(expected, f"{name}_0").data[:] = torch.arange(1.0, size + 1)
     new = nn.Parameter(torch.arange(1.0, size + 1))
@@ -363,7 +360,7 @@ def test_affine_numbers_are_written(name: str) -> None:
 def test_fit_trains_what_was_written() -> None:
     net = KAN([1, 1], seed=0, auto_save=False)
     net.node_bias[0] = nn.Parameter(torch.tensor([0.5]))
-    x = data(inputs=1)
+    x = uniform(40, 1)
     net.fit((x, net(x).detach() + 0.3), steps=5, progress=False)
     assert net.node_bias_0.item() != 0.5 and net.node_bias[0] is net.node_bias_0
 
@@ -433,8 +430,8 @@ def test_new_models_are_traced(make: Any, inside: bool) -> None:
     net: Any = nn.Sequential(nn.Linear(3, 3), make()) if inside else make()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of branches, and of itself
-        traced = torch.jit.trace(net, data())
-    torch.testing.assert_close(traced(2 * data(7)), net(2 * data(7)))
+        traced = torch.jit.trace(net, uniform(40, 3))
+    torch.testing.assert_close(traced(2 * uniform(7, 3)), net(2 * uniform(7, 3)))
 
 
 # On one line

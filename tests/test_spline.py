@@ -13,16 +13,13 @@ from torch import Tensor
 import kan.spline
 from kan.layers.kan_layer import KANLayer
 from kan.spline import B_batch, coef2curve, curve2coef, extend_grid
+from tests.data import proportions
 from tests.reference import splines
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 GRID = [[0.0, 1.0, 2.5, 3.0], [-1.0, 0.0, 1.0, 2.0]]
 X = [[0.3, -0.9], [2.7, 1.999], [3.5, 2.0], [5.0, -3.0], [4.99, 3.5]]
-
-
-def uniform(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_grids_are_extended_at_their_mean_spacing() -> None:
@@ -35,10 +32,10 @@ def test_grids_are_extended_at_their_mean_spacing() -> None:
 @given(degree=st.integers(0, 4), intervals=st.integers(1, 6), inputs=st.integers(1, 3), samples=st.integers(1, 5), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=30)
 def test_the_recursion(degree: int, intervals: int, inputs: int, samples: int, seed: int) -> None:
-    grid = extend_grid(uniform(inputs, intervals + 1, seed=seed).cumsum(1), degree)
+    grid = extend_grid(proportions(inputs, intervals + 1, seed=seed).cumsum(1), degree)
     low, high = float(grid.min()), float(grid.max())
     # Knots too, the last one among them, where all functions are 0.
-    x = torch.cat([low - 1 + (high - low + 2) * uniform(samples, inputs, seed=seed + 1), grid.t()])
+    x = torch.cat([low - 1 + (high - low + 2) * proportions(samples, inputs, seed=seed + 1), grid.t()])
     values = B_batch(x, grid, degree)
     assert values.shape == (len(x), inputs, intervals + degree)
     np.testing.assert_allclose(values.numpy(), splines.basis(x.numpy(), grid.numpy(), degree), atol=1e-11)
@@ -79,7 +76,7 @@ def test_repeated_knots_give_no_nan() -> None:
 
 def test_it_is_differentiable_in_x() -> None:
     grid = extend_grid(torch.tensor(GRID), 3)
-    x = (uniform(4, 2) * 1.5).requires_grad_()
+    x = (proportions(4, 2) * 1.5).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: B_batch(x, grid, 3), x)
 
 
@@ -93,7 +90,7 @@ def test_dtypes_are_widened() -> None:
 
 def test_curves_are_those_of_a_layer() -> None:
     layer = KANLayer(2, 3, num=4, k=3, generator=torch.Generator().manual_seed(0))
-    x = uniform(10, 2) * 2 - 1
+    x = proportions(10, 2) * 2 - 1
     postsplines = layer(x)[3].transpose(1, 2)
     torch.testing.assert_close(coef2curve(x, layer.grid, layer.coef, layer.k), postsplines)
 
@@ -102,7 +99,7 @@ def test_curves_are_those_of_a_layer() -> None:
 @settings(deadline=None, max_examples=30)
 def test_coefficients_come_back_from_their_curves(degree: int, intervals: int, inputs: int, outputs: int, seed: int) -> None:
     grid = extend_grid(torch.linspace(-1, 1, intervals + 1).expand(inputs, -1), degree)
-    coef = uniform(inputs, outputs, intervals + degree, seed=seed) - 0.5
+    coef = proportions(inputs, outputs, intervals + degree, seed=seed) - 0.5
     # Equidistant, so that every spline is seen; away from the ends of intervals, where splines of degree 0 jump.
     x = (torch.arange(20 * intervals) + 0.5)[:, None].expand(-1, inputs) / (10 * intervals) - 1
     found = curve2coef(x, coef2curve(x, grid, coef, degree), grid, degree)
@@ -124,7 +121,7 @@ def test_pykans_coefficients() -> None:
 def test_degenerate_samples_have_finite_coefficients_of_least_error(degree: int) -> None:
     # One spline sees no sample, one sample comes twice; pykan gives zeros for such an input, and fails for degree 0.
     grid = extend_grid(torch.linspace(-1, 1, 5)[None], degree)
-    x = torch.cat([uniform(30, 1), uniform(1, 1).expand(2, 1)])
+    x = torch.cat([proportions(30, 1), proportions(1, 1).expand(2, 1)])
     y = (3 * x).cos()[:, :, None]
     coef = curve2coef(x, y, grid, degree)
     design = B_batch(x, grid, degree)[:, 0].numpy()
@@ -133,7 +130,7 @@ def test_degenerate_samples_have_finite_coefficients_of_least_error(degree: int)
 
 
 def test_float32_is_kept() -> None:
-    grid, x = extend_grid(torch.linspace(-1, 1, 5)[None], 3).float(), uniform(20, 1).float()
+    grid, x = extend_grid(torch.linspace(-1, 1, 5)[None], 3).float(), proportions(20, 1).float()
     assert curve2coef(x, x[:, :, None], grid, 3).dtype == torch.float32
 
 
@@ -165,14 +162,14 @@ def test_bad_input(call: Callable[[], Tensor], message: str) -> None:
 def test_all_outputs_share_one_design_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     # pykan's defect 56: a copy for every output.
     grid = extend_grid(torch.linspace(-1, 1, 6)[None].expand(2, -1), 3)
-    x, solve, shapes = uniform(40, 2, seed=4) * 2 - 1, kan.spline.solve, []
+    x, solve, shapes = proportions(40, 2, seed=4) * 2 - 1, kan.spline.solve, []
 
     def seen(design: Tensor, target: Tensor) -> Tensor:
         shapes.append((tuple(design.shape), tuple(target.shape)))
         return solve(design, target)
 
     monkeypatch.setattr(kan.spline, "solve", seen)
-    curve2coef(x, uniform(40, 2, 7), grid, 3)
+    curve2coef(x, proportions(40, 2, 7), grid, 3)
     assert shapes == [((2, 40, 8), (2, 40, 7))]
 
 
@@ -182,7 +179,7 @@ def test_all_outputs_share_one_design_matrix(monkeypatch: pytest.MonkeyPatch) ->
 def test_degenerate_samples_on_a_gpu(degree: int) -> None:
     # pykan's defect 31: a solver that takes full rank for granted.
     grid = extend_grid(torch.linspace(-1, 1, 5)[None], degree)
-    x = torch.cat([uniform(30, 1), uniform(1, 1).expand(2, 1)])
+    x = torch.cat([proportions(30, 1), proportions(1, 1).expand(2, 1)])
     y = (3 * x).cos()[:, :, None]
     found = curve2coef(x.cuda(), y.cuda(), grid.cuda(), degree)
     assert found.is_cuda

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from kan import KAN, KANConv1d, KANConv2d, KANConv3d, KANLayer, KANLinear, KANStack
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.MLP import MLP
+from tests.data import uniform
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -83,10 +84,6 @@ def _off(model: KAN) -> KAN:
     return model
 
 
-def points(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
-
-
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
@@ -103,7 +100,7 @@ def gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
 @every_model
 def test_every_trained_parameter_has_a_gradient(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     assert all(torch.isfinite(g).all() for g in gradients(model, x))
     model.requires_grad_(True)  # masks and grids, too
     loss(model, x).backward()
@@ -118,7 +115,7 @@ def test_every_trained_parameter_has_a_gradient(make: Make, shape: tuple[int, ..
 
 @every_model
 def test_a_step_of_meta_learning(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     start = trained(model)
     inner = functional_call(model, dict(start), (x,)).square().mean()
     slopes = torch.autograd.grad(inner, list(start.values()), create_graph=True)
@@ -130,7 +127,7 @@ def test_a_step_of_meta_learning(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_transforms(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     parameters, buffers = {name: p.detach() for name, p in model.named_parameters()}, dict(model.named_buffers())
 
     def squares(values: dict[str, Tensor], sample: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ def test_transforms(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_copies_and_states(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     y = model(x)
     loss(model, x).backward()
     file = io.BytesIO()
@@ -175,7 +172,7 @@ def test_copies_and_states(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_a_hand_written_loop(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1e-3} for p in trained(model).values()])
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     seen: list[str] = []
@@ -195,7 +192,7 @@ def test_a_hand_written_loop(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_shapes_and_layouts_of_inputs_and_outputs(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     y = model(x)
     assert y.is_contiguous() and y.view(-1).numel() == y.numel() and y.detach().numpy().flags["C_CONTIGUOUS"]
     assert torch.view_as_complex(y[:, :2].reshape(-1, 2)).numel() * 2 == y[:, :2].numel()
@@ -216,7 +213,7 @@ def test_shapes_and_layouts_of_inputs_and_outputs(make: Make, shape: tuple[int, 
 
 @every_model
 def test_numbers_of_other_types(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     y = model(x).detach()
     model.float()
     for kind in (torch.bfloat16, torch.float16):
@@ -236,7 +233,7 @@ def test_numbers_of_other_types(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_recomputed_and_recorded(make: Make, shape: tuple[int, ...]) -> None:
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     expected = gradients(model, x)
     again = torch.autograd.grad(checkpoint(model, x, use_reentrant=False).square().mean(), list(trained(model).values()))
     for one, other in zip(again, expected, strict=True):
@@ -245,7 +242,7 @@ def test_recomputed_and_recorded(make: Make, shape: tuple[int, ...]) -> None:
     checkpoint(model, z, use_reentrant=True).sum().backward()
     assert z.grad is not None
     model.requires_grad_(False)
-    larger = points(9, *shape[1:])
+    larger = uniform(9, *shape[1:], seed=1)
     torch.testing.assert_close(torch.jit.trace(model, x)(larger), model(larger))
     if not isinstance(model, (KAN, MLP)):
         new = make()
@@ -254,7 +251,7 @@ def test_recomputed_and_recorded(make: Make, shape: tuple[int, ...]) -> None:
 
 @every_model
 def test_trained_after_inference_mode(make: Make, shape: tuple[int, ...]) -> None:
-    x = points(*shape)
+    x = uniform(*shape, seed=1)
     with torch.inference_mode():
         model = make()
         model(x)
@@ -277,7 +274,7 @@ def test_initialisers_that_are_applied_to_all_modules(make: Make, shape: tuple[i
         if getattr(part, "bias", None) is not None:
             nn.init.ones_(part.bias)  # type: ignore[arg-type]
 
-    model, x = make(), points(*shape)
+    model, x = make(), uniform(*shape, seed=1)
     y = model(x)
     model.apply(draw)
     has_weights = any(hasattr(part, "weight") or getattr(part, "bias", None) is not None for part in model.modules())

@@ -12,7 +12,7 @@ from torch import Tensor
 from kan.analysis.attribution import Attribution, attribute, feature_interaction, node_attribution
 from kan.network.network import Network
 from kan.network.trace import Trace
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -41,7 +41,7 @@ def traced(width: list[Any], seed: int = 0, **settings: Any) -> Trace:
         for name, parameter in network.named_parameters():
             if name.startswith(("node_", "subnode_")):
                 parameter.add_(torch.rand(parameter.shape, generator=generator) * 0.5)
-    return network.trace(data(60, network.width_in[0]))
+    return network.trace(uniform(60, network.width_in[0]))
 
 
 def by_hand(trace: Trace, l: int | None = None, out_score: Sequence[float] | None = None) -> Attribution:
@@ -119,7 +119,7 @@ def test_pykans_numbers() -> None:
 
 
 def traced_without_affines() -> Trace:
-    return Network([3, 4, 3, 2], seed=0).trace(data(60, 3))
+    return Network([3, 4, 3, 2], seed=0).trace(uniform(60, 3))
 
 
 @pytest.mark.parametrize(("width", "arity"), WIDTHS)
@@ -132,7 +132,7 @@ def test_node_attribution_is_attribution_from_each_layer(width: list[Any], arity
 
 def test_gradients_flow_through_the_deviations_of_edges() -> None:
     network = Network([2, 3, 2], seed=0)
-    trace = network.trace(data(30))
+    trace = network.trace(uniform(30, 2))
     for scores in (attribute(trace).edge_scores, node_attribution(trace)):
         (gradient,) = torch.autograd.grad(sum(s.square().sum() for s in scores), network.numeric_layers[0].coef, retain_graph=True)
         assert bool((gradient != 0).any()) and bool(torch.isfinite(gradient).all())

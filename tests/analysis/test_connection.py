@@ -6,19 +6,19 @@ import torch
 from kan.analysis.attribution import attribute
 from kan.analysis.connection import connection_cost, edge_lengths
 from kan.network.network import Network
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_pykans_number() -> None:
     # pykan 0.2.8, KAN([3, 4, 3, 2], grid=3, k=3, seed=0) on data(60, 3) in float64.
-    cost = connection_cost(Network([3, 4, 3, 2], seed=0).trace(data(60, 3)))
+    cost = connection_cost(Network([3, 4, 3, 2], seed=0).trace(uniform(60, 3)))
     assert float(cost.detach()) == pytest.approx(3.514943423660928, rel=1e-10)
 
 
 def test_the_sum_written_out() -> None:
-    trace = Network([2, [1, 2], 2], mult_arity=3, seed=1).trace(data(40))
+    trace = Network([2, [1, 2], 2], mult_arity=3, seed=1).trace(uniform(40, 2))
     expected = 0.0
     for score in attribute(trace).edge_scores:
         m, n = score.shape
@@ -34,7 +34,7 @@ def test_lengths() -> None:
 
 
 def test_the_cost_can_be_minimised() -> None:
-    network, x = Network([2, 4, 1], seed=0), data(40)
+    network, x = Network([2, 4, 1], seed=0), uniform(40, 2)
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1e-2)
     costs = []
     for _ in range(5):

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 from kan import KAN
 from kan.analysis.derivatives import batch_hessian, batch_jacobian, get_derivative, model2param
 from kan.MLP import MLP
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def uniform(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def two(x: Tensor) -> Tensor:

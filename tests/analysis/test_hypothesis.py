@@ -18,7 +18,7 @@ from kan.analysis.derivatives import batch_jacobian
 from kan.analysis.hypothesis import batch_grad_normgrad, detect_separability, get_dependence
 from kan.analysis.misses import Misses, worst
 from kan.analysis.symmetry_tree import get_molecule, symmetry_tree
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -49,7 +49,7 @@ def nested(x: Tensor) -> Tensor:
 
 
 def test_added_groups(capsys: pytest.CaptureFixture[str]) -> None:
-    found = detect_separability(added, data(200, 6), mode="add", verbose=True)
+    found = detect_separability(added, uniform(200, 6), mode="add", verbose=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"n_group={n}, residual_ratio=0" for n in (1, 2, 3)] and lines[-1] == "add separability detected"
     ratios = [float(re.fullmatch(r"n_group=\d, residual_ratio=(.*)", line)[1]) for line in lines[3:6]]
@@ -60,7 +60,7 @@ def test_added_groups(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_multiplied_groups(capsys: pytest.CaptureFixture[str]) -> None:
-    x = data(200, 6)
+    x = uniform(200, 6)
     found = detect_separability(multiplied, x, mode="mul")
     assert capsys.readouterr().out == "mul separability detected\n"
     assert found["groups"] == [[4, 5], [2, 3], [0, 1]]
@@ -76,7 +76,7 @@ def test_multiplied_groups(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_numbers_of_groups(capsys: pytest.CaptureFixture[str]) -> None:
-    x = data(200, 6)
+    x = uniform(200, 6)
     assert detect_separability(added, x, n_clusters=[1, 2])["n_groups"] == 2
     assert detect_separability(added, x, n_clusters=2)["groups"] == [[0, 1, 2, 3], [4, 5]]
     capsys.readouterr()
@@ -94,13 +94,13 @@ def test_numbers_of_groups(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_without_any_interaction() -> None:
     slopes = torch.tensor([[1.0], [2.0], [3.0]])
-    assert sorted(detect_separability(lambda x: x @ slopes, data(50, 3))["groups"]) == [[0], [1], [2]]
-    assert detect_separability(lambda x: x[:, 0] ** 2, data(50, 1))["groups"] == [[0]]
-    assert detect_separability(lambda x: x[:, 0] * 0 + 3, data(50, 2))["n_groups"] == 2
+    assert sorted(detect_separability(lambda x: x @ slopes, uniform(50, 3))["groups"]) == [[0], [1], [2]]
+    assert detect_separability(lambda x: x[:, 0] ** 2, uniform(50, 1))["groups"] == [[0]]
+    assert detect_separability(lambda x: x[:, 0] * 0 + 3, uniform(50, 2))["n_groups"] == 2
 
 
 def test_separability_of_given_groups() -> None:
-    test, x = hypothesis.test_separability, data(200, 6)
+    test, x = hypothesis.test_separability, uniform(200, 6)
     yes: list[list[list[int]]] = [[[0, 1], [2, 3]], [[0, 1], [2, 3], [4, 5]], [[0, 1]], [[-2, -1], [0, 1]], [], [[], [0, 1]]]
     for groups in yes:
         answer = test(added, x, groups)
@@ -113,7 +113,7 @@ def test_separability_of_given_groups() -> None:
 
 
 def test_general_separability_of_given_groups() -> None:
-    test, x = hypothesis.test_general_separability, data(200, 6)
+    test, x = hypothesis.test_general_separability, uniform(200, 6)
     for groups in ([[0], [1, 2]], [[0], [1, 2], [3], [4, 5]], [[0, 3], [1, 2]], [[0]], []):
         assert bool(test(generally, x, groups))
     assert not test(lambda x: torch.sin(x[:, 0] * x[:, 1] + x[:, 2]) + x[:, 0], x, [[0, 1], [2]])
@@ -121,7 +121,7 @@ def test_general_separability_of_given_groups() -> None:
 
 
 def test_thresholds_are_misses() -> None:
-    x, weights = data(60, 4, seed=3), torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    x, weights = uniform(60, 4, seed=3), torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
 
     def model(x: Tensor) -> Tensor:
         return torch.sin(x @ weights).sum(dim=1, keepdim=True) + (x[:, [0]] * x[:, [1]]).exp()
@@ -141,7 +141,7 @@ def test_thresholds_are_misses() -> None:
 
 def test_units_do_not_matter() -> None:
     """pykan's scores have units: of 1e-3 x_1 x_2 they say that it is a sum."""
-    x = data(200, 2)
+    x = uniform(200, 2)
     for unit in (1e-6, 1.0, 1e6):
         assert not hypothesis.test_separability(lambda x, unit=unit: unit * x[:, 0] * x[:, 1], x, [[0], [1]])
         assert hypothesis.test_separability(lambda x, unit=unit: unit * (x[:, 0] + x[:, 1] ** 2), x, [[0], [1]])
@@ -149,7 +149,7 @@ def test_units_do_not_matter() -> None:
 
 def test_kinks_are_interactions() -> None:
     """The Hessian of a maximum is zero nearly everywhere."""
-    x = data(200, 3)
+    x = uniform(200, 3)
 
     def model(x: Tensor) -> Tensor:
         return torch.maximum(x[:, 0], x[:, 1]) + x[:, 2]
@@ -157,7 +157,7 @@ def test_kinks_are_interactions() -> None:
     assert not hypothesis.test_separability(model, x, [[0], [1]]) and hypothesis.test_separability(model, x, [[2]])
     found = detect_separability(model, x)
     assert sorted(found["groups"]) == [[0, 1], [2]]
-    found = detect_separability(added, data(200, 6))
+    found = detect_separability(added, uniform(200, 6))
     assert len(found["misses"]) == 3 and all(miss.size < 1e-12 for miss in found["misses"])
 
 
@@ -165,7 +165,7 @@ def test_kinks_are_interactions() -> None:
 
 
 def test_dependence_is_pykans() -> None:
-    x = data(200, 6)
+    x = uniform(200, 6)
     expected = torch.tensor([[0.13637322, 0.0, 0.0, 0.0], [0.17544527, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(get_dependence(symmetric, x, [2, 0]), expected, rtol=0, atol=1e-8)
     expected = torch.tensor([[0.01622701, 0.09335776, 0.0, 0.09321764], [0.02874379, 0.14266456, 0.0, 0.12851803]])
@@ -177,7 +177,7 @@ def test_dependence_is_pykans() -> None:
 
 
 def test_change_of_the_direction_is_a_derivative() -> None:
-    x = data(20, 6, seed=2)
+    x = uniform(20, 6, seed=2)
 
     def direction(x: Tensor) -> Tensor:
         slopes = batch_jacobian(symmetric, x, create_graph=True)[:, [0, 2, 5]]
@@ -199,7 +199,7 @@ def test_a_gradient_of_zero_has_no_direction() -> None:
 
 
 def test_symmetry_of_given_groups() -> None:
-    test, x = hypothesis.test_symmetry, data(200, 6)
+    test, x = hypothesis.test_symmetry, uniform(200, 6)
     for group in ([0, 1], [0, 1, 2], [4, 5], [-1, -2], [], list(range(6))):
         answer = test(symmetric, x, group)
         assert answer.dtype == torch.bool and answer.dim() == 0 and bool(answer)
@@ -209,7 +209,7 @@ def test_symmetry_of_given_groups() -> None:
 
 
 def test_symmetry_in_a_given_expression(capsys: pytest.CaptureFixture[str]) -> None:
-    x, v = data(200, 6), sympy.symbols("a b c d e f")
+    x, v = uniform(200, 6), sympy.symbols("a b c d e f")
     cosine = hypothesis.test_symmetry_var(symmetric, x, v, v[0] ** 2 + v[1] ** 2)
     torch.testing.assert_close(cosine, torch.ones(200))
     assert capsys.readouterr().out == "100.0% data have more than 0.9 cosine similarity\nsuggesting symmetry\n"
@@ -230,7 +230,7 @@ def test_symmetry_in_a_given_expression(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_network() -> None:
     # pykan 0.2.8, KAN([4, 5, 5, 1], seed=2).
-    model, x = KAN([4, 5, 5, 1], seed=2, auto_save=False), data(100, 4)
+    model, x = KAN([4, 5, 5, 1], seed=2, auto_save=False), uniform(100, 4)
     score = detect_separability(model, x, score_th=1e-4)["hessian"]
     torch.testing.assert_close(score[0], torch.tensor([0.00453435, 0.00055359, 0.00023179, 0.00028496]), rtol=0, atol=1e-8)
     expected = torch.tensor([[0.00078766, 0.00117940], [0.00763040, 0.00983529]])
@@ -242,7 +242,7 @@ def test_a_network() -> None:
 
 
 def test_what_is_refused() -> None:
-    x = data(20, 3)
+    x = uniform(20, 3)
     with pytest.raises(ValueError, match=re.escape("the model must have one output, the shape (20, 1) or (20,); got (20, 3).")):
         get_dependence(lambda x: x, x, [0])
     with pytest.raises(TypeError, match="x must be a tensor of floating-point numbers; got ndarray"):
@@ -253,7 +253,7 @@ def test_what_is_refused() -> None:
         with pytest.raises(ValueError, match=re.escape("x must have the shape (number of samples, variables) with at least two samples")):
             get_dependence(nested, wrong, [0])
     with pytest.raises(ValueError, match="unknown mode 'mull'; did you mean 'mul'"):
-        detect_separability(added, data(20, 6), mode="mull")
+        detect_separability(added, uniform(20, 6), mode="mull")
     for call in (hypothesis.test_separability, hypothesis.test_general_separability):
         with pytest.raises(IndexError, match=re.escape("variable must be between 0 and 2 (or -3 and -1, from the end); got 3.")):
             call(multiplied, x, [[0], [3]])
@@ -279,7 +279,7 @@ def test_arguments_and_random_states_are_left_alone() -> None:
     def states() -> Any:
         return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
 
-    x, before = data(50, 5), states()
+    x, before = uniform(50, 5), states()
     copy = x.clone()
     with torch.no_grad():
         symmetry_tree(nested, x)
@@ -291,7 +291,7 @@ def test_arguments_and_random_states_are_left_alone() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu() -> None:
     # pykan's defect 43.
-    x, v = data(200, 6), sympy.symbols("a b c d e f")
+    x, v = uniform(200, 6), sympy.symbols("a b c d e f")
     there = x.cuda()
     found = detect_separability(added, there)
     assert found["groups"] == [[4, 5], [2, 3], [0, 1]] and found["hessian"].is_cuda

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kan import KAN
 from kan.analysis.symmetry_tree import Tree, get_molecule, get_tree_node, symmetry_tree
 from kan.MLP import MLP
-from tests.edges import data, put
+from tests.data import uniform
+from tests.edges import put
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -103,7 +104,7 @@ def groups(tree: Tree) -> dict[tuple[int, ...], str]:
 @pytest.mark.parametrize(("function", "expected"), [(row[1:3], row[3]) for row in FUNCTIONS], ids=[row[0] for row in FUNCTIONS])
 def test_known_functions(function: tuple[int, Function], expected: dict[tuple[int, ...], str]) -> None:
     size, f = function
-    x = data(200, size)
+    x = uniform(200, size)
     tree = symmetry_tree(of_columns(f), x)
     assert groups(tree) == expected and tree.unused == []
     # Every level has each variable once, in one order, in groups of groups of the level below.
@@ -124,7 +125,7 @@ def test_known_functions(function: tuple[int, Function], expected: dict[tuple[in
 
 
 def test_levels_are_pykans_where_it_has_the_tree() -> None:
-    x = data(200, 5)
+    x = uniform(200, 5)
     assert symmetry_tree(of_columns(nested), x) == Tree(
         [[[0], [1], [2], [3], [4]], [[0, 1], [2, 3], [4]], [[0, 1, 2, 3], [4]], [[0, 1, 2, 3, 4]]],
         [[2, 2, 1], [2, 1], [2]], [["GS", "GS", "Id"], ["GS", "Id"], ["Add"]],
@@ -133,7 +134,7 @@ def test_levels_are_pykans_where_it_has_the_tree() -> None:
     levels = [[[i] for i in range(6)], [[0, 1], [2, 3], [4, 5]], [[0, 1, 2, 3], [4, 5]], [[0, 1, 2, 3, 4, 5]]]
     product = of_columns(next(f for name, _, f, _ in FUNCTIONS if name == "three factors"))
     expected = ([[2, 2, 2], [2, 1], [2]], [["GS", "GS", "GS"], ["GS", "Id"], ["Mul"]])
-    assert get_tree_node(product, data(200, 6), levels, sep_th=0.1, skip_test=False) == expected
+    assert get_tree_node(product, uniform(200, 6), levels, sep_th=0.1, skip_test=False) == expected
 
 
 # Random functions
@@ -179,8 +180,8 @@ def test_no_tree_says_what_is_not_so(seed: int) -> None:
     generator = random.Random(seed)
     size = generator.randint(2, 6)
     f = drawn(list(range(size)), generator)
-    tree = symmetry_tree(f, data(generator.choice([20, 100, 300]), size, seed))
-    x, y = data(100, size, seed + 1000), data(100, size, seed + 2000)
+    tree = symmetry_tree(f, uniform(generator.choice([20, 100, 300]), size, seed=seed))
+    x, y = uniform(100, size, seed=seed + 1000), uniform(100, size, seed=seed + 2000)
 
     def taken(group: list[int]) -> Tensor:
         z = x.clone()
@@ -215,7 +216,7 @@ def test_no_tree_says_what_is_not_so(seed: int) -> None:
 def test_sums_and_products_of_parts_are_seen(seed: int) -> None:
     generator = random.Random(seed)
     one, other = drawn([0, 1, 2], generator), drawn([3, 4], generator)
-    x = data(200, 5, seed)
+    x = uniform(200, 5, seed=seed)
     for model, allowed in (
         (lambda x: one(x) + other(x), {"Add"}), (lambda x: (one(x) + 0.1) * (other(x) + 0.1), {"Mul"}),
         (lambda x: sin(one(x) + other(x)), {"GS"}), (lambda x: sin(one(x) * other(x)), {"GS"}),
@@ -231,7 +232,7 @@ def test_sums_and_products_of_parts_are_seen(seed: int) -> None:
 
 
 def test_variables_without_effect() -> None:
-    x = data(100, 3)
+    x = uniform(100, 3)
     tree = symmetry_tree(lambda x: x[:, 0] * x[:, 2], x)
     assert tree == Tree([[[0], [2], [1]], [[0, 2, 1]]], [[3]], [["Mul"]]) and tree.unused == [1]
     tree = symmetry_tree(lambda x: x[:, 1] ** 2, x)
@@ -245,18 +246,18 @@ def test_variables_without_effect() -> None:
 
 
 def test_few_variables_and_samples() -> None:
-    assert symmetry_tree(lambda x: x[:, 0] ** 2, data(20, 1)) == Tree([[[0]]], [], [])
-    assert symmetry_tree(lambda x: x[:, 0] * x[:, 1], data(50, 2)) == Tree([[[0], [1]], [[0, 1]]], [[2]], [["Mul"]])
+    assert symmetry_tree(lambda x: x[:, 0] ** 2, uniform(20, 1)) == Tree([[[0]]], [], [])
+    assert symmetry_tree(lambda x: x[:, 0] * x[:, 1], uniform(50, 2)) == Tree([[[0], [1]], [[0, 1]]], [[2]], [["Mul"]])
     for samples in (2, 5):
         for _, size, f, _ in FUNCTIONS[::4]:
-            tree = symmetry_tree(of_columns(f), data(samples, size))
+            tree = symmetry_tree(of_columns(f), uniform(samples, size))
             assert sorted(tree.levels[-1][0]) == list(range(size))
     same = torch.ones(10, 2)
     assert symmetry_tree(lambda x: x[:, 0] * x[:, 1], same).unused == [0, 1]
 
 
 def test_values_that_are_not_numbers() -> None:
-    x = data(200, 3)
+    x = uniform(200, 3)
     tree = symmetry_tree(lambda x: (x[:, 0] + x[:, 1]).log() * x[:, 2], x)
     assert groups(tree) == {(0, 1): "GS", (0, 1, 2): "Mul"}
     for nothing in (lambda x: x[:, 0] * torch.nan, lambda x: torch.where(x[:, 0] == x[:, 0].max(), x[:, 0], torch.nan)):
@@ -270,7 +271,7 @@ def test_values_that_are_not_numbers() -> None:
 
 
 def test_trained_models_are_granted_their_error() -> None:
-    x = data(300, 3)
+    x = uniform(300, 3)
     noise = torch.randn(40, generator=torch.Generator().manual_seed(1))
     waves = torch.randn(3, 40, generator=torch.Generator().manual_seed(2)) * 3
 
@@ -299,13 +300,13 @@ def test_trained_models_are_granted_their_error() -> None:
 
 
 def test_neither_a_sum_nor_a_product_by_a_clear_margin() -> None:
-    (finding,) = symmetry_tree(lambda x: (x[:, 0] - x[:, 1]) ** 2, data(200, 2), sep_th=1.0).findings[0]
+    (finding,) = symmetry_tree(lambda x: (x[:, 0] - x[:, 1]) ** 2, uniform(200, 2), sep_th=1.0).findings[0]
     small, large = sorted(finding.misses[name].size for name in ("Add", "Mul"))
     assert large < 3 * small and finding.kind == "GS"
 
 
 def test_networks() -> None:
-    model, x = KAN([3, 2, 1], auto_save=False, seed=0), data(200, 3)
+    model, x = KAN([3, 2, 1], auto_save=False, seed=0), uniform(200, 3)
     put(model, 0, 0, 0, lambda x: x)
     for i, j in ((0, 1), (1, 0), (2, 0), (1, 1), (2, 1)):
         put(model, 0, i, j, lambda x: 0 * x)
@@ -322,7 +323,7 @@ def test_networks() -> None:
     (top,) = symmetry_tree(model, x).findings[-1]
     assert top.tolerances["Add"] == pytest.approx(5 * 0.002 / spread, rel=1e-6)
     perceptron = MLP([2, 8, 1])
-    assert len(symmetry_tree(perceptron, data(50, 2)).levels) == 2
+    assert len(symmetry_tree(perceptron, uniform(50, 2)).levels) == 2
 
 
 # What is said
@@ -335,14 +336,14 @@ def test_the_way_and_the_misses_in_words(capsys: pytest.CaptureFixture[str]) -> 
         *["[]", "[0, 1]", "[0, 1]", "[2, 3]", "[0, 1, 2, 3]", "[4]", "[]", "[4]"],
         *["[]", "[0, 1, 2, 3]", "[0, 1, 2, 3]", "[4]"],
     ]
-    get_molecule(of_columns(nested), data(200, 5))
+    get_molecule(of_columns(nested), uniform(200, 5))
     assert capsys.readouterr().out.splitlines() == way
-    symmetry_tree(of_columns(nested), data(200, 5))
+    symmetry_tree(of_columns(nested), uniform(200, 5))
     assert capsys.readouterr().out == ""
-    symmetry_tree(lambda x: x[:, 0] * x[:, 1] + x[:, 1] ** 2 * x[:, 0] ** 2 + x[:, 3], data(200, 4), verbose=True)
+    symmetry_tree(lambda x: x[:, 0] * x[:, 1] + x[:, 1] ** 2 * x[:, 0] ** 2 + x[:, 3], uniform(200, 4), verbose=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if ":" in line]
     assert lines[0] == "[2]: no effect"
     assert lines[1].startswith("[0, 1]: GS; symmetry misses by 0 (granted 0), GS misses by ") and len(lines) == 3
     assert lines[2].startswith("[0, 1, 3, 2]: Add; Add misses by ") and ", Mul misses by " in lines[2]
-    symmetry_tree(of_columns(torch.maximum), data(200, 2), verbose=True)
+    symmetry_tree(of_columns(torch.maximum), uniform(200, 2), verbose=True)
     assert "[0, 1]: not seen; Add misses by 0.5" in capsys.readouterr().out

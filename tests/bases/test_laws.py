@@ -19,6 +19,7 @@ from kan.bases import BASES, Basis, BSpline, Fourier, GaussianRBF, IntervalBasis
 from kan.bases.knots import core, extend_knots
 from kan.bases.projection import change_of_basis, refit, solve
 from kan.drop_in.kan_linear import KANLinear
+from tests.data import proportions
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -59,14 +60,10 @@ def ends(basis: Basis, grid: Tensor) -> tuple[Tensor, Tensor]:
     return inside[:, :1], inside[:, -1:]
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def inside(basis: Basis, grid: Tensor, batch: int, seed: int = 0) -> Tensor:
     """Points ``(I, B)`` of the intervals, away from their ends."""
     low, high = ends(basis, grid)
-    return low + (high - low) * (0.02 + 0.96 * random(len(grid), batch, seed=seed))
+    return low + (high - low) * (0.02 + 0.96 * proportions(len(grid), batch, seed=seed))
 
 
 def outside(basis: Basis, grid: Tensor) -> Tensor:
@@ -176,7 +173,7 @@ def test_arguments_stay_as_they_are(name: str, extrapolation: str) -> None:
 @every_extrapolation
 def test_calls_do_not_disturb_each_other(name: str, extrapolation: str) -> None:
     basis = make(name, 6, extrapolation=extrapolation)
-    grid, weight = grid_of(basis), random(2, 6, 9, seed=3)
+    grid, weight = grid_of(basis), proportions(2, 6, 9, seed=3)
     f = function(basis, grid)
     x, others = inside(basis, grid, 9).requires_grad_(), inside(basis, grid, 9, seed=1).requires_grad_()
     (expected,) = torch.autograd.grad((weight * f(x)).sum(), x)
@@ -223,7 +220,7 @@ def test_third_derivatives(name: str) -> None:
     scale = float(third.abs().max())
     torch.testing.assert_close(third, differences, rtol=1e-5, atol=1e-6 * scale)
 
-    weight = random(*third.shape[:2], 1, seed=1)
+    weight = proportions(*third.shape[:2], 1, seed=1)
     x.requires_grad_()
     y = (weight * f(x)).sum()
     for _ in range(3):
@@ -239,7 +236,7 @@ def test_forward_mode_is_reverse_mode(name: str, extrapolation: str) -> None:
     f, x = function(basis, grid), torch.cat([inside(basis, grid, 3), outside(basis, grid)], dim=1)
     torch.testing.assert_close(torch.func.jacfwd(f)(x), torch.func.jacrev(f)(x), rtol=1e-10, atol=1e-10)
 
-    tangent = random(*x.shape, seed=1)
+    tangent = proportions(*x.shape, seed=1)
     with forward_ad.dual_level():
         value, found = forward_ad.unpack_dual(f(forward_ad.make_dual(x, tangent)))
     expected_value, expected = torch.func.jvp(f, (x,), (tangent,))
@@ -251,7 +248,7 @@ def test_forward_mode_is_reverse_mode(name: str, extrapolation: str) -> None:
 def test_hessians(name: str) -> None:
     basis = make(name, 7)
     grid = grid_of(basis)
-    f, x, weight = function(basis, grid), inside(basis, grid, 3), random(2, 7, 1, seed=1)
+    f, x, weight = function(basis, grid), inside(basis, grid, 3), proportions(2, 7, 1, seed=1)
     hessian = torch.func.hessian(lambda x: (weight * f(x)).sum())(x).flatten(0, 1).flatten(1)
     expected = (weight * slope(slope(f))(x)).sum(1).flatten().diag()  # a point's value depends on no other point
     torch.testing.assert_close(hessian, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
@@ -492,7 +489,7 @@ def test_sites_determine_the_coefficients(name: str, size: int, features: int, b
     assert bool(((low <= sites) & (sites <= high)).all())
     design = function(basis, grid)(sites).mT
     assert float(torch.linalg.cond(design).max()) < 1e5
-    coef = random(features, size, 2, seed=seed)
+    coef = proportions(features, size, 2, seed=seed)
     torch.testing.assert_close(solve(design, design @ coef), coef, rtol=1e-9, atol=1e-9)
 
 
@@ -502,7 +499,7 @@ def test_sites_determine_the_coefficients(name: str, size: int, features: int, b
 def test_a_refit_on_the_same_grid_gives_the_coefficients_back(name: str, size: int, features: int, batch: int, seed: int) -> None:
     basis = make(name, size)
     grid = grid_of(basis, features)
-    coef, samples = random(features, 3, size, seed=seed), inside(basis, grid, batch + 1, seed).t()  # fewer than functions, too
+    coef, samples = proportions(features, 3, size, seed=seed), inside(basis, grid, batch + 1, seed).t()  # fewer than functions, too
     torch.testing.assert_close(refit(basis, coef, grid, grid, samples), coef, rtol=0, atol=1e-6)
     short = refit(basis, coef.float(), grid.float(), grid.float(), samples.float())
     assert short.dtype == torch.float32
@@ -515,7 +512,7 @@ def test_a_refit_is_one_matrix_per_input_however_the_inputs_are_divided(name: st
     old = grid_of(basis, 5)
     samples = 1.3 * inside(basis, old, 30).t()
     new, _ = basis.adapted_grid(samples, old)
-    coef = random(5, 4, 7, seed=3)
+    coef = proportions(5, 4, 7, seed=3)
     expected = coef @ change_of_basis(basis, old, new, samples)
     for numbers in (1, 2 * 30 * 7, 10**6):
         monkeypatch.setattr(projection, "REFIT_NUMBERS", numbers)
@@ -527,9 +524,9 @@ def test_a_refit_is_one_matrix_per_input_however_the_inputs_are_divided(name: st
 def test_a_refit_to_samples_close_together_does_not_magnify_rounding(name: str, width: float) -> None:
     basis = make(name, 14)
     grid = grid_of(basis, 1)
-    coef = random(1, 5, 14, seed=1)
+    coef = proportions(1, 5, 14, seed=1)
     for seed in range(5):
-        samples = 0.1 + width * random(40, 1, seed=seed)
+        samples = 0.1 + width * proportions(40, 1, seed=seed)
         torch.testing.assert_close(refit(basis, coef, grid, grid, samples), coef, rtol=0, atol=1e-6)
 
 
@@ -548,7 +545,7 @@ def test_a_refit_keeps_what_can_be_represented(name: str, size: int) -> None:
     basis = make(name, size)
     old = grid_of(basis)
     low, high = ends(basis, old)
-    samples = (low + (high - low) * (0.2 + 0.5 * random(2, 5))).t()
+    samples = (low + (high - low) * (0.2 + 0.5 * proportions(2, 5))).t()
     new, usable = basis.adapted_grid(samples if len(samples) > basis.size else inside(basis, old, 30).t(), old)
     assert bool(usable.all())
     degree = POLYNOMIALS_OF[name](basis)
@@ -566,11 +563,11 @@ def test_a_refit_keeps_what_can_be_represented(name: str, size: int) -> None:
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_a_refit_keeps_splines_on_nested_knots(degree: int) -> None:
     basis = BSpline(4, degree)
-    fractions = random(2, 5, seed=3).add(0.2).cumsum(1)
+    fractions = proportions(2, 5, seed=3).add(0.2).cumsum(1)
     old = extend_knots(fractions, degree)
     nested = torch.cat([torch.lerp(fractions[:, i : i + 1], fractions[:, i + 1 : i + 2], 0.5 * half) for i in (1, 2) for half in (0, 1)], 1)
     new = extend_knots(torch.cat([nested, fractions[:, 3:4]], dim=1), degree)
-    coef = random(2, 3, basis.size, seed=4)
+    coef = proportions(2, 3, basis.size, seed=4)
     found = refit(basis, coef, old, new, inside(basis, new, 3).t())
     x = inside(basis, new, 40)
     torch.testing.assert_close(curves(basis, new, x, found), curves(basis, old, x, coef), rtol=1e-10, atol=1e-10)
@@ -582,7 +579,7 @@ def test_of_what_cannot_be_represented_a_refit_is_the_least_squares_fit(name: st
     old = grid_of(basis)
     samples = inside(basis, old, 60).t() * 1.4
     new, _ = basis.adapted_grid(samples, old)
-    coef = random(2, 1, 8, seed=2) - 0.5
+    coef = proportions(2, 1, 8, seed=2) - 0.5
     found = refit(basis, coef, old, new, samples)
     x = samples.t()
     before, after = curves(basis, old, x, coef)[:, 0], curves(basis, new, x, found)[:, 0]
@@ -597,7 +594,7 @@ def test_of_what_cannot_be_represented_a_refit_is_the_least_squares_fit(name: st
 def test_an_adapted_grid_reaches_over_the_samples_by_the_margin(name: str, size: int, features: int, batch: int, seed: int) -> None:
     basis = make(name, size)
     grid = grid_of(basis, features)
-    samples = 5 * random(batch + 15, features, seed=seed) - 2
+    samples = 5 * proportions(batch + 15, features, seed=seed) - 2
     for margin in (0.0, 0.3):
         found, usable = basis.adapted_grid(samples, grid, margin)
         low, high = ends(basis, found)
@@ -614,7 +611,7 @@ def test_an_adapted_grid_reaches_over_the_samples_by_the_margin(name: str, size:
 def test_a_constant_column_is_reported_and_keeps_its_grid(name: str, margin: float, count: int) -> None:
     basis = make(name, 6)
     grid = grid_of(basis, 3)
-    samples = random(count, 3)
+    samples = proportions(count, 3)
     samples[:, 1] = 0.1 + 0.2  # not a round number
     found, usable = basis.adapted_grid(samples, grid, margin)
     assert usable.tolist() == [count > 1, False, count > 1]
@@ -628,7 +625,7 @@ def test_a_layer_takes_it_by_name_and_keeps_its_function(name: str) -> None:
     layer = KANLinear(3, 2, basis=name, generator=generator)
     assert type(layer.basis) is BASES[name]
     assert layer.basis.size == 8
-    x = 2 * random(50, 3) - 1
+    x = 2 * proportions(50, 3) - 1
     layer(x).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in layer.parameters())
     before = layer(x).detach()
@@ -644,8 +641,8 @@ def test_a_layer_takes_it_by_name_and_keeps_its_function(name: str) -> None:
 def test_a_layer_that_was_first_used_for_inference_can_be_trained(name: str, extrapolation: str) -> None:
     layer = KANLinear(3, 2, basis=make(name, 6, extrapolation=extrapolation))
     with torch.inference_mode():
-        expected = layer(random(5, 3))
-    x = random(5, 3).requires_grad_()
+        expected = layer(proportions(5, 3))
+    x = proportions(5, 3).requires_grad_()
     y = layer(x)
     torch.testing.assert_close(y.detach(), expected, rtol=1e-12, atol=1e-15)
     assert torch.autograd.gradcheck(layer, x)

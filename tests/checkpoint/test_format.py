@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kan import KAN, SYMBOLIC_LIB, add_symbolic
 from kan.checkpoint import format as files
 from kan.surgery.select import select_nodes
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -24,13 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"v_config.yml", "v_state", "v_cache_data"}
 
 
-def data(samples: int = 50, inputs: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
 def example(**settings: Any) -> KAN:
     model = KAN(**{"width": [2, [2, 1], 1], "mult_arity": 3, "seed": 7, "auto_save": False, **settings})
-    model(data())
+    model(uniform(50, 2))
     model.fix_symbolic(0, 0, 1, "sin", verbose=False)
     model.fix_symbolic(1, 2, 0, "exp", verbose=False)
     model.set_mode(0, 1, 1, "sn", 0.25)
@@ -85,7 +82,7 @@ def test_three_files_and_no_other() -> None:
 )
 def test_round_trip_is_bit_for_bit(settings: dict[str, Any]) -> None:
     model = example(**settings)
-    model.update_grid(data())
+    model.update_grid(uniform(50, 2))
     model.saveckpt("v")
     loaded = KAN.loadckpt("v")
     assert_identical(model, loaded)
@@ -108,7 +105,7 @@ def test_symbolic_functions_of_ones_own_come_back_by_name() -> None:
     try:
         model.fix_symbolic(0, 0, 0, "bump", fit_params_bool=False)
         model.saveckpt("v")
-        assert torch.equal(KAN.loadckpt("v")(data(inputs=1)), model(data(inputs=1)))
+        assert torch.equal(KAN.loadckpt("v")(uniform(50, 1)), model(uniform(50, 1)))
     finally:
         del SYMBOLIC_LIB["bump"]
     with pytest.raises(
@@ -125,11 +122,11 @@ def test_functions_without_a_name_are_named_on_loading() -> None:
     with pytest.raises(ValueError, match=r"v_config.yml: the edge \(0, 0, 1\) carries the function 'anonymous'.*'\(0, 0, 1\)': f}"):
         KAN.loadckpt("v")
     for name in ("anonymous", "(0, 0, 1)"):
-        assert torch.equal(KAN.loadckpt("v", functions={name: torch.sinc})(data(inputs=1)), model(data(inputs=1)))
+        assert torch.equal(KAN.loadckpt("v", functions={name: torch.sinc})(uniform(50, 1)), model(uniform(50, 1)))
 
 
 def test_dropped_inputs_stay_dropped() -> None:
-    model, x = KAN([3, 2, 1], auto_save=False), data(inputs=3)
+    model, x = KAN([3, 2, 1], auto_save=False), uniform(50, 3)
     model(x)
     smaller = select_nodes(model, [[0, 2], [0, 1], [0]])
     smaller.saveckpt("v")
@@ -145,7 +142,7 @@ def test_custom_base_function_needs_a_name() -> None:
     with pytest.raises(ValueError, match=r"unknown base function 'tanh'.*functions=\{'tanh': f\}"):
         KAN.loadckpt("v")
     again = files.load(KAN, "v", files.read_config("v"), base_fun=torch.tanh, auto_save=False, first_init=False)
-    assert torch.equal(again(data()), model(data()))
+    assert torch.equal(again(uniform(50, 2)), model(uniform(50, 2)))
 
 
 def test_configuration_is_plain_yaml_with_pykans_keys() -> None:

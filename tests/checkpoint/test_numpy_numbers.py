@@ -37,7 +37,7 @@ def test_numbers_that_share_their_format_or_are_the_same_are_read_everywhere() -
 
 
 def test_the_name_that_numpy_1_gives_to_its_function_is_known() -> None:
-    text = yaml.dump({"a": np.int64(3)})
+    text = yaml.dump({"a": np.int64(3)}).replace("numpy.core", "numpy._core")  # whatever numpy is installed
     old = text.replace("numpy._core", "numpy.core")
     assert old != text and parse_config(old.encode(), "c")[0] == parse_config(text.encode(), "c")[0] == {"a": 3}
     assert parse_config(text.replace("\n  - <\n", "\n  - '>'\n").encode(), "c")[0] == {"a": 3 << 56}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from kan import KAN
 from kan.checkpoint.files import dump_config
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -20,13 +20,9 @@ pytest.importorskip("safetensors")
 FORMATS = ["safetensors", "zip"]
 
 
-def data(samples: int = 50, inputs: int = 2) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def example(**settings: Any) -> KAN:
     model = KAN(**{"width": [2, [2, 1], 1], "seed": 7, "auto_save": False, **settings})
-    model(data())
+    model(uniform(50, 2))
     model.fix_symbolic(0, 0, 1, "sin", verbose=False)
     model.set_mode(0, 1, 1, "sn", 0.25)
     model.in_vars, model.normalizer = ["a", "b"], ([0.0, 1.0], [1.0, 2.0])
@@ -56,7 +52,7 @@ def test_round_trip_is_bit_for_bit(format: str, settings: dict[str, Any], tmp_pa
     new = KAN.load("folder/law.kan")
     old_state, new_state = model.state_dict(), new.state_dict()
     assert old_state.keys() == new_state.keys() and all(torch.equal(old_state[name], new_state[name]) for name in old_state)
-    assert torch.equal(new(data()), model(data())) and new.input_id.tolist() == model.input_id.tolist()
+    assert torch.equal(new(uniform(50, 2)), model(uniform(50, 2))) and new.input_id.tolist() == model.input_id.tolist()
     assert new.labels() == model.labels() and new.in_vars == ["a", "b"]
     assert [layer.funs_name for layer in new.symbolic_fun] == [layer.funs_name for layer in model.symbolic_fun]
     assert {n: p.requires_grad for n, p in new.named_parameters()} == {n: p.requires_grad for n, p in model.named_parameters()}
@@ -86,7 +82,7 @@ def test_the_default_is_safetensors_where_that_is_installed(monkeypatch: pytest.
         with pytest.raises(ImportError, match="format='safetensors' needs the package safetensors: install it, or use format='zip'"):
             model.save("three", "safetensors")
     assert Path("two").read_bytes()[:2] == b"PK" and not Path("three").exists()
-    assert torch.equal(KAN.load("two")(data()), model(data()))
+    assert torch.equal(KAN.load("two")(uniform(50, 2)), model(uniform(50, 2)))
     with pytest.raises(ValueError, match="format must be 'safetensors' or 'zip'.*got 'pickle'"):
         model.save("three", "pickle")
 
@@ -113,7 +109,7 @@ def test_functions_that_have_no_name_are_given(format: str) -> None:
         model.save("one", format)
     with pytest.raises(ValueError, match=r"one: the edge \(0, 0, 0\) carries the function 'anonymous'"):
         KAN.load("one")
-    assert torch.equal(KAN.load("one", functions={"anonymous": torch.sinc})(data(inputs=1)), model(data(inputs=1)))
+    assert torch.equal(KAN.load("one", functions={"anonymous": torch.sinc})(uniform(50, 1)), model(uniform(50, 1)))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -121,7 +117,7 @@ def test_every_flipped_bit_is_seen_or_means_nothing(format: str) -> None:
     model = KAN([1, 1], grid=1, k=1, auto_save=False)
     model.save("one", format)
     whole = Path("one").read_bytes()
-    expected = model(data(inputs=1))
+    expected = model(uniform(50, 1))
     for place in range(0, len(whole), 7):
         Path("two").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
@@ -129,7 +125,7 @@ def test_every_flipped_bit_is_seen_or_means_nothing(format: str) -> None:
         except ValueError as error:
             assert "two" in str(error)
         else:  # in what archives hold of dates and paddings
-            assert torch.equal(loaded(data(inputs=1)), expected) and loaded.settings() == {**model.settings(), "first_init": False}
+            assert torch.equal(loaded(uniform(50, 1)), expected) and loaded.settings() == {**model.settings(), "first_init": False}
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -2,11 +2,9 @@
 
 import math
 import re
-from typing import Any
 
 import numpy as np
 import pytest
-import scipy.special
 import sympy
 import torch
 
@@ -89,44 +87,5 @@ def test_what_srbench_leaves_out() -> None:
     assert sorted(int(match[1]) for match in tests if match) == list(range(1, 21))
 
 
-def scipy_truth(name: str, x: Any, y: Any) -> Any:
-    if name == "ellipj":
-        return scipy.special.ellipj(x, y)[0]
-    if name.startswith("lpmv"):
-        return scipy.special.lpmv(int(name[4:]), x, y)
-    if name.startswith("sph_harm"):
-        m, n = map(int, re.findall(r"\d", name))
-        values = scipy.special.sph_harm_y(n, m, y, x) if hasattr(scipy.special, "sph_harm_y") else scipy.special.sph_harm(m, n, x, y)
-        return values.real
-    return getattr(scipy.special, name)(x, y)
-
-
-@pytest.mark.parametrize("problem", problems("special"), ids=lambda problem: problem.name)
-def test_special_functions(problem: Problem) -> None:
-    x, y, _ = problem.sample(300, seed=1)
-    np.testing.assert_allclose(y.numpy()[:, 0], scipy_truth(problem.name, *x.numpy().T), rtol=1e-11, atol=1e-12)
-    assert torch.autograd.gradcheck(problem.function(), x[:3].clone().requires_grad_())
-
-
 def test_tasks_that_imitate_test_equations_are_named() -> None:
     assert len(IMITATING_FEYNMAN) == 5
-
-
-@pytest.mark.parametrize("name", ["random", "random-again"])
-def test_random_formulas(name: str) -> None:
-    found = problems(name, count=10, seed=7)
-    assert found == problems(name, count=10, seed=7) and found[:4] == problems(name, count=4, seed=7)
-    assert found != problems(name, count=10, seed=8)
-    assert len({problem.expression() for problem in found}) == 10
-    for problem in found:
-        once = all(len(re.findall(rf"\b{variable}\b", problem.formula)) == 1 for variable in problem.variables)
-        assert once == (name == "random")
-        assert len(problem.variables) >= (1 if once else 2)
-
-
-def test_random_formulas_that_cannot_be() -> None:
-    from kan.datasets.random_formulas import random_problems
-
-    assert random_problems(0, seed=0) == ()
-    with pytest.raises(ValueError, match=r"at least 2 variable\(s\); got 3 and 1"):
-        random_problems(3, seed=0, read_once=False, most_variables=1)

@@ -22,10 +22,7 @@ from kan.discovery.laws.search import corrected
 from kan.discovery.laws.search_state import SearchState, SearchTask
 from kan.discovery.reduction.views import View, symbols_of
 from kan.symbolic.evaluation import evaluate_expression
-
-
-def samples(inputs: int, count: int = 300) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 1
+from tests.data import uniform
 
 
 @pytest.mark.parametrize(
@@ -40,7 +37,7 @@ def samples(inputs: int, count: int = 300) -> Tensor:
     ],
 )
 def test_laws_are_found_exactly(inputs: int, law: Any, expected: str) -> None:
-    x = samples(inputs)
+    x = uniform(300, inputs, low=1.0, high=3.0)
     before = torch.random.get_rng_state()
     found = kan.discover(x, law(x), time_limit=120)
     assert found.stopped == "exact" and found[0].verdict == "exact" and not found[0].constants
@@ -59,14 +56,14 @@ def test_laws_are_found_exactly(inputs: int, law: Any, expected: str) -> None:
     ],
 )
 def test_laws_that_fall_apart_are_found(inputs: int, law: Any) -> None:
-    x = samples(inputs, 900)
+    x = uniform(900, inputs, low=1.0, high=3.0)
     found = discover(x, law(x), time_limit=120)
     assert found[0].verdict == "exact" and found[0].extrapolated < 1e-11
 
 
 @pytest.mark.parametrize(("first", "second"), [("x_1/x_2", "x_1/x_2 + sin(x_1*x_2/x_3)/8"), ("x_1*x_2*x_3", "x_1*x_2*x_3*exp(x_3)")])
 def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
-    x = samples(3, 600)
+    x = uniform(600, 3, low=1.0, high=3.0)
     symbols = symbols_of("x", x)
     wanted, start = (
         sympy.sympify(text, locals={f"x_{i}": symbol for i, symbol in enumerate(symbols, start=1)}) for text in (second, first)
@@ -85,7 +82,7 @@ def test_what_a_candidate_leaves_is_looked_for(first: str, second: str) -> None:
 
 
 def test_the_progress_bar_is_on_standard_error_and_may_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
-    x = samples(1)
+    x = uniform(300, 1, low=1.0, high=3.0)
     discover(x, torch.exp(2 * x), time_limit=50, progress=False)
     assert capsys.readouterr() == ("", "")
     discover(x, torch.exp(2 * x), time_limit=50)
@@ -94,7 +91,7 @@ def test_the_progress_bar_is_on_standard_error_and_may_be_switched_off(capsys: p
 
 
 def test_numpy_names_and_constants_that_are_not_simple() -> None:
-    x = samples(1).numpy()
+    x = uniform(300, 1, low=1.0, high=3.0).numpy()
     found = discover(x, 1.2345 * np.log(x[:, 0]), variables=["I"], library=["x", "log"])[0]
     assert found.verdict == "exact" and str(found.formula.free_symbols) == "{I}"
     (constant,) = found.constants
@@ -102,13 +99,13 @@ def test_numpy_names_and_constants_that_are_not_simple() -> None:
 
 
 def test_the_same_seed_finds_the_same() -> None:
-    x = samples(1)
+    x = uniform(300, 1, low=1.0, high=3.0)
     one, two = (discover(x, torch.sin(3 * x), seed=3) for _ in range(2))
     assert [str(law) for law in one] == [str(law) for law in two]
 
 
 def test_no_time_and_interrupts_give_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = samples(1)
+    x = uniform(300, 1, low=1.0, high=3.0)
     none = discover(x, torch.exp(x), time_limit=1e-9)
     assert none[0].verdict == "approximate" and none.stopped == "time limit"
     assert {len(law.formula.free_symbols) for law in none if law.formula is not None} == {0, 1}  # the mean and a straight line
@@ -155,7 +152,7 @@ def test_the_front_has_no_law_that_a_simpler_one_is_as_good_as() -> None:
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4])
 def test_every_shape_can_be_made_and_uses_all_inputs(inputs: int) -> None:
-    x = samples(inputs, 40).requires_grad_()
+    x = uniform(40, inputs, low=1.0, high=3.0).requires_grad_()
     names = []
     for shape in shapes(inputs):
         network = shape.network(0)
@@ -178,7 +175,7 @@ def test_every_shape_can_be_made_and_uses_all_inputs(inputs: int) -> None:
     ],
 )
 def test_laws_are_found_in_noise(inputs: int, law: Any, expected: str) -> None:
-    x = samples(inputs, 1000)
+    x = uniform(1000, inputs, low=1.0, high=3.0)
     y = law(x)
     errors = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = discover(x, y + 0.01 * y.square().mean().sqrt() * errors, time_limit=120)[0]
@@ -193,7 +190,7 @@ def test_laws_are_found_in_noise(inputs: int, law: Any, expected: str) -> None:
 
 
 def test_noise_that_is_told_is_believed() -> None:
-    x = samples(3, 400)
+    x = uniform(400, 3, low=1.0, high=3.0)
     y = x[:, 0] * (1 + x[:, 1] * torch.cos(4 * x[:, 2]))  # too few samples for polynomials to see the noise
     noise = 0.02 * float(y.square().mean().sqrt())
     errors = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -266,7 +263,7 @@ def test_many_rows_and_columns_end_soon_when_the_time_is_up(looks: int, low: flo
 
 
 def test_labels_of_which_many_are_zero() -> None:
-    x = samples(2, 500)
+    x = uniform(500, 2, low=1.0, high=3.0)
     errors = 0.02 * torch.randn(500, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = discover(x, torch.relu(x[:, 0] - x[:, 1] / 2 - 0.5 + errors), time_limit=10)
     assert len(found) > 0 and found[0].held_out < 0.1

@@ -19,6 +19,7 @@ from kan.layers.deviation import covariance, deviation, edge_deviation
 from kan.layers.features import edge_weight
 from kan.layers.kan_layer import KANLayer, sparse_mask
 from kan.network.network import Network
+from tests.data import uniform
 from tests.reference import splines
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -38,10 +39,6 @@ def wild(inputs: int = 2, outputs: int = 3, num: int = 4, k: int = 3, seed: int 
     return layer
 
 
-def uniform(batch: int, inputs: int, low: float = -1.2, high: float = 1.2, seed: int = 5) -> Tensor:
-    return low + (high - low) * torch.rand(batch, inputs, generator=source(seed), dtype=torch.float64)
-
-
 def by_definition(layer: KANLayer, x: Tensor) -> Tensor:
     parts = (layer.grid, layer.coef, layer.scale_base, layer.scale_sp, layer.mask)
     grid, coef, scale_base, scale_sp, mask = (p.detach().numpy() for p in parts)
@@ -51,7 +48,7 @@ def by_definition(layer: KANLayer, x: Tensor) -> Tensor:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 8), st.integers(0, 4), st.integers(1, 6), st.integers(0, 10**6))
 def test_it_is_its_definition(inputs: int, outputs: int, num: int, k: int, batch: int, seed: int) -> None:
-    layer, x = wild(inputs, outputs, num, k, seed), uniform(batch, inputs, seed=seed)
+    layer, x = wild(inputs, outputs, num, k, seed), uniform(batch, inputs, low=-1.2, high=1.2, seed=seed)
     expected = by_definition(layer, x)
     with torch.no_grad():
         y, preacts, postacts, postspline = layer(x)
@@ -65,7 +62,7 @@ def test_it_is_its_definition(inputs: int, outputs: int, num: int, k: int, batch
 
 @pytest.mark.parametrize("base", [None, torch.tanh, nn.Softplus(), lambda x: x * 0.0], ids=["silu", "tanh", "module", "zero"])
 def test_any_base_function(base: object) -> None:
-    layer, x = wild(base_fun=base), uniform(7, 2)
+    layer, x = wild(base_fun=base), uniform(7, 2, low=-1.2, high=1.2, seed=5)
     function = nn.functional.silu if base is None else base
     torch.testing.assert_close(layer.features(x)[..., 0], function(x))
     x.requires_grad_()
@@ -76,7 +73,7 @@ def test_any_base_function(base: object) -> None:
 @pytest.mark.parametrize("little", [-1, 10**9], ids=["window", "product"])
 def test_gradients_of_everything(little: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spline_rows, "LITTLE", little)
-    layer, x = wild(), uniform(6, 2).requires_grad_()
+    layer, x = wild(), uniform(6, 2, low=-1.2, high=1.2, seed=5).requires_grad_()
     arguments = [p.detach().clone().requires_grad_() for p in (layer.coef, layer.scale_base, layer.scale_sp, layer.mask)]
 
     def everything(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,7 +88,7 @@ def test_gradients_of_everything(little: int, monkeypatch: pytest.MonkeyPatch) -
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 20), st.sampled_from([0.0, 1e-3, 0.5]), st.integers(0, 10**6))
 def test_deviations_of_edges_are_those_of_their_values(inputs: int, outputs: int, batch: int, corner: float, seed: int) -> None:
-    layer, x = wild(inputs, outputs, seed=seed), uniform(batch, inputs, seed=seed)
+    layer, x = wild(inputs, outputs, seed=seed), uniform(batch, inputs, low=-1.2, high=1.2, seed=seed)
     with torch.no_grad():
         features = layer.features(x)
         postacts = layer(x)[2]
@@ -107,7 +104,7 @@ def test_deviations_of_edges_are_those_of_their_values(inputs: int, outputs: int
 def test_statistics_of_what_is_dead_are_zero_with_zero_gradient() -> None:
     layer = wild()
     layer.mask.data[0] = 0.0
-    x = torch.cat([torch.full((8, 1), 0.3), uniform(8, 1)], dim=1).requires_grad_()
+    x = torch.cat([torch.full((8, 1), 0.3), uniform(8, 1, low=-1.2, high=1.2, seed=5)], dim=1).requires_grad_()
     for graph in (False, True):
         std = edge_deviation(layer.features(x).permute(1, 2, 0), layer.edge_weight(), None)
         assert not bool(std[:, 0].any()) and bool(std[:, 1].any())
@@ -119,7 +116,7 @@ def test_statistics_of_what_is_dead_are_zero_with_zero_gradient() -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 10**6))
 def test_updated_grid_follows_the_quantiles(num: int, k: int, seed: int) -> None:
-    layer, x = wild(2, 2, num, k, seed, grid_eps=0.1), uniform(60, 2, seed=seed)
+    layer, x = wild(2, 2, num, k, seed, grid_eps=0.1), uniform(60, 2, low=-1.2, high=1.2, seed=seed)
     layer.update_grid_from_samples(x)
     ordered = np.sort(x.numpy(), axis=0)
     grid = core(layer.grid, k).detach().numpy()
@@ -133,7 +130,7 @@ def test_updated_grid_follows_the_quantiles(num: int, k: int, seed: int) -> None
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_updated_grid_keeps_the_function_that_it_can_represent(k: int, mode: str) -> None:
     # Polynomials of degree k on the samples' range are splines on any knots.
-    layer, x = wild(2, 3, 6, k), uniform(300, 2, -0.7, 0.9)
+    layer, x = wild(2, 3, 6, k), uniform(300, 2, low=-0.7, high=0.9, seed=5)
     sites = torch.linspace(-1, 1, 200)[:, None].expand(-1, 2)
     polynomial = torch.randn(k + 1, generator=source(3), dtype=torch.float64)
     design = layer.features(sites)[:, 0, 1:].detach().numpy()
@@ -145,7 +142,7 @@ def test_updated_grid_keeps_the_function_that_it_can_represent(k: int, mode: str
 
 
 def test_updating_twice_on_the_same_samples_is_idempotent() -> None:
-    layer, x = wild(2, 3, 5, 3), uniform(200, 2)
+    layer, x = wild(2, 3, 5, 3), uniform(200, 2, low=-1.2, high=1.2, seed=5)
     layer.update_grid_from_samples(x)
     before, grid = layer(x)[0].detach(), layer.grid.detach().clone()
     layer.update_grid_from_samples(x)
@@ -155,7 +152,7 @@ def test_updating_twice_on_the_same_samples_is_idempotent() -> None:
 
 def test_constant_column_keeps_its_grid_with_a_warning() -> None:
     layer = wild()
-    x = torch.cat([torch.full((30, 1), 0.3), uniform(30, 1)], dim=1)
+    x = torch.cat([torch.full((30, 1), 0.3), uniform(30, 1, low=-1.2, high=1.2, seed=5)], dim=1)
     grid, coef = layer.grid.detach().clone(), layer.coef.detach().clone()
     with pytest.warns(
         UserWarning, match=re.escape("grid update: the samples of input(s) [0] do not span an increasing grid of 4 intervals")
@@ -193,8 +190,8 @@ def test_bad_samples(x: Tensor, message: str) -> None:
 def test_nested_grid_from_parent_is_exact(num: int, factor: int, k: int, with_data: bool, moved: bool, seed: int) -> None:
     parent = wild(2, 3, num, k, seed)
     if moved:
-        parent.update_grid_from_samples(uniform(80, 2, -0.8, 0.7, seed))
-    x = uniform(70, 2, -1.7, 1.5, seed + 1)  # in part outside of the core
+        parent.update_grid_from_samples(uniform(80, 2, low=-0.8, high=0.7, seed=seed))
+    x = uniform(70, 2, low=-1.7, high=1.5, seed=seed + 1)  # in part outside of the core
     child = KANLayer(2, 3, num * factor, k, generator=source()).double()
     child.initialize_grid_from_parent(parent, x if with_data else None)
     for p in ("mask", "scale_base", "scale_sp"):
@@ -208,7 +205,7 @@ def test_nested_grid_from_parent_is_exact(num: int, factor: int, k: int, with_da
 
 def test_grid_that_is_not_nested_is_fitted_at_the_samples() -> None:
     parent, child = wild(2, 3, 4, 3), KANLayer(2, 3, 9, 3, generator=source()).double()
-    x = uniform(400, 2, -1, 1)
+    x = uniform(400, 2, low=-1, high=1, seed=5)
     child.initialize_grid_from_parent(parent, x)
     for i in range(2):
         design = child.features(x)[:, i, 1:].detach().numpy()
@@ -238,7 +235,7 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
 
 
 def test_table_follows_the_grid_and_the_dtype() -> None:
-    layer, x = wild(), uniform(5, 2)
+    layer, x = wild(), uniform(5, 2, low=-1.2, high=1.2, seed=5)
     layer(x)
     layer.grid.data[0] += 0.25
     torch.testing.assert_close(layer(x)[2].detach(), by_definition(layer, x), rtol=1e-11, atol=1e-11)
@@ -249,7 +246,7 @@ def test_table_follows_the_grid_and_the_dtype() -> None:
 
 
 def test_subset_and_swap() -> None:
-    layer, x = wild(3, 4), uniform(6, 3)
+    layer, x = wild(3, 4), uniform(6, 3, low=-1.2, high=1.2, seed=5)
     postacts = layer(x)[2].detach()
     subset = layer.get_subset([2, 0], [1, 3, 0])
     torch.testing.assert_close(subset(x[:, [2, 0]])[2].detach(), postacts[:, [1, 3, 0]][:, :, [2, 0]])
@@ -261,7 +258,7 @@ def test_subset_and_swap() -> None:
 
 
 def test_it_pickles_copies_and_prints() -> None:
-    layer, x = wild(), uniform(5, 2)
+    layer, x = wild(), uniform(5, 2, low=-1.2, high=1.2, seed=5)
     y = layer(x)[0].detach()
     for twin in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
         torch.testing.assert_close(twin(x)[0].detach(), y, rtol=0, atol=0)
@@ -329,8 +326,8 @@ def test_initial_splines_are_the_least_squares_fit_of_their_noise_and_are_prepar
 @pytest.mark.parametrize("k", [3, 4, 5])
 def test_a_grid_update_with_few_samples_stays_near_the_function_between_them(k: int) -> None:
     for seed in range(4):
-        layer, x = wild(2, 2, 20, k, seed), uniform(25, 2, -1, 1, seed)
-        between = uniform(1000, 2, -1, 1, seed + 50).clamp(x.amin(0), x.amax(0))
+        layer, x = wild(2, 2, 20, k, seed), uniform(25, 2, low=-1, high=1, seed=seed)
+        between = uniform(1000, 2, low=-1, high=1, seed=seed + 50).clamp(x.amin(0), x.amax(0))
         before = layer(between)[3].detach()
         layer.update_grid_from_samples(x)
         assert float((layer(between)[3] - before).detach().abs().max()) < 50 * float(before.abs().max())

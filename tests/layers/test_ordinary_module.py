@@ -11,17 +11,14 @@ from torch import Tensor, nn
 from kan import KAN, KANConv2d, KANLayer, KANLinear, KANStack
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.MLP import MLP
+from tests.data import proportions
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def _points(count: int, columns: int = 2) -> Tensor:
-    return torch.rand(count, columns, generator=torch.Generator().manual_seed(0))
-
-
 def _model() -> KAN:
     model = KAN([2, 3, 1], grid=3, seed=0, auto_save=False)
-    model(_points(30))
+    model(proportions(30, 2))
     return model
 
 
@@ -59,7 +56,8 @@ def test_layers_made_in_inference_mode_are_trained(
 def test_a_copy_is_a_copy() -> None:
     model = _model()
     twin = copy.deepcopy(model)
-    assert type(twin) is KAN and torch.equal(twin(_points(9)), model(_points(9))) and twin.act_fun[0].coef is not model.act_fun[0].coef
+    assert type(twin) is KAN and twin.act_fun[0].coef is not model.act_fun[0].coef
+    assert torch.equal(twin(proportions(9, 2)), model(proportions(9, 2)))
 
 
 def test_parameters_that_two_modules_share_stay_shared() -> None:
@@ -76,7 +74,7 @@ CHANGES: dict[str, Callable[[KAN], Any]] = {
     "expand_width": lambda model: model.expand_width(1, 2),
     "expand_depth": lambda model: model.expand_depth(),
     "remove_node": lambda model: model.remove_node(1, 0),
-    "update_grid": lambda model: model.update_grid(_points(40)),
+    "update_grid": lambda model: model.update_grid(proportions(40, 2)),
     "perturb": lambda model: model.perturb(0.1),
 }
 
@@ -87,16 +85,16 @@ def test_networks_changed_in_inference_mode_are_fitted(change: Callable[[KAN], A
     with torch.inference_mode():
         found = change(model)
     fitted = model if found is None else found
-    history = fitted.fit((_points(30), _points(30, 1)), steps=2, progress=False)
+    history = fitted.fit((proportions(30, 2), proportions(30, 1)), steps=2, progress=False)
     assert history["train_loss"][-1] < 1.0
-    fitted.fit((_points(30), _points(30, 1)), opt="LM", steps=1, progress=False)
+    fitted.fit((proportions(30, 2), proportions(30, 1)), opt="LM", steps=1, progress=False)
 
 
 @pytest.mark.parametrize("opt", ["LBFGS", "LM", "Adam"])
 def test_data_from_inference_mode(opt: str) -> None:
     model = _model()
     with torch.inference_mode():
-        x, y = _points(30).clone(), _points(30, 1).clone()
+        x, y = proportions(30, 2).clone(), proportions(30, 1).clone()
         model(x)
     assert model.attribute() is None and model.feature_score.shape == (2,)
     model(x).sum().backward()

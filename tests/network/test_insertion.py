@@ -6,17 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from kan.bases.knots import core
 from kan.network.insertion import MARGIN, _shared_out, insert_knots_
 from kan.network.network import Network
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def sample(count: int, inputs: int, seed: int = 0) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
 @torch.no_grad()
@@ -37,7 +33,7 @@ def wild(width: list, seed: int = 0, **settings: object) -> Network:
     st.integers(0, 10**6),
 )
 def test_the_function_is_the_same_at_the_samples(width: list, grid: int, k: int, adapted: bool, seed: int) -> None:
-    network, x = wild(width, seed, grid=grid, k=k), sample(40, width[0], seed)
+    network, x = wild(width, seed, grid=grid, k=k), uniform(40, width[0], seed=seed)
     if adapted:
         network.update_grid(x)
     before = network(x).detach()
@@ -55,7 +51,7 @@ def test_the_function_is_the_same_at_the_samples(width: list, grid: int, k: int,
 
 
 def test_hidden_grids_end_a_little_beyond_their_samples() -> None:
-    network, x = wild([2, 2, 1], grid=4), sample(50, 2)
+    network, x = wild([2, 2, 1], grid=4), uniform(50, 2)
     insert_knots_(network, 12, x)
     hidden = network.trace(x).acts[1].detach()
     grid = core(network.numeric_layers[1].grid, 3)
@@ -79,7 +75,7 @@ def test_intervals_go_where_the_function_bends() -> None:
 
 def test_samples_outside_of_the_grid_keep_their_values() -> None:
     # The second hidden node is dead, and its value is beyond the grid of the next layer.
-    network, x = wild([2, 2, 1], grid=5), sample(40, 2) * 1.7
+    network, x = wild([2, 2, 1], grid=5), uniform(40, 2) * 1.7
     network.numeric_layers[0].mask.data[:, 1] = 0.0
     network.node_bias[0].data[1] = -1.2
     before = network(x).detach()
@@ -88,7 +84,7 @@ def test_samples_outside_of_the_grid_keep_their_values() -> None:
 
 
 def test_with_too_few_intervals_the_grid_is_read_anew() -> None:
-    network, x = Network([1, 1], grid=10), sample(50, 1)
+    network, x = Network([1, 1], grid=10), uniform(50, 1)
     insert_knots_(network, 4, x)
     torch.testing.assert_close(core(network.numeric_layers[0].grid, 3)[0], torch.linspace(-1, 1, 5))
 
@@ -96,7 +92,7 @@ def test_with_too_few_intervals_the_grid_is_read_anew() -> None:
 def test_dead_inputs_and_single_samples_keep_their_ends() -> None:
     network = wild([2, 2, 1], grid=3)
     network.numeric_layers[0].mask.data.zero_()
-    for x in (sample(1, 2), torch.full((5, 2), 0.3)):
+    for x in (uniform(1, 2), torch.full((5, 2), 0.3)):
         before = network(x).detach()
         insert_knots_(network, network.grid * 2, x)
         torch.testing.assert_close(network(x).detach(), before)
@@ -104,7 +100,7 @@ def test_dead_inputs_and_single_samples_keep_their_ends() -> None:
 
 
 def test_grids_per_layer_and_their_errors() -> None:
-    network, x = Network([1, 1, 1], grid=[3, 4]), sample(20, 1)
+    network, x = Network([1, 1, 1], grid=[3, 4]), uniform(20, 1)
     insert_knots_(network, [6, 9], x)
     assert network.grid == [6, 9] and [layer.num for layer in network.numeric_layers] == [6, 9]
     with pytest.raises(ValueError, match="grid must be an integer of at least 1, or a list of 2"):

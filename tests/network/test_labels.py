@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from kan import KAN
 from kan.network.network import Network
 from kan.surgery.select import select_nodes
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -25,14 +25,10 @@ LABELS: dict[str, Any] = {
 }
 
 
-def data(inputs: int = 3) -> Tensor:
-    return torch.rand(50, inputs, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def labelled(width: tuple[int, ...] = (3, 4, 2), **arguments: Any) -> KAN:
     model = KAN([*width], auto_save=False, seed=1, **arguments)
     model.set_labels(**LABELS)
-    model(data())
+    model(uniform(50, 3))
     return model
 
 
@@ -46,7 +42,7 @@ def test_there_are_none_at_first_and_none_is_a_parameter_or_buffer() -> None:
     assert list(plain.state_dict()) == list(model.state_dict())
     assert dict(plain.named_buffers()).keys() == dict(model.named_buffers()).keys()
     assert plain.settings() == model.settings()
-    assert torch.equal(plain(data()), model(data()))
+    assert torch.equal(plain(uniform(50, 3)), model(uniform(50, 3)))
 
 
 def test_they_are_kept_as_plain_data() -> None:
@@ -137,7 +133,7 @@ def test_networks_made_of_one_carry_its_labels(derived: Any, capsys: pytest.Capt
     assert new.labels() == model.labels() == LABELS
     new.in_vars = ["a", "b", "c"]
     assert model.labels() == LABELS, "they share nothing"
-    assert new(data()).shape == (50, 2)
+    assert new(uniform(50, 3)).shape == (50, 2)
 
 
 def test_a_network_of_the_same_settings_reads_the_same_columns() -> None:
@@ -173,7 +169,7 @@ def test_expanded_networks() -> None:
     assert model.out_vars == ["y_1", "risk", "cost"] and model.output_normalizer == ([0.0, 0.5, 1e3], [1.0, 0.25, 100.0])
     model.expand_width(-1, 1, sum_bool=False)
     assert model.out_vars == ["y_1", "risk", "cost", "y_2"]
-    assert model(data(5)).shape == (50, 4)
+    assert model(uniform(50, 5)).shape == (50, 4)
 
 
 def test_new_columns_of_a_network_that_drops_some(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.MLP import MLP
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -21,10 +22,6 @@ READ = (
 )
 INPUT = r"the last input has been changed in place since the model was called with it.*model\(x.clone\(\)\)"
 PARAMETERS = r"the parameters have changed since the last pass.*Read them before the step, or call model\(x\) again"
-
-
-def points(rows: int = 30) -> Tensor:
-    return torch.rand(rows, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def model() -> KAN:
@@ -39,7 +36,7 @@ def step(network: Any, x: Tensor) -> None:
 
 @pytest.mark.parametrize("attribute", READ)
 def test_a_step_of_an_optimiser_is_noticed(attribute: str) -> None:
-    network, x = model(), points()
+    network, x = model(), uniform(30, 2)
     step(network, x)
     with pytest.warns(UserWarning, match=PARAMETERS) as seen:
         getattr(network, attribute)
@@ -49,10 +46,10 @@ def test_a_step_of_an_optimiser_is_noticed(attribute: str) -> None:
     torch.testing.assert_close(network.acts[-1], network(x))
 
 
-@pytest.mark.parametrize("change", [lambda x: x.mul_(0), lambda x: x.copy_(points() + 5), lambda x: x[3:].zero_()])
+@pytest.mark.parametrize("change", [lambda x: x.mul_(0), lambda x: x.copy_(uniform(30, 2) + 5), lambda x: x[3:].zero_()])
 @pytest.mark.parametrize("read", [lambda m: m.acts, lambda m: m.feature_score, lambda m: m.attribute(), lambda m: m.acts_scale])
 def test_an_input_changed_in_place_is_noticed(change: Callable[[Tensor], Any], read: Callable[[KAN], Any]) -> None:
-    network, x = model(), points()
+    network, x = model(), uniform(30, 2)
     network(x)
     change(x)
     with pytest.warns(UserWarning, match=INPUT):
@@ -63,7 +60,7 @@ def test_an_input_changed_in_place_is_noticed(change: Callable[[Tensor], Any], r
 
 
 def test_the_attributes_of_a_perceptron_likewise() -> None:
-    network, x = MLP([2, 3, 1], seed=0), points()
+    network, x = MLP([2, 3, 1], seed=0), uniform(30, 2)
     for attribute in ("acts", "acts_scale", "wa_forward"):
         step(network, x)
         with pytest.warns(UserWarning, match=PARAMETERS):
@@ -72,12 +69,12 @@ def test_the_attributes_of_a_perceptron_likewise() -> None:
     x.add_(1)
     with pytest.warns(UserWarning, match=INPUT):
         network.acts  # noqa: B018
-    step(network, points())
+    step(network, uniform(30, 2))
     network.plot(metric="act")
 
 
 def test_an_input_of_inference_mode_is_copied() -> None:
-    network, ordinary = model(), points()
+    network, ordinary = model(), uniform(30, 2)
     network(ordinary)
     expected = network.acts[-1]
     with torch.inference_mode():
@@ -112,7 +109,7 @@ FLOWS: dict[str, Callable[[KAN, Tensor], Any]] = {
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
 def test_no_warning_where_the_model_was_changed_by_its_own_methods(flow: Callable[[KAN, Tensor], Any]) -> None:
-    network, x = model(), points()
+    network, x = model(), uniform(30, 2)
     flow(network, x)
     for attribute in READ:
         getattr(network, attribute)
@@ -122,7 +119,7 @@ def test_no_warning_where_the_model_was_changed_by_its_own_methods(flow: Callabl
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_tools_that_look_at_every_attribute_hear_nothing() -> None:
-    network, x = model(), points()
+    network, x = model(), uniform(30, 2)
     step(network, x)
     inspect.getmembers(network)
     torch.jit.trace(network, x[:5])
@@ -133,7 +130,7 @@ def test_tools_that_look_at_every_attribute_hear_nothing() -> None:
 
 
 def test_nothing_is_said_of_a_model_that_stays_as_it_is() -> None:
-    network, x = model(), points()
+    network, x = model(), uniform(30, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):

@@ -14,6 +14,7 @@ from torch import Tensor
 from kan.layers.kan_layer import KANLayer
 from kan.network.network import Network
 from kan.symbolic.library import SYMBOLIC_LIB
+from tests.data import uniform
 from tests.reference import splines
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -25,10 +26,6 @@ forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:Deprecati
 
 def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def uniform(batch: int, inputs: int, seed: int = 5) -> Tensor:
-    return torch.rand(batch, inputs, generator=source(seed), dtype=torch.float64) * 2.4 - 1.2
 
 
 @torch.no_grad()
@@ -85,7 +82,7 @@ SHAPES = [
 @pytest.mark.parametrize(("width", "mult_arity"), SHAPES)
 def test_output_is_its_definition(width: list, mult_arity: object) -> None:
     network = wild(Network(width, grid=3, k=2, mult_arity=mult_arity, seed=1))
-    x = uniform(6, network.input_width)
+    x = uniform(6, network.input_width, low=-1.2, high=1.2, seed=5)
     expected = by_definition(network, x)
     for affine_trainable in (False, True):
         for p in (*network.node_scale, *network.node_bias):
@@ -99,13 +96,13 @@ def test_output_is_its_definition(width: list, mult_arity: object) -> None:
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=4), st.integers(1, 6), st.integers(0, 3), st.integers(1, 5), st.integers(0, 10**6))
 def test_output_of_any_size_is_its_definition(width: list[int], grid: int, k: int, batch: int, seed: int) -> None:
     network = wild(Network(width, grid=grid, k=k, seed=seed), seed, affine=bool(seed % 2))
-    x = uniform(batch, width[0], seed)
+    x = uniform(batch, width[0], low=-1.2, high=1.2, seed=seed)
     np.testing.assert_allclose(network(x).detach().numpy(), by_definition(network, x), rtol=1e-8, atol=1e-8)
 
 
 def test_gradients_of_the_network() -> None:
     network = wild(Network([2, [1, 1], 1], grid=3, k=3, affine_trainable=True))
-    x = uniform(4, 2).requires_grad_()
+    x = uniform(4, 2, low=-1.2, high=1.2, seed=5).requires_grad_()
     assert torch.autograd.gradcheck(network, x)
     assert torch.autograd.gradgradcheck(network, x)
     parameters = dict(network.named_parameters())
@@ -123,12 +120,12 @@ def test_a_network_of_dead_edges_is_its_biases() -> None:
         numeric.mask.data.zero_()
         symbolic.mask.data.zero_()
     expected = network.node_scale[1] * network.subnode_bias[1] + network.node_bias[1]
-    torch.testing.assert_close(network(uniform(3, 2)), expected.expand(3, 1))
+    torch.testing.assert_close(network(uniform(3, 2, low=-1.2, high=1.2, seed=5)), expected.expand(3, 1))
 
 
 def test_grid_update_reaches_every_layer_and_keeps_the_function_on_the_data() -> None:
     network = Network([2, 3, 1], grid=5, seed=3)
-    x = uniform(300, 2) * 0.5
+    x = uniform(300, 2, low=-1.2, high=1.2, seed=5) * 0.5
     before = network(x).detach()
     grids = [layer.grid.detach().clone() for layer in network.numeric_layers]
     network.update_grid(x)
@@ -141,21 +138,21 @@ def test_grid_update_reaches_every_layer_and_keeps_the_function_on_the_data() ->
 def test_dead_hidden_nodes_are_no_news_to_a_grid_update() -> None:
     network = Network([2, 3, 1])
     network.numeric_layers[0].mask.data[:, 1] = 0.0
-    network.update_grid(uniform(50, 2))
-    assert bool(torch.isfinite(network(uniform(9, 2))).all())
+    network.update_grid(uniform(50, 2, low=-1.2, high=1.2, seed=5))
+    assert bool(torch.isfinite(network(uniform(9, 2, low=-1.2, high=1.2, seed=5))).all())
 
 
 def test_it_remembers_a_reference_to_what_it_accepted() -> None:
     network = Network([2, 1])
     with pytest.raises(ValueError, match=re.escape("the model hasn't seen any data yet: call model(x) or model.fit(dataset) first.")):
         network.remembered_input()
-    x = uniform(4, 2)
+    x = uniform(4, 2, low=-1.2, high=1.2, seed=5)
     network(x)
     assert network.remembered_input().data_ptr() == x.data_ptr()
     with pytest.raises(ValueError, match="shape"):
-        network(uniform(4, 3))
+        network(uniform(4, 3, low=-1.2, high=1.2, seed=5))
     with pytest.raises(ValueError, match="shape"):
-        network.update_grid(uniform(4, 3))
+        network.update_grid(uniform(4, 3, low=-1.2, high=1.2, seed=5))
     assert network.remembered_input().data_ptr() == x.data_ptr()
 
 
@@ -210,7 +207,7 @@ def test_seed_decides_and_the_global_generator_is_left_alone() -> None:
 
 def test_replace_makes_another_of_the_same_kind() -> None:
     network = Network([2, [1, 1], 1], grid=4, seed=7, affine_trainable=True)
-    network(uniform(3, 2))
+    network(uniform(3, 2, low=-1.2, high=1.2, seed=5))
     new = network.replace(width=[2, 2, 1], grid=6)
     assert type(new) is Network and new.numeric_layers[0].num == 6 and new.settings()["affine_trainable"] is True
     assert new.dtype == network.dtype
@@ -219,7 +216,7 @@ def test_replace_makes_another_of_the_same_kind() -> None:
 
 
 def test_copies_and_pickles_are_independent() -> None:
-    network, x = wild(Network([2, [1, 1], 1])), uniform(5, 2)
+    network, x = wild(Network([2, [1, 1], 1])), uniform(5, 2, low=-1.2, high=1.2, seed=5)
     y = network(x).detach()
     for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         torch.testing.assert_close(twin(x).detach(), y, rtol=0, atol=0)
@@ -229,7 +226,7 @@ def test_copies_and_pickles_are_independent() -> None:
 
 
 def test_dtype_follows_the_parameters() -> None:
-    network, x = Network([2, 3, 1]), uniform(5, 2)
+    network, x = Network([2, 3, 1]), uniform(5, 2, low=-1.2, high=1.2, seed=5)
     y = network(x).detach()
     network.float()
     short = network(x).detach()
@@ -255,7 +252,7 @@ def test_a_grid_update_evaluates_every_layer_once(monkeypatch: pytest.MonkeyPatc
         return rows(layer, x)
 
     monkeypatch.setattr(KANLayer, "feature_rows", counted)
-    network.update_grid(uniform(50, 2))
+    network.update_grid(uniform(50, 2, low=-1.2, high=1.2, seed=5))
     assert evaluated == [0, 1, 2, 3]
 
 
@@ -263,7 +260,7 @@ def test_a_pass_keeps_one_reference_and_nothing_else() -> None:
     # pykan's defect 54: all activations, some of them with their graph.
     network = wild(Network([2, [2, 1], 1]))
     before = {name: set(vars(module)) for name, module in network.named_modules()}
-    x = uniform(20, 2).requires_grad_()
+    x = uniform(20, 2, low=-1.2, high=1.2, seed=5).requires_grad_()
     network(x)
     tensors = {
         (name, key) for name, module in network.named_modules() for key, value in vars(module).items() if isinstance(value, Tensor | list)
@@ -293,7 +290,7 @@ def mixed(request: pytest.FixtureRequest) -> Network:
 @forward_mode
 @pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.jacfwd])
 def test_torch_func_gives_jacobians_and_hessians(mixed, transform):
-    x = uniform(6, 2)
+    x = uniform(6, 2, low=-1.2, high=1.2, seed=5)
     jacobians = torch.autograd.functional.jacobian(mixed, x)[range(6), :, range(6)]
     found = torch.func.vmap(transform(lambda point: mixed(point[None])[0]))(x)
     torch.testing.assert_close(found, jacobians, rtol=1e-9, atol=1e-9)
@@ -304,17 +301,17 @@ def test_torch_func_gives_jacobians_and_hessians(mixed, transform):
 
 
 def test_torch_func_leaves_no_tensor_of_its_own_behind(mixed):
-    x = uniform(6, 2)
+    x = uniform(6, 2, low=-1.2, high=1.2, seed=5)
     mixed(x)
     torch.func.vmap(lambda point: mixed(point[None])[0])(x + 1)
     assert mixed.last_input is not None and torch.equal(mixed.last_input, x)
 
 
 def test_stacked_networks_are_mapped_over_with_grids_and_masks_of_their_own(mixed):
-    x = uniform(6, 2)
+    x = uniform(6, 2, low=-1.2, high=1.2, seed=5)
     others = [copy.deepcopy(mixed) for _ in range(3)]
     for s, other in enumerate(others):
-        other.update_grid(uniform(50, 2, s))
+        other.update_grid(uniform(50, 2, low=-1.2, high=1.2, seed=s))
         with torch.no_grad():
             other.numeric_layers[0].mask[s % 2] = 0.0
     parameters, buffers = torch.func.stack_module_state(others)
@@ -323,7 +320,7 @@ def test_stacked_networks_are_mapped_over_with_grids_and_masks_of_their_own(mixe
 
 
 def test_compiled_and_exported_networks_are_the_same(mixed):
-    x = uniform(6, 2)
+    x = uniform(6, 2, low=-1.2, high=1.2, seed=5)
     expected = mixed(x)
     torch.testing.assert_close(torch.compile(mixed, backend="eager", fullgraph=True)(x), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(torch.export.export(mixed, (x,)).module()(x), expected, rtol=1e-12, atol=1e-12)

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 from kan.network.network import Network
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def x() -> Tensor:
-    return torch.rand(6, 2, generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
 @pytest.fixture
@@ -96,7 +93,7 @@ def test_an_architecture_is_small_however_large_the_layer() -> None:
 def test_loading_restores_functions_columns_and_the_switch() -> None:
     network, other = mixed(), named(Network([2, [1, 1], 1], seed=2), 1, 0, 0, "exp")
     network.input_id, network.input_width, network.symbolic_enabled = torch.tensor([0, 3]), 4, False
-    other(x())
+    other(uniform(6, 2, seed=5))
     assert str(other.load_state_dict(through_a_file(network.state_dict()))) == "<All keys matched successfully>"
     assert [layer.funs_name for layer in other.symbolic_layers] == [layer.funs_name for layer in network.symbolic_layers]
     wide = torch.rand(5, 4, generator=torch.Generator().manual_seed(2))
@@ -116,12 +113,12 @@ def test_a_plain_dictionary_changes_numbers_only() -> None:
 def test_functions_that_the_edges_have_are_kept(table: dict[str, Any]) -> None:
     # The best state of a fit must be loaded again by a model whose functions no table has.
     network = named(named(Network([2, 1]), 0, 0, 0, "own"), 0, 1, 0, lambda u: u * 2)
-    best, y = copy.deepcopy(network.state_dict()), network(x())
+    best, y = copy.deepcopy(network.state_dict()), network(uniform(6, 2, seed=5))
     del table["own"]
     with torch.no_grad():
         network.numeric_layers[0].coef.add_(1)
     network.load_state_dict(best)
-    assert torch.equal(network(x()), y)
+    assert torch.equal(network(uniform(6, 2, seed=5)), y)
 
 
 def test_a_network_inside_another_module_brings_its_functions_along() -> None:
@@ -133,7 +130,7 @@ def test_a_network_inside_another_module_brings_its_functions_along() -> None:
     state = through_a_file(one.state_dict())
     assert "architecture" in state._metadata["1"]
     other.load_state_dict(state)
-    assert torch.equal(other(x()), one(x()))
+    assert torch.equal(other(uniform(6, 2, seed=5)), one(uniform(6, 2, seed=5)))
     one.load_state_dict(dict(other.state_dict()))
     named(one[1], 0, 1, 0, torch.sinc)
     with pytest.raises(RuntimeError, match=r"the edge \(0, 1, 0\) of the state has the symbolic function 'anonymous'"):
@@ -152,7 +149,7 @@ def test_strict_and_assign_keep_their_meaning() -> None:
     state = copy.deepcopy(network.state_dict())
     other.load_state_dict(state, assign=True)
     assert all(p.data_ptr() == state[name].data_ptr() for name, p in other.named_parameters())
-    assert other.numeric_layers[0].coef.requires_grad and torch.equal(other(x()), network(x()))
+    assert other.numeric_layers[0].coef.requires_grad and torch.equal(other(uniform(6, 2, seed=5)), network(uniform(6, 2, seed=5)))
 
 
 def test_functions_of_layers_that_a_state_lacks_are_left_alone() -> None:
@@ -201,7 +198,7 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_does_not_fit_is_refused_and_changes_nothing(kind: str, assign: bool) -> None:
     network = named(mixed(), 1, 0, 0, "exp")
-    network(x())
+    network(uniform(6, 2, seed=5))
     before = photograph(network)
     with pytest.raises(RuntimeError, match=REFUSED[kind]) as caught:
         network.load_state_dict(wrong(kind), assign=assign)
@@ -223,7 +220,7 @@ def test_a_state_without_metadata_is_read_from_its_shapes() -> None:
     network = Network([2, [2, 1], 3, 1], grid=[4, 5, 6], k=[3, 2, 0], seed=3)
     found = Network.from_state_dict(dict(network.state_dict()))
     assert (found.width, found.structure, found.grid, found.k) == (network.width, network.structure, [4, 5, 6], [3, 2, 0])
-    assert torch.equal(found(x()), network(x()))
+    assert torch.equal(found(uniform(6, 2, seed=5)), network(uniform(6, 2, seed=5)))
     even = Network.from_state_dict(dict(Network([2, 3, 1], grid=5, k=2).state_dict()))
     assert (even.grid, even.k, even.mult_arity) == (5, 2, 2)
 
@@ -264,7 +261,7 @@ def test_functions_are_asked_for_and_may_be_given(table: dict[str, Any]) -> None
     names[0][0][0] = torch.sinc
     for given in (state, network.state_dict()):
         found = Network.from_state_dict(given, names)
-        assert torch.equal(found(x()), network(x()))
+        assert torch.equal(found(uniform(6, 2, seed=5)), network(uniform(6, 2, seed=5)))
         assert [layer.funs_name for layer in found.symbolic_layers] == [layer.funs_name for layer in network.symbolic_layers]
     with pytest.raises(ValueError, match=r"\(sub-nodes, inputs\) are \[\(3, 2\), \(1, 2\)\]"):
         Network.from_state_dict(state, names[:1])
@@ -333,7 +330,7 @@ def test_later_versions_may_tell_more_and_earlier_ones_less() -> None:
     state = network.state_dict()
     entry(state).update(scaler=[1.0])
     del entry(state)["sparse_init"]
-    assert torch.equal(Network.from_state_dict(state)(x()), network(x()))
+    assert torch.equal(Network.from_state_dict(state)(uniform(6, 2, seed=5)), network(uniform(6, 2, seed=5)))
 
 
 def test_what_is_no_state_is_refused() -> None:

@@ -8,12 +8,9 @@ from torch import Tensor
 
 from kan.network.network import Network
 from kan.network.trace import FirstLayer
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def uniform(batch: int, inputs: int, seed: int = 5) -> Tensor:
-    return torch.rand(batch, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2.4 - 1.2
 
 
 @torch.no_grad()
@@ -47,7 +44,7 @@ WIDTHS = [[2, 3, 1], [3, [1, 1], 2], [2, [0, 2], 1], [1, 1]]
 @given(st.sampled_from(WIDTHS), st.integers(1, 12), st.sampled_from([0.0, 1e-3]), st.integers(0, 10**6))
 def test_statistics_are_those_of_the_values(width: list, batch: int, corner: float, seed: int) -> None:
     network = mixed(width, seed)
-    x = uniform(batch, network.input_width, seed)
+    x = uniform(batch, network.input_width, low=-1.2, high=1.2, seed=seed)
     with torch.no_grad():
         trace = network.trace(x, corner=corner)
         for l, layer in enumerate(trace.layers):
@@ -66,7 +63,7 @@ def test_statistics_are_those_of_the_values(width: list, batch: int, corner: flo
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nodes_and_edges_of_a_trace(width: list) -> None:
     network = mixed(width, seed=3)
-    x = uniform(7, network.input_width)
+    x = uniform(7, network.input_width, low=-1.2, high=1.2, seed=5)
     trace = network.trace(x)
     torch.testing.assert_close(trace.output, network(x))
     assert [a.shape[1] for a in trace.acts] == network.width_in
@@ -85,7 +82,7 @@ def test_nodes_and_edges_of_a_trace(width: list) -> None:
 def test_gradients_of_statistics(corner: float) -> None:
     network = mixed([2, [1, 1], 1], seed=6)
     parameters = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    x = uniform(5, 2)
+    x = uniform(5, 2, low=-1.2, high=1.2, seed=5)
 
     def statistics(*values: Tensor) -> tuple[Tensor, ...]:
         class Traced(torch.nn.Module):
@@ -110,7 +107,7 @@ def test_gradients_of_statistics(corner: float) -> None:
 def test_dead_edges_have_zero_gradient() -> None:
     network = Network([2, 3, 1], seed=1)
     network.numeric_layers[0].mask.data[:, 1] = 0.0  # hidden node 1 is constant, so its edge onwards is dead, too
-    x = uniform(16, 2).requires_grad_()
+    x = uniform(16, 2, low=-1.2, high=1.2, seed=5).requires_grad_()
     trace = network.trace(x)
     dead = sum(layer.edge_deviation()[:, 1].sum() if l else layer.edge_deviation()[1].sum() for l, layer in enumerate(trace.layers))
     assert dead.item() == 0
@@ -124,7 +121,7 @@ def test_dead_edges_have_zero_gradient() -> None:
 
 
 def test_rounding_is_smooth_where_the_root_has_its_corner() -> None:
-    network, x = Network([1, 1], seed=2), uniform(20, 1)
+    network, x = Network([1, 1], seed=2), uniform(20, 1, low=-1.2, high=1.2, seed=5)
     layer = network.numeric_layers[0]
     direction = layer.coef.detach().clone()
     layer.scale_base.data.zero_()
@@ -142,7 +139,7 @@ def test_rounding_is_smooth_where_the_root_has_its_corner() -> None:
 
 
 def test_cached_first_layer_changes_nothing() -> None:
-    network, x = mixed([3, [1, 1], 2], seed=8), uniform(11, 3)
+    network, x = mixed([3, [1, 1], 2], seed=8), uniform(11, 3, low=-1.2, high=1.2, seed=5)
     first = network.first_layer(x)
     assert isinstance(first, FirstLayer) and first.features.shape == (11, 3, 8)
     fresh, cached = network.trace(x), network.trace(x, first=first)
@@ -162,6 +159,6 @@ def test_all_masked_layers_leave_zeros() -> None:
     network = Network([2, 2, 1])
     for layer in network.numeric_layers:
         layer.mask.data.zero_()
-    trace = network.trace(uniform(4, 2))
+    trace = network.trace(uniform(4, 2, low=-1.2, high=1.2, seed=5))
     assert not any(bool(a.any()) for a in (*trace.edge_actscale, *trace.acts_scale_spline, *trace.subnode_actscale, trace.output))
     assert not bool(trace.postacts(0).any()) and not bool(trace.layers[0].edge(1, 0).any())

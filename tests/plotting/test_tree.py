@@ -16,7 +16,7 @@ from torch import Tensor
 from kan import KAN
 from kan.analysis.symmetry_tree import Tree
 from kan.plotting.tree import draw_tree, plot_tree
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -46,7 +46,7 @@ def remarks(axes: Axes) -> list[str]:
 
 
 def test_tree() -> None:
-    axes = plot_tree(nested, data(200, 5))
+    axes = plot_tree(nested, uniform(200, 5))
     assert axes is plt.gca() and not axes.axison
     assert words(axes) == [f"$x_{{{i}}}$" for i in range(1, 6)]
     assert [text.get_position()[0] for text in axes.texts if text.get_gid() != "remark"] == [0, 1, 2, 3, 4]
@@ -65,7 +65,7 @@ def test_tree() -> None:
 
 
 def test_boxes() -> None:
-    axes = plot_tree(nested, data(200, 5), style="box")
+    axes = plot_tree(nested, uniform(200, 5), style="box")
     assert words(axes) == ["GS", "GS", "Id", "GS", "Id", "Add", *(f"$x_{{{i}}}$" for i in range(1, 6))]
     assert len(axes.patches) == 6 and len(lines(axes, "branches")) == 0
     spans = [(round(box.get_x(), 9), round(box.get_x() + box.get_width(), 9)) for box in axes.patches]
@@ -79,25 +79,25 @@ def test_boxes() -> None:
 
 
 def test_what_is_not_known_is_a_box() -> None:
-    axes = plot_tree(nested, data(200, 5), skip_sep_test=True)
+    axes = plot_tree(nested, uniform(200, 5), skip_sep_test=True)
     assert len(axes.patches) == 4 and len(lines(axes, "branches")) == 0
     assert len(words(axes)) == 5 and remarks(axes) == []
 
 
 @pytest.mark.parametrize("style", ["tree", "box"])
 def test_what_was_not_seen_says_so(style: str) -> None:
-    axes = plot_tree(lambda x: x[:, 0] * x[:, 1] * (x[:, 0] + x[:, 1]).exp() + x[:, 0] + x[:, 2], data(200, 3), style=style)
+    axes = plot_tree(lambda x: x[:, 0] * x[:, 1] * (x[:, 0] + x[:, 1]).exp() + x[:, 0] + x[:, 2], uniform(200, 3), style=style)
     assert words(axes)[0] == "not seen" and words(axes).count("not seen") == 1
     assert len(remarks(axes)) == 1, "that of the sum at the top"
 
 
 @pytest.mark.parametrize("style", ["tree", "box"])
 def test_variables_without_effect_hang_on_nothing(style: str) -> None:
-    axes = plot_tree(lambda x: x[:, 0] * x[:, 2], data(200, 3), style=style)
+    axes = plot_tree(lambda x: x[:, 0] * x[:, 2], uniform(200, 3), style=style)
     assert words(axes)[-3:] == ["$x_{1}$", "$x_{3}$", "$x_{2}$"] and remarks(axes)[0] == "no\neffect"
     assert lines(axes, "connectors")[..., 0].max() == 1.0 and all(box.get_x() + box.get_width() < 1.5 for box in axes.patches)
     plt.figure()
-    axes = plot_tree(lambda x: 0 * x[:, 0] + 1, data(200, 3), style=style)
+    axes = plot_tree(lambda x: 0 * x[:, 0] + 1, uniform(200, 3), style=style)
     assert remarks(axes) == ["no\neffect"] * 3 and not axes.patches and len(lines(axes, "connectors")) == 0
 
 
@@ -106,7 +106,7 @@ def test_variables_without_effect_hang_on_nothing(style: str) -> None:
 def test_any_number_of_variables(size: int, samples: int) -> None:
     for style in ("tree", "box"):
         plt.figure()
-        assert len(words(plot_tree(lambda x: x[:, ::2].prod(dim=1) + x[:, -1] ** 2, data(samples, size), style=style))) >= size
+        assert len(words(plot_tree(lambda x: x[:, ::2].prod(dim=1) + x[:, -1] ** 2, uniform(samples, size), style=style))) >= size
 
 
 def test_names_stand_below_their_variables() -> None:
@@ -125,7 +125,7 @@ def test_names_stand_below_their_variables() -> None:
 def test_names_of_a_network_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([3, 1], auto_save=False)
     model.in_vars = ["a", "b", "c"]
-    model(data(50, 3))
+    model(uniform(50, 3))
     model = model.prune_input(active_inputs=[0, 2])
     assert sorted(words(model.tree())) == ["a", "b", "c"], "the tree is one of all columns"
     plt.figure()
@@ -146,12 +146,12 @@ def test_long_and_strange_names_fit() -> None:
 def test_the_current_axes_are_drawn_into() -> None:
     _, (left, right) = plt.subplots(1, 2)
     plt.sca(left)
-    assert plot_tree(nested, data(100, 5)) is left
+    assert plot_tree(nested, uniform(100, 5)) is left
     assert not right.collections
 
 
 def test_what_is_refused_before_anything_is_drawn() -> None:
-    x = data(50, 5)
+    x = uniform(50, 5)
     with pytest.raises(ValueError, match="unknown style 'trees'; did you mean 'tree'"):
         plot_tree(nested, x, style="trees")
     with pytest.raises(ValueError, match=re.escape("in_var must have one name for each of the 5 variables; got 4.")):
@@ -165,15 +165,15 @@ def test_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([3, 2, 1], auto_save=False)
     with pytest.raises(ValueError, match=r"hasn't seen any data yet: call model\(x\)"):
         model.tree()
-    model(data(60, 3))
+    model(uniform(60, 3))
     axes = model.tree(in_var=["u", "v", "w"], style="box", sym_th=1e-9)
     assert sorted(words(axes)[-3:]) == ["u", "v", "w"]
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
     plt.figure()
-    assert model.tree(data(40, 3, seed=3), verbose=True) is plt.gca()
+    assert model.tree(uniform(40, 3, seed=3), verbose=True) is plt.gca()
     assert capsys.readouterr().out.startswith("[]\n[0]\n")
     pruned = KAN([3, 2, 1], auto_save=False)
-    pruned(data(60, 3))
+    pruned(uniform(60, 3))
     plt.figure()
     names = words(pruned.prune_input(active_inputs=[0, 2]).tree())
     assert {"$x_{1}$", "$x_{2}$", "$x_{3}$"} == set(names) - {"not seen"}, "the tree is of the columns that the model is called with"
@@ -181,4 +181,4 @@ def test_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_gradient_state_does_not_matter() -> None:
     with torch.no_grad():
-        assert len(lines(plot_tree(nested, data(100, 5)), "branches")) == 8
+        assert len(lines(plot_tree(nested, uniform(100, 5)), "branches")) == 8

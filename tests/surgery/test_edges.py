@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from kan import KAN
-from tests.edges import data, put
+from tests.data import uniform
+from tests.edges import put
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
 def seen(width: list[Any] | None = None, **settings: Any) -> KAN:
     model = KAN(width or [2, 3, 1], auto_save=False, **settings)
-    model(data(inputs=model.width_in[0]))
+    model(uniform(300, model.width_in[0]))
     return model
 
 
@@ -50,7 +51,7 @@ def test_an_edge_of_both_branches_is_their_sum() -> None:
     numeric = model.spline_postacts[0][:, 1, 0]
     model.fix_symbolic(0, 0, 1, "sin", fit_params_bool=False)
     model.set_mode(0, 0, 1, "sn", 0.5)
-    torch.testing.assert_close(model.spline_postacts[0][:, 1, 0], 0.5 * numeric + torch.sin(data()[:, 0]))
+    torch.testing.assert_close(model.spline_postacts[0][:, 1, 0], 0.5 * numeric + torch.sin(uniform(300, 2)[:, 0]))
 
 
 # Symbolic functions
@@ -75,7 +76,7 @@ def test_fix_symbolic_fits_and_returns_r2(
     assert capsys.readouterr().out == f"r2 is {float(r2):.6f}\n"
     assert model.symbolic_fun[0].funs_name[2] == ["0", name]
     assert model.act_fun[0].mask[1, 2] == 0 and model.symbolic_fun[0].mask[2, 1] == 1
-    torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], curve(data()[:, 1]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], curve(uniform(300, 2)[:, 1]), rtol=0, atol=1e-4)
     if truth is not None:
         torch.testing.assert_close(model.symbolic_fun[0].affine[2, 1].detach(), torch.tensor(truth), rtol=0, atol=1e-2)
 
@@ -134,23 +135,23 @@ def test_the_zero_function_leaves_the_mean() -> None:
     mean = model.spline_postacts[0][:, 2, 1].mean()
     assert abs(mean) > 1e-3
     model.fix_symbolic(0, 1, 2, "0", verbose=False)
-    torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], mean.expand(len(data())))
-    torch.testing.assert_close(model.copy()(data()), model(data()))
+    torch.testing.assert_close(model.spline_postacts[0][:, 2, 1], mean.expand(len(uniform(300, 2))))
+    torch.testing.assert_close(model.copy()(uniform(300, 2)), model(uniform(300, 2)))
 
 
 def test_a_callable() -> None:
     model = seen()
     assert model.fix_symbolic(0, 0, 1, torch.sinc) is None
     assert model.symbolic_fun[0].funs_name[1][0] == "anonymous"
-    torch.testing.assert_close(model.spline_postacts[0][:, 1, 0], torch.sinc(data()[:, 0]))
-    assert bool(torch.isfinite(model(data(), singularity_avoiding=True)).all())
+    torch.testing.assert_close(model.spline_postacts[0][:, 1, 0], torch.sinc(uniform(300, 2)[:, 0]))
+    assert bool(torch.isfinite(model(uniform(300, 2), singularity_avoiding=True)).all())
 
 
 def test_two_callables_in_one_layer_stay_apart() -> None:
     model = seen([2, 1])
     model.fix_symbolic(0, 0, 0, torch.sinc)
     model.fix_symbolic(0, 1, 0, torch.square)
-    x = data()
+    x = uniform(300, 2)
     torch.testing.assert_close(model(x).detach()[:, 0], torch.sinc(x[:, 0]) + x[:, 1] ** 2)
 
 
@@ -300,7 +301,7 @@ def test_unknown_mode_of_remove_node() -> None:
 
 
 def test_a_fixed_network_trains_its_symbolic_numbers() -> None:
-    model, x = KAN([1, 1], auto_save=False), data(inputs=1)
+    model, x = KAN([1, 1], auto_save=False), uniform(300, 1)
     y = 2.0 * torch.sin(1.5 * x + 0.2) + 0.5
     model(x)
     model.fix_symbolic(0, 0, 0, "sin", fit_params_bool=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.compiler import kanpiler
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("float64")
 def mixed(width: list[Any], seed: int = 0, **arguments: Any) -> KAN:
     """A network of splines on grids that have moved, with some symbolic edges and random affines."""
     model = KAN(width, seed=seed, auto_save=False, noise_scale=1.0, **arguments)
-    model.update_grid(0.7 * data(inputs=model.width_in[0], seed=seed + 1))
-    model(data(inputs=model.width_in[0]))
+    model.update_grid(0.7 * uniform(300, model.width_in[0], seed=seed + 1))
+    model(uniform(300, model.width_in[0]))
     model.fix_symbolic(0, 0, 0, "sin", fit_params_bool=False)
     model.fix_symbolic(model.depth - 1, 0, 0, "tanh", fit_params_bool=False)
     generator = torch.Generator().manual_seed(seed)
@@ -76,7 +76,7 @@ def assert_whole(model: KAN, x: Tensor) -> None:
     ],
 )
 def test_expand_depth_leaves_the_function(width: list[Any], arguments: dict[str, Any]) -> None:
-    model, x = mixed(width, **arguments), data()
+    model, x = mixed(width, **arguments), uniform(300, 2)
     before, arity, sizes = output(model, x), model.mult_arity, model.width
     model.expand_depth()
     model.expand_depth()
@@ -90,7 +90,7 @@ def test_expand_depth_leaves_the_function(width: list[Any], arguments: dict[str,
 
 
 def test_expand_depth_of_a_compiled_model_and_of_the_formula() -> None:
-    model, x = compiled(), data()
+    model, x = compiled(), uniform(300, 2)
     formula, before = model.symbolic_formula()[0][0], output(model, x)
     model.expand_depth()
     assert torch.equal(output(model, x), before) and model.symbolic_formula()[0][0] == formula
@@ -132,7 +132,7 @@ def test_expand_width_leaves_the_function(
 ) -> None:
     width = [2, *hidden, 2]
     arities = [[], *([1 + (seed + i) % 3 for i in range(mult)] for _, mult in hidden), []] if arity == "mixed" else arity
-    model, x = mixed(width, seed, mult_arity=arities), data(50)
+    model, x = mixed(width, seed, mult_arity=arities), uniform(50, 2)
     l = min(layer, len(hidden))
     before, sizes = output(model, x), model.width
     model.expand_width(l, n, sum_bool, new_arity, perturb)
@@ -170,7 +170,7 @@ def test_mult_nodes_come_last_with_their_factors() -> None:
 
 @pytest.mark.parametrize(("arity", "added", "result"), [(2, 2, 2), (2, [2, 2], 2), (2, 3, [[], [2, 3, 3], []]), (3, 3, 3)])
 def test_one_arity_for_all_nodes_is_kept_where_it_still_is(arity: int, added: Any, result: Any) -> None:
-    model, x = mixed([2, [1, 1], 1], mult_arity=arity), data()
+    model, x = mixed([2, [1, 1], 1], mult_arity=arity), uniform(300, 2)
     before = output(model, x)
     model.expand_width(1, 2, sum_bool=False, mult_arity=added)
     assert model.mult_arity == result
@@ -180,18 +180,18 @@ def test_one_arity_for_all_nodes_is_kept_where_it_still_is(arity: int, added: An
 @pytest.mark.parametrize("perturb", [False, True])
 @pytest.mark.parametrize("layer", [1, -2])
 def test_a_wider_network_is_whole(layer: int, perturb: bool) -> None:
-    model, x = mixed([2, [2, 1], 1]), data()
+    model, x = mixed([2, [2, 1], 1]), uniform(300, 2)
     model.expand_width(layer, 2, perturb=perturb)
     model.expand_width(layer, 1, sum_bool=False, mult_arity=3, perturb=perturb)
     assert_whole(model, x)
 
 
 def test_new_inputs_are_columns_in_front() -> None:
-    model, x = mixed([2, 3, 1]), data()
+    model, x = mixed([2, 3, 1]), uniform(300, 2)
     old, before = copy.deepcopy(model), output(model, x)
     model.expand_width(0, 2)
     assert model.width == [[4, 0], [3, 0], [1, 0]] and model.last_input is None
-    wider = torch.cat([data(seed=7), x], dim=1)
+    wider = torch.cat([uniform(300, 2, seed=7), x], dim=1)
     torch.testing.assert_close(output(model, wider), before, rtol=1e-12, atol=1e-14)
     assert torch.equal(model.act_fun[0].coef[2:], old.act_fun[0].coef)
     with pytest.raises(ValueError, match=r"\(number of samples, 4\)"):
@@ -202,12 +202,12 @@ def test_new_inputs_are_columns_in_front() -> None:
 
 
 def test_new_inputs_of_a_network_that_leaves_columns_out() -> None:
-    model, x = mixed([3, 2, 1]), data(inputs=3)
+    model, x = mixed([3, 2, 1]), uniform(300, 3)
     model = model.prune_input(active_inputs=[0, 2])
     before = output(model, x)
     model.expand_width(0, 1)
     assert model.input_id.tolist() == [0, 1, 3] and model.input_width == 4
-    wider = torch.cat([data(inputs=1, seed=3), x], dim=1)
+    wider = torch.cat([uniform(300, 1, seed=3), x], dim=1)
     torch.testing.assert_close(output(model, wider), before)
     model.saveckpt("saved")
     assert torch.equal(output(KAN.loadckpt("saved"), wider), output(model, wider))
@@ -215,7 +215,7 @@ def test_new_inputs_of_a_network_that_leaves_columns_out() -> None:
 
 def test_a_perturbed_new_input_changes_nothing_until_it_is_trained() -> None:
     first, second = sympy.symbols("x y")
-    model, x = kanpiler([first, second], sympy.sin(3 * first) + second), data(inputs=3)
+    model, x = kanpiler([first, second], sympy.sin(3 * first) + second), uniform(300, 3)
     before = output(model, x[:, 1:])
     model.expand_width(0, 1, perturb=True)
     torch.testing.assert_close(output(model, x), before)
@@ -226,7 +226,7 @@ def test_a_perturbed_new_input_changes_nothing_until_it_is_trained() -> None:
 
 
 def test_new_outputs_are_zero_and_in_front() -> None:
-    model, x = mixed([2, 3, 1]), data()
+    model, x = mixed([2, 3, 1]), uniform(300, 2)
     before = output(model, x)
     model.expand_width(-1, 2)
     torch.testing.assert_close(output(model, x), torch.cat([torch.zeros(len(x), 2), before], dim=1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.compiler import kanpiler
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -34,7 +34,7 @@ def output(model: KAN, points: Tensor) -> Tensor:
 
 
 def test_non_intrusive() -> None:
-    model, points = compiled(), data()
+    model, points = compiled(), uniform(300, 2)
     before = output(model, points)
     model.perturb(mag=0.25)
     assert masks(model) == [[[0.25, 0.0, 0.0, 0.0]] * 2, [[1.0]] * 3]
@@ -45,7 +45,7 @@ def test_non_intrusive() -> None:
 
 
 def test_minimal() -> None:
-    model, points = compiled(), data()
+    model, points = compiled(), uniform(300, 2)
     before = output(model, points)
     model.perturb(mag=0.1, mode="minimal")
     assert masks(model) == [[[0.0, 0.1, 0.1, 0.0], [0.0, 0.0, 0.0, 0.1]], [[0.0], [0.1], [0.1]]]
@@ -63,13 +63,13 @@ def test_a_lagrangian_without_coordinates_gets_a_force_from_the_older_name() -> 
     """A body under a force: compiled with a kinetic energy only, it has to learn to depend on where it is."""
     model = kanpiler([x, y], y**2, grid=5)
     model.perturb(mode="best", mag=0.1)
-    state = data().requires_grad_()
+    state = uniform(300, 2).requires_grad_()
     (slopes,) = torch.autograd.grad(model(state).sum(), state)
     assert bool((slopes != 0).all())
 
 
 def test_trained_splines_are_left_alone_by_the_mode_that_says_so() -> None:
-    model, points = KAN([2, 3, 1], auto_save=False, noise_scale=1.0), data()
+    model, points = KAN([2, 3, 1], auto_save=False, noise_scale=1.0), uniform(300, 2)
     model.expand_width(1, 2)
     before, scale = output(model, points), model.act_fun[1].scale_base.clone()
     model.perturb(mag=0.5)
@@ -80,7 +80,7 @@ def test_trained_splines_are_left_alone_by_the_mode_that_says_so() -> None:
 
 @pytest.mark.parametrize("factors", [2, 3])
 def test_unused_factors_of_used_nodes_are_left_alone(factors: int) -> None:
-    model, points = KAN([2, [1, 1], 1], mult_arity=factors, auto_save=False, noise_scale=1.0), data()
+    model, points = KAN([2, [1, 1], 1], mult_arity=factors, auto_save=False, noise_scale=1.0), uniform(300, 2)
     with torch.no_grad():
         model.act_fun[0].mask[:, 1] = 0.0
         model.subnode_bias[0].fill_(0.7)
@@ -91,7 +91,7 @@ def test_unused_factors_of_used_nodes_are_left_alone(factors: int) -> None:
 
 
 def test_what_was_added_can_be_trained() -> None:
-    model, points = compiled(), data()
+    model, points = compiled(), uniform(300, 2)
     model.perturb()
     label = output(model, points) + 0.5 * points[:, [0]] ** 2
     dataset = {"train_input": points, "train_label": label, "test_input": points, "test_label": label}

@@ -12,15 +12,12 @@ from torch import Tensor
 
 from kan import KAN
 from kan.surgery import prune
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 OBEYED = pytest.mark.filterwarnings("ignore:prune(_node|_edge|_input)?. the outputs on the last input move:UserWarning")
 """For tests that give thresholds to networks which need what goes."""
-
-
-def data(samples: int = 200, inputs: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @torch.no_grad()
@@ -80,7 +77,7 @@ def outputs(model: KAN, x: Tensor) -> Tensor:
 )
 @settings(deadline=None, max_examples=25)
 def test_nodes_without_contribution_go_and_the_function_stays(hidden: list[int], n_outputs: int, seed: int, chosen: st.DataObject) -> None:
-    model, x = lively(KAN([2, *hidden, n_outputs], seed=seed, auto_save=False), seed), data(seed=seed)
+    model, x = lively(KAN([2, *hidden, n_outputs], seed=seed, auto_save=False), seed), uniform(200, 2, seed=seed)
     silent = [chosen.draw(st.sets(st.integers(0, size - 1), max_size=size - 1)) for size in hidden]
     for l, nodes in enumerate(silent, start=1):
         for i in nodes:
@@ -94,7 +91,7 @@ def test_nodes_without_contribution_go_and_the_function_stays(hidden: list[int],
 
 
 def test_a_node_that_only_feeds_silent_nodes_goes_too() -> None:
-    model, x = lively(KAN([2, 2, 2, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 2, 2, 1], auto_save=False)), uniform(200, 2)
     silence(model, 2, 0)
     with torch.no_grad():
         model.act_fun[1].mask[1, 1] = 0.0  # node 1 of layer 1 leads to the silent node alone
@@ -105,7 +102,7 @@ def test_a_node_that_only_feeds_silent_nodes_goes_too() -> None:
 
 
 def test_edges_without_contribution_are_masked_and_the_function_stays() -> None:
-    model, x = lively(KAN([3, 4, 2], auto_save=False)), data(inputs=3)
+    model, x = lively(KAN([3, 4, 2], auto_save=False)), uniform(200, 3)
     dead = [(0, 0, 1), (0, 2, 3), (1, 3, 1)]
     with torch.no_grad():
         for l, i, j in dead:
@@ -124,7 +121,7 @@ def test_edges_without_contribution_are_masked_and_the_function_stays() -> None:
 @settings(deadline=None, max_examples=25)
 def test_dropped_nodes_move_the_outputs_by_no_more_than_the_threshold(threshold: float, hidden: int, n_outputs: int, seed: int) -> None:
     # A node's score is the mean over the outputs of std(its edge)/(std(output) + 1e-4): that bounds what goes with it, constants apart.
-    model, x = lively(KAN([2, hidden, n_outputs], affine_trainable=True, seed=seed, auto_save=False), seed), data(seed=seed)
+    model, x = lively(KAN([2, hidden, n_outputs], affine_trainable=True, seed=seed, auto_save=False), seed), uniform(200, 2, seed=seed)
     with torch.no_grad():
         model.act_fun[1].scale_sp.mul_(10 ** -torch.linspace(0, 4, hidden)[:, None])
         model.act_fun[1].scale_base.mul_(10 ** -torch.linspace(0, 4, hidden)[:, None])
@@ -141,7 +138,7 @@ def test_dropped_nodes_move_the_outputs_by_no_more_than_the_threshold(threshold:
 @OBEYED
 @pytest.mark.parametrize("threshold", [0.01, 0.1, 0.3])
 def test_dropped_edges_move_the_outputs_by_no_more_than_the_threshold(threshold: float) -> None:
-    model, x = lively(KAN([2, 10, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 10, 1], auto_save=False)), uniform(200, 2)
     with torch.no_grad():
         model.act_fun[1].scale_sp.mul_(10 ** -torch.linspace(0, 4, 10)[:, None])
         model.act_fun[1].scale_base.mul_(10 ** -torch.linspace(0, 4, 10)[:, None])
@@ -156,19 +153,19 @@ def test_dropped_edges_move_the_outputs_by_no_more_than_the_threshold(threshold:
 
 
 def test_constants_that_go_are_held_by_the_biases() -> None:
-    model, x = lively(KAN([2, 4, 2, 2], affine_trainable=True, auto_save=False)), data()
+    model, x = lively(KAN([2, 4, 2, 2], affine_trainable=True, auto_save=False)), uniform(200, 2)
     with torch.no_grad():
         model.act_fun[0].mask[:, 1:3] = 0.0  # two hidden nodes without inputs: they are constant, and so are the edges that they feed
     y = model(x).detach()
     pruned = model.prune(node_th=1e-12, edge_th=0.0)
     assert pruned.width_in == [2, 2, 2, 2]
     torch.testing.assert_close(pruned(x), y, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(pruned(data(seed=5)), model(data(seed=5)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pruned(uniform(200, 2, seed=5)), model(uniform(200, 2, seed=5)), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("arity", [2, 3])
 def test_constant_edges_of_factors_are_held_too(arity: int) -> None:
-    model, x = lively(KAN([2, [1, 2], 1], mult_arity=arity, affine_trainable=True, auto_save=False)), data()
+    model, x = lively(KAN([2, [1, 2], 1], mult_arity=arity, affine_trainable=True, auto_save=False)), uniform(200, 2)
     layer = model.act_fun[0]
     with torch.no_grad():  # the splines of a constant: equal coefficients
         layer.coef[0, 2] = 0.7
@@ -182,7 +179,7 @@ def test_constant_edges_of_factors_are_held_too(arity: int) -> None:
 @OBEYED
 @pytest.mark.parametrize("threshold", [0.2, 0.3])
 def test_outputs_keep_their_means(threshold: float) -> None:
-    model, x = lively(KAN([2, 8, 2], affine_trainable=True, auto_save=False)), data()
+    model, x = lively(KAN([2, 8, 2], affine_trainable=True, auto_save=False)), uniform(200, 2)
     y = model(x).detach()
     for pruned in (model.prune_node(threshold), model.prune_node(active_neurons_id=[[0, 3]])):
         assert pruned.width_in[1] < 8
@@ -193,7 +190,7 @@ def test_outputs_keep_their_means(threshold: float) -> None:
 
 
 def test_inputs_without_contribution_go_and_the_columns_stay(capsys: pytest.CaptureFixture[str]) -> None:
-    model, x = lively(KAN([4, 3, 1], auto_save=False)), data(inputs=4)
+    model, x = lively(KAN([4, 3, 1], auto_save=False)), uniform(200, 4)
     for i in (1, 3):
         silence(model, 0, i)
     y = model(x).detach()
@@ -211,7 +208,7 @@ def test_inputs_without_contribution_go_and_the_columns_stay(capsys: pytest.Capt
 
 @OBEYED
 def test_inputs_are_judged_by_their_scores() -> None:
-    model, x = lively(KAN([4, 3, 1], auto_save=False)), data(inputs=4)
+    model, x = lively(KAN([4, 3, 1], auto_save=False)), uniform(200, 4)
     y = model(x).detach()
     scores = model.feature_score.detach()
     pruned = model.prune_input(float(scores.median()))
@@ -232,7 +229,7 @@ def test_inputs_are_judged_by_their_scores() -> None:
 
 @OBEYED
 def test_thresholds_decide_by_the_scores() -> None:
-    model, x = lively(KAN([2, 6, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 6, 1], auto_save=False)), uniform(200, 2)
     model(x)
     scores = model.node_scores[1].detach()
     for kept in range(1, 7):
@@ -249,7 +246,7 @@ def test_thresholds_decide_by_the_scores() -> None:
 
 @OBEYED
 def test_edge_scores_are_computed_anew_after_the_nodes_are_gone() -> None:
-    model, x = lively(KAN([2, 5, 5, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 5, 5, 1], auto_save=False)), uniform(200, 2)
     model(x)
     node_th, edge_th = 0.15, 0.1
     by_hand = model.prune_node(node_th)
@@ -262,7 +259,7 @@ def test_edge_scores_are_computed_anew_after_the_nodes_are_gone() -> None:
 
 
 def test_nodes_by_name() -> None:
-    model, x = lively(KAN([2, 4, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 4, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     pruned = model.prune_node(active_neurons_id=[[2, 0], [-1]])
     assert pruned.width_in == [2, 2, 1, 1]
@@ -272,7 +269,7 @@ def test_nodes_by_name() -> None:
 
 
 def test_prune_edge_works_in_place_and_keeps_symbolic_edges_and_fractional_masks() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     model.fix_symbolic(0, 0, 0, "x", fit_params_bool=False)
     model.set_mode(0, 1, 1, "sn", mask_n=0.5)
@@ -292,7 +289,7 @@ def test_all_settings_come_along() -> None:
         grid_range=[-2, 3], affine_trainable=True, noise_scale=0.1, scale_base_mu=0.2, scale_base_sigma=0.7, save_act=False,
         auto_save=False, ckpt_path="elsewhere",
     )  # fmt: skip
-    lively(model)(data())
+    lively(model)(uniform(200, 2))
     pruned = model.prune_node(active_neurons_id=[[1, 3]])
     assert pruned.settings() == {**model.settings(), "width": [[2, 0], [2, 0], [1, 0]]}
     assert pruned.base_fun is torch.tanh
@@ -303,7 +300,7 @@ def test_all_settings_come_along() -> None:
 
 def test_symbolic_enabled_dtype_training_mode_and_frozen_parameters_come_along() -> None:
     model = KAN([2, 3, 1], symbolic_enabled=False, auto_save=False).float().eval()
-    model(data().float())
+    model(uniform(200, 2).float())
     model.act_fun[1].coef.requires_grad_(False)
     model.node_bias[0].requires_grad_(True)
     pruned = model.prune_node(active_neurons_id=[[0, 2]])
@@ -322,7 +319,7 @@ def test_symbolic_enabled_dtype_training_mode_and_frozen_parameters_come_along()
     ],
 )
 def test_mult_nodes_keep_their_factors(width: list[Any], arity: Any, keep: list[list[int]], arities: Any, pruned_width: list[Any]) -> None:
-    model, x = lively(KAN(width, mult_arity=arity, affine_trainable=True, auto_save=False)), data()
+    model, x = lively(KAN(width, mult_arity=arity, affine_trainable=True, auto_save=False)), uniform(200, 2)
     for l, kept in enumerate(keep, start=1):
         for i in set(range(model.width_in[l])) - set(kept):
             silence(model, l, i)
@@ -334,7 +331,7 @@ def test_mult_nodes_keep_their_factors(width: list[Any], arity: Any, keep: list[
 
 
 def test_mult_nodes_can_be_pruned_again_refined_and_saved_again() -> None:
-    model, x = lively(KAN([2, [1, 3], 1], mult_arity=[[], [2, 3, 4], []], auto_save=False)), data()
+    model, x = lively(KAN([2, [1, 3], 1], mult_arity=[[], [2, 3, 4], []], auto_save=False)), uniform(200, 2)
     model(x)
     pruned = model.prune_node(active_neurons_id=[[0, 1, 3]])
     pruned(x)
@@ -343,7 +340,7 @@ def test_mult_nodes_can_be_pruned_again_refined_and_saved_again() -> None:
 
 
 def test_symbolic_edges_and_affines_come_along() -> None:
-    model, x = lively(KAN([2, 3, 1], affine_trainable=True, auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], affine_trainable=True, auto_save=False)), uniform(200, 2)
     model(x)
     model.fix_symbolic(0, 0, 2, "sin", verbose=False)
     model.fix_symbolic(0, 1, 2, torch.cos)
@@ -358,7 +355,7 @@ def test_symbolic_edges_and_affines_come_along() -> None:
 
 
 def test_the_new_network_shares_no_storage() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     before = snapshot(model)
     pruned = model.prune(node_th=0.0, edge_th=0.0)
@@ -370,7 +367,7 @@ def test_the_new_network_shares_no_storage() -> None:
 
 
 def test_a_pruned_network_remembers_the_data_and_trains() -> None:
-    x = data()
+    x = uniform(200, 2)
     y = x[:, [0]] ** 2
     model = lively(KAN([2, 4, 1], auto_save=False))
     model(x)
@@ -386,7 +383,7 @@ def test_a_pruned_network_remembers_the_data_and_trains() -> None:
 
 @OBEYED
 def test_refuses_to_drop_every_node_of_a_layer() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     largest = float(model.node_scores[1].detach().max())
     before = snapshot(model)
@@ -400,7 +397,7 @@ def test_refuses_to_drop_every_node_of_a_layer() -> None:
 
 
 def test_refuses_to_drop_every_edge_of_a_layer() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     before = snapshot(model)
     largest = float(model.edge_scores[0].detach().max())
@@ -412,7 +409,7 @@ def test_refuses_to_drop_every_edge_of_a_layer() -> None:
 
 
 def test_plot_mask_hides_nothing_after_a_prune_that_was_refused() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     silence(model, 1, 0)
     model(x)
     with pytest.raises(ValueError, match="would drop every edge"):
@@ -421,7 +418,7 @@ def test_plot_mask_hides_nothing_after_a_prune_that_was_refused() -> None:
 
 
 def test_refuses_a_second_layer_and_leaves_the_first_alone() -> None:
-    model, x = lively(KAN([2, 3, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 3, 1], auto_save=False)), uniform(200, 2)
     model(x)
     top, bottom = float(model.edge_scores[1].detach().max()), float(model.edge_scores[0].detach().max())
     with torch.no_grad():
@@ -435,7 +432,7 @@ def test_refuses_a_second_layer_and_leaves_the_first_alone() -> None:
 
 def test_refuses_when_one_sample_says_nothing() -> None:
     model = KAN([2, 3, 1], auto_save=False)
-    model(data(1))
+    model(uniform(1, 2))
     with pytest.raises(ValueError, match="would drop every node of layer 1; its largest score is 0"):
         model.prune(node_th=1e-2)
 
@@ -465,14 +462,14 @@ def test_bad_nodes(active: list[list[int]], message: str) -> None:
 
 
 def test_a_network_without_hidden_layers_keeps_its_nodes() -> None:
-    model, x = lively(KAN([2, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 1], auto_save=False)), uniform(200, 2)
     model(x)
     assert model.prune(edge_th=0.0).width_in == [2, 1]
 
 
 @pytest.mark.parametrize(("l", "i"), list(itertools.product([1, 2], [0, 1])))
 def test_plot_mask_hides_what_prune_would_drop(l: int, i: int) -> None:
-    model, x = lively(KAN([2, 2, 2, 1], auto_save=False)), data()
+    model, x = lively(KAN([2, 2, 2, 1], auto_save=False)), uniform(200, 2)
     silence(model, l, i)
     model(x)
     model.prune(node_th=1e-12, edge_th=0.0)
@@ -480,7 +477,7 @@ def test_plot_mask_hides_what_prune_would_drop(l: int, i: int) -> None:
 
 
 def test_symbolic_edges_of_every_layer_outlive_pruned_inputs() -> None:
-    model, x = lively(KAN([3, 2, 1], auto_save=False)), data(inputs=3)
+    model, x = lively(KAN([3, 2, 1], auto_save=False)), uniform(200, 3)
     model(x)
     for edge, name in (((0, 2, 1), "sin"), ((1, 1, 0), "exp")):
         model.fix_symbolic(*edge, name, fit_params_bool=False)
@@ -496,7 +493,7 @@ def test_a_model_that_saves_no_activations_is_pruned_like_any_other() -> None:
     # pykan's defect 36: the new model has other masks than widths.
     widths = []
     for save_act in (True, False):
-        model, x = lively(KAN([2, 4, 1], auto_save=False, save_act=save_act)), data()
+        model, x = lively(KAN([2, 4, 1], auto_save=False, save_act=save_act)), uniform(200, 2)
         silence(model, 1, 2)
         model(x)
         pruned = model.prune(node_th=1e-9, edge_th=0.0)

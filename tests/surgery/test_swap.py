@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.surgery.swap import auto_swap_, auto_swap_layer_, swap_
-from tests.edges import data
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 def lively(width: list[Any], seed: int = 0, **settings: Any) -> KAN:
     """A model whose every parameter differs, with symbolic edges, edges of both kinds and edges that are off."""
     model, generator = KAN(width, seed=seed, auto_save=False, **settings), torch.Generator().manual_seed(seed)
-    model(data(inputs=model.width_in[0]))
+    model(uniform(300, model.width_in[0]))
     for name, parameter in model.named_parameters():
         if name.startswith(("node_", "subnode_")) or name.endswith(("scale_sp", "scale_base")):
             parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
@@ -34,7 +34,7 @@ def lively(width: list[Any], seed: int = 0, **settings: Any) -> KAN:
 
 
 def output(model: KAN) -> Tensor:
-    return model(data(inputs=model.width_in[0], seed=5)).detach()
+    return model(uniform(300, model.width_in[0], seed=5)).detach()
 
 
 PAIRS: list[tuple[list[Any], Any, int, int, int]] = [
@@ -123,7 +123,7 @@ GREEDY: list[tuple[list[int], int, float, float, dict[int, list[int]]]] = [
 @pytest.mark.parametrize(("width", "seed", "before", "after", "places"), GREEDY)
 def test_the_order_is_pykans(width: list[int], seed: int, before: float, after: float, places: dict[int, list[int]]) -> None:
     model = KAN(width, grid=3, k=3, seed=seed, auto_save=False)
-    x = data(100, width[0])
+    x = uniform(100, width[0])
     y = model(x)
     assert float(model.connection_cost.detach()) == pytest.approx(before, rel=1e-9)
     assert auto_swap_(model) == places
@@ -134,7 +134,7 @@ def test_the_order_is_pykans(width: list[int], seed: int, before: float, after: 
 def test_a_single_pass_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     # pykan's defect 62: a pass for every pair of nodes.
     model = KAN([9, 10, 10, 1], auto_save=False)
-    model(data(50, 9))
+    model(uniform(50, 9))
     passes, trace = [], KAN.trace
     monkeypatch.setattr(KAN, "trace", lambda self, *args, **kwargs: passes.append(1) or trace(self, *args, **kwargs))
     model.auto_swap()
@@ -182,14 +182,14 @@ def test_nothing_moves_for_round_off() -> None:
         for layer in model.act_fun:
             layer.mask[:] = 0
         model.act_fun[0].mask[0, 1] = model.act_fun[1].mask[1, 0] = 1
-    model(data(inputs=1))
+    model(uniform(300, 1))
     assert auto_swap_(model) == {1: [0, 1, 2]}
     assert auto_swap_(KAN_seen([2, 1])) == {}
 
 
 def KAN_seen(width: list[int]) -> KAN:
     model = KAN(width, auto_save=False)
-    model(data(inputs=width[0]))
+    model(uniform(300, width[0]))
     return model
 
 
@@ -207,7 +207,7 @@ def test_what_is_known_of_nodes_moves_along() -> None:
 
 def test_versions(capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([2, 3, 1])
-    model(data())
+    model(uniform(300, 2))
     capsys.readouterr()
     model.swap(1, 0, 1)
     model.swap(1, 0, 1, log_history=False)

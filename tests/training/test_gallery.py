@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kan import KAN
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -29,10 +30,6 @@ def _two_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def uniform(count: int, inputs: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
-
-
 def smooth(x: Tensor) -> Tensor:
     return torch.exp(torch.sin(torch.pi * x[:, [0]])) + x[:, [-1]] ** 2
 
@@ -42,44 +39,44 @@ def of(x: Tensor, y: Tensor | None = None, grid: int = 3, dtype: torch.dtype = t
 
 
 def with_column(values: Tensor) -> Tensor:
-    return torch.stack([uniform(len(values))[:, 0], values], 1)
+    return torch.stack([uniform(len(values), 2)[:, 0], values], 1)
 
 
 HALF = torch.float32
 GALLERY: dict[str, Callable[[], Dataset]] = {
-    **{f"{n} samples": of(uniform(n)) for n in (1, 2, 3, 5)},
-    **{f"{n} samples, float32": of(uniform(n), dtype=HALF) for n in (1, 2)},
-    **{f"grid {grid} for {n} samples": of(uniform(n), grid=grid) for grid, n in ((20, 10), (50, 5), (100, 30), (200, 40), (200, 1))},
-    "grid 200 in float32": of(uniform(40), grid=200, dtype=HALF),
+    **{f"{n} samples": of(uniform(n, 2)) for n in (1, 2, 3, 5)},
+    **{f"{n} samples, float32": of(uniform(n, 2), dtype=HALF) for n in (1, 2)},
+    **{f"grid {grid} for {n} samples": of(uniform(n, 2), grid=grid) for grid, n in ((20, 10), (50, 5), (100, 30), (200, 40), (200, 1))},
+    "grid 200 in float32": of(uniform(40, 2), grid=200, dtype=HALF),
     "constant column": of(with_column(torch.full((30,), 0.3))),
     "constant column of zeros": of(with_column(torch.zeros(30))),
     "constant column, far out": of(with_column(torch.full((30,), 1e6))),
     "all columns constant": of(torch.full((30, 2), 0.7)),
     "all columns constant, float32": of(torch.full((30, 2), 0.7), dtype=HALF),
-    "two values": of(with_column((uniform(30)[:, 1] > 0).double())),
+    "two values": of(with_column((uniform(30, 2)[:, 1] > 0).double())),
     "one row different": of(with_column(torch.tensor([1.0] + [0.0] * 29))),
-    "repeated rows": of(uniform(3).repeat(10, 1)),
-    "one row repeated": of(uniform(1).repeat(20, 1)),
-    "same inputs, other labels": of(uniform(1).repeat(20, 1), uniform(20, 1)),
-    "equal columns": of(uniform(30)[:, [0, 0]]),
-    "constant labels": of(uniform(30), torch.full((30, 1), 2.0)),
-    "labels of zero": of(uniform(30), torch.zeros(30, 1)),
-    "huge inputs": of(uniform(30) * 1e6),
-    "huge inputs, float32": of(uniform(30) * 1e6, dtype=HALF),
-    "huge labels": of(uniform(30), smooth(uniform(30)) * 1e6),
-    "huge labels, float32": of(uniform(30), smooth(uniform(30)) * 1e6, dtype=HALF),
-    "monstrous labels": of(uniform(30), smooth(uniform(30)) * 1e200),
-    "monstrous labels, float32": of(uniform(30), smooth(uniform(30)) * 1e30, dtype=HALF),
-    "monstrous inputs": of(uniform(30) * 1e200),
-    "tiny inputs": of(uniform(30) * 1e-9),
-    "tiny inputs, float32": of(uniform(30) * 1e-20, dtype=HALF),
-    "tiny labels": of(uniform(30), smooth(uniform(30)) * 1e-200),
-    "offset inputs": of(uniform(30) * 1e-6 + 1e6),
-    "offset inputs, float32": of(uniform(30) * 1e-3 + 1e4, dtype=HALF),
-    "clusters": of(torch.cat([uniform(15) * 1e-8 - 1, uniform(15) * 1e-8 + 1])),
-    "outlier": of(torch.cat([uniform(29), torch.tensor([[1e8, -1e8]])])),
-    "sparse columns": of(uniform(30) * (uniform(30, seed=1) > 0.8)),
-    "scales apart": of(uniform(30) * torch.tensor([1e-6, 1e6])),
+    "repeated rows": of(uniform(3, 2).repeat(10, 1)),
+    "one row repeated": of(uniform(1, 2).repeat(20, 1)),
+    "same inputs, other labels": of(uniform(1, 2).repeat(20, 1), uniform(20, 1)),
+    "equal columns": of(uniform(30, 2)[:, [0, 0]]),
+    "constant labels": of(uniform(30, 2), torch.full((30, 1), 2.0)),
+    "labels of zero": of(uniform(30, 2), torch.zeros(30, 1)),
+    "huge inputs": of(uniform(30, 2) * 1e6),
+    "huge inputs, float32": of(uniform(30, 2) * 1e6, dtype=HALF),
+    "huge labels": of(uniform(30, 2), smooth(uniform(30, 2)) * 1e6),
+    "huge labels, float32": of(uniform(30, 2), smooth(uniform(30, 2)) * 1e6, dtype=HALF),
+    "monstrous labels": of(uniform(30, 2), smooth(uniform(30, 2)) * 1e200),
+    "monstrous labels, float32": of(uniform(30, 2), smooth(uniform(30, 2)) * 1e30, dtype=HALF),
+    "monstrous inputs": of(uniform(30, 2) * 1e200),
+    "tiny inputs": of(uniform(30, 2) * 1e-9),
+    "tiny inputs, float32": of(uniform(30, 2) * 1e-20, dtype=HALF),
+    "tiny labels": of(uniform(30, 2), smooth(uniform(30, 2)) * 1e-200),
+    "offset inputs": of(uniform(30, 2) * 1e-6 + 1e6),
+    "offset inputs, float32": of(uniform(30, 2) * 1e-3 + 1e4, dtype=HALF),
+    "clusters": of(torch.cat([uniform(15, 2) * 1e-8 - 1, uniform(15, 2) * 1e-8 + 1])),
+    "outlier": of(torch.cat([uniform(29, 2), torch.tensor([[1e8, -1e8]])])),
+    "sparse columns": of(uniform(30, 2) * (uniform(30, 2, seed=1) > 0.8)),
+    "scales apart": of(uniform(30, 2) * torch.tensor([1e-6, 1e6])),
 }
 
 

@@ -17,14 +17,11 @@ from kan.training import residuals
 from kan.training.least_squares.coordinates import Columns
 from kan.training.models.of_network import trainable_parameters
 from kan.training.residuals import Term, _PerPoint, _Residuals, fit_residuals
+from tests.data import uniform, wild
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 Function = Callable[[Tensor], Tensor]
-
-
-def sample(count: int, inputs: int, seed: int = 0) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
 def laplacian(u: Function, x: Tensor) -> Tensor:
@@ -39,19 +36,10 @@ def mixed(u: Function, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def wild(width: list, **settings: object) -> Network:
-    network, generator = Network(width, **settings), torch.Generator().manual_seed(0)
-    for name, p in network.named_parameters():
-        if not name.endswith(("grid", "mask")):
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
-    network.numeric_layers[0].mask[0, -1] = 0.0
-    return network
-
-
 @pytest.mark.parametrize(("width", "affine"), [([2, 2, 1], False), ([2, [1, 1], 2], True)])
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_the_jacobian_is_the_derivative(width: list, affine: bool, symbolic: bool) -> None:
-    network, x = wild(width, grid=3, affine_trainable=affine), sample(5, 2)
+    network, x = wild(width, grid=3, affine_trainable=affine), uniform(5, 2)
     if symbolic:
         network(x)
         fix_symbolic_(network, (0, 0, 0), "sin", fit_params_bool=False, random=True)
@@ -74,7 +62,7 @@ def test_the_jacobian_is_the_derivative(width: list, affine: bool, symbolic: boo
 
 
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, x = wild([2, 2, 1], grid=3), sample(9, 2)
+    network, x = wild([2, 2, 1], grid=3), uniform(9, 2)
     problem = _Residuals(
         network, [Term(mixed, x, 1.0), Term(lambda u, x: u(x)[:, 0], x[:4], 3.0)], Columns(network, trainable_parameters(network))
     )
@@ -122,7 +110,7 @@ def test_a_differential_equation_in_any_format(dtype: torch.dtype) -> None:
 
 
 def test_nothing_to_improve_and_no_time() -> None:
-    network, x = Network([1, 1]), sample(10, 1)
+    network, x = Network([1, 1]), uniform(10, 1)
     assert len(fit_residuals(network, lambda u, x: 0 * u(x), x)) <= 7  # the grid still follows the points
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert len(fit_residuals(network, lambda u, x: u(x) - 1, x, time_limit=0.0, grid_updates=0)) <= 2
@@ -165,7 +153,7 @@ def test_other_points_than_the_given_ones_are_refused() -> None:
 
 def test_a_model_saves_a_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = KAN([1, 1], ckpt_path=tmp_path)
-    history = model.fit_residuals(lambda u, x: u(x) - x**2, sample(20, 1), 3)
+    history = model.fit_residuals(lambda u, x: u(x) - x**2, uniform(20, 1), 3)
     assert history[-1] < history[0] and (tmp_path / "0.1_state").exists()
     assert "saving model version 0.1" in capsys.readouterr().out
 
@@ -177,7 +165,7 @@ def test_a_callback_that_raises_costs_nothing(error: type[BaseException], dtype:
         if step == 2:
             raise error
 
-    network, x = Network([1, 1], grid=4).to(dtype), sample(30, 1).to(dtype)
+    network, x = Network([1, 1], grid=4).to(dtype), uniform(30, 1).to(dtype)
     with torch.no_grad():
         before = float((network(x) - x.sin()).square().mean())
     ends = pytest.warns(UserWarning, match="fit_residuals: interrupted; the network is as step 2 left it")
@@ -190,7 +178,7 @@ def test_a_callback_that_raises_costs_nothing(error: type[BaseException], dtype:
 
 @pytest.mark.parametrize("when", [2, 5, 9, 14])
 def test_an_interrupt_undoes_its_step_and_what_was_before_is_saved(when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, x, calls, states = KAN([1, 1], ckpt_path=tmp_path), sample(30, 1), 0, [copy.deepcopy(KAN([1, 1], auto_save=False).state_dict())]
+    model, x, calls, states = KAN([1, 1], ckpt_path=tmp_path), uniform(30, 1), 0, [copy.deepcopy(KAN([1, 1], auto_save=False).state_dict())]
 
     def residual(u: Any, x: Tensor) -> Tensor:
         nonlocal calls

@@ -41,8 +41,8 @@ def evaluate(
         TypeError, ValueError: for data that do not fit.
 
     >>> network = Network([1, 1])
-    >>> evaluate(network, (torch.zeros(3, 1), network(torch.zeros(3, 1)).detach()))
-    {'test_loss': np.float64(0.0)}
+    >>> evaluate(network, (torch.zeros(3, 1), network(torch.zeros(3, 1)).detach()))["test_loss"].item()
+    0.0
     """
     loss = loss_of_link(network.class_link) if loss_fn is None else loss_fn
     chosen = metrics if metrics is not None else ["accuracy"] if network.class_link is not None and loss_fn is None else []

@@ -15,12 +15,9 @@ from kan.discovery.curves.one_variable import CurveFormula, curve_formulas
 from kan.discovery.curves.pairs import COMBINATIONS, pair_formulas
 from kan.discovery.curves.rational import rational_formulas
 from kan.symbolic.evaluation import evaluate_expression
+from tests.data import uniform
 
 z = sympy.Symbol("z")
-
-
-def points(low: float, high: float, count: int = 800) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def values(formula: str | sympy.Expr, x: Tensor) -> Tensor:
@@ -44,7 +41,7 @@ EXACT = [
 
 @pytest.mark.parametrize(("formula", "low", "high"), EXACT)
 def test_finds_exact_laws(formula: str, low: float, high: float) -> None:
-    x = points(low, high, 300)
+    x = uniform(300, low=low, high=high, seed=1)
     y = values(formula, x)
     best = curve_formulas(x, y, z)[0]
     assert best.rmse <= 1e-12 * size(y)
@@ -63,7 +60,7 @@ def test_finds_exact_laws(formula: str, low: float, high: float) -> None:
 )
 @pytest.mark.parametrize("known", [True, False])
 def test_finds_laws_in_noise(formula: str, low: float, high: float, parts: set[type], known: bool) -> None:
-    x = points(low, high)
+    x = uniform(800, low=low, high=high, seed=1)
     y = values(formula, x)
     noise = 0.01 * size(y)
     seen = y + noise * torch.randn(len(x), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -75,14 +72,14 @@ def test_finds_laws_in_noise(formula: str, low: float, high: float, parts: set[t
 
 @pytest.mark.parametrize(("along", "upward"), list(itertools.product([1e-8, 1.0, 1e8], [1e-8, 1.0, 1e8])))
 def test_units_do_not_matter(along: float, upward: float) -> None:
-    x = points(0.5, 3, 300)
+    x = uniform(300, low=0.5, high=3, seed=1)
     y = x / (1 + x**2)
     assert curve_formulas(along * x, upward * y, z)[0].rmse <= 1e-12 * upward * size(y)
 
 
 @pytest.mark.parametrize("level", [0.0, 3.5, -1e9])
 def test_a_constant_is_a_constant(level: float) -> None:
-    x = points(-1, 1, 50)
+    x = uniform(50, low=-1, high=1, seed=1)
     (found,) = curve_formulas(x, torch.full_like(x, level), z)
     assert found.formula.is_number and float(found.formula) == level and found.rmse == 0
 
@@ -92,14 +89,14 @@ def test_one_place_only() -> None:
 
 
 def test_few_samples() -> None:
-    x = points(0.2, 2, 20)
+    x = uniform(20, low=0.2, high=2, seed=1)
     assert curve_formulas(x, x / (torch.exp(x) - 1), z)[0].rmse < 1e-12
     for count in range(1, 6):
         assert len(curve_formulas(x[:count], x[:count].sin(), z)) >= 1
 
 
 def test_of_exact_formulas_the_simplest_is_the_first() -> None:
-    x = points(0.5, 3, 300)
+    x = uniform(300, low=0.5, high=3, seed=1)
     found = curve_formulas(x, 1 / (1 + x), z)
     assert found[0].formula == 1 / (1 + z)
     assert [curve.bits for curve in found] == sorted(curve.bits for curve in found)
@@ -107,7 +104,7 @@ def test_of_exact_formulas_the_simplest_is_the_first() -> None:
 
 
 def test_an_approximation_is_not_exact() -> None:
-    x = points(0.3, 2, 300)
+    x = uniform(300, low=0.3, high=2, seed=1)
     y = torch.atan(0.37 * x - 1.51)  # but for round-off a quotient of degrees 4 and 4
     inner = 1.24 / ((1.65 * y - 0.68) ** 2 + 1)
     found = CurveCandidates(x.sort().values, inner[x.argsort()], z, None, lambda: False, True)
@@ -116,7 +113,7 @@ def test_an_approximation_is_not_exact() -> None:
 
 
 def test_a_library_is_all_that_there_is() -> None:
-    x = points(-2, 2)
+    x = uniform(800, low=-2, high=2, seed=1)
     for curve in curve_formulas(x, torch.tanh(1.6 * torch.sin(2.2 * x)), z, library=["x", "sin", "tanh"]):
         assert {type(node) for node in curve.formula.atoms(sympy.Function)} <= {sympy.sin, sympy.tanh}
         assert not curve.formula.atoms(sympy.Pow)
@@ -124,7 +121,7 @@ def test_a_library_is_all_that_there_is() -> None:
 
 
 def test_stop_is_asked_between_batches() -> None:
-    x = points(-2, 2)
+    x = uniform(800, low=-2, high=2, seed=1)
     asked = []
 
     def stop() -> bool:
@@ -136,7 +133,7 @@ def test_stop_is_asked_between_batches() -> None:
 
 
 def test_the_target_error_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = points(-2, 2, 200)
+    x = uniform(200, low=-2, high=2, seed=1)
     batches: list[int] = []
     add = CurveCandidates.add
 
@@ -156,7 +153,7 @@ def test_the_target_error_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_least_error_is_that_of_the_nearest_formula() -> None:
-    x = points(-1, 1, 50).sort().values
+    x = uniform(50, low=-1, high=1, seed=1).sort().values
     found = CurveCandidates(x, torch.sin(x), z, None, lambda: False, True)
     assert found.smallest_error == math.inf
     found.add(CandidateBatch([sympy.Float(0.1), 0.9 * z], math.inf))
@@ -171,7 +168,7 @@ def test_a_wave_that_another_function_hides(seed: int) -> None:
 
 
 def test_the_same_samples_give_the_same_formulas_and_stay_as_they_are() -> None:
-    x = points(-2, 2, 300)
+    x = uniform(300, low=-2, high=2, seed=1)
     y = torch.sin(torch.exp(0.7 * x))
     before = x.clone(), y.clone()
     first, second = curve_formulas(x, y, z), curve_formulas(x, y, z)
@@ -195,7 +192,7 @@ def test_says_what_is_wrong(x: Tensor, y: Tensor, message: str) -> None:
 
 @pytest.mark.parametrize("kind", COMBINATIONS)
 def test_pairs(kind: str) -> None:
-    x = points(-1, 2, 300)
+    x = uniform(300, low=-1, high=2, seed=1)
     first, second = torch.sin(2.3 * x + 0.4), torch.exp(-0.8 * x)
     y = {
         "composition": torch.exp(0.7 * first),
@@ -209,7 +206,7 @@ def test_pairs(kind: str) -> None:
 
 @pytest.mark.parametrize(("above", "below"), [(1, 1), (0, 2), (3, 2), (4, 4)])
 def test_quotients_are_identified(above: int, below: int) -> None:
-    x = points(-1, 1, 200)
+    x = uniform(200, low=-1, high=1, seed=1)
     p, q = ([1.0 + 0.5 * j * (-1) ** j for j in range(n + 1)] for n in (above, below))
     y = sum(c * x**j for j, c in enumerate(p)) / (4 * sum(abs(c) for c in q) + sum(c * x**j for j, c in enumerate(q)))
     formula = rational_formulas(x, torch.as_tensor(y), z, 8)[0]
@@ -219,7 +216,7 @@ def test_quotients_are_identified(above: int, below: int) -> None:
 
 
 def test_quotients_drop_what_is_zero() -> None:
-    x = points(0.5, 2, 200)
+    x = uniform(200, low=0.5, high=2, seed=1)
     assert not rational_formulas(x, 1 / (1 + 2 * x**2), z, 4)[0].coeff(z)
     root = rational_formulas(x, -torch.sqrt((1 + x) / (3 - x)), z, 4, squared=True)[0]
     assert size(values(root, x) + torch.sqrt((1 + x) / (3 - x))) < 1e-11
@@ -232,7 +229,7 @@ def test_samples_are_repeated_in_proportion_to_their_weights() -> None:
 
 
 def test_labels_whose_errors_differ() -> None:
-    x = points(0.2, 8)
+    x = uniform(800, low=0.2, high=8, seed=1)
     errors = 0.01 * torch.where(x > 3, 1000.0, 1.0)
     truth = torch.sqrt(1 + x**2)
     seen = truth + errors * torch.randn(len(x), generator=torch.Generator().manual_seed(2), dtype=torch.float64)

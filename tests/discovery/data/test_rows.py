@@ -5,19 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kan.discovery.data.rows import FOLDS, MAX_SEARCHED_ROWS, searched_rows, split_rows
-
-
-def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.data import proportions
 
 
 def test_of_few_rows_all_are_searched() -> None:
-    x = uniform(MAX_SEARCHED_ROWS, 2)
+    x = proportions(MAX_SEARCHED_ROWS, 2)
     assert torch.equal(x[searched_rows(x, x[:, :1], 0)], x)
 
 
 def test_of_many_rows_some_are_drawn_by_the_seed_with_the_ends_of_every_column() -> None:
-    x, y = uniform(3 * MAX_SEARCHED_ROWS, 5), uniform(3 * MAX_SEARCHED_ROWS, 1, seed=1)
+    x, y = proportions(3 * MAX_SEARCHED_ROWS, 5), proportions(3 * MAX_SEARCHED_ROWS, 1, seed=1)
     before = torch.random.get_rng_state()
     rows, again, other = (searched_rows(x, y, seed) for seed in (3, 3, -4))
     assert len(rows) == len(rows.unique()) == len(other) == MAX_SEARCHED_ROWS and bool((rows[1:] > rows[:-1]).all())
@@ -28,12 +25,12 @@ def test_of_many_rows_some_are_drawn_by_the_seed_with_the_ends_of_every_column()
 
 
 def test_with_thousands_of_columns_no_more_rows_are_searched() -> None:
-    x = uniform(MAX_SEARCHED_ROWS + 1, MAX_SEARCHED_ROWS)
+    x = proportions(MAX_SEARCHED_ROWS + 1, MAX_SEARCHED_ROWS)
     assert len(searched_rows(x, x[:, :1], 0)) == MAX_SEARCHED_ROWS
 
 
 def test_rows_are_parted_by_place_and_distance() -> None:
-    x = uniform(200, 3)
+    x = proportions(200, 3)
     fitted, held, outermost = split_rows(x, x[:, :1])
     far = (2 * x - x.amin(0) - x.amax(0)).abs().div(x.amax(0) - x.amin(0)).amax(1)
     assert int(outermost.sum()) == 10 and float(far[outermost].min()) > float(far[~outermost].max())
@@ -43,7 +40,7 @@ def test_rows_are_parted_by_place_and_distance() -> None:
 @given(st.integers(3, 30), st.integers(1, 4), st.integers(0, 99), st.sampled_from(["any", "integers", "one", "two"]))
 @settings(max_examples=200, deadline=None)
 def test_however_few_rows_there_are_some_are_fitted_and_some_are_held_out(count: int, columns: int, seed: int, kind: str) -> None:
-    x, y = uniform(count, columns, seed=seed), uniform(count, 1, seed=seed + 1)
+    x, y = proportions(count, columns, seed=seed), proportions(count, 1, seed=seed + 1)
     one = (torch.arange(count) == seed % count).double()[:, None]
     x, y = {"any": (x, y), "integers": ((3 * x).floor(), y), "one": (x, one), "two": (one.expand_as(x), (y > y.median()).double())}[kind]
     fitted, held, outermost = split_rows(x, y)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from kan import KAN, SYMBOLIC_LIB
-from tests.edges import data, put
+from tests.data import uniform
+from tests.edges import put
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -22,7 +23,7 @@ def example(**settings: Any) -> KAN:
     put(model, 0, 1, 0, lambda x: 0.5 * x**2)
     put(model, 1, 0, 0, torch.exp)
     model.remove_node(1, 1)
-    model(data())
+    model(uniform(300, 2))
     return model
 
 
@@ -63,7 +64,7 @@ def test_symbolic_edges_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
 def test_edges_that_fit_badly_stay_numeric(capsys: pytest.CaptureFixture[str]) -> None:
     model = example()
     put(model, 0, 0, 0, lambda x: torch.sin(6 * x))
-    model(data())
+    model(uniform(300, 2))
     r2 = model.suggest_symbolic(0, 0, 0, lib=["x", "x^2"], verbose=False)[2]
     name = model.suggest_symbolic(0, 0, 0, lib=["x", "x^2"], verbose=False)[0]
     model.auto_symbolic(lib=["x", "x^2"], r2_threshold=0.95)
@@ -93,7 +94,7 @@ def test_verbose_0_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_edges_with_both_branches_are_replaced_by_their_sum() -> None:
     model = KAN([1, 1], grid=20, auto_save=False)
     put(model, 0, 0, 0, lambda x: torch.sin(2 * x))
-    x = data(inputs=1)
+    x = uniform(300, 1)
     model(x)
     model.fix_symbolic(0, 0, 0, "sin", fit_params_bool=False)
     with torch.no_grad():
@@ -119,7 +120,7 @@ def test_all_edges_are_judged_by_the_network_as_it_was() -> None:
 def test_fractional_masks_count() -> None:
     model = KAN([1, 1], grid=20, auto_save=False)
     put(model, 0, 0, 0, lambda x: torch.sin(2 * x))
-    x = data(inputs=1)
+    x = uniform(300, 1)
     model(x)
     with torch.no_grad():
         model.act_fun[0].mask[0, 0] = 0.5
@@ -137,9 +138,9 @@ def test_a_library_of_ones_own_makes_a_formula() -> None:
 
 def test_the_whole_library() -> None:
     model = example()
-    y = model(data()).detach()
+    y = model(uniform(300, 2)).detach()
     model.auto_symbolic(verbose=0)
-    torch.testing.assert_close(model(data()).detach(), y, rtol=0, atol=1e-3)
+    torch.testing.assert_close(model(uniform(300, 2)).detach(), y, rtol=0, atol=1e-3)
     assert names(model)[0][0] == ["sin", "x^2"] and names(model)[1][0][0] == "exp"
 
 

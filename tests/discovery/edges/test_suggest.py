@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kan import KAN, SYMBOLIC_LIB, fit_params
 from kan.discovery.edges.suggest import Candidate, DescriptionLength, Scoring, candidates, fitted_candidates, suggest_symbolic, table
-from tests.edges import data, put
+from tests.data import uniform
+from tests.edges import put
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -19,7 +20,7 @@ LIB = ["x", "x^2", "x^3", "exp", "sin", "tanh"]
 
 def seen(**settings: Any) -> KAN:
     model = KAN([2, 3, 1], grid=20, auto_save=False, **settings)
-    model(data())
+    model(uniform(300, 2))
     return model
 
 
@@ -223,12 +224,12 @@ def test_the_extended_library_in_a_network(tmp_path: Any) -> None:
     best = suggest_symbolic(model, (0, 0, 0), lib="extended", verbose=False, scoring=DescriptionLength(noise=1e-3))
     assert float(best.name.removeprefix("damped(").rstrip(")")) == pytest.approx(-0.2, abs=1e-4) and 1 - best.r2 < 1e-5
     assert_same(model, before)
-    fit_params(data()[:, 0], data()[:, 1], torch.sin, verbose=False)
+    fit_params(uniform(300, 2)[:, 0], uniform(300, 2)[:, 1], torch.sin, verbose=False)
     assert_same(model, before)
     model.fix_symbolic(0, 0, 0, best.name, fit_params_bool=False)
     twin = KAN.from_state_dict(model.state_dict(), auto_save=False)
     assert twin.symbolic_fun[0].funs_name[0][0] == best.name
-    torch.testing.assert_close(twin(data()), model(data()))
+    torch.testing.assert_close(twin(uniform(300, 2)), model(uniform(300, 2)))
 
 
 def test_many_edges_at_once_are_as_one() -> None:

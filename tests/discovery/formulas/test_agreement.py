@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.discovery.formulas.agreement import MAX_COMPARED_SAMPLES, Agreement, agreement
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -22,12 +23,8 @@ def network(*names: str) -> KAN:
     return model
 
 
-def data(samples: int = 100, inputs: int = 1) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def test_a_right_formula() -> None:
-    found = agreement(network("sin", "x^2"), lambda x: [x[0].sin() + x[1] ** 2], data(inputs=2))
+    found = agreement(network("sin", "x^2"), lambda x: [x[0].sin() + x[1] ** 2], uniform(100, 2))
     assert found.deviation < 1e-14 and found.samples == 100 and found.holds
     assert str(found) == f"formula and network differ by at most {found.deviation:.2g} (relative) on 100 samples"
 
@@ -36,7 +33,7 @@ def test_a_right_formula() -> None:
 def test_deviations_are_relative(size: float) -> None:
     model = network("sin")
     model.symbolic_fun[0].affine.data[0, 0, 2] = size
-    found = agreement(model, lambda x: [size * x[0].sin() * (1 + 3e-7 * (x[0] > 0.9))], data())
+    found = agreement(model, lambda x: [size * x[0].sin() * (1 + 3e-7 * (x[0] > 0.9))], uniform(100, 1))
     assert found.deviation == pytest.approx(3e-7, rel=1e-3) and not found.holds
 
 
@@ -63,9 +60,9 @@ def test_points_where_one_is_not_finite() -> None:
 
 def test_single_precision_networks_are_computed_in_double() -> None:
     model = network("sin").float()
-    model(data().float())
+    model(uniform(100, 1).float())
     before, last = copy.deepcopy(model.state_dict()), model.last_input
-    assert agreement(model, lambda x: [x[0].sin()], data()).deviation < 1e-15
+    assert agreement(model, lambda x: [x[0].sin()], uniform(100, 1)).deviation < 1e-15
     assert model.dtype == torch.float32 and model.last_input is last
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -73,7 +70,7 @@ def test_single_precision_networks_are_computed_in_double() -> None:
 def test_normalisation() -> None:
     normalizer = torch.tensor([5.0]), torch.tensor([3.0])
     output = torch.tensor([-2.0]), torch.tensor([10.0])
-    found = agreement(network("sin"), lambda x: [10 * ((x[0] - 5) / 3).sin() - 2], data(), normalizer, output)
+    found = agreement(network("sin"), lambda x: [10 * ((x[0] - 5) / 3).sin() - 2], uniform(100, 1), normalizer, output)
     assert found.deviation < 1e-15
 
 
@@ -91,6 +88,6 @@ def test_many_samples_are_thinned_out() -> None:
 
 def test_bad_data() -> None:
     with pytest.raises(ValueError, match="the input must have the shape"):
-        agreement(network("x"), lambda x: x, data(inputs=2))
+        agreement(network("x"), lambda x: x, uniform(100, 2))
     with pytest.raises(TypeError, match="the input must be a tensor of floating-point numbers"):
         agreement(network("x"), lambda x: x, torch.zeros(3, 1, dtype=torch.int64))

@@ -14,16 +14,13 @@ from torch import Tensor
 from kan import KAN, SYMBOLIC_LIB, add_symbolic, ex_round
 from kan.discovery.formulas.composition import symbolic_formula
 from kan.surgery.select import select_nodes
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 SMOOTH = ["x", "x^2", "x^3", "sin", "cos", "tanh", "gaussian", "arctan", "abs", "exp", "0"]
 POSITIVE = ["log", "sqrt", "1/x", "1/x^2", "1/sqrt(x)", "x^1.5", "x^0.5", "1/x^3"]
 """Functions for arguments above zero."""
-
-
-def data(samples: int = 60, inputs: int = 2, seed: int = 0) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def symbolic_network(width: list[Any], seed: int = 0, **arguments: Any) -> KAN:
@@ -74,13 +71,13 @@ def assert_same_numbers(model: KAN, x: Tensor) -> None:
 @settings(deadline=None, max_examples=40)
 def test_formula_computes_what_the_network_computes(hidden: list[Any], n_inputs: int, n_outputs: int, arity: int, seed: int) -> None:
     model = symbolic_network([n_inputs, *hidden, n_outputs], seed, mult_arity=arity)
-    assert_same_numbers(model, data(inputs=n_inputs, seed=seed))
+    assert_same_numbers(model, uniform(60, n_inputs, seed=seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_several_mult_nodes_of_mixed_arities(seed: int) -> None:
     model = symbolic_network([2, [1, 3], [0, 2], 1], seed, mult_arity=[[], [3, 1, 2], [2, 3], []])
-    assert_same_numbers(model, data(seed=seed))
+    assert_same_numbers(model, uniform(60, 2, seed=seed))
 
 
 @pytest.mark.parametrize(
@@ -91,13 +88,13 @@ def test_every_function_of_the_library(name: str) -> None:
     model.fix_symbolic(0, 0, 0, name, fit_params_bool=False)
     with torch.no_grad():
         model.symbolic_fun[0].affine[0, 0] = torch.tensor([0.2, 0.7, -1.5, 0.1])
-    assert_same_numbers(model, data(inputs=1))
+    assert_same_numbers(model, uniform(60, 1))
 
 
 def test_switched_off_symbolic_part_is_in_no_formula() -> None:
     model = symbolic_network([2, 1])
     model.symbolic_enabled = False
-    assert_same_numbers(model, data())
+    assert_same_numbers(model, uniform(60, 2))
 
 
 def test_is_trained_numbers_in_a_readable_order() -> None:
@@ -122,7 +119,7 @@ def test_default_names_are_pykans() -> None:
 
 
 def test_names_and_expressions() -> None:
-    model, x = symbolic_network([2, 2, 1]), data()
+    model, x = symbolic_network([2, 2, 1]), uniform(60, 2)
     plain, _ = model.symbolic_formula()
     named, inputs = model.symbolic_formula(var=["alpha", "y"])
     assert inputs == [sympy.Symbol("alpha"), sympy.Symbol("y")]
@@ -137,7 +134,7 @@ def test_names_and_expressions() -> None:
 
 
 def test_columns_keep_their_names_when_inputs_are_dropped() -> None:
-    model, x = symbolic_network([3, 2, 1]), data(inputs=3)
+    model, x = symbolic_network([3, 2, 1]), uniform(60, 3)
     with torch.no_grad():
         model.symbolic_fun[0].mask[:, 1] = 0.0
     for layer in model.act_fun:
@@ -162,7 +159,7 @@ def test_wrong_number_of_names(var: list[str]) -> None:
 
 @pytest.mark.parametrize("as_tensors", [True, False])
 def test_normalizers(as_tensors: bool) -> None:
-    model, raw = symbolic_network([2, 2, 2], seed=4), 3 * data() + 5
+    model, raw = symbolic_network([2, 2, 2], seed=4), 3 * uniform(60, 2) + 5
     mean, std = raw.mean(dim=0), raw.std(dim=0) * 2
     out_mean, out_std = torch.tensor([10.0, -3.0]), torch.tensor([2.0, 0.5])
     y = model((raw - mean) / std).detach() * out_std + out_mean
@@ -180,7 +177,7 @@ def test_normalizers_of_the_wrong_length(which: str) -> None:
 
 
 def test_names_and_normalisation_of_the_network_are_the_defaults() -> None:
-    model, raw = symbolic_network([3, 2, 2], seed=4), 3 * data(inputs=3) + 5
+    model, raw = symbolic_network([3, 2, 2], seed=4), 3 * uniform(60, 3) + 5
     with torch.no_grad():
         model.symbolic_fun[0].mask[:, 1] = 0.0
     mean, std, out_mean, out_std = raw.mean(dim=0), raw.std(dim=0) * 2, torch.tensor([10.0, -3.0]), torch.tensor([2.0, 0.5])
@@ -217,7 +214,7 @@ def test_numeric_edges_are_named() -> None:
         model.symbolic_formula()
     model.set_mode(1, 1, 0, "s")
     model.remove_edge(0, 1, 0)
-    assert_same_numbers(model, data())
+    assert_same_numbers(model, uniform(60, 2))
 
 
 def test_a_fresh_network_has_no_formula() -> None:
@@ -261,7 +258,7 @@ def test_dead_network() -> None:
 
 
 def test_expressions_of_the_nodes_are_kept() -> None:
-    model, x = symbolic_network([2, [1, 1], 1], mult_arity=3), data()
+    model, x = symbolic_network([2, [1, 1], 1], mult_arity=3), uniform(60, 2)
     outputs, inputs = model.symbolic_formula()
     model(x)
     nodes, subnodes = model.symbolic_acts, model.symbolic_acts_premult
@@ -281,7 +278,7 @@ def test_formula_changes_nothing() -> None:
 
 
 def test_float32_network() -> None:
-    model, x = symbolic_network([2, 2, 1]).float(), data()
+    model, x = symbolic_network([2, 2, 1]).float(), uniform(60, 2)
     torch.testing.assert_close(evaluated(*model.symbolic_formula(), x), model(x.float()).double().detach(), rtol=1e-4, atol=1e-4)
 
 
@@ -342,7 +339,7 @@ def test_no_number_keeps_more_digits(expression: sympy.Expr, digits: int) -> Non
 def test_rounding_moves_the_value_little(seed: int) -> None:
     model = symbolic_network([2, 2, 1], seed)
     (formula,), inputs = model.symbolic_formula()
-    points = data()
+    points = uniform(60, 2)
     exact = evaluated([formula], inputs, points)
     for digits in (3, 6, 9):
         assert float((evaluated([ex_round(formula, digits)], inputs, points) - exact).abs().max()) < 30 * 10.0**-digits
@@ -365,7 +362,7 @@ def test_constants_move_where_they_read_well(name: str, affine: list[float], exp
         model.symbolic_fun[0].affine[0, 0] = torch.tensor(affine)
     difference = ex_round(model.symbolic_formula()[0][0], 4) - sympy.sympify(expected)
     assert sympy.nsimplify(difference) == 0, ex_round(model.symbolic_formula()[0][0], 4)
-    assert_same_numbers(model, data(inputs=1))
+    assert_same_numbers(model, uniform(60, 1))
 
 
 def test_functions_of_hyperbolic_functions_take_no_minutes() -> None:
@@ -380,7 +377,7 @@ def test_functions_of_hyperbolic_functions_take_no_minutes() -> None:
                     model.fix_symbolic(l, i, j, ["sin", "x^2", "tanh", "gaussian"][int(4 * draw[1])], fit_params_bool=False)
                     model.set_mode(l, i, j, "sn" if draw[0] < 0.2 else "s", 0.7)
     start = time.process_time()
-    formula = model.symbolic_formula(numeric="function", data=data(inputs=3))
+    formula = model.symbolic_formula(numeric="function", data=uniform(60, 3))
     rounded = [ex_round(output, 3) for output in formula.outputs]
     assert time.process_time() - start < 10
     assert (formula.deviation or 0) < 1e-12

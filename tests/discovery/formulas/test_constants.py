@@ -12,12 +12,9 @@ from torch import Tensor
 
 from kan.discovery.formulas.constants import exact_numbers, fit_constants, is_finite, snap_constants
 from kan.symbolic.evaluation import evaluate_expression
+from tests.data import uniform
 
 x, y, z = VARIABLES = sympy.symbols("x y z")
-
-
-def samples(count: int = 300) -> Tensor:
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
 
 def labels(formula: Any, points: Tensor, noise: float = 0.0) -> Tensor:
@@ -39,7 +36,7 @@ CASES = {
 @pytest.mark.parametrize("noise", [0.0, 0.001])
 @pytest.mark.parametrize("true", CASES)
 def test_the_law_comes_back(true: str, noise: float) -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels(true, points, noise)
     fit = fit_constants(sympy.sympify(CASES[true]), VARIABLES, points, values)
     found = snap_constants(fit, VARIABLES, points, values)
@@ -53,7 +50,7 @@ def test_the_law_comes_back(true: str, noise: float) -> None:
 
 
 def test_errors_are_those_of_linear_regression() -> None:
-    points = samples(200)
+    points = uniform(200, 3)
     values = labels("2*x - 3*y + 1", points, 0.1)
     fit = fit_constants(1.0 * x + 1.0 * y + 0.5, VARIABLES, points, values)
     design = torch.cat([points[:, :2], torch.ones(200, 1, dtype=torch.float64)], 1)
@@ -66,7 +63,7 @@ def test_errors_are_those_of_linear_regression() -> None:
 
 
 def test_what_the_data_do_not_determine_has_infinite_errors_and_goes() -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels("3*exp(x)", points)
     fit = fit_constants(2.9 * sympy.exp(1.01 * x + sympy.Float(0.02)), VARIABLES, points, values)
     undetermined = fit_constants(fit.template, VARIABLES, points, values, start=fit.constants)
@@ -75,7 +72,7 @@ def test_what_the_data_do_not_determine_has_infinite_errors_and_goes() -> None:
 
 
 def test_what_is_zero_but_for_round_off_is_not_led_to_one() -> None:
-    points = samples() / 2 + 1.5
+    points = uniform(300, 3) / 2 + 1.5
     values = labels("exp(-x) + log(y)/x", points)
     # Dividing by the first number in the second line would make the others as large as 1e16.
     template = """-6.57e-17 + 1.0000000000000002*exp(-0.99999999999999967*x) - 0.99999990269198691*(
@@ -85,7 +82,7 @@ def test_what_is_zero_but_for_round_off_is_not_led_to_one() -> None:
 
 
 def test_a_number_that_is_not_simple_stays() -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels("1.2345678*x", points)
     found = snap_constants(fit_constants(1.2 * x, VARIABLES, points, values), VARIABLES, points, values)
     assert [round(value, 10) for value in found.constants.values()] == [1.2345678]
@@ -99,7 +96,7 @@ def test_every_simple_number_is_recognised(numerator: int, denominator: int, uni
 
 
 def test_stopping_and_bad_input() -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels("2*x", points)
     fit = fit_constants(1.9 * x, VARIABLES, points, values)
     assert snap_constants(fit, VARIABLES, points, values, stop=lambda: True) is fit
@@ -112,7 +109,7 @@ def test_stopping_and_bad_input() -> None:
 
 
 def test_values_that_are_huge_are_no_error() -> None:
-    points = samples(50)
+    points = uniform(50, 3)
     fit = fit_constants(sympy.sympify("exp(400.0*x)**1.5"), VARIABLES, points, labels("x", points), evaluations=5)
     assert math.isfinite(fit.rss) and fit.rmse > 1e90
 
@@ -128,7 +125,7 @@ def test_undetermined_constants_are_left_when_the_time_is_up(monkeypatch: pytest
 
 
 def test_a_weight_of_root_two_is_a_sample_twice() -> None:
-    points = samples(100)
+    points = uniform(100, 3)
     values = labels("exp(x) + y", points, 0.1)
     twice = torch.arange(100) % 3 == 0
     both = torch.cat([points, points[twice]]), torch.cat([values, values[twice]])

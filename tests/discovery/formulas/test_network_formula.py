@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from torch import Tensor
 
 from kan import KAN, SYMBOLIC_LIB, add_symbolic
 from kan.compiler import kanpiler
 from kan.discovery.formulas import network_formula as module
 from kan.discovery.formulas.network_formula import NetworkFormula
 from kan.symbolic.library import SymbolicFunction
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 x_1, x_2, x_3 = sympy.symbols("x_1 x_2 x_3")
-
-
-def data(samples: int = 200, inputs: int = 2) -> Tensor:
-    return torch.rand(samples, inputs, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def half_symbolic(seed: int = 0) -> KAN:
@@ -59,10 +55,10 @@ def test_is_pykans_pair() -> None:
 
 def test_copies_and_pickles() -> None:
     model = half_symbolic()
-    formula = model.symbolic_formula(numeric="function", data=data(inputs=3))
+    formula = model.symbolic_formula(numeric="function", data=uniform(200, 3))
     for other in (copy.deepcopy(formula), pickle.loads(pickle.dumps(formula))):
         assert other == formula and other.agreement == formula.agreement and other.text() == formula.text()
-        columns = data(inputs=3).unbind(1)
+        columns = uniform(200, 3).unbind(1)
         for a, b in zip(other.to_torch()(*columns), formula.to_torch()(*columns), strict=True):
             assert torch.equal(a, b)
 
@@ -73,14 +69,14 @@ def test_copies_and_pickles() -> None:
 def test_is_compared_with_the_network_on_its_last_input() -> None:
     model = kanpiler([x_1, x_2], sympy.exp(x_1) / (x_2 + 3))
     assert model.symbolic_formula().agreement is None and model.symbolic_formula().deviation is None
-    model(data())
+    model(uniform(200, 2))
     found = model.symbolic_formula()
     assert found.agreement is not None and found.agreement.samples == 200 and found.deviation is not None and found.deviation < 1e-14
     assert found.notes == []
-    given = model.symbolic_formula(data=data(7))
+    given = model.symbolic_formula(data=uniform(7, 2))
     assert given.agreement is not None and given.agreement.samples == 7
     with pytest.raises(ValueError, match="the input must have the shape"):
-        model.symbolic_formula(data=data(inputs=3))
+        model.symbolic_formula(data=uniform(200, 3))
 
 
 def test_a_wrong_formula_is_warned_of() -> None:
@@ -92,7 +88,7 @@ def test_a_wrong_formula_is_warned_of() -> None:
     finally:
         del SYMBOLIC_LIB["wrong"]
     with pytest.warns(UserWarning, match=r"formula and network differ by at most 1e-06 \(relative\) on 50 samples; expected at most 1e-09"):
-        found = model.symbolic_formula(data=data(50, 1))
+        found = model.symbolic_formula(data=uniform(50, 1))
     assert found.deviation == pytest.approx(1e-6)
 
 
@@ -125,7 +121,7 @@ def test_functions_that_only_sympy_has_are_not_compared() -> None:
         model.fix_symbolic(0, 0, 0, "J0", fit_params_bool=False)
     finally:
         del SYMBOLIC_LIB["J0"]
-    found = model.symbolic_formula(data=data(inputs=1))
+    found = model.symbolic_formula(data=uniform(200, 1))
     assert found[0] == [sympy.besselj(0, x_1)] and found.agreement is None
     assert found.notes[0].startswith("not compared with the network: unknown function in the formula: 'besselj'")
     with pytest.raises(ValueError, match="'besselj'"):
@@ -133,7 +129,7 @@ def test_functions_that_only_sympy_has_are_not_compared() -> None:
 
 
 def test_names_normalisation_and_dropped_inputs() -> None:
-    model, raw = half_symbolic(), 3 * data(inputs=3) + 5
+    model, raw = half_symbolic(), 3 * uniform(200, 3) + 5
     mean, std = raw.mean(dim=0), raw.std(dim=0) * 2
     model.in_vars, model.out_vars = ["beta", "I", "x y"], ["E", "S"]
     model.normalizer, model.output_normalizer = (mean, std), ([10.0, -3.0], [2.0, 0.5])
@@ -159,7 +155,7 @@ def test_names_normalisation_and_dropped_inputs() -> None:
 
 def test_expressions_as_inputs() -> None:
     model, t = kanpiler([x_1, x_2], x_1 * x_2 + x_1), sympy.Symbol("t")
-    model(data())
+    model(uniform(200, 2))
     found = model.symbolic_formula(var=[sympy.sin(t), t + x_3])
     assert found.variables == [t, x_3] and found.deviation is not None and found.deviation < 1e-14
     assert found.to_numpy()(0.3, 0.1) == pytest.approx(np.sin(0.3) * 1.4)
@@ -169,7 +165,7 @@ def test_expressions_as_inputs() -> None:
 
 def test_the_check_leaves_the_model_alone() -> None:
     model = half_symbolic().float()
-    model(data(inputs=3).float())
+    model(uniform(200, 3).float())
     before, last = {name: value.clone() for name, value in model.state_dict().items()}, model.last_input
     found = model.symbolic_formula(numeric="function")
     assert found.deviation is not None and found.deviation < 1e-12
@@ -182,7 +178,7 @@ def test_the_check_leaves_the_model_alone() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_numeric_edges_as_functions(seed: int) -> None:
-    model, x = half_symbolic(seed), data(inputs=3) * 1.3
+    model, x = half_symbolic(seed), uniform(200, 3) * 1.3
     y = model(x).detach()
     with pytest.raises(ValueError, match=r"still splines: .* With numeric='function' they appear in the formula as functions phi_l_i_j"):
         model.symbolic_formula()
@@ -217,7 +213,7 @@ def test_text_and_latex() -> None:
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_python(backend: str) -> None:
-    model, x = half_symbolic(), data(inputs=3)
+    model, x = half_symbolic(), uniform(200, 3)
     names: dict[str, Any] = {}
     exec(model.symbolic_formula(numeric="function").python(backend, name="law"), names)
     outputs = names["law"](*(x.numpy().T if backend == "numpy" else x.unbind(1)))
@@ -232,7 +228,7 @@ def test_registered_functions_are_called_even_when_they_are_registered_no_more()
         model.fix_symbolic(0, 0, 0, "bump", fit_params_bool=False)
     finally:
         del SYMBOLIC_LIB["bump"]
-    found = model.symbolic_formula(data=data(inputs=1))
+    found = model.symbolic_formula(data=uniform(200, 1))
     assert found.deviation == 0 and set(found.functions) == {"bump"} and found.to_numpy()(0.25) == pytest.approx(np.sinc(0.25))
 
 
@@ -241,7 +237,7 @@ def test_registered_functions_are_called_even_when_they_are_registered_no_more()
 
 def test_simplified() -> None:
     model = kanpiler([x_1], sympy.sin(x_1) ** 2 + sympy.cos(x_1) ** 2 + x_1)
-    model(data(inputs=1))
+    model(uniform(200, 1))
     found = model.symbolic_formula(simplify=True, time_limit=60)
     assert str(sympy.nsimplify(found[0][0])) == "x_1 + 1" and found.notes == []
     assert found.deviation is not None and found.deviation < 1e-14
@@ -259,5 +255,5 @@ def test_simpler_forms_that_are_not_the_network_are_not_taken(monkeypatch: pytes
     model = kanpiler([x_1], sympy.sin(x_1))
     monkeypatch.setattr(module, "simplified", lambda formulas, limit: ([x_1], []))
     with pytest.warns(UserWarning, match="not simplified: sympy's simpler form is not the network"):
-        found = model.symbolic_formula(simplify=True, data=data(inputs=1))
+        found = model.symbolic_formula(simplify=True, data=uniform(200, 1))
     assert found[0] == [sympy.sin(x_1)] and found.deviation == 0

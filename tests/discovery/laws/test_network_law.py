@@ -8,10 +8,7 @@ import torch
 
 from kan import KAN
 from kan.compiler import kanpiler
-
-
-def samples(columns: int = 2, count: int = 200) -> torch.Tensor:
-    return torch.rand(count, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
+from tests.data import uniform
 
 
 def compiled() -> KAN:
@@ -22,7 +19,7 @@ def compiled() -> KAN:
 
 
 def test_a_compiled_network_has_its_law() -> None:
-    model, x = compiled(), samples()
+    model, x = compiled(), uniform(200, 2, low=1.0, high=2.0)
     model.in_vars = ["a", "b"]
     model(x)
     before, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.random.get_rng_state()
@@ -34,7 +31,7 @@ def test_a_compiled_network_has_its_law() -> None:
 
 def test_other_data_names_and_single_precision() -> None:
     model = compiled().float()
-    x = samples()
+    x = uniform(200, 2, low=1.0, high=2.0)
     found = model.discover(x.numpy(), variables=["p", "q"], time_limit=100)
     assert [str(symbol) for symbol in found.variables] == ["p", "q"] and str(found[0].formula) == "p*exp(-q)"
     assert model.last_input is None and model.dtype == torch.float32
@@ -42,7 +39,7 @@ def test_other_data_names_and_single_precision() -> None:
 
 
 def test_a_trained_network_has_the_law_of_its_data() -> None:
-    x = samples(1)
+    x = uniform(200, 1, low=1.0, high=2.0)
     model = KAN([1, 1], grid=3, seed=0, auto_save=False).double()
     model.fit((x, x**2), opt="LM", steps=60, progress=False)
     law = model.discover(time_limit=60)[0]
@@ -50,7 +47,7 @@ def test_a_trained_network_has_the_law_of_its_data() -> None:
 
 
 def test_variables_are_those_before_the_normalisation() -> None:
-    model, x = compiled(), samples()
+    model, x = compiled(), uniform(200, 2, low=1.0, high=2.0)
     model.set_labels(normalizer=([1.0, 0.0], [2.0, 1.0]), output_normalizer=([0.0], [4.0]))
     formula = model.discover(x, time_limit=100)[0].formula
     a, b = sorted(formula.free_symbols, key=str)
@@ -58,7 +55,7 @@ def test_variables_are_those_before_the_normalisation() -> None:
 
 
 def test_one_of_several_outputs() -> None:
-    model, x = KAN([1, 2], auto_save=False, seed=0).double(), samples(1)
+    model, x = KAN([1, 2], auto_save=False, seed=0).double(), uniform(200, 1, low=1.0, high=2.0)
     y = torch.cat([x**2, 1 / x], 1)
     assert [str(model.discover(x, y, output=i, time_limit=60)[0].formula) for i in (0, 1)] == ["x_1**2", "1/x_1"]
 

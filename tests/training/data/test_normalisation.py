@@ -18,6 +18,7 @@ from kan import KAN, fit_residuals
 from kan.MLP import MLP
 from kan.training.callbacks import Every
 from kan.training.data.normalisation import BAND
+from tests.data import uniform
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -25,13 +26,9 @@ NOTICE = "out of proportion with a new network.*takes and gives your units"
 OFFSET, SPREAD, SIZE = 1.7e9, 10.0, 1e-9
 
 
-def points(count: int = 120, inputs: int = 1) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-
-
 def far(count: int = 120) -> tuple[Tensor, Tensor]:
     """Seconds since 1970, and a small label."""
-    t = points(count)
+    t = uniform(count, 1)
     return OFFSET + SPREAD * t, SIZE * torch.sin(3 * t)
 
 
@@ -65,7 +62,7 @@ def share(model: Any, x: Tensor, y: Tensor) -> float:
        offset=st.sampled_from([0.0, 1e3, 1e6]), shift=st.sampled_from([0.0, 1e3, 1e6]))  # fmt: skip
 def test_a_fit_is_as_good_in_any_units(opt: str, unit: float, size: float, offset: float, shift: float) -> None:
     torch.set_default_dtype(torch.float64)
-    t = points()
+    t = uniform(120, 1)
     x, y = (t + offset) * unit, (torch.sin(3 * t) + shift) * size
     assert share(fitted(x, y, opt=opt, steps=15), x, y) < 0.01
 
@@ -83,7 +80,7 @@ def test_losses_are_in_the_units_of_the_labels() -> None:
 
 @pytest.mark.parametrize("opt", ["LBFGS", "Adam"])
 def test_outputs_of_different_units_are_all_learnt_and_the_loss_is_in_theirs(opt: str) -> None:
-    t = points()
+    t = uniform(120, 1)
     y = torch.cat([1e-9 * torch.sin(3 * t), t.square(), 1e6 * t], 1)
     weight = torch.linspace(0.1, 1, len(t))
     model = new((1, 3, 3))
@@ -105,7 +102,7 @@ def test_outputs_of_different_units_are_all_learnt_and_the_loss_is_in_theirs(opt
 @given(unit=st.sampled_from([0.01, 1.0, 50.0]), size=st.sampled_from([0.01, 1.0, 500.0]), offset=st.sampled_from([0.0, 20.0]))
 def test_data_in_proportion_are_left_untouched(unit: float, size: float, offset: float) -> None:
     torch.set_default_dtype(torch.float64)
-    t = points(40)
+    t = uniform(40, 1)
     model = new()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -114,7 +111,7 @@ def test_data_in_proportion_are_left_untouched(unit: float, size: float, offset:
 
 
 def test_only_the_columns_out_of_proportion_are_mapped() -> None:
-    t = points(inputs=3)
+    t = uniform(120, 3)
     x = torch.stack([t[:, 0], 1e6 * t[:, 1] + 3e6, torch.full((len(t),), 4e5)], 1)
     model = fitted(x, t[:, [0]] + t[:, [1]])
     assert model.normalizer is not None and model.output_normalizer is None
@@ -124,7 +121,7 @@ def test_only_the_columns_out_of_proportion_are_mapped() -> None:
 
 
 def test_beside_a_mapped_column_all_are_brought_to_order_one() -> None:
-    t = points(inputs=2)
+    t = uniform(120, 2)
     assert fitted(t * torch.tensor([1.0, 50.0]), t[:, [0]], steps=1).normalizer is None
     model = fitted(t * torch.tensor([1e5, 50.0]), t[:, [0]], steps=1)
     deviations = t.std(0, correction=0) * torch.tensor([1e5, 50.0])
@@ -132,20 +129,20 @@ def test_beside_a_mapped_column_all_are_brought_to_order_one() -> None:
 
 
 def test_constant_columns_of_order_one_and_a_few_outliers_are_no_reason() -> None:
-    x = points(inputs=2)
+    x = uniform(120, 2)
     x[:, 1] = 0.3
     x[0, 0] = 1e8
     model = new((2, 2, 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "grid update")
         warnings.filterwarnings("error", "fit: the")
-        model.fit((x, points()), steps=1, progress=False)
+        model.fit((x, uniform(120, 1)), steps=1, progress=False)
     assert model.labels() == {}
 
 
 def test_a_grid_that_was_made_for_the_data_needs_no_map() -> None:
     x, y = far()
-    assert fitted(x, torch.sin(points()), new(grid_range=[OFFSET - SPREAD, OFFSET + SPREAD]), update_grid=False).normalizer is None
+    assert fitted(x, torch.sin(uniform(120, 1)), new(grid_range=[OFFSET - SPREAD, OFFSET + SPREAD]), update_grid=False).normalizer is None
 
 
 def test_without_grid_updates_all_samples_lie_on_the_grid() -> None:
@@ -157,7 +154,7 @@ def test_without_grid_updates_all_samples_lie_on_the_grid() -> None:
 
 
 def test_levenberg_marquardt_wants_units_nearer_to_one() -> None:
-    t = points() * 5 + 105
+    t = uniform(120, 1) * 5 + 105
     y = torch.sin(t)
     assert fitted(t, y, steps=1).labels() == {}
     model = fitted(t, y, opt="LM", steps=30, grids=(5, 10))
@@ -214,7 +211,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
     x, y = far()
     mine = new()
     mine.normalizer = [0.0], [2.0]
-    trained = fitted(points(), torch.sin(points()))
+    trained = fitted(uniform(120, 1), torch.sin(uniform(120, 1)))
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (mine, {}, "inputs .*model.normalizer says that you have normalised them"),
         (trained, {}, "inputs .*labels .*|.*the model is not new"),
@@ -229,7 +226,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
 
 
 def test_a_model_that_knows_the_units_already_is_trained_without_a_word() -> None:
-    x, y = 1e4 * points(), 1e5 * points()
+    x, y = 1e4 * uniform(120, 1), 1e5 * uniform(120, 1)
     model = new((1, 1))
     model.fix_symbolic(0, 0, 0, "x", fit_params_bool=False, verbose=False)
     with torch.no_grad():
@@ -286,7 +283,7 @@ def test_a_network_in_float32_reads_times_in_float64() -> None:
 
 def test_a_loss_of_ones_own_sees_the_users_units() -> None:
     x, y = far()
-    classes = (points()[:, 0] > 0).long()
+    classes = (uniform(120, 1)[:, 0] > 0).long()
     model = new((1, 3, 2))
     with pytest.warns(UserWarning, match=NOTICE):
         model.fit((x, classes), steps=10, loss_fn=nn.CrossEntropyLoss(), progress=False)
@@ -322,7 +319,7 @@ def test_predictions_of_ones_own_are_in_the_users_units() -> None:
 
     model = new()
     with pytest.warns(UserWarning, match=NOTICE):
-        history = model.fit((x, 0.3 * torch.cos(3 * points())), steps=15, pred_fn=slope, progress=False)
+        history = model.fit((x, 0.3 * torch.cos(3 * uniform(120, 1))), steps=15, pred_fn=slope, progress=False)
     assert history["train_loss"][-1] < 0.02 and model.output_normalizer is None
 
 
@@ -428,7 +425,7 @@ def test_a_state_without_maps_takes_them_away_and_a_refused_one_does_not() -> No
         model.load_state_dict(new((1, 4, 1)).state_dict())
     assert same(model, before, x)
     model.load_state_dict(new().state_dict())
-    assert model.labels() == {} and torch.equal(model(points()), new()(points()))
+    assert model.labels() == {} and torch.equal(model(uniform(120, 1)), new()(uniform(120, 1)))
 
 
 @pytest.mark.parametrize("form", ["versions", "one file"])
@@ -445,7 +442,7 @@ def test_checkpoints_carry_the_maps(form: str, tmp_path: Path) -> None:
 
 
 def test_models_made_of_one_another_carry_the_maps() -> None:
-    t = points(inputs=2)
+    t = uniform(120, 2)
     x, y = OFFSET + SPREAD * t, SIZE * torch.cat([torch.sin(3 * t[:, [0]]), t[:, [0]] ** 2], 1)
     model = fitted(x, y, steps=20, lamb=1e-3)
     before = model(x).detach()
@@ -481,7 +478,7 @@ def test_a_pair_that_the_user_sets_is_the_users_again() -> None:
 
 
 def test_formulas_are_in_the_users_units() -> None:
-    t = points()
+    t = uniform(120, 1)
     x, y = 300 + 1e-4 * t, 1e7 * torch.sin(3 * t) + 1e9
     model = fitted(x, y, new((1, 1)), opt="LM", steps=30, grids=(5, 20))
     model.fix_symbolic(0, 0, 0, "sin", verbose=False)
@@ -497,7 +494,7 @@ def test_formulas_are_in_the_users_units() -> None:
 
 
 def test_joint_selection_and_discover_read_the_maps() -> None:
-    t = points()
+    t = uniform(120, 1)
     x, y = 1e5 * t, 1e-7 * (t**2 + t)
     model = fitted(x, y, new((1, 1)), opt="LM", steps=20)
     found = model.discover(time_limit=5, progress=False)
@@ -528,7 +525,8 @@ def test_gradients_reach_the_users_columns() -> None:
     x, y = far(8)
     model = fitted(*far())
     x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: model(t * SPREAD + OFFSET) / SIZE, points(8).requires_grad_(), eps=1e-3, atol=1e-2, rtol=1e-2)
+    points = uniform(8, 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: model(t * SPREAD + OFFSET) / SIZE, points, eps=1e-3, atol=1e-2, rtol=1e-2)
     assert torch.allclose(torch.func.vmap(lambda row: model(row[None])[0])(x), model(x), rtol=1e-9)
 
 

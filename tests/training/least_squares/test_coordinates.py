@@ -13,26 +13,12 @@ from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import Penalty
+from tests.data import uniform, wild
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def sample(inputs: int, count: int = 7, seed: int = 0) -> Tensor:
-    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
-
-
 @torch.no_grad()
-def wild(width: list, seed: int = 0, **settings: object) -> Network:
-    network, generator = Network(width, seed=seed, **settings), torch.Generator().manual_seed(seed)
-    for name, p in network.named_parameters():
-        if not name.endswith(("grid", "mask")):
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
-    for layer in network.numeric_layers:
-        layer.mask.copy_(torch.randn(layer.mask.shape, generator=generator) * (torch.rand(layer.mask.shape, generator=generator) > 0.2))
-        layer.mask[0, 0] = 0.7
-    return network
-
-
 def by_differences(network: Network, columns: Columns, x: Tensor) -> Tensor:
     """``(P, B, K)`` by central differences in the coordinates."""
     found, step = [], 1e-6
@@ -69,18 +55,18 @@ def check(network: Network, x: Tensor) -> Columns:
 @given(st.sampled_from([[2, 3, 1], [1, 1], [2, [2, 1], 2], [2, 2, [1, 1], 1]]), st.booleans(), st.integers(0, 3), st.integers(0, 10**6))
 def test_it_is_the_derivative(width: list, affine: bool, k: int, seed: int) -> None:
     network = wild(width, seed, grid=3, k=k, affine_trainable=affine)
-    columns = check(network, sample(width[0], seed=seed))
+    columns = check(network, uniform(7, width[0], seed=seed))
     assert columns.count == sum(columns.sizes)
 
 
 def test_symbolic_edges_are_columns_too() -> None:
     network = wild([2, 2, 1], affine_trainable=True)
-    network(sample(2))
+    network(uniform(7, 2))
     fix_symbolic_(network, (0, 0, 1), "sin", fit_params_bool=False, random=True)
     fix_symbolic_(network, (0, 1, 0), "x^2", fit_params_bool=False, random=True)
     fix_symbolic_(network, (1, 0, 0), "tanh", fit_params_bool=False, random=True)
     set_mode_(network, 0, 1, 0, "sn")
-    columns = check(network, sample(2))
+    columns = check(network, uniform(7, 2))
     assert [block.parameter is network.symbolic_layers[0].affine for block in columns.blocks].count(True) == 1
     network.symbolic_enabled = False
     assert Columns(network, trainable_parameters(network)).count < columns.count
@@ -91,7 +77,7 @@ def test_what_is_frozen_has_no_columns(frozen: str) -> None:
     network = wild([2, 2, 1])
     layer = network.numeric_layers[0]
     getattr(layer, frozen).requires_grad_(False)
-    columns = check(network, sample(2))
+    columns = check(network, uniform(7, 2))
     assert not any(block.parameter is getattr(layer, frozen) for block in columns.blocks)
     # The scale of a spline says nothing that its coefficients do not.
     assert any(block.parameter is layer.scale_sp for block in columns.blocks) == (frozen == "coef")
@@ -105,7 +91,7 @@ def test_masked_edges_have_no_columns() -> None:
 
 
 def test_the_gradient_in_coordinates() -> None:
-    network, x = wild([2, 3, 2]), sample(2)
+    network, x = wild([2, 3, 2]), uniform(7, 2)
     columns = Columns(network, trainable_parameters(network))
     residual = network(x)
     residual.square().sum().backward()
@@ -114,7 +100,7 @@ def test_the_gradient_in_coordinates() -> None:
 
 
 def test_parameters_in_any_memory_order() -> None:
-    network, x = wild([2, 2, 1]), sample(2)
+    network, x = wild([2, 2, 1]), uniform(7, 2)
     coef = network.numeric_layers[0].coef
     coef.data = coef.data.transpose(0, 1).contiguous().transpose(0, 1)
     assert not coef.is_contiguous()

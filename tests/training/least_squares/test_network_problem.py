@@ -16,13 +16,10 @@ from kan.training.least_squares.residual_side import ResidualSide
 from kan.training.models.of_network import trainable_parameters
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS, Penalty
+from tests.data import uniform
 from tests.networks import drawn, networks, points, put_symbolic
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def sample(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
 def problem(network: Network, x: Tensor, y: Tensor, loss=nn.functional.mse_loss, lamb: float = 0.0, **options: object) -> NetworkProblem:
@@ -54,7 +51,7 @@ def matrix(p: NetworkProblem) -> Tensor:
 
 
 def test_least_squares_of_one_layer_is_solved_by_one_step() -> None:
-    network, x, y = Network([2, 2], grid=3), sample((60, 2)), sample((60, 2), 1)
+    network, x, y = Network([2, 2], grid=3), uniform(60, 2), uniform(60, 2, seed=1)
     p = problem(network, x, y)
     gradient, hessian = derivatives(p)
     model = p.linearise()
@@ -70,7 +67,7 @@ def test_generalised_gauss_newton_of_one_layer_is_exact(weighted: bool) -> None:
         each = nn.functional.cross_entropy(output, y, reduction="none")
         return each.mean() if weight is None else weight @ each / weight.sum()
 
-    network, x = Network([2, 3], grid=2), sample((20, 2))
+    network, x = Network([2, 3], grid=2), uniform(20, 2)
     y = torch.arange(20) % 3
     p = problem(network, x, y, cross_entropy, weight=torch.linspace(0, 1, 20) if weighted else None)
     gradient, hessian = derivatives(p)
@@ -80,7 +77,7 @@ def test_generalised_gauss_newton_of_one_layer_is_exact(weighted: bool) -> None:
 
 
 def test_poisson_and_absolute_losses_go_down() -> None:
-    network, x = Network([2, 2, 1], grid=3), sample((40, 2))
+    network, x = Network([2, 2, 1], grid=3), uniform(40, 2)
     for loss, y in ((nn.functional.poisson_nll_loss, (x[:, [0]] * 3 + 3).round()), (nn.functional.smooth_l1_loss, x[:, [0]] ** 2)):
         p, damping = problem(network, x, y, loss), Damping()
         before = p.value()
@@ -92,7 +89,7 @@ def test_poisson_and_absolute_losses_go_down() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_penalty_lies_below_its_parabola(metric: str) -> None:
     # One layer, so that no deviation depends on other weights, and no entropy, which is not convex.
-    network, x = Network([3, 2], grid=3), sample((50, 3))
+    network, x = Network([3, 2], grid=3), uniform(50, 3)
     weights = Penalty(metric, lamb_l1=1.0, lamb_entropy=0.0, lamb_coef=0.3, lamb_coefdiff=0.2)
     nothing = lambda output, y: output.sum() * 0.0  # noqa: E731
     p = problem(network, x, x[:, :2], nothing, lamb=0.7, penalty=weights)
@@ -112,7 +109,7 @@ def test_the_penalty_lies_below_its_parabola(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_sparsity_goes_down_with_every_metric(metric: str) -> None:
-    network, x = Network([2, [2, 1], 1], grid=3), sample((60, 2))
+    network, x = Network([2, [2, 1], 1], grid=3), uniform(60, 2)
     network(x)
     fix_symbolic_(network, (0, 0, 0), "sin", fit_params_bool=False)
     p, damping = problem(network, x, x[:, [0]] ** 2, lamb=1e-2, penalty=Penalty(metric)), Damping()
@@ -126,7 +123,7 @@ def test_sparsity_goes_down_with_every_metric(metric: str) -> None:
 
 
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, x, y = Network([2, 2, 2], grid=3), sample((30, 2)), sample((30, 2), 1)
+    network, x, y = Network([2, 2, 2], grid=3), uniform(30, 2), uniform(30, 2, seed=1)
     weight = torch.linspace(0, 1, 30)
     for loss in (nn.functional.mse_loss, lambda output, y, weight: (weight[:, None] * (output - y) ** 4).sum()):
         whole = problem(network, x, y, loss, weight=weight, first=network.first_layer(x)).linearise()
@@ -139,7 +136,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights_count_as_repetitions() -> None:
-    network, x, y = Network([2, 2, 1], grid=2), sample((6, 2)), sample((6, 1), 1)
+    network, x, y = Network([2, 2, 1], grid=2), uniform(6, 2), uniform(6, 1, seed=1)
     weight = torch.tensor([1.0, 2.0, 0.0, 3.0, 1.0, 1.0])
     often = torch.repeat_interleave(torch.arange(6), weight.long())
     one, other = problem(network, x, y, weight=weight).linearise(), problem(network, x[often], y[often]).linearise()
@@ -148,7 +145,7 @@ def test_weights_count_as_repetitions() -> None:
 
 
 def test_an_anchor_holds_what_the_samples_do_not() -> None:
-    network, x = Network([1, 1], grid=20), sample((200, 1)).abs()  # nothing on the left half
+    network, x = Network([1, 1], grid=20), uniform(200, 1).abs()  # nothing on the left half
     y, columns = torch.sin(3 * x), Columns(network, trainable_parameters(network))
     origin = columns.coordinates()
     anchor = Anchor(origin, 1.0)

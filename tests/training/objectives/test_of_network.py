@@ -17,6 +17,7 @@ from kan.network.network import Network
 from kan.training.objectives import closed_form
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS, Penalty, regularization
+from tests.data import wild
 from tests.networks import networks
 from tests.reference import penalty as by_hand
 
@@ -30,16 +31,6 @@ def data(inputs: int = 2, outputs: int = 1, batch: int = 30, seed: int = 0) -> t
 
 
 @torch.no_grad()
-def wild(width: list, seed: int = 0, **settings: object) -> Network:
-    network, generator = Network(width, seed=seed, **settings), torch.Generator().manual_seed(seed)
-    for layer in network.numeric_layers:
-        for p in (layer.coef, layer.scale_base, layer.scale_sp):
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
-        layer.mask.copy_((torch.rand(layer.mask.shape, generator=generator) > 0.2).double())
-        layer.mask[0, 0] = 1.0
-    return network
-
-
 def gradients(total: Tensor, network: Network, **options: object) -> list[Tensor]:
     parameters = [p for p in network.parameters() if p.requires_grad]
     return list(torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True, **options))
