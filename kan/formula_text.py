@@ -89,6 +89,8 @@ def parsed(formula: str, table: dict[str, Any], functions: Iterable[str] = (), f
 
     def value(node: ast.expr) -> Any:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+            if node.value == float("inf"):  # beyond double precision, which sympy's numbers are not bound to
+                return sympy.Float(ast.get_source_segment(formula.strip(), node))
             return sympy.sympify(node.value, strict=True)
         if isinstance(node, ast.Name) and (node.id in table or node.id == "pi"):
             return table.get(node.id, sympy.pi)

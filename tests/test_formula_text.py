@@ -10,7 +10,7 @@ import pytest
 import sympy
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kan
@@ -36,6 +36,7 @@ def _joined(parts: st.SearchStrategy[sympy.Expr]) -> st.SearchStrategy[sympy.Exp
 
 
 @given(st.recursive(LEAVES, _joined, max_leaves=8))
+@example(sympy.Float("1.41720133846352e+467") * X)
 def test_what_sympy_writes_is_read_as_sympy_reads_it(expression: sympy.Expr) -> None:
     assert as_expression(str(expression)) == sympy.sympify(str(expression))
 

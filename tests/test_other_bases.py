@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.bases import BASES, Basis, BSpline, Chebyshev, Fourier, GaussianRBF, IntervalBasis, Ricker
+from kan.network.autograd_pass import multiplied
 
 matplotlib.use("agg")
 
@@ -45,6 +46,9 @@ class Hats(Basis):
     """A basis of a user's that is no dataclass and comes in one size."""
 
     size = 4
+
+    def __repr__(self) -> str:
+        return "Hats()"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hats)
@@ -110,7 +114,7 @@ def slow(model: KAN, x: Tensor) -> Tensor:
             for j in range(layer.out_dim):
                 curve = sum(layer.coef[i, j, m] * rows[i, m] for m in range(layer.basis.size))
                 sums[:, j] += layer.mask[i, j] * (layer.scale_base[i, j] * x[:, i] * torch.sigmoid(x[:, i]) + layer.scale_sp[i, j] * curve)
-        x = model.multiplied(l + 1, sums)
+        x = multiplied(model.structure, l + 1, sums)
     return x.detach()
 
 
@@ -372,7 +376,8 @@ def test_a_copy_is_the_same_network(way: Callable[[KAN, Path], KAN], basis: Any,
     model.act_fun[0].update_grid_from_samples(2 * points(50, seed))
     twin, x = way(model, tmp_path), points(20, seed)
     assert [layer.basis for layer in twin.act_fun] == [layer.basis for layer in model.act_fun]
-    assert [(layer.num, layer.k) for layer in twin.act_fun] == [(layer.num, layer.k) for layer in model.act_fun]
+    if way is not by_tensors:  # which do not tell the degree of other bases than splines
+        assert [(layer.num, layer.k) for layer in twin.act_fun] == [(layer.num, layer.k) for layer in model.act_fun]
     torch.testing.assert_close(twin(x), model(x), rtol=0, atol=0)
 
 

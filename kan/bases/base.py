@@ -255,7 +255,8 @@ class IntervalBasis(Basis):
         with torch.inference_mode(False), torch.enable_grad():
             points = u.clone().requires_grad_()
             found = self.functions(points)
-            slopes.copy_(derivatives(found, points))
+            steep = derivatives(found, points)
+        slopes.copy_(steep)  # outside: the target may be an inference tensor
         values.copy_(found.detach())
 
     def __init_subclass__(cls, **options: Any) -> None:

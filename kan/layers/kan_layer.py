@@ -91,10 +91,7 @@ class KANLayer(OrdinaryModule):
     ) -> None:
         understood("KANLayer", KANLayer, older)
         super().__init__()
-        if num < 1:
-            raise ValueError(f"num, the number of grid intervals, must be at least 1; got {num}.")
-        if k < 0:
-            raise ValueError(f"k, the degree of the splines, must be at least 0; got {k}.")
+        _check_sizes(num, k)
         low, high = interval(grid_range)
         self._basis, self.k = with_degree(make_basis(basis, int(num), int(k), None), int(k))
         num = self._basis.size - self.k
@@ -232,7 +229,7 @@ class KANLayer(OrdinaryModule):
         Raises:
             ValueError: if `x` has another number of columns, no rows, or is not finite.
         """
-        self._check_samples(x)
+        _check_samples(self, x)
         kept = self.adapt_grid_(x, mode)
         if kept:
             what = f"span an increasing grid of {self.num} intervals" if self.has_knots else f"determine a grid of {self.basis}"
@@ -269,7 +266,7 @@ class KANLayer(OrdinaryModule):
         """
         _check_parent(self, parent)
         if x is not None:
-            self._check_samples(x)
+            _check_samples(self, x)
         grid, coef = parent.edge_functions().refined(self.basis, self.num, x, self.grid_eps, mode)
         self.grid.copy_(grid)
         self.coef.copy_(coef)
@@ -291,10 +288,18 @@ class KANLayer(OrdinaryModule):
             order[[i1, i2]] = order[[i2, i1]]
             parameter.copy_(parameter.index_select(axis, order))
 
-    def _check_samples(self, x: Tensor) -> None:
-        if x.dim() != 2 or x.shape[1] != self.in_dim or x.shape[0] < 1:
-            raise ValueError(f"samples must have the shape (number of samples, {self.in_dim}); got {tuple(x.shape)}.")
-        check_samples(x)
+
+def _check_sizes(num: int, k: int) -> None:
+    if num < 1:
+        raise ValueError(f"num, the number of grid intervals, must be at least 1; got {num}.")
+    if k < 0:
+        raise ValueError(f"k, the degree of the splines, must be at least 0; got {k}.")
+
+
+def _check_samples(layer: KANLayer, x: Tensor) -> None:
+    if x.dim() != 2 or x.shape[1] != layer.in_dim or x.shape[0] < 1:
+        raise ValueError(f"samples must have the shape (number of samples, {layer.in_dim}); got {tuple(x.shape)}.")
+    check_samples(x)
 
 
 def _check_parent(layer: KANLayer, parent: KANLayer) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,10 @@ from torch import Tensor, nn
 from kan.layers.features import Features
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
+from kan.network.layered import LayeredNetwork
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 from kan.symbolic.slopes import value_and_slope
 from kan.symbolic.user_function import WrittenFunction
-
-if TYPE_CHECKING:
-    from kan.network.network import Network
 
 __all__ = ["ARITHMETIC", "Guard", "LayerArithmetic", "LayerParts", "LayerPass", "Quadratic", "Sensitivity", "SymbolicPass"]
 
@@ -283,7 +281,7 @@ class LayerParts:
     named: object
 
     @classmethod
-    def of(cls, network: Network, l: int, live_inputs_only: bool = False) -> LayerParts:
+    def of(cls, network: LayeredNetwork, l: int, live_inputs_only: bool = False) -> LayerParts:
         """The parts of layer `l`; with `live_inputs_only` inputs whose numeric edges are all masked get no features."""
         numeric, functions = network.numeric_layers[l], network.symbolic_layers[l]
         affine = (network.subnode_scale[l], network.subnode_bias[l], network.node_scale[l], network.node_bias[l])
@@ -303,7 +301,7 @@ class LayerParts:
             [p._version for p in affine], _named(network, functions),
         )  # fmt: skip
 
-    def is_current(self, network: Network) -> bool:
+    def is_current(self, network: LayeredNetwork) -> bool:
         """Whether functions and maps are those that the parts were made of, and no edge has come to a layer that had none."""
         for p, version in zip(self.affine, self.versions, strict=True):
             if not self.trains_maps and (p.requires_grad or p._version != version):
@@ -390,7 +388,7 @@ def _map(scale: Tensor, bias: Tensor) -> Map | None:
     return Map(scale.detach()[:, None], bias.detach()[:, None])
 
 
-def _named(network: Network, functions: SymbolicLayer) -> object:
+def _named(network: LayeredNetwork, functions: SymbolicLayer) -> object:
     if not functions._named or not network.symbolic_enabled:
         return None
     return functions.functions, functions.mask.tolist()

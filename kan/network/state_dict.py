@@ -89,6 +89,7 @@ class StatefulNetwork(LayeredNetwork):
             ValueError: if this is no state of a network, shapes and settings contradict each other, or something needed is not told.
 
         Example:
+            >>> from kan.network.network import Network
             >>> state = Network([2, [1, 1], 1], grid=4).state_dict()
             >>> Network.from_state_dict(state).width
             [[2, 0], [1, 1], [1, 0]]

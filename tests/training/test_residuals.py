@@ -35,7 +35,6 @@ def mixed(u: Function, x: Tensor) -> Tensor:
     return torch.stack([laplacian(u, x) * value[:, 0], u(x * 0.5)[:, -1] - value[:, 0].exp()], 1)
 
 
-@torch.no_grad()
 @pytest.mark.parametrize(("width", "affine"), [([2, 2, 1], False), ([2, [1, 1], 2], True)])
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_the_jacobian_is_the_derivative(width: list, affine: bool, symbolic: bool) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kan import KAN
-from kan.training.snapshot import restore_, round_into_, snapshot, unchanged_on_error, way_back
+from kan.training.snapshot import restore_, round_into_, snapshot, undone_on_error, way_back
 
 X = torch.rand(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -41,12 +41,12 @@ def test_the_way_back_restores_shapes_parts_and_attributes() -> None:
 def test_errors_and_interrupts_leave_the_network_alone(error: type[BaseException]) -> None:
     network = model()
     before = network(X).detach()
-    with pytest.raises(error), unchanged_on_error(network):
+    with pytest.raises(error), undone_on_error(way_back(network)):
         with torch.no_grad():
             network.act_fun[0].coef.zero_()
         raise error
     assert torch.equal(network(X), before)
-    with unchanged_on_error(network), torch.no_grad():
+    with undone_on_error(way_back(network)), torch.no_grad():
         network.act_fun[0].coef.zero_()
     assert not torch.equal(network(X), before), "without an error the change stays"
 

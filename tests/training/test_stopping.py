@@ -7,6 +7,7 @@ import torch
 
 from kan.network.network import Network
 from kan.training.history import History
+from kan.training.options import FitOptions
 from kan.training.stopping import Stopping
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -62,4 +63,4 @@ def test_nothing_is_restored_if_the_last_step_was_the_best() -> None:
 )  # fmt: skip
 def test_settings_that_cannot_be(settings, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message} must be"):
-        Stopping(**settings)
+        FitOptions(**settings)

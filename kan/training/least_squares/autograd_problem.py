@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from kan.modes import composing
 from kan.network.trace import Trace
 from kan.solvers.levenberg_marquardt import Chunk
-from kan.training.least_squares.network_problem import DEVIATION_ROUNDING, Leaves, NetworkProblem
+from kan.training.least_squares.network_problem import NetworkProblem
+from kan.training.least_squares.penalty_curvature import DEVIATION_ROUNDING, Leaves
 from kan.training.objectives.of_network import Objective
 from kan.training.objectives.penalty import METRICS
 from kan.training.objectives.sparsity import sparsity

@@ -7,7 +7,7 @@ Jacobian (`kan.training.least_squares.coordinates`). Where a base function is no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -16,17 +16,16 @@ from torch import Tensor
 from kan.layers.features import Features
 from kan.network.autograd_pass import multiplied
 from kan.network.layer_pass import ARITHMETIC, LayerParts, LayerPass, Sensitivity
-from kan.network.trace import FirstLayer, LayerRecord, Trace, covariance, slopes_of
+from kan.network.trace import FirstLayer, slopes_of
 from kan.solvers.levenberg_marquardt import Chunk, Linearisation, Model
 from kan.training.least_squares.coordinates import Columns
+from kan.training.least_squares.penalty_curvature import penalty_curvature
 from kan.training.least_squares.residual_side import ResidualSide
 from kan.training.objectives.back_end import BACK_END
 from kan.training.objectives.closed_form import ClosedForm
 from kan.training.objectives.of_network import Objective
-from kan.training.objectives.penalty import METRICS
-from kan.training.objectives.sparsity import sparsity
 
-__all__ = ["Anchor", "Leaves", "NetworkProblem"]
+__all__ = ["Anchor", "NetworkProblem"]
 
 MAX_JACOBIAN_ENTRIES = 2**22
 """Largest number of entries of the Jacobian that are held at a time; more samples are taken in chunks."""
@@ -34,10 +33,6 @@ CORRECTION_VARIANCE = 1e4
 """Variance of corrections after a refinement over the mean squared error that they correct. On exp(sin(pi x) + y^2) with up to 100
 intervals the test error is the same for 1e3 to 1e5; without an anchor coefficients at the ends of the samples follow the last few of them,
 and test errors are up to ten times the training error."""
-COEFFICIENT_ROUNDING = 1e-3
-"""Added to the magnitude of a coefficient in ``sum |coef|`` where the parabola above that is taken."""
-DEVIATION_ROUNDING = 1e-12
-"""Added to the deviation of an edge where the parabola above the penalty is taken, which divides by it."""
 
 
 @dataclass(frozen=True)
@@ -288,62 +283,4 @@ class NetworkProblem:
 
     def _penalty(self) -> Tensor:
         """``lamb P`` ``(P, P)``."""
-        objective, p, columns = self.objective, self.objective.penalty, self.columns
-        network = objective.network
-        with torch.no_grad():
-            trace = network.trace(
-                self.x, first=self.first, corner=objective.corner, singularity_avoiding=objective.singularity_avoiding, y_th=objective.y_th
-            )
-            layers = [Leaves.of(record) for record in trace.layers]
-        with torch.enable_grad():
-            total = sparsity(METRICS[p.metric](Trace(trace.structure, list(layers), trace.output)), p.lamb_l1, p.lamb_entropy)
-        leaves = [leaf for record in layers for leaf in (record.numeric, record.total)]
-        rates = torch.autograd.grad(total, leaves, allow_unused=True)
-        matrix = self.x.new_zeros(columns.count + 1, columns.count + 1)  # the last is for what is not trained
-        with torch.no_grad():
-            for l, record in enumerate(layers):
-                edges = columns.edges[l]
-                if edges is None:
-                    continue
-                i, j = edges.inputs, edges.outputs
-                slope = sum(
-                    rate[j, i].clamp(min=0) / (leaf.detach()[j, i] + objective.corner + DEVIATION_ROUNDING)
-                    for rate, leaf in zip(rates[2 * l : 2 * l + 2], (record.numeric, record.total), strict=True)
-                    if rate is not None
-                )
-                assert record.features is not None
-                block = covariance(record.features)[i] * torch.as_tensor(slope)[:, None, None]
-                coef = network.numeric_layers[l].coef[i, j]
-                count, scale = network.numeric_layers[l].out_dim, edges.scale
-                if p.lamb_coef:
-                    block[:, 1:, 1:].diagonal(dim1=1, dim2=2).add_(p.lamb_coef / count / (coef.abs() + COEFFICIENT_ROUNDING) / scale**2)
-                if p.lamb_coefdiff:
-                    change = torch.eye(coef.shape[1], dtype=coef.dtype, device=coef.device).diff(dim=0)
-                    steep = p.lamb_coefdiff / count / ((coef @ change.t()).abs() + COEFFICIENT_ROUNDING) / scale**2
-                    block[:, 1:, 1:] += torch.einsum("dm,ed,dn->emn", change, steep, change)
-                matrix.index_put_((edges.where[:, :, None], edges.where[:, None, :]), block, accumulate=True)
-        return matrix[:-1, :-1] * objective.lamb
-
-
-@dataclass
-class Leaves(LayerRecord):
-    """A record whose deviations are variables of their own."""
-
-    numeric: Tensor = field(default_factory=lambda: torch.empty(0))
-    total: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    @classmethod
-    def of(cls, record: LayerRecord) -> Leaves:
-        """With the deviations of `record`."""
-        return cls(
-            **{f.name: getattr(record, f.name) for f in fields(LayerRecord)},
-            numeric=record.numeric_deviation().clone().requires_grad_(), total=record.edge_deviation().clone().requires_grad_(),
-        )  # fmt: skip
-
-    def numeric_deviation(self) -> Tensor:
-        """As there."""
-        return self.numeric
-
-    def edge_deviation(self) -> Tensor:
-        """As there."""
-        return self.total
+        return penalty_curvature(self.objective, self.columns, self.x, self.first)

@@ -5,7 +5,8 @@ import sympy
 
 from kan.discovery.formulas.constants import fit_constants, snap_constants
 from kan.discovery.formulas.shortening import drop_terms
-from tests.discovery.formulas.test_constants import CASES, VARIABLES, labels, samples, x, y
+from tests.data import uniform
+from tests.discovery.formulas.test_constants import CASES, VARIABLES, labels, x, y
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from tests.discovery.formulas.test_constants import CASES, VARIABLES, labels, sa
     ],
 )
 def test_what_does_not_matter_is_left_out(given_form: str, true: str) -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels(true, points)
     fit = fit_constants(sympy.sympify(given_form), VARIABLES, points, values)
     found = drop_terms(fit, VARIABLES, points, values)
@@ -30,7 +31,7 @@ def test_what_does_not_matter_is_left_out(given_form: str, true: str) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize("true", CASES)
 def test_what_matters_is_never_left_out(true: str, noise: float) -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels(true, points, noise)
     fit = fit_constants(sympy.sympify(CASES[true]), VARIABLES, points, values)
     found = drop_terms(fit, VARIABLES, points, values)
@@ -40,7 +41,7 @@ def test_what_matters_is_never_left_out(true: str, noise: float) -> None:
 
 
 def test_dropping_stops_when_told_to() -> None:
-    points = samples()
+    points = uniform(300, 3)
     values = labels("x", points)
     fit = fit_constants(1.0 * x + sympy.Float(0.1) * y, VARIABLES, points, values)
     assert drop_terms(fit, VARIABLES, points, values, stop=lambda: True) is fit
@@ -60,7 +61,7 @@ STRAIGHT = {
 
 @pytest.mark.parametrize("bent", STRAIGHT)
 def test_functions_that_hardly_bend_are_straightened(bent: str) -> None:
-    points = samples(200)
+    points = uniform(200, 3)
     values = labels(STRAIGHT[bent], points)
     fit = fit_constants(sympy.sympify(bent), VARIABLES, points, values)
     found = drop_terms(fit, VARIABLES, points, values)
@@ -72,14 +73,14 @@ def test_functions_that_hardly_bend_are_straightened(bent: str) -> None:
 
 @pytest.mark.parametrize("bent", ["sin(0.3*x)", "sin(0.1*x)", "(1.0 + 0.5*x)**1.5", "y + sin(0.05*x)", "exp(sin(0.2*x) + y)", "Abs(0.3*x)"])
 def test_functions_that_bend_stay(bent: str) -> None:
-    points = samples(200)
+    points = uniform(200, 3)
     fit = fit_constants(sympy.sympify(bent), VARIABLES, points, labels(bent, points))
     found = drop_terms(fit, VARIABLES, points, labels(bent, points))
     assert found.template == fit.template
 
 
 def test_what_noise_hides_is_straight() -> None:
-    points = samples(200)
+    points = uniform(200, 3)
     values = labels("sin(0.1*x)", points, 0.01)
     fit = fit_constants(sympy.sympify("2.0*sin(0.05*x)"), VARIABLES, points, values)
     found = drop_terms(fit, VARIABLES, points, values)
@@ -87,7 +88,7 @@ def test_what_noise_hides_is_straight() -> None:
 
 
 def test_constants_that_meet_in_a_sum_become_one() -> None:
-    points = samples(400)
+    points = uniform(400, 3)
     values = labels("2*x*y + z + 1", points, 0.01)
     fit = fit_constants(sympy.sympify("2.0*x*y + sqrt(120.0*z + 3600.0) - 59.0"), VARIABLES, points, values)
     found = drop_terms(fit, VARIABLES, points, values)

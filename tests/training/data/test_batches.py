@@ -6,6 +6,7 @@ import torch
 from kan.network.network import Network
 from kan.training.data.batches import Everything, Some
 from kan.training.data.samples import Samples
+from kan.training.models.kinds import trainable
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,7 +18,7 @@ def samples(count: int = 20, weight: torch.Tensor | None = None) -> Samples:
 
 def test_everything_comes_in_every_step_and_its_features_are_kept_until_the_grid_moves() -> None:
     network, whole = Network([2, 2, 1]).double(), samples()
-    batches = Everything(network, whole)
+    batches = Everything(trainable(network), whole)
     assert batches.whole and batches.draw() is batches.fitted() is whole and batches.size() == 20
     first = batches.first_layer(whole.x)
     assert first is not None and batches.first_layer(whole.x) is first
@@ -27,7 +28,7 @@ def test_everything_comes_in_every_step_and_its_features_are_kept_until_the_grid
 
 def test_drawn_samples_are_different_ones_of_those_that_count() -> None:
     weight = (torch.arange(20) % 2).double()
-    batches = Some(Network([2, 1], seed=3).double(), samples(weight=weight), 6)
+    batches = Some(trainable(Network([2, 1], seed=3).double()), samples(weight=weight), 6)
     for _ in range(20):
         batch = batches.draw()
         assert len(batch) == batches.size() == 6 and len(batch.x.unique(dim=0)) == 6
@@ -36,11 +37,11 @@ def test_drawn_samples_are_different_ones_of_those_that_count() -> None:
 
 
 def test_draws_depend_on_the_seed_alone_and_go_on_from_a_state() -> None:
-    one, other = (Some(Network([2, 1], seed=5).double(), samples(), 4) for _ in range(2))
+    one, other = (Some(trainable(Network([2, 1], seed=5).double()), samples(), 4) for _ in range(2))
     before = torch.get_rng_state()
     assert all(torch.equal(one.draw().x, other.draw().x) for _ in range(3))
     state, after = one.state_dict(), [one.draw().x for _ in range(3)]
     assert not all(torch.equal(x, after[0]) for x in after[1:])
-    fresh = Some(Network([2, 1], seed=6).double(), samples(), 4)
+    fresh = Some(trainable(Network([2, 1], seed=6).double()), samples(), 4)
     fresh.load_state_dict({name: value.clone() for name, value in state.items()})
     assert torch.equal(torch.get_rng_state(), before) and len(fresh.draw()) == 4

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from kan.network.network import Network
+from kan.training.data.classes import ClassLabels, Target
 from kan.training.data.loaders import Loader
 from kan.training.data.samples import Wanted
+from kan.training.models.kinds import trainable
 
 pytestmark = pytest.mark.usefixtures("float64")
 X = torch.arange(14.0).reshape(7, 2)
@@ -17,7 +19,8 @@ Y = X.sum(dim=1, keepdim=True)
 
 
 def loader(source: Any, seed: int = 0) -> Loader:
-    return Loader(source, "training loader", Wanted(Network([2, 1], seed=seed).double(), same_shape=True, floating=True))
+    model = trainable(Network([2, 1], seed=seed).double())
+    return Loader(source, "training loader", Wanted(model, True, True, ClassLabels(Target.NUMBERS, 1)))
 
 
 def drawn(of: Loader, count: int) -> list[list[float]]:
