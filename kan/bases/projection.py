@@ -22,9 +22,12 @@ References
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kan.bases.banded import solve_banded
 from kan.bases.base import Basis
@@ -94,10 +97,13 @@ def carried_over(
         ``(I, O, n')`` in float64.
     """
     coef, old, new, (low, high) = coef.double(), _exact(table), _exact(new), ends.double().split(1, dim=1)
-    sites = support_sites(new.knots.clamp(low, high), new.degree)
-    found = interpolate(sites, evaluate(sites.t(), coef, old).transpose(0, 1), new)
-    found += 0 * coef.sum(2, keepdim=True)  # coefficients that are not finite stay so, even far from every site
     changed = ~_contains(new.knots, old.knots, low, high, 8 * torch.finfo(table.knots.dtype).eps)
+    if bool(changed.all()):
+        found = coef.new_empty(*coef.shape[:2], new.size)
+    else:
+        sites = support_sites(new.knots.clamp(low, high), new.degree)
+        found = interpolate(sites, evaluate(sites.t(), coef, old).transpose(0, 1), new)
+        found += 0 * coef.sum(2, keepdim=True)  # coefficients that are not finite stay so, even far from every site
     if not bool(changed.any()):
         return found
     grid = core(new.knots, new.degree)
@@ -105,11 +111,11 @@ def carried_over(
     step = max(1, QUADRATURE_NUMBERS // (coef.shape[1] * (old.degree + 1) * (old.knots.shape[1] + new.knots.shape[1])))
     for some in changed.nonzero()[:, 0].split(step):
         own, old_own, new_own = coef[some], old.taken(some), new.taken(some)
-        best, error = _closest(own, old_own, new_own, low[some], high[some])
+        best, error, gram = _closest(own, old_own, new_own, low[some], high[some])
         if samples is not None:
             x = samples[:, some].double()
             fit = least_squares(x, evaluate(x, own, old_own), new_own, best)
-            farther = _integral(fit - best, new_own, low[some], high[some])
+            farther = _mean_square(fit - best, gram)
             best = torch.where((farther <= (largest**2 - 1) * error)[:, None, None], fit, best)
         found[some] = best + 0 * own.sum(2, keepdim=True)
     return found
@@ -256,22 +262,31 @@ def _contains(knots: Tensor, old: Tensor, low: Tensor, high: Tensor, eps: float)
     return ((distance <= rounding) | ~counts).all(dim=1)
 
 
+@lru_cache(maxsize=16)
+def _gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(count)
+
+
 def _quadrature(knots: Tensor, degree: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Return points and weights ``(I, Q)`` for means over ``[low, high]``, exact for products of two splines on subsets of the `knots`."""
     ends = knots.clamp(low, high).sort(1).values
-    nodes, weights = (torch.from_numpy(each).to(knots) for each in np.polynomial.legendre.leggauss(degree + 1))
+    nodes, weights = (torch.from_numpy(each).to(knots) for each in _gauss_legendre(degree + 1))
     half, middle = ends.diff(dim=1)[..., None] / 2, (ends[:, 1:] + ends[:, :-1])[..., None] / 2
     return (middle + half * nodes).flatten(1), (half * weights).flatten(1) / (high - low)
 
 
-def _integral(coef: Tensor, table: SplineTable, low: Tensor, high: Tensor) -> Tensor:
-    """Return the mean squares of splines over ``[low, high]``, summed over the outputs: ``(I,)``."""
-    x, weight = _quadrature(table.knots, table.degree, low, high)
-    return (weight[..., None] * _values(x, coef, table).square()).sum((1, 2))
+def _mean_square(coef: Tensor, gram: Tensor) -> Tensor:
+    """Return the mean squares of splines, summed over the outputs ``(I,)``, from the banded Gram matrices of `_closest`."""
+    size, width = gram.shape[1:]
+    around = F.pad(coef, (width // 2, width // 2)).unfold(2, size, 1)  # (I, O, 2k + 1, n)
+    return torch.einsum("ion,ind,iodn->i", coef, gram, around)
 
 
-def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best approximations ``(I, O, n')``, and their mean squared errors summed over the outputs, ``(I,)``."""
+def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best approximations ``(I, O, n')``, their mean squared errors summed over the outputs ``(I,)``, and Gram matrices.
+
+    The latter are means of products of the new functions over the intervals, ``(I, n', 2k + 1)``, banded.
+    """
     x, weight = _quadrature(torch.cat([old.knots, new.knots], 1), old.degree, low, high)
     values, local = _values(x, coef, old), local_values(x.contiguous(), new)
     (inputs, size), k = (len(coef), new.size), new.degree
@@ -282,5 +297,6 @@ def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high
         moments.scatter_add_(1, (local.first + m)[..., None].expand_as(target), ours[..., None] * target)
         for other, theirs in enumerate(local.values):
             band.scatter_add_(1, (local.first + m) * (2 * k + 1) + other - m + k, weight * ours * theirs)
-    best = solve_banded(band.unflatten(1, (size, -1)), moments).transpose(1, 2)
-    return best, (weight[..., None] * (_values(x, best, new) - values).square()).sum((1, 2))
+    gram = band.unflatten(1, (size, -1))
+    best = solve_banded(gram, moments).transpose(1, 2)
+    return best, (weight[..., None] * (_values(x, best, new) - values).square()).sum((1, 2)), gram

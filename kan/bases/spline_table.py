@@ -188,12 +188,14 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
 
 def _inverse(width: Tensor) -> Tensor:
     """Return ``1/width``, and 0 where the width is 0, by the convention ``0/0 = 0`` for repeated knots."""
-    return torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
+    return torch.where(width > 0, width.reciprocal(), 0.0)
 
 
 def _times_linear(polynomial: Tensor, constant: Tensor, slope: Tensor) -> Tensor:
     """Return ``polynomial * (constant + slope u)``, with coefficients by ascending power in the last axis."""
-    return F.pad(polynomial * constant[..., None], (0, 1)) + F.pad(polynomial * slope[..., None], (1, 0))
+    product = F.pad(polynomial * constant[..., None], (0, 1))
+    product[..., 1:] += polynomial * slope[..., None]
+    return product
 
 
 def _continued(row: Tensor, coefficients: Tensor, at: float, order: int) -> Tensor:

@@ -9,17 +9,17 @@ space contains it. Elsewhere it becomes the closest one there is, in the sense o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from kan.bases.base import Basis
-from kan.bases.bspline import BSpline, tabulate
+from kan.bases.bspline import BSpline, SplineTable, tabulate
 from kan.bases.knots import core, extend_knots, increasing, quantile_grid
 from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, refit
 
-__all__ = ["EdgeFunctions", "has_knots"]
+__all__ = ["AdaptedGrid", "EdgeFunctions", "has_knots"]
 
 MAX_UPDATE_ERROR = 128.0
 """As `MAX_RELATIVE_ERROR`, for grid updates: larger, since outlying samples spread the grid so far that no splines on it are near, and what
@@ -32,6 +32,22 @@ SampledAt = Literal["sample", "grid"]
 def has_knots(basis: Basis) -> bool:
     """Whether functions of `basis` stay the same when knots are inserted: splines with their own values everywhere."""
     return isinstance(basis, BSpline) and basis.extrapolation == "own"
+
+
+class AdaptedGrid(NamedTuple):
+    """A grid that follows samples, and functions on it.
+
+    Attributes:
+        grid: ``(I, P)``.
+        coef: the functions' coefficients, ``(I, O, n)``.
+        usable: which inputs have samples that determine a grid, ``(I,)``; the others keep theirs.
+        prepared: what the basis prepares of the grid, if that has been worked out in its dtype.
+    """
+
+    grid: Tensor
+    coef: Tensor
+    usable: Tensor
+    prepared: Any
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class EdgeFunctions:
         ends: Tensor | None = None,
         samples: Tensor | None = None,
         largest: float = MAX_RELATIVE_ERROR,
+        table: SplineTable | None = None,
     ) -> Tensor:
         """Coefficients ``(I, O, n')`` of the same functions, or of the closest ones, in another space.
 
@@ -66,14 +83,15 @@ class EdgeFunctions:
             ends: ``(I, 2)``, between which splines are to stay the same; the ends of `grid` when not given.
             samples: ``(B, I)``, where the functions count most; see `carried_over`.
             largest: the same, for splines.
+            table: of splines on `grid`, if it is known.
         """
         if has_knots(self.basis):
-            table = tabulate(grid.double(), self.prepared.degree)
+            table = tabulate(grid.double(), self.prepared.degree) if table is None else table
             ends = basis.ends(grid) if ends is None else ends
             return carried_over(self.coef, self.prepared, table, ends, samples, largest).to(self.coef.dtype)
         return refit(self.basis, self.coef, self.grid, grid, samples, basis)
 
-    def adapted(self, x: Tensor, num: int, grid_eps: float, mode: SampledAt) -> tuple[Tensor, Tensor, Tensor]:
+    def adapted(self, x: Tensor, num: int, grid_eps: float, mode: SampledAt) -> AdaptedGrid:
         """A grid that follows samples, with the functions on it.
 
         Args:
@@ -81,10 +99,6 @@ class EdgeFunctions:
             num: grid intervals ``G``.
             grid_eps: share of equal spacing in a grid that follows quantiles.
             mode: where the functions are sampled.
-
-        Returns:
-            The grid ``(I, P)``, the coefficients ``(I, O, n)``, and which inputs have samples that determine a grid, ``(I,)``. The others
-            keep theirs.
         """
         ordered = x.detach().to(self.grid.dtype).sort(dim=0).values
         points = ordered if mode == "sample" else quantile_grid(ordered, 2 * num, grid_eps).t()
@@ -93,11 +107,13 @@ class EdgeFunctions:
             points_of_grid = quantile_grid(ordered, num, grid_eps)
             usable = increasing(points_of_grid)
             grid = torch.where(usable[:, None], extend_knots(points_of_grid, k), self.grid)
-            coef = self.on_grid(self.basis, grid, samples=points, largest=MAX_UPDATE_ERROR)
+            table = tabulate(grid.double(), k)
+            coef = self.on_grid(self.basis, grid, samples=points, largest=MAX_UPDATE_ERROR, table=table)
         else:
             grid, usable = self.basis.adapted_grid(ordered, self.grid, grid_eps=grid_eps)
-            coef = self.on_grid(self.basis, grid, samples=points)
-        return grid, torch.where(usable[:, None, None], coef, self.coef), usable
+            coef, table = self.on_grid(self.basis, grid, samples=points), None
+        prepared = table if table is not None and table.knots.dtype == grid.dtype else None
+        return AdaptedGrid(grid, torch.where(usable[:, None, None], coef, self.coef), usable, prepared)
 
     def refined(self, basis: Basis, num: int, x: Tensor | None, grid_eps: float, mode: SampledAt) -> tuple[Tensor, Tensor]:
         """The functions in a space of the same kind with another number of functions.

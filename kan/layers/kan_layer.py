@@ -242,10 +242,12 @@ class KANLayer(OrdinaryModule):
     @torch.no_grad()
     def adapt_grid_(self, x: Tensor, mode: SampledAt = "sample") -> list[int]:
         """`update_grid_from_samples` without the warning: returns the inputs whose grid was kept."""
-        grid, coef, usable = self.edge_functions().adapted(x, self.num, self.grid_eps, mode)
-        self.grid.copy_(grid)
-        self.coef.copy_(coef)
-        return [int(i) for i in (~usable).nonzero()[:, 0]]
+        new = self.edge_functions().adapted(x, self.num, self.grid_eps, mode)
+        self.grid.copy_(new.grid)
+        self.coef.copy_(new.coef)
+        if new.prepared is not None and not torch.is_inference_mode_enabled():
+            self._prepared.keep(self.grid, self.basis, new.prepared)
+        return [int(i) for i in (~new.usable).nonzero()[:, 0]]
 
     @torch.no_grad()
     def initialize_grid_from_parent(self, parent: KANLayer, x: Tensor | None, mode: SampledAt = "sample") -> None:

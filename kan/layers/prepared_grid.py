@@ -59,9 +59,13 @@ class PreparedGrid:
                 torch._C._set_tracing_state(traced)  # type: ignore[attr-defined]
         if self._basis != basis or not self._is_known(grid):
             with torch.inference_mode(False), torch.no_grad():  # to be of use outside of that mode, too
-                self._prepared = self._prepare(grid, basis)
-                self._grid, self._version, self._copy, self._basis = grid, grid._version, grid.detach().clone(), basis
+                self.keep(grid, basis, self._prepare(grid, basis))
         return self._prepared
+
+    def keep(self, grid: Tensor, basis: Basis, prepared: Any) -> None:
+        """Keep what was worked out about `grid` elsewhere."""
+        self._prepared = prepared
+        self._grid, self._version, self._copy, self._basis = grid, grid._version, grid.detach().clone(), basis
 
     def of_some(self, grid: Tensor, basis: Basis, inputs: tuple[int, ...]) -> Any:
         """As `of`, for some of the inputs; kept until others are asked for."""

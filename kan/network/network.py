@@ -247,4 +247,4 @@ class Network(StatefulNetwork):
             return None
         x = self.checked_input(x)
         with torch.no_grad():
-            return FirstLayer.of(self.numeric_layers[0].features(x), x)
+            return FirstLayer(self.numeric_layers[0].features(x), x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,23 +23,33 @@ INPUT_OFFSET = 0.1
 """Added to the deviation of an edge's input before an edge's deviation is divided by it (pykan's ``acts_scale``)."""
 
 
-class FirstLayer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class FirstLayer:
     """Features of the first layer on fixed data, which stay the same until its grid moves.
 
     Attributes:
         features: ``(B, I, n+1)``, with the batch last in memory.
-        covariance: of the features, ``(I, n+1, n+1)``.
-        deviation: of the inputs, ``(I,)``.
+        inputs: ``(B, I)``.
     """
 
     features: Tensor
-    covariance: Tensor
-    deviation: Tensor
+    inputs: Tensor
 
-    @classmethod
-    def of(cls, features: Tensor, inputs: Tensor) -> FirstLayer:
-        """With the covariance of `features` and the deviation of `inputs` ``(B, I)``."""
-        return cls(features, covariance(features), deviation(inputs))
+    @cached_property
+    def covariance(self) -> Tensor:
+        """Covariance of the features, ``(I, n+1, n+1)``, computed when a penalty first needs it."""
+        with torch.inference_mode(False), torch.no_grad():
+            return covariance(self.features)
+
+    @cached_property
+    def deviation(self) -> Tensor:
+        """Standard deviation of the inputs, ``(I,)``, likewise."""
+        with torch.inference_mode(False), torch.no_grad():
+            return deviation(self.inputs)
+
+    def part(self, rows: slice) -> FirstLayer:
+        """The same for some of the data."""
+        return FirstLayer(self.features[rows], self.inputs[rows])
 
 
 def slopes_of(output: Tensor, values: Sequence[Tensor], retain: bool) -> list[Tensor]:

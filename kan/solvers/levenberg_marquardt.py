@@ -176,7 +176,7 @@ def normal_equations(chunks: Iterable[Chunk], size: int) -> tuple[Tensor, Tensor
             gram[start:end, :end].addmm_(part[start:end], part[:end].t())
         total += part @ residual
     assert gram is not None
-    return gram.tril_().add(gram.tril(-1).t()), total
+    return gram if size <= GRAM_BLOCK else gram.tril_().add(gram.tril(-1).t()), total
 
 
 class Problem(Protocol):
@@ -313,7 +313,7 @@ def minimise_(
     steps: int,
     tolerance: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
-    accept: Callable[[], bool] = lambda: True,
+    accept: Callable[[], bool] | None = None,
     damping: Damping | None = None,
 ) -> float:
     """Take steps of a problem, in place, until one of them lowers the objective by next to nothing.
@@ -323,7 +323,7 @@ def minimise_(
         steps: largest number of steps.
         tolerance: relative decrease of the objective below which a step is the last one.
         stop: asked before every step whether to end.
-        accept: asked after every step whether to keep it; a step that is refused is undone, and the last one.
+        accept: asked after every step whether to keep it, if given; a step that is refused is undone, and the last one.
         damping: to begin with; that of `Damping` if it is not given.
 
     Returns:
@@ -333,11 +333,11 @@ def minimise_(
     for _ in range(steps):
         if stop():
             break
-        before = problem.save()
+        before = None if accept is None else problem.save()
         new = improve_(problem, damping, value)
         if new is None:
             break
-        if not accept():
+        if accept is not None and before is not None and not accept():
             problem.restore_(before)
             break
         last, value = value, new

@@ -222,7 +222,7 @@ class NetworkProblem:
     def _traced(self, part: slice, quantities: Tensor) -> tuple[list[LayerParts], list[LayerPass], list[Sensitivity], Tensor]:
         """Parts, pass, sensitivities and outputs ``(K, B)`` of some samples, by autograd."""
         network, guard = self.objective.network, self.objective.guard
-        first = None if self.first is None else self.first._replace(features=self.first.features[part])
+        first = None if self.first is None else self.first.part(part)
         with torch.enable_grad():
             trace = network.trace(self.x[part], first=first, **guard._asdict())
             outputs = trace.last_nodes.t()

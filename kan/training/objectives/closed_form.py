@@ -94,6 +94,7 @@ class ClosedForm:
     layers: list[LayerParts] = field(default_factory=list)
     parameters: list[nn.Parameter] = field(default_factory=list)
     live_inputs_only: bool = False
+    _kept: tuple[object, Tensor, Features] | None = None
 
     @classmethod
     def of(cls, network: Network, live_inputs_only: bool = False) -> ClosedForm | None:
@@ -120,8 +121,21 @@ class ClosedForm:
         """The network's last nodes ``(B, K)`` at inputs ``(B, inputs)``."""
         h = self.network.checked_input(x).t()
         for l, parts in enumerate(self.layers):
-            h = parts.forward(h, self.weight(l), slopes=False, guard=guard).nodes
+            features = self._first_features(h) if l == 0 and parts.live else None
+            h = parts.forward(h, self.weight(l), features, slopes=False, guard=guard).nodes
         return h.t()
+
+    def _first_features(self, h: Tensor) -> Features | None:
+        """The first layer's features at its inputs `h` ``(I, B)``, kept for the next call with the same; None if they are too many."""
+        parts = self.layers[0]
+        at = h if parts.inputs is None else h[parts.inputs]
+        if at.numel() * (parts.numeric.coef.shape[2] + 1) > MAX_KEPT_FEATURES:
+            return None
+        prepared, kept = parts.numeric.prepared_grid, self._kept
+        if kept is None or kept[0] is not prepared or kept[1].dtype != at.dtype or not torch.equal(kept[1], at):
+            found = ARITHMETIC.features_at(parts.numeric, at, slopes=False, inputs=parts.inputs)
+            self._kept = kept = prepared, at.clone(), found
+        return kept[2]
 
     def weight(self, l: int) -> Tensor | None:
         """The folded weights of layer `l`, ``(I, n+1, O)``, of its inputs with live edges if there are others; None if there are none."""
