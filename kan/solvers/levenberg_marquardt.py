@@ -66,9 +66,9 @@ MAX_CONDITION = 1e10
 """Condition number of ``J'J + mu/2 I`` beyond which the step is found by orthogonal triangularisation instead of Cholesky factors."""
 MAX_TRIALS = 12
 """Number of steps tried in a row, each with more damping than the one before, until no better point is said to exist."""
-GRAM_BLOCK = 64
-"""Rows of ``J'J`` that are computed at a time, up to the diagonal. With 90 to 1000 coordinates this takes 0.6 to 0.8 times as long as the
-whole product (one core, float64)."""
+GRAM_BLOCK = 48
+"""Number of rows of ``J'J`` that are computed at a time, up to the diagonal. With 135 to 460 coordinates and 1000 rows this takes 0.68 to
+0.8 times as long as the whole product; 32, 64 and 96 take longer (one core, float64)."""
 FIRST_DAMPING = 1e-3
 """The first ``mu``, relative to the largest diagonal entry of ``A``."""
 
