@@ -22,8 +22,8 @@ from kan.bases.projection import MAX_RELATIVE_ERROR, carried_over, refit
 __all__ = ["AdaptedGrid", "EdgeFunctions", "has_knots"]
 
 MAX_UPDATE_ERROR = 128.0
-"""As `MAX_RELATIVE_ERROR`, for grid updates: larger, since outlying samples spread the grid so far that no splines on it are near, and what
-counts is where the samples are. Hidden nodes beside a pole led to 101."""
+"""Value of `MAX_RELATIVE_ERROR` for grid updates. It is larger because outlying samples can spread the grid so far that no spline on it is
+close to the old function everywhere; only the error at the samples matters then. Hidden nodes beside a pole led to 101."""
 
 SampledAt = Literal["sample", "grid"]
 """Where old functions are sampled: at the samples, or at points of a grid of ``2 G`` intervals that is made from these."""
@@ -38,10 +38,10 @@ class AdaptedGrid(NamedTuple):
     """A grid that follows samples, and functions on it.
 
     Attributes:
-        grid: ``(I, P)``.
+        grid: the new grid, ``(I, P)``.
         coef: the functions' coefficients, ``(I, O, n)``.
-        usable: which inputs have samples that determine a grid, ``(I,)``; the others keep theirs.
-        prepared: what the basis prepares of the grid, if that has been worked out in its dtype.
+        usable: which inputs have samples that determine a grid, ``(I,)``; the others keep their old grid.
+        prepared: what the basis prepares of the grid, if it has been computed in the dtype of the grid; None otherwise.
     """
 
     grid: Tensor
@@ -55,9 +55,9 @@ class EdgeFunctions:
     """The functions ``s_ij`` of a layer.
 
     Args:
-        basis: of the ``n`` functions ``f``.
-        grid: ``(I, P)``.
-        coef: ``(I, O, n)``.
+        basis: the basis of the ``n`` functions ``f``.
+        grid: its grid, ``(I, P)``.
+        coef: the coefficients, ``(I, O, n)``.
         prepared: what the basis has prepared of the grid.
     """
 
@@ -136,7 +136,7 @@ class EdgeFunctions:
         return grid, self.on_grid(basis, grid, ends, x)
 
     def _reaching(self, knots: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`knots`, with the old outer ones for inputs that have samples beyond the grid, and between which ends ``(I, 2)`` splines stay."""
+        """Knots, and the ends ``(I, 2)`` between which splines stay the same. Inputs with samples beyond the grid keep the outer ones."""
         k, old, ends = self.prepared.degree, self.basis.ends(self.grid), self.basis.ends(knots)
         if k == 0:
             return knots, ends

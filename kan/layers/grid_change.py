@@ -17,16 +17,16 @@ __all__ = ["match_size_", "set_grid_"]
 def set_grid_(layer: KANLayer, grid: Tensor, num: int, ends: Tensor | None = None) -> None:
     """Give `layer` another grid and number of grid intervals, in place; its ``grid`` and ``coef`` are new parameters.
 
-    Where the new space contains an edge's function, that stays the same to round-off; elsewhere it becomes its best approximation.
+    An edge's function stays the same to round-off where the new space contains it. Otherwise it becomes its best approximation there.
 
     Args:
         layer: changed in place.
         grid: the new one, ``(I, P)``.
         num: its number of intervals.
-        ends: ``(I, 2)``, of the stretch on which splines count, if it is not the new core; nearly all of that.
+        ends: the interval of each input on which splines are to stay the same, ``(I, 2)``; that of the new grid when not given.
 
     Raises:
-        ValueError: if the basis has no version of that size, or `grid` is none of its grids; nothing is changed then.
+        ValueError: if the basis has no version of that size, or `grid` is not a valid grid for it; nothing is changed then.
 
     Warns:
         UserWarning: if torch computed parameters of the layer from others, which it no longer does.

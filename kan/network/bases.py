@@ -1,4 +1,4 @@
-"""The bases of a network's layers: as arguments state them, and as files describe them.
+"""The bases of a network's layers, read from arguments and from the descriptions in files.
 
 An argument ``basis`` is the name of a registered basis, a `Basis`, or a list with one of these for every layer. A name says that a layer
 of ``grid`` intervals and degree ``k`` has ``grid + k`` functions; a `Basis` has a number of functions of its own, from which ``grid`` and

@@ -1,4 +1,4 @@
-r"""One layer of a network there and back, in closed form and without a graph, with the batch as the last axis.
+r"""Forward and backward pass of one layer of a network, in closed form and without an autograd graph; the batch is the last axis.
 
 From the nodes ``x`` ``(I, B)`` to the next nodes, with the features ``psi_i`` of the inputs (`kan.layers.features`) and the folded weights
 ``w_ij`` of the numeric edges,
@@ -8,12 +8,13 @@ From the nodes ``x`` ``(I, B)`` to the next nodes, with the features ``psi_i`` o
     ``q_n = p_n`` or the product of the sub-nodes of a multiplication node ``n``           (products),
     ``y_n = node_scale_n q_n + node_bias_n``                                              (nodes).
 
-Back, from the derivatives of one or several quantities with respect to ``y`` follow those with respect to ``p``, ``s`` and ``x``; the
-derivative with respect to ``w_ijm`` is ``psi_im`` times the one with respect to ``s_j``.
+The backward pass takes the derivatives of one or several quantities with respect to ``y`` to those with respect to ``p``, ``s`` and ``x``.
+The derivative with respect to ``w_ijm`` is ``psi_im`` times the one with respect to ``s_j``.
 
-Three evaluations of a network are written by hand: autograd's (`kan.network.network`), this one, and the one of residuals with parameters
-for every point (`kan.training.residuals`). This one has two back ends: single networks here, and many networks of one structure in
-`kan.training.together.stack_pass`. It serves elementwise base functions (`kan.layers.base_functions`).
+A network is evaluated in three ways: recorded by autograd (`kan.network.network`), by this pass, and with separate parameters for every
+point, for residuals that contain derivatives (`kan.training.residuals`). This pass has two back ends: the one here for a single network,
+and `kan.training.together.stack_pass` for many networks of one structure. It needs elementwise base functions
+(`kan.layers.base_functions`).
 
 Symbols: ``B`` samples, ``E`` symbolic edges, ``I`` nodes below, ``O`` sub-nodes, ``K`` quantities that are differentiated.
 """
@@ -51,7 +52,7 @@ class Quadratic(NamedTuple):
 
 
 class LayerArithmetic(Protocol):
-    """The arithmetic of a layer's numeric edges: all of a pass whose work grows with the samples. `ARITHMETIC` is what is used."""
+    """The arithmetic of a layer's numeric edges: features, products with the weights, and derivatives. `ARITHMETIC` is the one in use."""
 
     def features_at(self, layer: KANLayer, x: Tensor, *, slopes: bool, inputs: list[int] | None) -> Features:
         """The features of some inputs at `x` ``(I, B)``, see `KANLayer.features_at`."""
@@ -78,18 +79,18 @@ class _TorchArithmetic:
 
 
 ARITHMETIC: LayerArithmetic = _TorchArithmetic()
-"""The arithmetic that passes use: operations of torch."""
+"""The arithmetic that every pass in closed form uses: operations of torch."""
 
 
 class Guard(NamedTuple):
-    """How symbolic functions are evaluated, see `Network.forward`."""
+    """How symbolic functions are evaluated near their singularities, see `Network.forward`."""
 
     singularity_avoiding: bool = False
     y_th: float = 10.0
 
 
 class Map(NamedTuple):
-    """``scale x + shift`` of nodes or sub-nodes, ``(units, 1)`` each."""
+    """The affine map ``scale x + shift`` of nodes or sub-nodes; both tensors are ``(units, 1)``."""
 
     scale: Tensor
     shift: Tensor
@@ -107,12 +108,12 @@ class Sensitivity(NamedTuple):
 
 
 class SymbolicPass(NamedTuple):
-    """The symbolic edges of a layer at some points.
+    """Values and slopes of the symbolic edges of a layer on a batch.
 
     Attributes:
         values: ``f(a x + b)``, ``(E, B)``.
-        slopes: ``f'(a x + b)``, ``(E, B)``, when asked for.
-        x: ``(E, B)``.
+        slopes: ``f'(a x + b)``, ``(E, B)``; None if they were not asked for.
+        x: the input of each edge, ``(E, B)``.
         affine: ``(a, b, c, d)``, ``(E, 4)``.
     """
 
@@ -128,11 +129,11 @@ class SymbolicParts:
 
     Attributes:
         layer: the layer.
-        functions: the ones on the edges.
+        functions: the function of each edge.
         outputs, inputs: sub-node ``j`` and node ``i`` of the edges, ``(E,)``.
         mask: ``(E, 1)``.
         incidence: ``m_ij`` where an edge leads to a sub-node, else 0, ``(O, E)``.
-        groups: neighbouring edges that share a function.
+        groups: each run of neighbouring edges with the same function, and its slice of the edges.
     """
 
     layer: SymbolicLayer
@@ -145,7 +146,7 @@ class SymbolicParts:
 
     @property
     def has_user_functions(self) -> bool:
-        """Whether an edge has a function that is not in the library's table, which need not be elementwise."""
+        """Whether an edge has a function of the user's own. Such a function need not be elementwise."""
         return any(map(_is_users, self.functions))
 
     @classmethod
@@ -179,7 +180,7 @@ class SymbolicParts:
         return SymbolicPass(values, steep, inputs, affine)
 
     def sums(self, passed: SymbolicPass) -> Tensor:
-        """What the edges add to the sums, ``(O, B)``."""
+        """The contribution of the symbolic edges to the sums of the sub-nodes, ``(O, B)``."""
         return self.incidence @ torch.addcmul(passed.affine[:, 3, None], passed.affine[:, 2, None], passed.values)
 
     def columns(self, passed: SymbolicPass) -> Tensor:
@@ -193,7 +194,7 @@ class SymbolicParts:
         return found
 
     def add_to_inputs_(self, passed: SymbolicPass, grad: Tensor, below: Tensor) -> None:
-        """Add to `below` ``([K,] I, B)`` the derivatives by way of the edges, from those of the sums, `grad` ``([K,] O, B)``."""
+        """Add the derivatives through the symbolic edges to `below` ``([K,] I, B)``; `grad` ``([K,] O, B)`` are those of the sums."""
         assert passed.slopes is not None
         steep = passed.slopes * (self.mask * passed.affine[:, 2, None] * passed.affine[:, 0, None])
         below.index_add_(-2, self.inputs, grad[..., self.outputs, :] * steep)
@@ -228,12 +229,12 @@ def _of_any_layout(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: 
 
 
 class LayerPass(NamedTuple):
-    """One layer of one pass.
+    """The intermediate values of one layer in a forward pass, which the backward pass reads.
 
     Attributes:
         x: nodes below, ``(I, B)``.
-        features: of the numeric edges' inputs; None when all numeric edges are masked, or the caller has kept none.
-        weight: their weights, ``(I, n+1, O)``.
+        features: features of the numeric edges' inputs; None when all numeric edges are masked, or the caller has not kept them.
+        weight: folded weights of the numeric edges, ``(I, n+1, O)``.
         symbolic: the symbolic edges; None when there are none.
         sums, premult: ``s`` and ``p``, ``(O, B)``.
         products, nodes: ``q`` and ``y``, ``(N, B)``.
@@ -251,19 +252,19 @@ class LayerPass(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerParts:
-    """What a pass needs of one layer beside weights: looked up once, as long as `is_current`.
+    """What a pass reads of one layer besides its weights. It is collected once and reused as long as `is_current` holds.
 
     Attributes:
         numeric, functions: the numeric and the symbolic layer.
-        live: whether it has an edge that is not masked.
-        inputs: the inputs of such edges, when they are not all; None otherwise, and if no input was to be left out.
-        symbolic: the symbolic edges.
+        live: whether a numeric edge is not masked.
+        inputs: the inputs with such an edge, when features are computed for these alone; None when they are computed for all inputs.
+        symbolic: the symbolic edges; None if there are none.
         n_sum, arities: sum nodes, and the arities of the multiplication nodes behind them.
-        affine: scale and bias of the sub-nodes, then of the nodes.
+        affine: scale and bias of the sub-nodes, then scale and bias of the nodes.
         trains_maps: whether scales or biases of the sub-nodes or nodes are trained, so that every pass reads them anew.
-        below, above: otherwise, the maps of the sub-nodes and of the nodes; None for the identity.
-        versions: of `affine`.
-        named: the functions and the mask that the symbolic edges were made of; None if the layer has none, or they are switched off.
+        below, above: the maps of the sub-nodes and of the nodes, if these are not trained; None for the identity.
+        versions: torch's version counters of `affine`, from which `is_current` sees in-place changes.
+        named: the functions and the mask from which the symbolic edges were made; None if the layer has none, or they are switched off.
     """
 
     numeric: KANLayer
@@ -318,12 +319,12 @@ class LayerParts:
     def forward(
         self, x: Tensor, weight: Tensor | None, features: Features | None = None, *, slopes: bool, guard: Guard
     ) -> LayerPass:
-        """The layer at the nodes `x` ``(I, B)``.
+        """The forward pass of the layer at the nodes `x` ``(I, B)``.
 
         Args:
             x: the nodes below.
-            weight: of the numeric edges, ``(I, n+1, O)``, of `inputs` only if those are given.
-            features: of the numeric edges, if they are known.
+            weight: folded weights of the numeric edges, ``(I, n+1, O)``; those of `self.inputs` alone, if it is not None.
+            features: features of the numeric edges, if they are known.
             slopes: whether derivatives with respect to `x` are wanted.
             guard: how symbolic functions are evaluated.
         """
@@ -338,7 +339,7 @@ class LayerParts:
     def completed(
         self, x: Tensor, sums: Tensor | None, features: Features | None, weight: Tensor | None, *, slopes: bool, guard: Guard
     ) -> LayerPass:
-        """The same from the `sums` of the numeric edges, ``(O, B)``; None when all of them are masked."""
+        """The forward pass from the `sums` of the numeric edges, ``(O, B)``, onwards; they are None when all numeric edges are masked."""
         symbolic = None
         if self.symbolic is not None:
             symbolic = self.symbolic.evaluated(x, guard, slopes=slopes)

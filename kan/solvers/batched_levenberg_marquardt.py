@@ -27,15 +27,17 @@ from torch import Tensor
 __all__ = ["Quadratic", "damped_step", "minimise_each"]
 
 FIRST_DAMPING = 1e-3
+"""The first damping ``mu`` of each problem, which is relative to the diagonal of ``H``: a round choice."""
 LEAST_DAMPING = 1e-15
-"""Damping that does not fall any further, so that it need not rise for long when a step fails."""
+"""Smallest damping. It does not fall any further, so that it need not rise for long when a step fails: a round choice."""
 LARGEST_DAMPING = 1e4
-"""Damping at which a problem is given up: steps no longer than this allows have not lowered its loss."""
+"""Damping at which a problem is given up, since even the short steps that it allows have not lowered the loss: a round choice."""
 FALL, RISE = 0.1, 8.0
+"""Factors of the damping after a step that lowers the loss, and after one that does not: round choices."""
 ROUND_OFF = 1e-30
-"""Loss of residuals that are round-off, for residuals of norm one at most. A problem that has reached it has ended."""
+"""Loss ``|r|^2`` below which a problem ends, because its residuals are round-off, for residuals whose norm is at most one."""
 GRACE = 4
-"""Number of steps after which a problem ends whose loss is still beyond the one that is worth polishing."""
+"""Number of steps after which a problem ends if its loss is still above the one that is worth polishing: a round choice."""
 
 
 class Quadratic(NamedTuple):

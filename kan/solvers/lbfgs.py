@@ -39,7 +39,7 @@ CURVATURE = 0.9
 MAX_RELATIVE_RISE = 1e-6
 """Relative rise of the loss that a step may have by round-off, if its slope satisfies the approximate Wolfe conditions."""
 MAX_LINE_SEARCH = 25
-"""Largest number of evaluations in a line search."""
+"""Largest number of evaluations in a line search: a round choice."""
 MIN_COSINE = 1e-12
 """Cosine of the angle between ``s`` and ``y`` below which the curvature of a pair is round-off and the pair is dropped."""
 PLAIN_ARRAYS = ("r_inverse", "yy", "d", "order")

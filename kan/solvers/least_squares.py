@@ -1,7 +1,7 @@
-"""Levenberg-Marquardt for residuals that are a function of a vector, in units of the unknowns' own.
+"""Levenberg-Marquardt for residuals that are a function of a vector, with each unknown scaled.
 
-Every step is found in units in which the columns of the Jacobian have norm one (Marquardt's scaling), so that it does not depend on the
-units of the unknowns. The method is that of `kan.solvers.levenberg_marquardt`.
+The unknowns are scaled in every step so that the columns of the Jacobian have norm one (Marquardt's scaling), and the steps do not
+depend on the units of the unknowns. The method is that of `kan.solvers.levenberg_marquardt`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ which is the actual decrease of ``F`` divided by the decrease that the model pre
 
 Least squares, ``F = |r|^2``: with ``J`` the Jacobian of ``r``, ``A = 2 J'J`` and ``g = 2 J'r``. The step is found
 
-- from the residuals' side, ``p = -J'(J J' + mu/2 I)^-1 r``, where there are fewer residuals than coordinates;
+- from the matrix of the residuals, ``p = -J'(J J' + mu/2 I)^-1 r``, where there are fewer residuals than coordinates;
 - by the Cholesky factors of ``J'J + mu/2 I`` where that matrix is well conditioned;
 - by orthogonal triangularisation of ``J``, which does not square its condition, where it is not.
 
@@ -24,7 +24,7 @@ Anchor: ``F + eps |q - q_0|^2`` keeps coordinates that the samples hardly determ
 
 Samples are taken in chunks, so that memory is bounded whatever their number; ``P`` coordinates need ``O(P^2)``.
 
-`improve_` takes one step of a `Problem`, `improve_each` one step of each of several, and `minimise_` as many steps as are worth while.
+`improve_` takes one step of a `Problem`, `improve_each` one step of each of several, and `minimise_` steps until the decrease is too small.
 `kan.solvers.least_squares` is for residuals that are a function of a vector, and `kan.solvers.batched_levenberg_marquardt` for many
 problems of a handful of unknowns each.
 
@@ -63,14 +63,15 @@ __all__ = [
 Chunk: TypeAlias = tuple[Tensor, Tensor]
 """Some rows of the Jacobian, transposed, ``(P, R)``, and their residuals ``(R,)``."""
 MAX_CONDITION = 1e10
-"""Condition number of ``J'J + mu/2 I`` beyond which the step is found by orthogonal triangularisation instead of Cholesky factors."""
+"""Condition number of ``J'J + mu/2 I`` above which the step is found by orthogonal triangularisation instead of Cholesky factors: a round
+choice."""
 MAX_TRIALS = 12
 """Number of steps tried in a row, each with more damping than the one before, until no better point is said to exist."""
 GRAM_BLOCK = 48
 """Number of rows of ``J'J`` that are computed at a time, up to the diagonal. With 135 to 460 coordinates and 1000 rows this takes 0.68 to
 0.8 times as long as the whole product; 32, 64 and 96 take longer (one core, float64)."""
 FIRST_DAMPING = 1e-3
-"""The first ``mu``, relative to the largest diagonal entry of ``A``."""
+"""The first damping ``mu``, divided by the largest diagonal entry of ``A``; one of the values that Madsen, Nielsen and Tingleff suggest."""
 
 
 class Model(Protocol):

@@ -1,9 +1,9 @@
 """Multilevel training: coarse grids first, and finer grids from there.
 
-Each level begins where the last one ended, for knot insertion changes no function (`kan.network.insertion`), so that its first step starts
-from the error of the coarse grid. What the optimiser knows is carried over where it still means the same: Levenberg-Marquardt takes
-corrections to be about as large as the coarse grid's error was; moments of parameters whose shape has stayed are kept; the curvature of
-L-BFGS is forgotten.
+Each level begins where the last one ended: knot insertion changes no function (`kan.network.insertion`), so that the first step starts from
+the error of the coarse grid. The state of the optimiser is carried over where it keeps its meaning. Levenberg-Marquardt assumes that
+corrections have variances in proportion to the error of the coarse grid. Moments of parameters that keep their shape are kept. The
+curvature of L-BFGS is discarded.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from kan.training.stopping import Stopping
 __all__ = ["Stage", "run"]
 
 SMALLER_STEPS = 4
-"""Number of ever smaller steps that are tried where one led to numbers that are not finite."""
+"""Largest number of repetitions of a step, each smaller than the last, after a step led to numbers that are not finite: a round choice."""
 
 
 @dataclass

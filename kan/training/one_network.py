@@ -41,8 +41,8 @@ from kan.training.stopping import Stopping
 __all__ = ["train"]
 
 FEATURES_FOR_ONE_THREAD = 2**16
-"""Number of features in the widest layer of a step up to which one thread is used. With so few, several threads spend the time waiting for
-each other, on a busy machine ten times as much as one thread needs."""
+"""Number of features in the widest layer of a step up to which one thread is used. With so few, several threads mostly wait for each
+other; on a busy machine they take ten times as long as one thread."""
 
 
 def train(
@@ -53,11 +53,11 @@ def train(
 
     Args:
         task: the model and its data.
-        options: how the model is trained; its `grids` and `restarts` have been seen to.
+        options: how the model is trained; its `grids` and `restarts` have been handled by the caller.
         back: makes the model what it was before, if an error or an interrupt comes before the first step is complete.
         history: the history of another fit, which is continued.
         previous: state of the last fit of this network, or of the network that it is a refinement of. Refined grids stay as they are, see
-            `kan.training.resume`, and what the optimiser knows is carried over where it still means the same.
+            `kan.training.resume`, and the state of the optimiser is carried over where it keeps its meaning.
 
     Returns:
         The history, with the state of the optimiser.

@@ -128,14 +128,14 @@ class FitOptions:
 
     @property
     def method(self) -> str:
-        """The name of the method, under which the state of its optimiser is kept."""
+        """The name of the method. The state of its optimiser is kept under this name."""
         if isinstance(self.opt, str):
             return self.opt
         return str((self.opt if isinstance(self.opt, type) else type(self.opt)).__name__)
 
     @property
     def only_squares_of_all_samples(self) -> bool:
-        """Whether a fit minimises the mean squared error of all samples and nothing else, and nobody looks on.
+        """Whether a fit minimises the mean squared error of all samples and nothing else, and no user code observes its steps.
 
         Then several networks can be trained as one computation, see `kan.training.together.fit_stack`.
         """
@@ -144,7 +144,7 @@ class FitOptions:
 
     @property
     def may_begin_anew(self) -> bool:
-        """Whether a fit that is stuck may go on from another start: it is penalised, by L-BFGS, and nothing depends on its first steps."""
+        """Whether a stuck fit may go on from another start: L-BFGS minimises a penalised objective, and no option fixes its first steps."""
         if self.restarts is not None or self.lamb <= 0 or self.resume is not None or self.time_limit is not None:
             return False
         return isinstance(self.opt, str) and self.opt == "LBFGS"

@@ -1,4 +1,4 @@
-"""What all networks and all grids of one fit share: the model and its data, which are checked once."""
+"""The model and the data of a fit, checked once and shared by all its networks and grids."""
 
 from __future__ import annotations
 

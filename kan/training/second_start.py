@@ -33,28 +33,28 @@ from kan.training.snapshot import restore_, snapshot
 __all__ = ["SecondStart", "unexplained"]
 
 STEPS_BEFORE = 1 / 4
-"""Share of a fit's steps after which it is decided whether the fit is stuck."""
+"""Share of a fit's steps after which it is decided whether the fit is stuck: a round choice."""
 STUCK = 0.1
 """Smallest unexplained share of the labels' variance at which a fit counts as stuck. On the problems of ``benchmarks/entropy.py``, first
 starts end in good minima that leave 0.2 % to 11 % and in bad minima that leave 4 % to 100 %: no bound tells them apart, and with this one a
 few bad ones are not noticed."""
 SOLVED = 0.01
-"""Unexplained share of the labels' variance below which no more starts are tried."""
+"""Unexplained share of the labels' variance below which no more starts are tried: a round choice."""
 MAX_STARTS = 12
-"""Largest number of starts that are tried."""
+"""Largest number of starts that are tried: a round choice."""
 FINALISTS = 2
-"""Number of starts with the least loss, and number of starts with the least objective, that are trained with the penalty."""
+"""Number of starts with the least loss, and of starts with the least objective, that are trained with the penalty: a round choice."""
 MIN_GAIN = 0.1
-"""Smallest share of the stuck fit's last objective by which the objective of another start must be lower for the fit to go on from it."""
+"""Smallest relative decrease of the stuck fit's last objective with which the fit goes on from another start: a round choice."""
 MAX_SAMPLES = 1000
 """Largest number of samples that the starts are trained on: ten for every parameter of [4, 2, 1, 1]."""
 STEPS_OF_STARTS = {"LBFGS": 5, "LM": 20}
-"""Number of steps without a penalty that a start is trained for, by method."""
+"""Number of steps without a penalty that each start is trained for, by method: round choices."""
 MAX_PARAMETERS_OF_LM = 1000
 """Largest number of parameters of a network that Levenberg-Marquardt trains starts of. It trains none with symbolic edges either: with a
 Gaussian output, its starts had penalties in the hundreds, and on eight seeds none of them was kept."""
 PENALISED_STEPS = 5
-"""Number of steps with the penalty that the finalists are trained for."""
+"""Number of steps with the penalty that the finalists are trained for: a round choice."""
 DRAWN = ("coef", "scale_base", "scale_sp")
 """The parameters of numeric edges that the constructor draws."""
 RELATIVE_DISTANCE = 1e-3

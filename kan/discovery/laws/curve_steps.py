@@ -26,27 +26,28 @@ __all__ = [
 ]  # fmt: skip
 
 MIN_ALLOWED_ERROR = 1e-3
-"""Relative error that a sum of products, or a separation into parts, may have in any case."""
+"""Relative error up to which a sum of products, or a separation into parts, is considered whatever the noise: a round choice."""
 MAX_ERROR_OF_LAST_PATTERN = 1e-7
-"""Relative error of a pattern below which no further patterns of the same view are tried."""
+"""Relative error of a pattern below which no further patterns of the same view are tried: a round choice."""
 MAX_VIEW_ERROR_RATIO = 1.5
-"""Ratio of the error of a sum of products to the error of the polynomial of the same view, up to which the sum is considered."""
+"""Largest error of a sum of products, divided by that of the polynomial of the view, with which the sum is considered: a round choice."""
 MAX_PRODUCT_COLUMNS = 4
-"""Largest number of columns of a view in which sums of products are looked for by trying all patterns."""
+"""Largest number of columns of a view for which all patterns of sums of products are tried: a round choice."""
 MAX_NAMED_SUMS = 4
-"""Largest number of fitted sums whose curves are named, of one view or by one step."""
+"""Largest number of fitted sums of one view, or in one step, whose curves are named: a round choice."""
 MAX_NOISE_HYPOTHESES = 4
-"""Largest number of sums in one search that are named on the hypothesis that their errors are noise."""
+"""Largest number of sums in one search that are named on the hypothesis that their errors are noise: a round choice."""
 MAX_ERROR_RATIO_OF_SUMS = 100.0
-"""Ratio of the error of a sum of products to that of the best one of the same view, up to which it is named, if there is no noise."""
+"""Largest error of a sum of products, divided by the least one of the same view, with which it is named if there is no noise: a round
+choice."""
 MAX_TENTATIVE_RATIO = 3
-"""Ratio of the error of a sum to the noise up to which its curves are named at once."""
+"""Largest error of a sum, divided by the noise, with which its curves are named at once instead of in a later step: a round choice."""
 STARTS_OF_SEPARABLE_SUMS = 8
-"""Number of starts of a fit whose pattern was found by an analysis of variance, and is therefore likely that of the law."""
+"""Number of starts of a fit whose pattern was found by an analysis of variance and is therefore likely that of the law: a round choice."""
 CANDIDATES_PER_CURVE = 3
-"""Number of formulas of one variable that become candidates, per view."""
+"""Largest number of formulas of one variable that become candidates, for each view: a round choice."""
 CANDIDATES_PER_SUM, CANDIDATES_PER_NOISY_SUM = 2, 4
-"""Number of formulas of a fitted sum that become candidates, without noise and with it."""
+"""Largest numbers of formulas of a fitted sum that become candidates, without noise and with noise: round choices."""
 
 
 def power_products(state: SearchState, views: Sequence[View]) -> Iterator[Proposal]:
@@ -58,7 +59,7 @@ def power_products(state: SearchState, views: Sequence[View]) -> Iterator[Propos
 
 
 def curves_of_one_variable(state: SearchState, views: Sequence[View]) -> Iterator[Proposal]:
-    """Laws of one variable."""
+    """Laws of one variable: formulas for the curve in each view with a single column."""
     task, level = state.task, state.noise.level
     for view in views:
         if len(view.symbols) != 1 or state.done:

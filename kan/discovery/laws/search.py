@@ -1,6 +1,6 @@
 """The search for a law: a table of steps, simple and fast ones first, that propose candidates until one of them settles the search.
 
-Whatever step proposes a candidate, it is evaluated on the original data, see `kan.discovery.laws.candidates`.
+All candidates are evaluated on the original data, whichever step proposed them, see `kan.discovery.laws.candidates`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from kan.symbolic.evaluation import evaluate_expression
 __all__ = ["search"]
 
 MAX_NOISE_RATIO_OF_NEAR_VIEW = 1.3
-"""Ratio of the error of the polynomial of a view to the noise, up to which the view is searched before others, if noise is visible."""
+"""Largest error of the polynomial of a view, divided by the noise, with which the view is searched before others when noise is visible: a
+round choice."""
 MAX_COLUMNS_OF_SMALL_VIEW = 3
-"""Largest number of columns of a view in which sums of products are looked for before other views."""
+"""Largest number of columns of a view that is searched for sums of products before the other views: a round choice."""
 MAX_RESIDUAL_SEARCHES = 3
-"""Largest number of candidates whose residuals are searched for a law, by one step."""
+"""Largest number of candidates whose residuals one step searches for a law: a round choice."""
 FORMULAS_PER_PART = 2
-"""Number of formulas of a part of a law that are combined with those of the other parts."""
+"""Largest number of formulas of one part of a law that are combined with those of the other parts: a round choice."""
 MAX_PART_COMBINATIONS = 4
-"""Largest number of combinations of formulas of the parts that become candidates."""
+"""Largest number of combinations of formulas of the parts that become candidates: a round choice."""
 MAX_SEPARATION_NOISE_RATIO = 3
-"""Ratio of the error of a separation to the noise up to which its parts are searched."""
+"""Largest error of a separation, divided by the noise, with which its parts are searched: a round choice."""
 PART_NOISE_RATIO = 2
-"""Ratio of the assumed error of the labels of a part to the error of the separation."""
+"""Assumed standard deviation of the errors of a part's labels, divided by the error of the separation: a round choice."""
 
 
 class ViewGroups(NamedTuple):
@@ -139,7 +140,7 @@ def parts(state: SearchState, views: Sequence[View]) -> Iterator[Proposal]:
 
 
 def _combined(state: SearchState, separation: Separation) -> Iterator[Proposal]:
-    """Laws of the parts of a separation, combined."""
+    """Candidates that combine the laws found for the parts of a separation."""
     form = separation.form
     if separation.error > max(curve_steps.MIN_ALLOWED_ERROR, MAX_SEPARATION_NOISE_RATIO * state.noise.level):
         return

@@ -20,7 +20,8 @@ from kan.discovery.reduction.views import View
 __all__ = ["Proposal", "SearchState", "SearchTask", "TentativeSum"]
 
 PROGRESS_CHARACTERS = 90
-"""Largest number of characters of the best candidate in the progress bar; the description of the step has half as many."""
+"""Largest number of characters of the best candidate in the progress bar; the description of the step has half as many. A round choice
+for a line of a terminal."""
 
 
 class Proposal(NamedTuple):

@@ -27,21 +27,22 @@ from kan.training.options import FitOptions
 __all__ = ["trained_networks"]
 
 MAX_NETWORK_INPUTS = 4
-"""Largest number of columns of a view that networks are trained on. The number of shapes grows fast with it."""
+"""Largest number of columns of a view on which networks are trained: a round choice. The number of shapes grows fast with it."""
 MAX_NETWORK_VIEWS = 3
-"""Largest number of views that networks are trained on."""
+"""Largest number of views on which networks are trained: a round choice."""
 INITIALISATIONS = 2
-"""Number of networks of one shape that are trained, from different initialisations."""
+"""Number of networks of each shape that are trained, from different initialisations: a round choice."""
 LM_STEPS = 20
-"""Number of Levenberg-Marquardt steps before the network is cut; see `kan.discovery.edges.joint_selection` for those afterwards."""
+"""Number of Levenberg-Marquardt steps before redundant edges are cut: a round choice. For the steps afterwards, see
+`kan.discovery.edges.joint_selection`."""
 REFIT_STEPS = 12
-"""Number of steps by which a network is fitted again after redundant edges were cut."""
+"""Number of steps with which a network is fitted again after redundant edges were cut: a round choice."""
 MAX_ERROR_NAMED_AT_ONCE = 3e-4
-"""Relative error on held-out rows below which the edges of a network are named before other networks are trained."""
+"""Relative error on held-out rows below which the edges of a network are named before other networks are trained: a round choice."""
 MAX_NETWORK_ERROR_RATIO = 30.0
-"""Ratio of the error of a network to that of the best one, up to which it may have the shape of the law."""
+"""Largest error of a network, divided by that of the best one, with which it may have the shape of the law: a round choice."""
 CANDIDATES_PER_NETWORK = 2
-"""Number of choices of functions for the edges of a network that become candidates."""
+"""Largest number of choices of functions for the edges of one network that become candidates: a round choice."""
 
 
 class _TrainedNetwork(NamedTuple):

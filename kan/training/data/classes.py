@@ -28,8 +28,8 @@ from kan.datasets.real_numbers import is_frame, is_table, real_numbers
 __all__ = ["ClassLabels", "Target", "check_function", "loss_of_link", "target_of"]
 
 SUSPECTED_CLASSES = 20
-"""Integer labels without a `loss_fn` that are all smaller than this number may be meant as classes, and `fit` warns that it takes them for
-numbers."""
+"""Bound for labels that may be meant as classes: a round choice. If there is no `loss_fn` and all labels are integers below it, `fit`
+warns that it takes them for numbers."""
 
 
 class Target(Enum):
@@ -45,13 +45,16 @@ NUMBERS = (
     nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss,
     functional.huber_loss,
 )  # fmt: skip
+"""Losses whose labels are numbers."""
 INDEX = (
     nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, functional.cross_entropy, functional.nll_loss, functional.multi_margin_loss,
 )  # fmt: skip
+"""Losses whose labels are the index of a class."""
 INDICATOR = (
     nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss, functional.binary_cross_entropy_with_logits,
     functional.binary_cross_entropy, functional.multilabel_soft_margin_loss,
 )  # fmt: skip
+"""Losses whose labels are 0 or 1 for each class."""
 
 
 def target_of(loss_fn: Any) -> Target:

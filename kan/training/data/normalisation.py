@@ -66,15 +66,15 @@ LABEL_DEVIATION = 0.3
 """Standard deviation of mapped labels inside the network, chosen for Levenberg-Marquardt. With 0.3, none of 44 fits to ``sin(3 x)`` and
 ``exp(sin(pi x) + y^2)``, with inputs of deviation 1, leaves more than 1e-3 of the variance unexplained; with 1, two of 28 do."""
 LARGEST_CONSTANT = 1e3
-"""Largest size of a constant column that is in proportion, in the units of `Band`: half the grid from its middle for inputs, 1 for
-labels."""
+"""Largest magnitude of a constant column that needs no map: a round choice. Inputs are measured from the middle of the grid in units of
+half its length, labels in units of one, as in `Band`."""
 RESOLUTION = 1e-3
 """Distance of neighbouring floating-point numbers around the mean of a column, in standard deviations of the column. Above it, the numbers
 have lost their third digit, and a warning says that their type is too coarse."""
 ROWS = 2**17
-"""Largest number of rows from which means and deviations are computed; of more, evenly spaced ones are used."""
+"""Largest number of rows from which means and deviations are computed: a round choice. Of more rows, evenly spaced ones are used."""
 ROUND_OFF = 8.0
-"""Largest standard deviation of a column that counts as constant, in units of the round-off of its mean."""
+"""Largest standard deviation of a column that counts as constant, in units of the round-off of its mean: a round choice."""
 NORMAL_QUARTILES = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
 

@@ -19,7 +19,9 @@ from kan.errors import unknown_name
 __all__ = ["METRICS", "Metrics", "accuracy", "named_metrics", "number", "r2"]
 
 TAKEN = ("train_loss", "test_loss", "reg", "val_loss")
+"""Keys of a fit's result that metrics cannot have as names."""
 WANTED = "functions without arguments, or of prediction and label"
+"""What metrics must be, as error messages say it."""
 
 
 @torch.no_grad()

@@ -1,15 +1,14 @@
-r"""The objective of a network that has code of its user's in it, as a problem for Levenberg-Marquardt, by automatic differentiation.
+r"""The objective of a network that contains the user's own code, as a problem for Levenberg-Marquardt, by automatic differentiation.
 
-`kan.training.least_squares.coordinates` knows the derivatives of the library's own layers. Here the network is called as it is, and every
-row of the
-Jacobian is the gradient of one output of one sample with respect to everything that is trained, whatever lies between: exact, and slower
-the more rows there are. The coordinates are the parameters themselves.
+`kan.training.least_squares.coordinates` has the derivatives of the library's own layers. Here the network is called as it is, and every row
+of the Jacobian is the gradient of one output of one sample with respect to all trained parameters. This is exact, and its cost grows with
+the number of rows. The coordinates are the parameters themselves.
 
 The curvature of the penalty is taken along the gradients ``g_e`` of the deviations ``sigma_e`` of edges only,
 
-    ``P = lamb sum_e rho_e / sigma_e g_e g_e'``,   ``rho_e = max(dR/dsigma_e, 0)``,
+    ``P = lamb sum_e rho_e / sigma_e g_e g_e'``,   ``rho_e = max(dR/dsigma_e, 0)``.
 
-and that of a penalty of the user's own, or of its terms of coefficients, not at all; the gradient is exact in all cases.
+The curvature of the terms ``lamb_coef`` and ``lamb_coefdiff``, and of a penalty of the user's own, is left out. The gradient is exact.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from kan.training.objectives.sparsity import sparsity
 __all__ = ["CalledProblem"]
 
 MAX_ENTRIES = 2**22
-"""Largest number of entries of the Jacobian, and of values of the samples in its computation, that are held at a time."""
+"""Largest number of entries of the Jacobian, and of values of the samples in its computation, that are held at a time: a round choice."""
 
 
 class Parameters:
@@ -71,12 +70,12 @@ class Parameters:
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters])
 
     def rows(self, values: Tensor) -> Tensor:
-        """Gradients of every one of `values` ``(R,)``, ``(P, R)``; the graph is kept."""
+        """The gradients ``(P, R)`` of each of `values` ``(R,)``; the graph is kept."""
         directions = torch.eye(len(values), dtype=values.dtype, device=values.device)
         found: tuple[Tensor | None, ...]
         try:
             found = torch.autograd.grad(values, self.parameters, directions, retain_graph=True, is_grads_batched=True, allow_unused=True)
-        except RuntimeError:  # something on the way is not made for several directions at once
+        except RuntimeError:  # some operation in the graph cannot be batched
             each = [torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True) for value in values]
             found = tuple(_stacked(parts) for parts in zip(*each, strict=True))
         blank: Tensor = values.new_zeros(len(values), 1)
@@ -91,11 +90,11 @@ def _stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
 
 
 class CalledProblem(NetworkProblem):
-    """``loss(network(x), y) + lamb R`` on some samples.
+    """The objective ``loss(network(x), y) + lamb R`` on some samples, with derivatives by autograd.
 
     Args:
-        objective: of a network in float64.
-        parameters: those that are trained.
+        objective: the objective of a network in float64.
+        parameters: the parameters that are trained.
         x, y, weight: the samples, and how much each counts; predictions are ``(B, K)``.
     """
 
@@ -113,7 +112,7 @@ class CalledProblem(NetworkProblem):
         self._outputs = shape[1]
 
     def _closed_form(self) -> None:
-        """None: the user's code is known to autograd alone."""
+        """There is no closed form, because only autograd can differentiate the user's code."""
 
     @cached_property
     def _samples(self) -> int:
@@ -132,7 +131,7 @@ class CalledProblem(NetworkProblem):
             yield torch.einsum("pkb,rkb->prb", rows, self._quantities(part)).flatten(1), residual.flatten()
 
     def _penalty(self) -> Tensor:
-        """``P`` ``(P, P)``."""
+        """The curvature of the penalty, times its weight ``lamb``, ``(P, P)``."""
         objective, p = self.objective, self.objective.penalty
         matrix = self.x.new_zeros(self.columns.count, self.columns.count)
         if objective.own_penalty:

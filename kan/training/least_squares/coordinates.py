@@ -1,15 +1,16 @@
-r"""What of a network is trained, as the coordinates of a least-squares problem, and their columns of the Jacobian.
+r"""The trained parameters of a network as coordinates of a least-squares problem, and their columns of the Jacobian.
 
 The sub-node sums of a layer are ``s_jb = sum_im psi_imb w_imj``. With the sensitivities ``delta_jb = d r_b / d s_jb`` of a quantity that
 depends on sample b alone (`kan.network.layer_pass`),
 
     ``d r_b / d w_imj = delta_jb psi_imb``,
 
-the row-wise Khatri-Rao product of sensitivities and features. Parameters behind the weights follow by ``w_ij0 = mask scale_base`` and
-``w_ijm = mask scale_sp coef_ijm``; those of symbolic edges ``mask (c f(a x + b) + d)`` and of the nodes' affine maps alike.
+the row-wise Khatri-Rao product of sensitivities and features. The derivatives with respect to the parameters of which the weights are made
+follow from ``w_ij0 = mask scale_base`` and ``w_ijm = mask scale_sp coef_ijm``. Those of symbolic edges ``mask (c f(a x + b) + d)`` and of
+the affine maps of the nodes are formed likewise.
 
-Coordinates. Coefficients are measured in units of the weight, ``q = mask scale_sp coef`` (and ``mask scale_base``), everything else as
-it is. While the coefficients of an edge are trained its ``scale_sp`` is left alone, since it is redundant.
+Coordinates. Coefficients are measured in units of the weight, ``q = mask scale_sp coef`` (and ``mask scale_base``), and all other
+parameters in their own units. While the coefficients of an edge are trained, its ``scale_sp`` stays fixed, because it is redundant.
 
 Layout. The batch is the last axis, so that the Jacobian is stored transposed, ``(parameters, residuals)``, with the residuals of one output
 after those of another.
@@ -36,14 +37,14 @@ Writer = Callable[[LayerParts, LayerPass, Sensitivity, Tensor], None]
 
 @dataclass(frozen=True)
 class Entries:
-    """Trained entries of one parameter.
+    """The trained entries of one parameter, and how their columns of the Jacobian are computed.
 
     Attributes:
         parameter: the parameter.
         index: flat indices of the entries, ``(n,)``.
-        scale: of the coordinates, ``q = scale * entry``, ``(n,)``.
-        layer: the layer that it belongs to.
-        write: its part of the Jacobian.
+        scale: ratio of coordinate to entry, ``q = scale * entry``, ``(n,)``.
+        layer: index of the layer that the parameter belongs to.
+        write: writes the columns of the Jacobian, see `Writer`.
     """
 
     parameter: nn.Parameter
@@ -54,7 +55,7 @@ class Entries:
 
     @cached_property
     def where(self) -> tuple[Tensor, ...] | None:
-        """`index` for each axis of the parameter, whose memory may be in any order; None when all entries are trained."""
+        """The indices of the entries along each axis of the parameter, which need not be contiguous; None when all entries are trained."""
         if len(self.index) == self.parameter.numel():
             return None
         # torch.unravel_index would import sympy, a third of a second at the first fit.
@@ -65,7 +66,7 @@ class Entries:
         return tuple(axes)
 
     def entries(self, of: Tensor) -> Tensor:
-        """The entries of a tensor of the parameter's shape, ``(n,)``, as a copy."""
+        """A copy of the entries ``(n,)`` of a tensor with the parameter's shape."""
         return of.flatten().clone() if self.where is None else of[self.where]
 
     def add_(self, step: Tensor) -> None:
@@ -89,8 +90,8 @@ class NumericWeights(NamedTuple):
 
     Attributes:
         inputs, outputs: indices of the edges, ``(E,)``.
-        where: columns of their weights, base function first, ``(E, n+1)``; -1 for those that are not trained.
-        scale: of the coefficients' coordinates, ``(E, 1)``.
+        where: columns of the Jacobian for the weights of each edge, base function first, ``(E, n+1)``; -1 for weights that are not trained.
+        scale: ratio of coordinate to coefficient, ``(E, 1)``.
     """
 
     inputs: Tensor
@@ -103,12 +104,12 @@ class Columns:
     """The columns of the Jacobian: which entries of which parameters are trained, and their coordinates.
 
     Args:
-        network: the network. Its masks and what of it is trained must not change afterwards; `is_current` says whether they have.
-        parameters: those that may be trained.
+        network: the network. Its masks and its choice of trained parameters must not change afterwards; `is_current` checks this.
+        parameters: the parameters that may be trained.
 
     Attributes:
         blocks: the trained entries, in the order of the columns.
-        edges: for each layer, where the weights of its numeric edges stand; None when all are masked.
+        edges: for each layer, the columns of the weights of its numeric edges; None when all are masked.
         dense: the layers all of whose edges are live and have all of their weights trained. Their first block is that of the base
             functions, and their second that of the coefficients.
     """
@@ -133,7 +134,7 @@ class Columns:
         return [(layer.functions, layer.mask.tolist()) for layer in layers if layer.functions]
 
     def is_current(self) -> bool:
-        """Whether masks, scales and symbolic functions are those that the columns were made of, and parameters the same objects."""
+        """Whether masks, scales and symbolic functions have not changed since the columns were made."""
         named = [p for layer in self.network.numeric_layers for p in (layer.mask, layer.scale_sp)]
         same = all(now is then and torch.equal(now, values) for now, (then, values) in zip(named, self._made_of, strict=True))
         return same and self._functions == self._present_functions()
@@ -146,7 +147,7 @@ class Columns:
 
     @torch.no_grad()
     def coordinates(self) -> Tensor:
-        """``q`` ``(P,)``."""
+        """The coordinates ``q``, ``(P,)``."""
         return torch.cat([block.entries(block.parameter) * block.scale for block in self.blocks])
 
     @torch.no_grad()
@@ -193,11 +194,11 @@ class Columns:
         return block.layer in self.dense and (block.parameter is layer.coef or block.parameter is layer.scale_base)
 
     def assembled(self, weights: Sequence[Tensor], others: Tensor) -> Tensor:
-        """Numbers ``(P,)``, one for each column, from those of the weights of the `dense` layers, and the `others` in order.
+        """A vector ``(P,)`` in the order of the columns, assembled from the weights of the `dense` layers and all other columns.
 
         Args:
-            weights: for each such layer, ``(I (n+1), O)``.
-            others: of the columns that ``write(sparing_dense=True)`` gives.
+            weights: the entries for each dense layer, ``(I (n+1), O)``.
+            others: the entries for the columns that ``write(sparing_dense=True)`` returns, in their order.
         """
         parts: list[Tensor] = []
         start = 0

@@ -1,4 +1,4 @@
-r"""The objective of a network as a problem of least squares, or of what comes closest to it; see `kan.solvers.levenberg_marquardt`.
+r"""The objective of a network as a least-squares problem; other losses are approximated by one, see `kan.solvers.levenberg_marquardt`.
 
 One pass from the inputs to the outputs and back (`kan.network.layer_pass`) gives the residuals and the sensitivities that make up the
 Jacobian (`kan.training.least_squares.coordinates`). Where a base function is not known to be elementwise, autograd gives the sensitivities.
@@ -28,21 +28,21 @@ from kan.training.objectives.of_network import Objective
 __all__ = ["Anchor", "NetworkProblem"]
 
 MAX_JACOBIAN_ENTRIES = 2**22
-"""Largest number of entries of the Jacobian that are held at a time; more samples are taken in chunks."""
+"""Largest number of entries of the Jacobian that are held at a time: a round choice. More samples are taken in chunks."""
 CORRECTION_VARIANCE = 1e4
-"""Variance of corrections after a refinement over the mean squared error that they correct. On exp(sin(pi x) + y^2) with up to 100
-intervals the test error is the same for 1e3 to 1e5; without an anchor coefficients at the ends of the samples follow the last few of them,
-and test errors are up to ten times the training error."""
+"""Variance of the corrections of coefficients after a refinement, divided by the mean squared error that they correct. On
+exp(sin(pi x) + y^2) with up to 100 intervals the test error is the same for 1e3 to 1e5. Without an anchor, coefficients at the ends of
+the samples follow the last few of them, and test errors are up to ten times the training error."""
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A prior for a network that has been refined: corrections of its coefficients are about as large as its error was.
+    """A prior for a network that has been refined: the corrections of its coefficients have variances in proportion to its error.
 
     Attributes:
         origin: the coordinates before the first step, ``(P,)``.
         error: the mean squared error there.
-        loose: variance of corrections over `error`.
+        loose: variance of the corrections, divided by `error`.
     """
 
     origin: Tensor
@@ -50,19 +50,19 @@ class Anchor:
     loose: float = CORRECTION_VARIANCE
 
     def share(self, error: float, samples: int) -> float:
-        """``eps`` where the mean squared error is `error`: the ratio of the variances of residuals and corrections, per sample."""
+        """The weight of the prior where the mean squared error is `error`: variance of residuals over that of corrections, per sample."""
         return error / (samples * self.loose * self.error) if self.error > 0 else 0.0
 
 
 class NetworkProblem:
-    """``loss(network(x), y) + lamb R`` on some samples.
+    """The objective ``loss(network(x), y) + lamb R`` on some samples.
 
     Args:
-        objective: of a network in float64.
-        columns: what is trained.
+        objective: the objective of a network in float64.
+        columns: the coordinates that are trained.
         x, y, weight: the samples, and how much each counts.
         first: the first layer's features, if they are known.
-        anchor: coordinates that the samples hardly determine are kept near these.
+        anchor: prior that keeps coordinates which the samples hardly determine near their first values.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class NetworkProblem:
         return float(residual @ residual)
 
     def value(self) -> float:
-        """The objective with what the anchor adds."""
+        """The objective plus the term of the anchor."""
         value = self.value_alone()
         return value if self._anchor is None else value + self._share * float(self._away(self._anchor).square().sum())
 
@@ -118,7 +118,7 @@ class NetworkProblem:
         return self.columns.coordinates() - anchor.origin
 
     def remember_(self) -> None:
-        """Take note of the present parameters, for `refresh_`."""
+        """Keep the present parameters for the comparison in `refresh_`."""
         self._at = self.save()
 
     def refresh_(self) -> None:
@@ -129,7 +129,7 @@ class NetworkProblem:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
 
     def linearise(self) -> Model:
-        """Its model around the present parameters."""
+        """The quadratic model of the objective around the present parameters."""
         squares = self.objective.squares and not self.objective.lamb and self._anchor is None
         if self._form is None or not squares or not self.columns.dense or self.y.numel() >= self.columns.count:
             return self._linearised()
@@ -157,7 +157,7 @@ class NetworkProblem:
         return max(1, MAX_JACOBIAN_ENTRIES // (self.columns.count * self._outputs))
 
     def _slopes(self) -> tuple[Tensor | None, Tensor | None]:
-        """The gradient, where it is not that of squares alone, and the curvature of the penalty, if there is one."""
+        """The gradient, if the objective is more than squares (else None), and the curvature of the penalty, if there is one."""
         objective, gradient = self.objective, None
         if objective.lamb or not objective.squares:
             objective.with_gradient(self.x, self.y, self.first, self.weight)
@@ -254,7 +254,7 @@ class NetworkProblem:
         return (output - self.y[part].t()) * self._roots_of_shares[part]
 
     def _quantities(self, part: slice) -> Tensor:
-        """What is differentiated, ``(R, K, B)``: quantity r is the sum over the outputs k of ``quantities[r, k] output[k]``."""
+        """Quantities to be differentiated, ``(R, K, B)``: quantity r is the sum of ``quantities[r, k] output[k]`` over the outputs k."""
         if self._roots is not None:
             return self._roots[part].permute(2, 1, 0)
         roots = self._roots_of_shares[part]

@@ -1,4 +1,7 @@
-r"""The curvature of a network's penalty, by parabolas that touch it from above; see `kan.solvers.levenberg_marquardt`."""
+r"""The curvature of a network's penalty, from parabolas that touch each of its terms from above.
+
+`kan.solvers.levenberg_marquardt` uses it in place of second derivatives.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,18 @@ from kan.training.objectives.sparsity import sparsity
 __all__ = ["DEVIATION_ROUNDING", "Leaves", "penalty_curvature"]
 
 COEFFICIENT_ROUNDING = 1e-3
-"""Added to the magnitude of a coefficient in ``sum |coef|`` where the parabola above that is taken."""
+"""Added to ``|coef|``, by which the curvature of the term ``sum |coef|`` is divided, so that it stays finite at zero: a round choice."""
 DEVIATION_ROUNDING = 1e-12
-"""Added to the deviation of an edge where the parabola above the penalty is taken, which divides by it."""
+"""Added to the standard deviation of an edge, by which the curvature of the penalty is divided, so that it stays finite at zero: a round
+choice."""
 
 
 def penalty_curvature(objective: Objective, columns: Columns, x: Tensor, first: FirstLayer | None) -> Tensor:
     """``lamb P`` ``(P, P)`` of the penalty of `objective` at the inputs `x` ``(B, n)``, in the coordinates of `columns`.
 
     Args:
-        objective: of a network in float64.
-        columns: what is trained.
+        objective: the objective of a network in float64.
+        columns: the coordinates that are trained.
         x: the inputs.
         first: the first layer's features, if they are known.
     """
@@ -68,23 +72,23 @@ def penalty_curvature(objective: Objective, columns: Columns, x: Tensor, first: 
 
 @dataclass
 class Leaves(LayerRecord):
-    """A record whose deviations are variables of their own."""
+    """A record of a layer whose deviations are leaves of the autograd graph, so that the penalty can be differentiated by them."""
 
     numeric: Tensor = field(default_factory=lambda: torch.empty(0))
     total: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def of(cls, record: LayerRecord) -> Leaves:
-        """With the deviations of `record`."""
+        """A copy of `record` with its present deviations as leaves."""
         return cls(
             **{f.name: getattr(record, f.name) for f in fields(LayerRecord)},
             numeric=record.numeric_deviation().clone().requires_grad_(), total=record.edge_deviation().clone().requires_grad_(),
         )  # fmt: skip
 
     def numeric_deviation(self) -> Tensor:
-        """As there."""
+        """The leaf of the numeric edges' deviations."""
         return self.numeric
 
     def edge_deviation(self) -> Tensor:
-        """As there."""
+        """The leaf of the whole edges' deviations."""
         return self.total

@@ -1,4 +1,4 @@
-r"""Levenberg-Marquardt from the residuals' side, for networks with more coordinates than residuals.
+r"""Levenberg-Marquardt steps from the matrix ``J J'`` of the residuals, for networks with more coordinates than residuals.
 
 The step is ``p = -J'(J J' + mu/2 I)^-1 r``. The Jacobian of a layer's weights is the Khatri-Rao product of features ``Psi`` and
 sensitivities ``Delta``, so that its part of ``J J'`` is the entrywise product of two Gram matrices,
@@ -6,7 +6,7 @@ sensitivities ``Delta``, so that its part of ``J J'`` is the entrywise product o
     ``J_l J_l' = (Psi_l' Psi_l) * (Delta_l' Delta_l)``,
 
 which takes ``O(R^2 (F + O))`` operations for ``F`` features and ``O`` sub-nodes instead of ``O(R^2 F O)``, and ``J_l' v`` is a product of
-matrices, too. The Jacobian itself is needed for what else is trained, and where ``J J'`` is ill-conditioned.
+matrices, too. The Jacobian itself is computed only for the other trained parameters, and where ``J J'`` is ill-conditioned.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["ResidualSide"]
 
 
 class ResidualSide:
-    """The model of a sum of squares around some point, from the residuals' side; see `kan.solvers.levenberg_marquardt`.
+    """The quadratic model of a sum of squares around the present parameters, solved by ``J J'``; see `kan.solvers.levenberg_marquardt`.
 
     Args:
-        columns: what is trained.
+        columns: the coordinates that are trained.
         layers, passes, back: see `Columns.write`.
-        residual: ``(K, B)``.
+        residual: the residuals, ``(K, B)``.
         exact: the model with the Jacobian itself, for ill-conditioned problems.
     """
 

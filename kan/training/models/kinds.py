@@ -16,7 +16,7 @@ __all__ = ["trainable"]
 
 @singledispatch
 def trainable(network: Any) -> Trainable:
-    """The model `network` as a fit sees it; another kind of model registers its implementation of the contract here.
+    """The implementation of `Trainable` for the model `network`; another kind of model registers its own implementation here.
 
     Raises:
         TypeError: for something that cannot be trained.

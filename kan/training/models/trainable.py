@@ -1,7 +1,7 @@
 """The contract of a model that can be trained.
 
-Everything in which the kinds of models differ during a fit is a method of `Trainable`. Its own answers are those of a model that has no
-grids, no names or units of its columns, no other starts, and no code of its user's.
+Everything in which the kinds of models differ during a fit is a method of `Trainable`. Its own methods answer for a model without grids,
+without names and units of columns, without restarts, and without the user's own code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Trainable"]
 
 
 class Trainable(ABC):
-    """A model, as a fit sees it.
+    """What a fit asks of a model.
 
     Args:
         network: the model.
@@ -191,7 +191,7 @@ class Trainable(ABC):
         return False
 
     def seen(self, x: Tensor) -> Tensor | None:
-        """What the layers are given when the model is called with `x`; None if that is not known."""
+        """The inputs of the first layer when the model is called with `x`; None if they are not known."""
         return x
 
     # What the model remembers

@@ -1,6 +1,6 @@
-"""The arithmetic of a whole network on some samples: the one place behind which it can be done by something else than torch.
+"""The arithmetic of a whole network in training, behind one interface, so that something other than torch can do it.
 
-The arithmetic of a single layer has a place of its own, `kan.network.layer_pass.LayerArithmetic`, which the functions here are made of.
+The functions here are composed of the arithmetic of single layers, `kan.network.layer_pass.LayerArithmetic`, which can be replaced too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["BACK_END", "BackEnd"]
 
 
 class BackEnd(Protocol):
-    """What training asks of a network that has a closed form. `BACK_END` is what is used."""
+    """The computations that training asks for when a network has a closed form. `BACK_END` is the one in use."""
 
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
-        """The objective, and the gradients of those of the form's parameters that are wanted."""
+        """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
 
     def jacobian(
         self, columns: Columns, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity]

@@ -2,8 +2,8 @@ r"""The objective of a network and its gradient, in closed form.
 
 This evaluation serves networks of the library's own layers (`kan.network.user_code.own_code`) whose base functions are elementwise
 (`kan.layers.base_functions`), with symbolic edges, multiplication nodes and trained maps of the nodes, and penalties of the standard metric
-``edge_forward_spline_n``. It needs about half as many operations as recording and replaying the pass by autograd, which is where small
-networks spend their time. `Objective.composed` is the same quantity for any network and penalty.
+``edge_forward_spline_n``. It needs about half as many operations as recording and replaying the pass by autograd; small networks spend
+their time on these. `Objective.composed` is the same quantity for any network and penalty.
 
 Per layer, with features ``psi``, folded weights ``w``, covariances ``C``, ``std_ij = sqrt(w_ij' C_i w_ij)`` (see `kan.layers.deviation`)
 and scores ``V_ij = std_ij/(std_i + 0.1)``: from the gradients ``g_j`` of the sub-node sums and ``G_ij`` of the scores follow, with
@@ -38,16 +38,17 @@ from kan.training.objectives.sparsity import sparsity_with_slopes
 __all__ = ["ClosedForm", "Problem", "Term", "Value", "value_and_gradients"]
 
 MAX_KEPT_FEATURES = 2**21
-"""Largest number of features of one layer, over all samples, that are kept from the forward to the backward pass."""
+"""Largest number of features of one layer, over all samples, that are kept from the forward to the backward pass: a round choice."""
 FEATURES_PER_PART = 2**19
-"""Number of features of one layer that are computed at a time in batches that exceed `MAX_KEPT_FEATURES`; the cache holds them."""
+"""Number of features of one layer that are computed at a time in batches that exceed `MAX_KEPT_FEATURES`. It is a round choice for which
+they fit into the processor's cache."""
 
 PER_LAYER = 9
 """Number of parameters of one layer in `ClosedForm.parameters`."""
 
 
 class Term(Protocol):
-    """What is evaluated: the part of `kan.training.objectives.of_network.Objective` that a closed form reads."""
+    """The loss and penalty to be evaluated: the part of `kan.training.objectives.of_network.Objective` that a closed form reads."""
 
     @property
     def lamb(self) -> float:
@@ -59,7 +60,7 @@ class Term(Protocol):
 
     @property
     def corner(self) -> float:
-        """Rounds the deviations of the edges."""
+        """Constant that makes the deviations of the edges differentiable at zero, see `kan.layers.deviation.safe_sqrt`."""
 
     @property
     def guard(self) -> Guard:
@@ -70,12 +71,12 @@ class Term(Protocol):
         """Whether the loss is the mean squared error."""
 
     def loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of outputs ``(B, K)``."""
+        """The loss of the outputs ``(B, K)`` against the labels `y`."""
 
     def composed(
         self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective, loss and penalty with a graph."""
+        """Objective, loss and penalty, recorded by autograd."""
 
 
 @dataclass
@@ -85,9 +86,9 @@ class ClosedForm:
     Attributes:
         network: the network.
         layers: its layers.
-        parameters: for each layer ``coef, scale_base, scale_sp, mask``, the affine maps of the symbolic edges, and scale and bias of the
-            sub-nodes and of the nodes, one after another.
-        live_inputs_only: whether inputs without live edges get no features.
+        parameters: the parameters of all layers in one list. Each layer has nine: ``coef, scale_base, scale_sp, mask``, the affine maps of
+            the symbolic edges, and scale and bias of the sub-nodes and of the nodes.
+        live_inputs_only: whether features are computed only for inputs with an edge that is not masked.
     """
 
     network: Network
@@ -98,7 +99,7 @@ class ClosedForm:
 
     @classmethod
     def of(cls, network: Network, live_inputs_only: bool = False) -> ClosedForm | None:
-        """The parts of `network`; None if it has code of its user's, or a base function that is not known to be elementwise."""
+        """The closed form of `network`; None if the user has added code to it, or a base function is not known to be elementwise."""
         if own_parts(network) or not all(is_elementwise(layer.base_fun) for layer in network.numeric_layers):
             return None
         found = cls(network, live_inputs_only=live_inputs_only)
@@ -109,7 +110,7 @@ class ClosedForm:
         return found
 
     def refresh_(self) -> ClosedForm | None:
-        """Follow changes of masks, symbolic edges and maps; None if a symbolic edge has a function of the user's that is in no table."""
+        """Follow changes of masks, symbolic edges and maps; returns None if a symbolic edge has a function of the user's own."""
         for l, parts in enumerate(self.layers):
             if not parts.is_current(self.network):
                 parts = self.layers[l] = LayerParts.of(self.network, l, self.live_inputs_only)
@@ -126,7 +127,7 @@ class ClosedForm:
         return h.t()
 
     def _first_features(self, h: Tensor) -> Features | None:
-        """The first layer's features at its inputs `h` ``(I, B)``, kept for the next call with the same; None if they are too many."""
+        """The first layer's features at its inputs `h` ``(I, B)``, kept for a next call with the same inputs; None if they are too many."""
         parts = self.layers[0]
         at = h if parts.inputs is None else h[parts.inputs]
         if at.numel() * (parts.numeric.coef.shape[2] + 1) > MAX_KEPT_FEATURES:
@@ -138,7 +139,7 @@ class ClosedForm:
         return kept[2]
 
     def weight(self, l: int) -> Tensor | None:
-        """The folded weights of layer `l`, ``(I, n+1, O)``, of its inputs with live edges if there are others; None if there are none."""
+        """The folded weights ``(I, n+1, O)`` of layer `l`, of the inputs that get features; None if all numeric edges are masked."""
         parts, (coef, base, sp, mask) = self.layers[l], self.parameters[PER_LAYER * l : PER_LAYER * l + 4]
         if not parts.live:
             return None
@@ -148,10 +149,10 @@ class ClosedForm:
 
 
 class Problem(NamedTuple):
-    """A closed form on some samples.
+    """An objective to be evaluated in closed form on some samples.
 
     Attributes:
-        term: what is evaluated.
+        term: the loss and the penalty.
         form: the network.
         x, y: the samples.
         first: the first layer's features for this `x`, if they are known.
@@ -167,7 +168,7 @@ class Problem(NamedTuple):
 
 
 class Value(NamedTuple):
-    """An objective and its two parts, 0-dim each."""
+    """The value of an objective, and of the loss and the penalty in it; each is a tensor without dimensions."""
 
     total: Tensor
     loss: Tensor
@@ -175,17 +176,17 @@ class Value(NamedTuple):
 
 
 class _Layer:
-    """One layer in one evaluation: its features, part by part of the batch.
+    """One layer in one evaluation of the objective, which goes through the batch in parts.
 
-    A batch of a single part keeps them for the backward pass. Of several parts, the features of each are computed anew there, so that
-    memory is bounded by the inputs of the layers and the features of one part.
+    If the batch is a single part, its features are kept for the backward pass. Otherwise they are computed again there, part by part, so
+    that memory is bounded by the inputs of the layers and the features of one part.
 
     Args:
-        parts: of the layer.
-        weight: ``(I, n+1, O)``; None when all numeric edges are masked.
-        known: what is known of the first layer.
-        batch: the parts of the batch.
-        slopes: whether derivatives of the features will be wanted.
+        parts: what the pass reads of the layer besides its weights.
+        weight: the folded weights ``(I, n+1, O)``; None when all numeric edges are masked.
+        known: the features of the first layer and their statistics, if the layer is the first and they are known.
+        batch: the slices of the batch.
+        slopes: whether the backward pass will need derivatives of the features.
     """
 
     def __init__(self, parts: LayerParts, weight: Tensor | None, known: FirstLayer | None, batch: Sequence[slice], slopes: bool) -> None:
@@ -196,7 +197,7 @@ class _Layer:
         self.passed: LayerPass
 
     def features(self, h: Tensor, part: slice, slopes: bool = False) -> Features:
-        """At the samples `part` of the layer's inputs `h` ``(I, B)``."""
+        """The features of the layer's inputs `h` ``(I, B)`` at the samples in the slice `part`."""
         if self.known is not None:
             return Features(self.known.features[part].permute(1, 2, 0))
         if self._kept is not None:
@@ -208,7 +209,7 @@ class _Layer:
         return found
 
     def forward(self, h: Tensor, corner: float | None, guard: Guard, backward: bool) -> Tensor:
-        """The nodes above, from the inputs `h`; with a `corner` the layer's statistics are found on the way."""
+        """The nodes above, from the inputs `h`. With a `corner`, the statistics for the penalty are computed in the same pass."""
         sums = None if self.weight is None else self._sums(h, self.weight, corner)
         self.passed = self.parts.completed(h, sums, None, None, slopes=backward, guard=guard)
         return self.passed.nodes
@@ -241,7 +242,7 @@ class _Layer:
         return _Statistics(half, deviation, input_deviation, per_input, deviation * per_input, mean, inputs)
 
     def scores(self) -> Tensor:
-        """``V``, ``(O, I)``; zeros when all numeric edges are masked."""
+        """The scores ``V`` of the edges, ``(O, I)``; zeros when all numeric edges are masked."""
         if self.statistics is None:
             return self.passed.x.new_zeros(self.parts.numeric.out_dim, self.parts.numeric.in_dim)
         return self.statistics.scores.t()
@@ -250,9 +251,9 @@ class _Layer:
         """Gradients of the weights ``(I, n+1, O)`` and, with `below`, of the inputs ``(I, B)``.
 
         Args:
-            grad: of the sums, ``(O, B)``.
-            to_scores: of the scores, ``(I, O)``; None without a penalty.
-            corner: rounds the deviations of the edges.
+            grad: gradient of the sums, ``(O, B)``.
+            to_scores: gradient of the scores, ``(I, O)``; None without a penalty.
+            corner: makes the deviations of the edges differentiable at zero, see `Term.corner`.
             below: whether the inputs' gradient is wanted.
         """
         to_weight, to_inputs, passed, known = None, None, self.passed, self.statistics
@@ -289,7 +290,7 @@ class _Layer:
 
 
 class _Moments:
-    """Means and scatter matrices of rows that come part by part, about the mean of the first part."""
+    """Means and scatter matrices of rows that arrive in parts. Sums are taken about the mean of the first part, against cancellation."""
 
     def __init__(self) -> None:
         self._shift: Tensor | None = None
@@ -297,7 +298,7 @@ class _Moments:
         self._count = 0
 
     def add(self, rows: Tensor) -> None:
-        """Take up `rows` ``(I, F, B)``."""
+        """Add the samples of `rows` ``(I, F, B)``."""
         if self._shift is None:
             self._shift = rows.mean(2, keepdim=True)
             centred = rows - self._shift
@@ -319,15 +320,15 @@ class _Moments:
 
 
 class _Statistics(NamedTuple):
-    """Statistics of a layer's edges.
+    """Statistics of a layer's edges and inputs over the samples, from which the penalty is computed.
 
     Attributes:
         half: ``C w``, ``(I, n+1, O)``.
-        deviation: of the edges, ``(I, O)``.
-        input_deviation: of the inputs, ``(I, 1)``.
-        per_input: ``1/(input_deviation + 0.1)``.
-        scores: ``(I, O)``.
-        mean: of the features, ``(I, n+1, 1)``; None for the first layer.
+        deviation: standard deviations of the edges, ``(I, O)``.
+        input_deviation: standard deviations of the inputs, ``(I, 1)``.
+        per_input: ``1/(input_deviation + 0.1)``, ``(I, 1)``.
+        scores: ``V``, ``(I, O)``.
+        mean: means of the features, ``(I, n+1, 1)``; None for the first layer.
         inputs: the inputs less their means, ``(I, B)``; None for the first layer.
     """
 
@@ -342,7 +343,7 @@ class _Statistics(NamedTuple):
 
 @torch.inference_mode()
 def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
-    """The objective, and the gradients of those of the form's parameters that are wanted, in inference mode."""
+    """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
     term, form, x, y, first, sample_weight = problem
     backward, penalised, guard = any(wanted), term.lamb != 0, term.guard
     h = form.network.checked_input(x).t()
@@ -365,7 +366,7 @@ def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value
 
 
 def _parts_of_batch(form: ClosedForm, batch: int) -> list[slice]:
-    """The whole batch, or, if that has many features, parts of it that have few enough for the cache."""
+    """Slices of the batch: a single one, or, if it has more than `MAX_KEPT_FEATURES` features, several with `FEATURES_PER_PART` each."""
     widest = max(parts.numeric.in_dim * (parts.numeric.coef.shape[2] + 1) for parts in form.layers)
     if batch * widest <= MAX_KEPT_FEATURES:
         return [slice(0, batch)]
@@ -413,7 +414,7 @@ def _gradients(
 
 
 def _symbolic_gradient(layer: _Layer, grad: Tensor) -> Tensor:
-    """Gradient of the numbers ``(a, b, c, d)`` of all edges, ``(O, I, 4)``, from the one of the sums, `grad` ``(O, B)``."""
+    """Gradient of the affine parameters ``(a, b, c, d)`` of all edges, ``(O, I, 4)``, from that of the sums, `grad` ``(O, B)``."""
     numeric, symbolic, passed = layer.parts.numeric, layer.parts.symbolic, layer.passed.symbolic
     found = grad.new_zeros(numeric.out_dim, numeric.in_dim, 4)
     if symbolic is not None and passed is not None:

@@ -1,7 +1,7 @@
 """A fit of several networks at once: the same steps as one after another, as one computation.
 
-It is for plain networks (numeric edges, SiLU, sum nodes, see `kan.training.objectives.closed_form`) that Adam or Levenberg-Marquardt train
-on whole sets of samples for the mean squared error. A network that becomes not finite drops out.
+It is for networks of numeric edges and sum nodes with elementwise base functions, without trained or other maps of the nodes. Adam or
+Levenberg-Marquardt train them on all samples for the mean squared error. A network whose loss is no longer finite drops out.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class BestStates:
     step: int = -1
 
     def look(self, step: int, watched: Tensor, stack: Stack, keeps: bool) -> None:
-        """Take note of the losses ``(S,)`` after a step."""
+        """Compare the losses ``(S,)`` after a step with the lowest so far, and keep the states of networks that improved."""
         if bool(watched.min() < self.values.min()):
             self.step = step
         better = watched < self.values
@@ -109,10 +109,10 @@ class StackFit:
     """One fit of all networks at once.
 
     Args:
-        network: the first network, which is given the parameters of the best.
+        network: the first network. At the end it has the parameters of the best one.
         task: the model and its data.
         options: how the networks are trained.
-        seeds: of the networks.
+        seeds: the seeds of all networks.
     """
 
     def __init__(self, network: Network, task: Prepared, options: FitOptions, seeds: Sequence[int]) -> None:
@@ -245,7 +245,7 @@ class StackFit:
         self.network.remember_input(self.task.data.first.x)
 
     def _warn(self, count: int) -> None:
-        """Warn of an end that was not planned."""
+        """Warn if the fit was interrupted, or ended because no network had a finite loss."""
         history = self.history
         if history.stopped == "interrupted":
             left = f"the best of {count} as step {history.steps - 1} left it" if history.steps else "as it was before the first step"

@@ -1,10 +1,11 @@
 """Methods that train many plain networks of one structure at once: Adam and Levenberg-Marquardt.
 
-Both are those of `fit`, network by network. Adam works entry by entry, so that one optimiser of the stacked parameters is as many of its
-own. In Levenberg-Marquardt every network has its own damping and its own trials; one that finds nothing better rests until the grids move.
+Each network takes the steps that `fit` would take with it alone. Adam works entry by entry, so that one optimiser of the stacked parameters
+equals one for each network. In Levenberg-Marquardt every network has its own damping and its own trials. A network whose trials find no
+lower loss takes no further steps until the grids move.
 
-Blocks of a few networks, which caches hold, are given to as many threads as torch may use. What a block holds does not depend on their
-number, and so neither do the results.
+The networks are divided into blocks of a few, which fit into the processor's cache, and the blocks are distributed over the threads of
+torch. The blocks do not depend on the number of threads, and so neither do the results.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian
 __all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""`map`, or that of a pool."""
+"""A function like `map`, which may call the function in several threads."""
 T = TypeVar("T")
 
 TOGETHER = 2**17
-"""Coefficients per sample and network times samples that a block has at least, if there are as many networks."""
+"""Smallest number of coefficients that a block looks up over all samples, which decides how many networks form a block: a round choice."""
 
 
 @contextmanager
 def workers() -> Iterator[Mapper]:
-    """`map` with one thread for each that torch may use, of which each runs its tensor operations alone."""
+    """A `map` over as many threads as torch may use; each of them runs its tensor operations without further threads."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -52,17 +53,17 @@ def workers() -> Iterator[Mapper]:
 
 
 class Stack:
-    """The parameters of several networks, and their knots.
+    """Copies of the parameters and knots of several networks, stacked.
 
     Args:
-        networks: plain ones with the same structure, masks and first knots.
-        dtype: of the copies.
+        networks: plain networks with the same structure, masks and first knots.
+        dtype: data type of the copies.
 
     Attributes:
         parameters: for each layer ``coef`` ``(S, I, O, n)``, ``scale_base``, ``scale_sp`` ``(S, I, O)``, one after another.
-        masks: for each layer, ``(S, I, O)``.
-        knots: for each layer, ``(S I, P)``; of the first one ``(I, P)``.
-        trained: for each of `parameters`, whether it is.
+        masks: for each layer, the mask of its edges, ``(S, I, O)``.
+        knots: for each layer, the knots, ``(S I, P)``; for the first, which all networks share, ``(I, P)``.
+        trained: for each of `parameters`, whether it is trained.
     """
 
     def __init__(self, networks: Sequence[Network], dtype: torch.dtype) -> None:
@@ -82,11 +83,11 @@ class Stack:
         self.tabulate_()
 
     def tabulate_(self) -> None:
-        """The knots have moved."""
+        """Tabulate the splines again after the knots have moved."""
         self.tables = [tabulate(knots, layer.k) for knots, layer in zip(self.knots, self.layers, strict=True)]
 
     def shared(self, samples: Samples) -> Shared:
-        """`samples` for all networks, on the present first knots."""
+        """The samples as all networks share them, with features on the present first knots."""
         x = self.network.checked_input(samples.x).to(self.dtype)
         y = samples.y.to(self.dtype)
         weight = samples.weight
@@ -97,13 +98,13 @@ class Stack:
         return Shared(first, y.t().contiguous(), share)
 
     def weights(self, l: int) -> Tensor:
-        """Of layer `l`, ``(S, I, n+1, O)``."""
+        """The folded weights of layer `l`, ``(S, I, n+1, O)``."""
         coef, base, sp = self.parameters[3 * l : 3 * l + 3]
         folded = fold(coef.flatten(0, 1), base.flatten(0, 1), sp.flatten(0, 1), self.masks[l].flatten(0, 1))
         return folded.view(self.count, -1, *folded.shape[1:])
 
     def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
-        """The networks of each list."""
+        """A block for each list of network indices."""
         weights = [self.weights(l) for l in range(len(self.layers))]
         return [
             Block(tuple(StackLayer(weight[list(some)], self._table(l, some), self.layers[l].base_fun) for l, weight in enumerate(weights)))
@@ -119,7 +120,7 @@ class Stack:
         return self.tables[l].taken([s * inputs + i for s in ids for i in range(inputs)])
 
     def split(self, ids: Sequence[int], samples: int) -> list[list[int]]:
-        """`ids` in blocks of neighbours."""
+        """Divide `ids` into the lists that become blocks, see `TOGETHER`."""
         each = max(layer.in_dim * layer.out_dim * (layer.k + 1) for layer in self.layers[-1:]) * samples
         size = max(1, math.ceil(TOGETHER / each))
         return [list(ids[start : start + size]) for start in range(0, len(ids), size)]
@@ -166,7 +167,7 @@ class Stack:
         return layer.grid.detach(), moved.unflatten(0, (len(ids), inputs)), outputs
 
     def save(self) -> list[Tensor]:
-        """Copies of everything that training changes, ``(S, ...)`` each."""
+        """Copies of all tensors that training changes, ``(S, ...)`` each."""
         first, *rest = self.knots
         knots = [first.expand(self.count, -1, -1), *(values.unflatten(0, (self.count, -1)) for values in rest)]
         return [values.clone() for values in (*self.parameters, *knots)]
@@ -184,13 +185,13 @@ class Stack:
         self.tabulate_()
 
     def bury_(self, ids: Sequence[int]) -> None:
-        """Make the networks `ids` zero, so that what is not finite in them reaches nothing."""
+        """Set the parameters of the networks `ids` to zero, so that their numbers, which are not finite, do not spread."""
         for values in self.parameters:
             values[list(ids)] = 0.0
 
     @torch.no_grad()
     def into_(self, network: Network, s: int, saved: Sequence[Tensor]) -> None:
-        """Give `network` what `saved` says of network `s`."""
+        """Copy the parameters and knots of network `s` from `saved` into `network`."""
         for l, layer in enumerate(network.numeric_layers):
             for name, values in zip(("coef", "scale_base", "scale_sp"), saved[3 * l : 3 * l + 3], strict=True):
                 getattr(layer, name).copy_(values[s])
@@ -198,7 +199,7 @@ class Stack:
 
 
 def _layer_like(layer: KANLayer, knots: Tensor, coef: Tensor) -> KANLayer:
-    """A layer with other knots ``(I, P)`` and coefficients ``(I, O, n)``."""
+    """A layer with the settings of `layer`, and with the knots ``(I, P)`` and coefficients ``(I, O, n)`` that are given."""
     inputs, outputs = coef.shape[:2]
     found = KANLayer(
         inputs, outputs, layer.num, layer.k, noise_scale=0.0, base_fun=layer.base_fun, grid_eps=layer.grid_eps, generator=torch.Generator()
@@ -213,9 +214,9 @@ class BatchedMethod(ABC):
     """A method of training all networks of a stack.
 
     Args:
-        stack: of the networks.
+        stack: the networks.
         lr: learning rate.
-        mapper: how blocks are gone through.
+        mapper: the function like `map` that goes through the blocks.
     """
 
     def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
@@ -223,29 +224,29 @@ class BatchedMethod(ABC):
 
     @staticmethod
     def dtype(network: Network) -> torch.dtype:
-        """What it computes in."""
+        """The data type in which the method computes."""
         return network.dtype
 
     @abstractmethod
     def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
-        """Move the networks `active` once; the losses of all afterwards, ``(S,)``."""
+        """Take one step with the networks `active`; returns the losses of all networks afterwards, ``(S,)``."""
 
     @abstractmethod
     def reset(self) -> None:
-        """The grids have moved."""
+        """Discard what is no longer valid after the grids have moved."""
 
     @abstractmethod
     def state_of(self, s: int) -> dict[str, Any]:
-        """What the method of one network would remember, see `Stepper.state_dict`."""
+        """The state of the method for network `s`, as `Stepper.state_dict` returns it."""
 
     def losses(self, shared: Shared) -> Tensor:
-        """Of all networks, ``(S,)``."""
+        """The losses of all networks, ``(S,)``."""
         blocks = self.stack.blocks(self.stack.split(range(self.stack.count), len(shared.share)))
         return torch.cat(list(self.mapper(_quietly(lambda block: losses(block, shared)), blocks)))
 
 
 def _quietly(function: Callable[[Any], T]) -> Callable[[Any], T]:
-    """`function` without graphs, in whatever thread."""
+    """`function` with gradients switched off, in whichever thread it is called."""
 
     def run(argument: Any) -> T:
         with torch.no_grad():
@@ -255,7 +256,7 @@ def _quietly(function: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 class BatchedAdam(BatchedMethod):
-    """Adam."""
+    """Adam for all networks at once."""
 
     def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
         super().__init__(stack, lr, mapper)
@@ -264,7 +265,7 @@ class BatchedAdam(BatchedMethod):
         self._current = False
 
     def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
-        """One evaluation: that after a step is the next one's gradient."""
+        """Take one step. The evaluation after it also gives the gradient of the next step."""
         if not self._current:
             self._evaluate(shared)
         self._optimizer.step()
@@ -284,18 +285,18 @@ class BatchedAdam(BatchedMethod):
         return torch.cat([values for values, _ in found])
 
     def reset(self) -> None:
-        """Gradients are others now; moments stay."""
+        """Discard the gradient; the moments of Adam are kept."""
         self._current = False
 
     def state_of(self, s: int) -> dict[str, Any]:
-        """That of ``torch.optim.Adam``."""
+        """The state of ``torch.optim.Adam`` for network `s` alone."""
         state = self._optimizer.state_dict()
         own = {i: {key: v[s].clone() if v.dim() else v.clone() for key, v in entries.items()} for i, entries in state["state"].items()}
         return {**state, "state": own}
 
 
 class BatchedLM(BatchedMethod):
-    """Levenberg-Marquardt, in float64."""
+    """Levenberg-Marquardt for all networks at once, in float64."""
 
     def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
         super().__init__(stack, lr, mapper)
@@ -311,11 +312,11 @@ class BatchedLM(BatchedMethod):
 
     @staticmethod
     def dtype(network: Network) -> torch.dtype:
-        """float64."""
+        """The method always computes in float64."""
         return torch.float64
 
     def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
-        """Of as many trials as every network needs."""
+        """Take one step, with as many trials as each network needs."""
         if self.known is None:
             self.known = self.losses(shared)
         known, todo = self.known, [s for s in active if s not in self.stalled]
@@ -330,12 +331,12 @@ class BatchedLM(BatchedMethod):
         return known.clone()
 
     def reset(self) -> None:
-        """Losses are others now; the damping stays."""
+        """Discard the losses, and let all networks take steps again; the damping is kept."""
         self.known = None
         self.stalled.clear()
 
     def state_of(self, s: int) -> dict[str, Any]:
-        """That of `LMStepper`."""
+        """The state of `LMStepper` for network `s`."""
         return {"mu": self.damping[s].mu, "growth": self.damping[s].growth}
 
     def _take_(self, ids: list[int], step: Tensor) -> None:
@@ -349,7 +350,7 @@ class BatchedLM(BatchedMethod):
             coef[ids] += move[:, :, 1:].mT / scale[..., None]
 
     def _improved(self, shared: Shared, known: Tensor, ids: list[int], block: Block) -> tuple[Tensor, list[float | None]]:
-        """`improve_` for a block: steps of the weights ``(S, P)`` and the losses after them, None for those that stay."""
+        """Trials for a block of networks: steps of the weights ``(S, P)``, and the losses after them, None if no step lowers them."""
         values = known[ids].tolist()
 
         def evaluate(own: list[int], steps: list[Tensor]) -> list[float]:
@@ -368,7 +369,7 @@ class BatchedLM(BatchedMethod):
 
 
 class _Gram:
-    """The model of one network's loss where its Gram matrix is well conditioned; see `Linearisation` for what it has otherwise."""
+    """The quadratic model of one network's loss from its Gram matrix; a `Linearisation` takes over where that is ill-conditioned."""
 
     def __init__(self, matrix: Tensor, slope: Tensor, exact: Callable[[], Linearisation]) -> None:
         self._matrix, self.gradient, self._exact = matrix.mul_(2), 2 * slope, exact
@@ -376,7 +377,7 @@ class _Gram:
         self.largest = float(self._matrix.diagonal().amax())
 
     def step(self, mu: float) -> Tensor:
-        """``p`` with the damping `mu`."""
+        """The step ``p`` with the damping `mu`."""
         factor = damped_cholesky(self._matrix, mu)
         if factor is not None:
             return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
@@ -386,11 +387,11 @@ class _Gram:
 
 
 def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
-    """The model of every network's loss in the weights `columns`."""
+    """The quadratic model of each network's loss, as a function of the weights `columns`."""
     rows = shared.y.numel()
 
     def exact(s: int) -> Linearisation:
-        """With the Jacobian itself."""
+        """The model of network `s` with the Jacobian itself."""
 
         def chunks() -> Iterator[tuple[Tensor, Tensor]]:
             found, residuals = jacobian(block.taken([s]), shared)
@@ -407,4 +408,4 @@ def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
 
 
 METHODS: dict[str, type[BatchedMethod]] = {"Adam": BatchedAdam, "LM": BatchedLM}
-"""Those of `fit`'s methods that there are for many networks at once."""
+"""The methods of `fit` that can train many networks at once, by name."""

@@ -1,21 +1,21 @@
-r"""Many networks of one structure as one computation: the second back end of the pass in closed form.
+r"""Forward and backward pass of many networks of one structure as one computation: the second back end of the closed form.
 
-The first one is the pass of a single network, `kan.network.layer_pass` and `kan.training.objectives.back_end`; `value_and_gradients`,
-`jacobian` and `normal_equations` are what they are there, for a stack of networks without symbolic edges, multiplication nodes and maps of
-the nodes. `kan.training.restarts` chooses between the two.
+The first back end serves a single network (`kan.network.layer_pass`, `kan.training.objectives.back_end`). `value_and_gradients`, `jacobian`
+and `normal_equations` have the same meaning here, for a stack of networks without symbolic edges, multiplication nodes and maps of the
+nodes. `kan.training.restarts` chooses between the two.
 
-The networks ``s = 1 ... S`` see the same samples through the same first grid, so that
-the first layer's features ``Psi`` ``(F, B)``, ``F = I (n + 1)``, are made once and all first sums are one product. In the layers above
-every pair of network and input has knots of its own; an edge is a polynomial on each of its spans,
+The networks ``s = 1 ... S`` have the same samples and the same first grid, so that the first layer's features ``Psi`` ``(F, B)``,
+``F = I (n + 1)``, are computed once and all first sums are one product. In the layers above, every pair of network and input has knots of
+its own. An edge is a polynomial on each span between two knots,
 
     ``phi_o(x) = w_0o b(x) + sum_p c_po u^p``,  ``u = (x - t_s)/(t_{s+1} - t_s)``,  ``c_po = sum_m a_pm w_mo``,
 
-with ``a`` the tabulated coefficients of the splines. Places ``u`` are found once per input, the ``c`` looked up, and no features are made,
-which is less work; the gradient comes from the moments ``sum_b g_b u_b^p`` over each span in the same way. The Jacobian, which
-consists of features, is the exception.
+with ``a`` the tabulated coefficients of the splines. The places ``u`` are computed once per input and the ``c`` are looked up, so that no
+features are needed. The gradient follows likewise from the moments ``sum_b g_b u_b^p`` over each span. Only the Jacobian, which is made
+of features, computes them.
 
-`torch.func.vmap` of the network's own pass makes all features, and records a graph of them: one gradient of a [2, 5, 1] network on 1000
-samples took 5.4 ms there, and 0.6 ms here.
+`torch.func.vmap` of the network's own pass would compute all features and record a graph of them. One gradient of a [2, 5, 1] network on
+1000 samples took 5.4 ms there, and 0.6 ms here.
 
 The loss is ``sum_b share_b sum_k (out_kb - y_kb)^2``. Shapes: samples ``B`` last, weights ``(S, I, n+1, O)``, nodes ``(S, I, B)``.
 """
@@ -34,18 +34,19 @@ from kan.layers.base_functions import BaseFunction, write_base
 __all__ = ["Block", "Linear", "Shared", "StackLayer", "jacobian", "losses", "normal_equations", "value_and_gradients"]
 
 NUMBERS = 2**18
-"""Numbers of a layer's edges that are worked on at a time, so that caches hold them."""
+"""Number of coefficients, over all edges of a layer and samples, that are looked up at a time. It is a round choice for which they fit into
+the processor's cache."""
 WIDE = 2**20
-"""Numbers of a Jacobian likewise."""
+"""Number of entries of the Jacobians that are computed at a time, a round choice as `NUMBERS`."""
 
 
 class Shared(NamedTuple):
-    """What all networks have in common on some samples.
+    """Samples as all networks of a stack share them.
 
     Attributes:
         first: the first layer's features, ``(F, B)``.
         y: labels, ``(K, B)``.
-        share: of each sample in the loss, ``(B,)``.
+        share: weight of each sample in the loss, ``(B,)``.
     """
 
     first: Tensor
@@ -53,18 +54,18 @@ class Shared(NamedTuple):
     share: Tensor
 
     def parts(self, size: int) -> Iterator[Shared]:
-        """`size` samples at a time."""
+        """The same data in parts of `size` samples."""
         for start in range(0, len(self.share), size):
             part = slice(start, start + size)
             yield Shared(self.first[:, part], self.y[:, part], self.share[part])
 
 
 class StackLayer(NamedTuple):
-    """One layer of some networks.
+    """One layer of several networks.
 
     Attributes:
-        weight: ``(S, I, n+1, O)``.
-        table: of the splines of all ``S I`` inputs; None for the first layer.
+        weight: folded weights, ``(S, I, n+1, O)``.
+        table: tabulated splines of all ``S I`` inputs; None for the first layer.
         base_fun: the base function, which is elementwise.
     """
 
@@ -74,7 +75,7 @@ class StackLayer(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some of the networks: their layers."""
+    """A block of networks that are computed together, as a tuple of their layers."""
 
     layers: tuple[StackLayer, ...]
 
@@ -85,17 +86,17 @@ class Block(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Weights of one network."""
+        """Number of weights of one network."""
         return sum(layer.weight[0].numel() for layer in self.layers)
 
     def moved(self, step: Tensor) -> Block:
-        """With `step` ``(S, P)`` added to the weights, layer by layer."""
+        """The block with `step` ``(S, P)`` added to the weights, layer by layer."""
         parts = step.split([layer.weight[0].numel() for layer in self.layers], dim=1)
         layers = (layer._replace(weight=layer.weight + part.view_as(layer.weight)) for layer, part in zip(self.layers, parts, strict=True))
         return Block(tuple(layers))
 
     def taken(self, ids: Sequence[int]) -> Block:
-        """The networks `ids` of these."""
+        """The block of the networks with the indices `ids`."""
         if len(ids) == self.networks:
             return self
         found = []
@@ -106,13 +107,13 @@ class Block(NamedTuple):
         return Block(tuple(found))
 
     def numbers(self) -> int:
-        """Coefficients that are looked up per sample in the widest layer."""
+        """Number of coefficients that are looked up per sample in the widest layer."""
         sizes = [w.shape[0] * w.shape[1] * w.shape[3] * (table.degree + 1) for w, table, _ in self.layers if table is not None]
         return max(sizes, default=self.networks * self.layers[0].weight.shape[3])
 
 
 class _Places(NamedTuple):
-    """Where points ``(S I, B)`` lie: columns of the table ``(S I B,)``, ``u``, ``du/dx``, and ``b``, ``b'`` there."""
+    """Positions of points ``(S I, B)`` in the table: its columns ``(S I B,)``, ``u``, ``du/dx``, and ``b``, ``b'`` at the points."""
 
     columns: Tensor
     u: Tensor
@@ -139,7 +140,7 @@ class _Places(NamedTuple):
 
 
 class _Windows(NamedTuple):
-    """The functions on each span: the first of them ``(P+1,)`` and their coefficients ``(power, function, S I, P+1)``."""
+    """The B-splines that are not zero on each span: index of the first ``(P+1,)``, coefficients ``(power, function, S I, P+1)``."""
 
     first: Tensor
     coefficients: Tensor
@@ -188,14 +189,14 @@ class _Windows(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A layer in one pass, but for the first: the places of its inputs and the slopes of all edges, ``(O, S, I, B)``."""
+    """What a pass records of each layer but the first: the places of its inputs and the slopes of all edges, ``(O, S, I, B)``."""
 
     places: _Places
     slopes: Tensor
 
 
 def _passed(block: Block, shared: Shared, slopes: bool) -> tuple[Tensor, list[_Record]]:
-    """Outputs ``(S, K, B)`` and the records of the layers from the second on."""
+    """Outputs ``(S, K, B)`` of the networks, and the records of all layers but the first."""
     first, *rest = block.layers
     count, _, _, outputs = first.weight.shape
     nodes = (first.weight.flatten(1, 2).mT.reshape(count * outputs, -1) @ shared.first).view(count, outputs, -1)
@@ -265,11 +266,11 @@ def _add_gradient(into: Tensor, weight: Tensor, table: SplineTable, record: _Rec
 
 
 class Linear(NamedTuple):
-    """The networks' residuals to first order on some samples.
+    """The networks' residuals on some samples, expanded to first order in the weights.
 
     Attributes:
-        rows: features of every layer, ``(S, F, B)``, of the first ``(1, F, B)``.
-        sensitivities: of the residuals to the layers' sums, ``(S, O, K, B)``.
+        rows: features of every layer, ``(S, F, B)``; those of the first are shared, ``(1, F, B)``.
+        sensitivities: derivatives of the residuals with respect to the layers' sums, ``(S, O, K, B)``.
         residuals: ``sqrt(share) (out - y)``, ``(S, K, B)``.
     """
 
@@ -279,7 +280,7 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, block: Block, shared: Shared) -> Linear:
-        """Around the present weights."""
+        """The expansion around the present weights of `block`."""
         output, records = _passed(block, shared, slopes=True)
         root = shared.share.sqrt()
         count, outputs, batch = output.shape
@@ -295,7 +296,7 @@ class Linear(NamedTuple):
         return cls([shared.first[None], *rows], [delta, *deltas], (output - shared.y) * root)
 
     def matrix(self) -> Tensor:
-        """``[J r]``, transposed, ``(S, P + 1, K B)``."""
+        """The matrix ``[J r]``, transposed, ``(S, P + 1, K B)``."""
         count, outputs, batch = self.residuals.shape
         sizes = [rows.shape[1] * delta.shape[1] for rows, delta in zip(self.rows, self.sensitivities, strict=True)]
         found = self.residuals.new_empty(count, sum(sizes) + 1, outputs * batch)
@@ -313,7 +314,7 @@ def jacobian(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
 
 
 def normal_equations(block: Block, shared: Shared) -> tuple[Tensor, Tensor]:
-    """``J'J`` ``(S, P, P)`` and ``J'r`` ``(S, P)``."""
+    """The matrices ``J'J`` ``(S, P, P)`` and vectors ``J'r`` ``(S, P)`` of the normal equations."""
     total: Tensor | None = None
     for part in shared.parts(max(1, WIDE // (block.networks * (block.size + 1) * len(shared.y)))):
         rows = Linear.of(block, part).matrix()
