@@ -66,7 +66,8 @@ MAX_CONDITION = 1e10
 """Condition number of ``J'J + mu/2 I`` above which the step is found by orthogonal triangularisation instead of Cholesky factors: a round
 choice."""
 MAX_TRIALS = 12
-"""Number of steps tried in a row, each with more damping than the one before, until no better point is said to exist."""
+"""Largest number of trials of one step, each with more damping than the one before. If none lowers the objective, the method has ended: a
+round choice."""
 GRAM_BLOCK = 48
 """Number of rows of ``J'J`` that are computed at a time, up to the diagonal. With 135 to 460 coordinates and 1000 rows this takes 0.68 to
 0.8 times as long as the whole product; 32, 64 and 96 take longer (one core, float64)."""
