@@ -488,3 +488,20 @@ def test_it_is_drawn(name: str, tmp_path: Path) -> None:
     model(points())
     model.plot(folder=str(tmp_path))
     assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("basis", ["chebyshev", "fourier", "rbf", "ricker"])
+def test_many_functions_start_as_small_as_few(basis: str) -> None:
+    x = points(200, 0)
+    few, many = (KAN([2, 3, 1], grid=grid, seed=0, auto_save=False, basis=basis).double() for grid in (5, 40))
+    assert float(many(x).detach().std()) < 3 * float(few(x).detach().std())
+    assert all(bool((layer.coef.abs() < 1).all()) for layer in many.act_fun)
+
+
+def test_a_basis_with_another_number_of_functions_than_its_size_is_refused() -> None:
+    class Three(IntervalBasis):
+        def functions(self, u: torch.Tensor) -> torch.Tensor:
+            return torch.stack([u, u**2, u**3], dim=1)
+
+    with pytest.raises(ValueError, match="has a size of 5 functions, and its method functions returns 3: make them agree"):
+        KAN([2, 3, 1], basis=Three(5), auto_save=False)

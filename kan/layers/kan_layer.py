@@ -343,22 +343,38 @@ def _initial_grid(basis: Basis, inputs: int, low: float, high: float, dtype: tor
 def _initial_coef(
     basis: Basis, num: int, ends: tuple[float, float], size: tuple[int, int], noise_scale: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Coefficients ``(I, O, n)`` of functions through uniform noise of ``+-noise_scale/(2 G)`` at ``G + 1`` equidistant points."""
+    """Coefficients ``(I, O, n)`` of functions near uniform noise of ``+-noise_scale/(2 G)`` at ``G + 1`` equidistant points.
+
+    Raises:
+        ValueError: if the basis returns another number of functions than its size.
+    """
     noise = (torch.rand(num + 1, *size, generator=generator) - 0.5) * noise_scale / num
     if not noise_scale:
         return torch.zeros(*size, basis.size)
     interpolation = _interpolation if isinstance(basis, Hashable) else _interpolation.__wrapped__
     through = interpolation(basis, *ends, num, noise.dtype).to(noise.device)
-    return torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
+    found = torch.einsum("bio,bn->ion", noise.double(), through).to(noise.dtype)
+    if found.shape[2] != basis.size:
+        raise ValueError(
+            f"{basis} has a size of {basis.size} functions, and its method functions returns {found.shape[2]}: make them agree."
+        )
+    return found
 
 
 @lru_cache(maxsize=64)
 def _interpolation(basis: Basis, low: float, high: float, num: int, dtype: torch.dtype) -> Tensor:
-    """``(G+1, n)``: what values at ``G + 1`` equidistant points are multiplied with for the least-squares functions through them."""
+    """``(G+1, n)``: what values at ``G + 1`` equidistant points are multiplied with to give the coefficients of functions near them."""
     with torch.inference_mode(False), torch.no_grad():
         grid = _initial_grid(basis, 1, low, high, dtype)
-        points = torch.linspace(low, high, num + 1, dtype=dtype)[:, None]
-        return fitted(basis, grid, points, torch.eye(num + 1, dtype=torch.float64)[:, None])[0]
+        if isinstance(basis, BSpline):
+            points = torch.linspace(low, high, num + 1, dtype=dtype)[:, None]
+            return fitted(basis, grid, points, torch.eye(num + 1, dtype=torch.float64)[:, None])[0]
+        # A polynomial through equidistant points runs away between them (Runge): other bases take straight lines through these, at
+        # points of their own.
+        points = basis.sites(grid).t()
+        places = (points.double() - low) / (high - low) * num
+        hats = (1 - (places - torch.arange(num + 1, dtype=torch.float64)).abs()).clamp(min=0)
+        return fitted(basis, grid, points, hats[:, None])[0]
 
 
 def sparse_mask(in_dim: int, out_dim: int) -> Tensor:
