@@ -69,9 +69,8 @@ class Entries:
         """A copy of the entries ``(n,)`` of a tensor with the parameter's shape."""
         return of.flatten().clone() if self.where is None else of[self.where]
 
-    def add_(self, step: Tensor) -> None:
-        """Add `step` ``(n,)``, in coordinates, to the entries."""
-        change = step / self.scale
+    def add_(self, change: Tensor) -> None:
+        """Add `change` ``(n,)`` to the entries."""
         if self.where is None:
             self.parameter.add_(change.view(self.parameter.shape))
         else:
@@ -126,6 +125,7 @@ class Columns:
             self._add_symbolic(l, trained)
             self._add_affine(l, trained)
         self.sizes = [len(block.index) for block in self.blocks]
+        self._scales = torch.cat([block.scale for block in self.blocks]) if self.blocks else torch.empty(0)
         self._made_of = [(p, p.detach().clone()) for layer in network.numeric_layers for p in (layer.mask, layer.scale_sp)]
         self._functions = self._present_functions()
 
@@ -142,13 +142,13 @@ class Columns:
     @torch.no_grad()
     def move_(self, step: Tensor) -> None:
         """Add `step` ``(P,)``, in coordinates, to the parameters."""
-        for block, part in zip(self.blocks, step.split(self.sizes), strict=True):
+        for block, part in zip(self.blocks, (step / self._scales).split(self.sizes), strict=True):
             block.add_(part)
 
     @torch.no_grad()
     def coordinates(self) -> Tensor:
         """The coordinates ``q``, ``(P,)``."""
-        return torch.cat([block.entries(block.parameter) * block.scale for block in self.blocks])
+        return torch.cat(self.save()) * self._scales
 
     @torch.no_grad()
     def save(self) -> list[Tensor]:
@@ -167,8 +167,8 @@ class Columns:
         parts = []
         for block in self.blocks:
             grad = block.parameter.grad
-            parts.append(torch.zeros_like(block.scale) if grad is None else block.entries(grad) / block.scale)
-        return torch.cat(parts)
+            parts.append(torch.zeros_like(block.scale) if grad is None else block.entries(grad))
+        return torch.cat(parts) / self._scales
 
     @torch.no_grad()
     def write(
@@ -228,7 +228,7 @@ class Columns:
         scale = torch.where(spline != 0, spline, 1.0)
         where = torch.full((len(i), size + 1), -1, device=i.device)
         self.edges.append(NumericWeights(i, j, where, scale[:, None]))
-        place = i.unique(return_inverse=True)[1]
+        place = i if everywhere else i.unique(return_inverse=True)[1]  # among the inputs with an edge
 
         def products(passed: LayerPass, back: Sensitivity, part: slice, out: Tensor) -> None:
             assert passed.features is not None
