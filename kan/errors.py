@@ -60,8 +60,14 @@ def module_of_caller() -> str:
 
 
 def _caller() -> tuple[int, str]:
-    """How far above the function that called one of the two above the first line outside of this package is, and its module."""
+    """How far above the function that called one of the two above the first line outside of this package is, and its module.
+
+    Torch's decorators, such as ``torch.no_grad()``, put a line of their own between a method and the line that calls it.
+    """
     package, level, frame = __name__.partition(".")[0], 1, sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+    while frame.f_back is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module.partition(".")[0] != package and module != "torch.utils._contextlib":
+            break
         level, frame = level + 1, frame.f_back
     return level, str(frame.f_globals.get("__name__"))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kan import KAN
+from kan import KAN, KANLinear
 from kan.bases import BASES, Basis, BSpline, Chebyshev, Fourier, GaussianRBF, IntervalBasis, Ricker
 from kan.network.autograd_pass import multiplied
 
@@ -498,10 +498,15 @@ def test_many_functions_start_as_small_as_few(basis: str) -> None:
     assert all(bool((layer.coef.abs() < 1).all()) for layer in many.act_fun)
 
 
-def test_a_basis_with_another_number_of_functions_than_its_size_is_refused() -> None:
+@pytest.mark.parametrize(
+    "make",
+    [lambda basis: KAN([2, 3, 1], basis=basis, auto_save=False), lambda basis: KANLinear(2, 3, basis=basis)],
+    ids=["KAN", "KANLinear"],
+)
+def test_a_basis_that_miscounts_its_functions_is_refused(make: Callable[[Basis], object]) -> None:
     class Three(IntervalBasis):
         def functions(self, u: torch.Tensor) -> torch.Tensor:
             return torch.stack([u, u**2, u**3], dim=1)
 
-    with pytest.raises(ValueError, match="has a size of 5 functions, and its method functions returns 3: make them agree"):
-        KAN([2, 3, 1], basis=Three(5), auto_save=False)
+    with pytest.raises(ValueError, match="has a size of 5 functions, and it returns the values of 3: make them agree"):
+        make(Three(5))

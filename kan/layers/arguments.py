@@ -23,7 +23,7 @@ def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolat
 
     Raises:
         TypeError: if it is neither.
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or if the basis returns another number of functions than its size.
     """
     found = basis
     if not isinstance(found, (str, Basis)):
@@ -34,7 +34,18 @@ def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolat
     if extrapolation is not None:
         found = replace(found, extrapolation=extrapolation)  # type: ignore[type-var]  # every basis is a dataclass
     assert isinstance(found, Basis)
+    if found is basis:
+        _check_count(found)
     return found
+
+
+@torch.no_grad()
+def _check_count(basis: Basis) -> None:
+    grid = basis.initial_grid(1, -1.0, 1.0)
+    with torch.inference_mode(False):
+        count = basis.rows(grid.new_zeros(1, 1), basis.prepare(grid)).shape[1]
+    if count != basis.size:
+        raise ValueError(f"{basis} has a size of {basis.size} functions, and it returns the values of {count}: make them agree.")
 
 
 def base_function(activation: type[nn.Module] | BaseFunction) -> BaseFunction:

@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from kan.errors import level_of_caller
 from kan.layers.computed import take_apart_
 from kan.layers.kan_layer import KANLayer
 
@@ -38,7 +39,7 @@ def set_grid_(layer: KANLayer, grid: Tensor, num: int, ends: Tensor | None = Non
         warnings.warn(
             f"another grid: {', '.join(lost)}, which torch computed from other parameters (pruning, weight normalisation, a "
             f"parametrization), becomes an ordinary parameter with the same function. Set up again what computed it.",
-            stacklevel=2,
+            stacklevel=level_of_caller(),
         )
     coef = layer.edge_functions().on_grid(basis, grid, ends)
     layer.grid = nn.Parameter(grid, requires_grad=False)

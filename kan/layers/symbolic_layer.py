@@ -257,16 +257,6 @@ class SymbolicLayer(OrdinaryModule):
         found = mask * (c * f + d)
         return SymbolicEdges(inputs, outputs, torch.where(mask != 0, found, 0.0) if composed() else found)
 
-    def affine_slopes(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> Tensor:
-        """Return the derivatives of the active edges' outputs with respect to ``(a, b, c, d)``, ``(E, 4, B)``; arguments as in `edges`."""
-        outputs, inputs = torch.tensor(self.active(), device=x.device).unbind(1)
-        with torch.enable_grad():
-            own = self.affine.detach()[outputs, inputs].expand(len(x), -1, -1).clone().requires_grad_()
-            edges = self.edges(x.detach(), singularity_avoiding, y_th, own)
-            assert edges is not None
-            (slopes,) = torch.autograd.grad(edges.values.sum(), own)
-        return slopes.permute(1, 2, 0)
-
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
         """Return the outputs ``(B, out)`` and the edge activations ``(B, out, in)``."""
         check_dense(x)

@@ -174,7 +174,7 @@ def _tell(network: Network, parent: Network, x: Tensor | None, warns: bool) -> N
     intervals = " to ".join(str(counts[0] if len(set(counts)) == 1 else counts) for counts in sizes)
     if coarser:
         warnings.warn(
-            f"from {intervals} grid intervals is no refinement: the splines lose detail, and the function changes{change}.", stacklevel=5
+            f"from {intervals} grid intervals is no refinement: the edges lose detail, and the function changes{change}.", stacklevel=5
         )
     elif warns and network.refinement_change is not None and network.refinement_change > MAX_SILENT_CHANGE:
         if not all(layer.has_knots for layer in network.numeric_layers):

@@ -28,6 +28,7 @@ from torch import Tensor
 from kan.network.network import Network
 from kan.training.data.samples import Samples
 from kan.training.history import History, Restarts
+from kan.training.models.of_network import RELATIVE_DISTANCE_FROM_NEW
 from kan.training.snapshot import restore_, snapshot
 
 __all__ = ["SecondStart", "unexplained"]
@@ -57,9 +58,6 @@ PENALISED_STEPS = 5
 """Number of steps with the penalty that the finalists are trained for: a round choice."""
 DRAWN = ("coef", "scale_base", "scale_sp")
 """The parameters of numeric edges that the constructor draws."""
-RELATIVE_DISTANCE = 1e-3
-"""Largest relative distance of parameters from those that the constructor draws for which a network counts as new; processors round
-differently."""
 
 
 @dataclass
@@ -174,7 +172,7 @@ class SecondStart:
             if type(ours) is not type(theirs) or any(
                 name not in own
                 or own[name].shape != drawn[name].shape
-                or not torch.allclose(own[name], drawn[name], rtol=RELATIVE_DISTANCE)
+                or not torch.allclose(own[name], drawn[name], rtol=RELATIVE_DISTANCE_FROM_NEW)
                 for name in DRAWN
             ):
                 return False

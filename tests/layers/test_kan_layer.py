@@ -156,8 +156,9 @@ def test_constant_column_keeps_its_grid_with_a_warning() -> None:
     grid, coef = layer.grid.detach().clone(), layer.coef.detach().clone()
     with pytest.warns(
         UserWarning, match=re.escape("grid update: the samples of input(s) [0] do not span an increasing grid of 4 intervals")
-    ):
+    ) as caught:
         layer.update_grid_from_samples(x)
+    assert [warning.filename for warning in caught] == [__file__]  # not torch's wrapper of the method
     assert torch.equal(layer.grid[0], grid[0]) and torch.equal(layer.coef[0], coef[0])
     assert not torch.equal(layer.grid[1], grid[1])
     assert bool(torch.isfinite(layer.coef).all())

@@ -23,7 +23,7 @@ from kan.training.objectives.of_network import Objective, features_per_sample
 from kan.training.objectives.penalty import Penalty
 from kan.training.options import FitOptions
 
-__all__ = ["TrainableNetwork", "trainable_parameters"]
+__all__ = ["RELATIVE_DISTANCE_FROM_NEW", "TrainableNetwork", "trainable_parameters"]
 
 RELATIVE_DISTANCE_FROM_NEW = 1e-3
 """Largest relative distance of parameters from those that the constructor draws for which a network counts as new; processors round
