@@ -1,0 +1,13 @@
+/* All kernels for one instruction set, KAN_SET, in both number types. */
+#include "portable.h"
+
+#define REAL float
+#define NAME(name) KAN_PASTE(kan_##name, _f32_, KAN_SET)
+#include "real.h"
+#undef REAL
+#undef NAME
+
+#define KAN_DOUBLE
+#define REAL double
+#define NAME(name) KAN_PASTE(kan_##name, _f64_, KAN_SET)
+#include "real.h"

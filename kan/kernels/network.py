@@ -1,0 +1,153 @@
+"""A network on a batch, evaluated by the compiled kernels: outputs, objective and gradients; see ``csrc/network.h``."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kan.bases.spline_table import SplineTable
+from kan.kernels.library import Library
+
+__all__ = ["MAX_DEGREE", "NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Weights"]
+
+MAX_DEGREE = 5
+"""Largest degree of the splines that the kernels evaluate."""
+NUMBER_OF_PARAMETERS = 8
+"""Number of tensors of one layer: coefficients, two scales and mask of the edges, scale and bias of the sub-nodes and of the nodes."""
+
+
+class _Grid(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int32) for name in ("inputs", "functions", "degree", "base", "uniform")] + [
+        (name, ctypes.c_void_p) for name in ("knots", "piece")
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        ("grid", _Grid), ("sums", ctypes.c_int32), ("products", ctypes.c_int32), ("arities", ctypes.c_void_p),
+        ("parameters", ctypes.c_void_p * NUMBER_OF_PARAMETERS), ("gradients", ctypes.c_void_p * NUMBER_OF_PARAMETERS),
+    ]  # fmt: skip
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = (
+        [(name, ctypes.c_int32) for name in ("depth", "batch")]
+        + [(name, ctypes.c_void_p) for name in ("x", "y", "weight")]
+        + [(name, ctypes.c_double) for name in ("lamb", "l1", "entropy", "coef", "coefdiff", "corner")]
+    )
+
+
+class Weights(NamedTuple):
+    """The weights in an objective: that of the penalty, those of its terms, and the rounding of the edges' deviations."""
+
+    lamb: float = 0.0
+    l1: float = 0.0
+    entropy: float = 0.0
+    coef: float = 0.0
+    coefdiff: float = 0.0
+    corner: float = 0.0
+
+
+class Batch(NamedTuple):
+    """Samples: inputs ``(B, I)``, labels ``(B, N)`` if the loss is the mean squared error, and the samples' weights ``(B,)``, if any."""
+
+    x: Tensor
+    y: Tensor | None = None
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LayerOfKernel:
+    """What the kernels read of a layer besides its parameters.
+
+    Attributes:
+        table: of the splines of its inputs.
+        base: number of the base function in `kan.kernels.base_functions`.
+        sums: number of sub-nodes ``O``.
+        arities: of the multiplication nodes above.
+    """
+
+    table: SplineTable
+    base: int
+    sums: int
+    arities: tuple[int, ...]
+
+
+class KernelNetwork:
+    """A network on a batch. It holds workspaces, and is used by one thread at a time.
+
+    Args:
+        library: the kernels for the batch's number type.
+        layers: the layers.
+        batch: the samples, contiguous and of one number type, with which all tensors of the network agree.
+        weights: those of the objective.
+
+    Raises:
+        MemoryError: if there is no memory for the workspaces.
+    """
+
+    def __init__(self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
+        self._library, self._batch, self._layers = library, batch, list(layers)
+        self._structures = (_Layer * len(layers))()
+        self._held: list[object] = []  # what the structures point at
+        for structure, layer in zip(self._structures, layers, strict=True):
+            piece, arities = layer.table.columns.t().contiguous(), (ctypes.c_int32 * len(layer.arities))(*layer.arities)
+            self._held += [piece, arities, layer.table.knots]
+            inputs = len(layer.table.knots)
+            structure.grid = _Grid(
+                inputs, layer.table.size, layer.table.degree, layer.base, layer.table.uniform is not None,
+                layer.table.knots.data_ptr(), piece.data_ptr(),
+            )  # fmt: skip
+            structure.sums, structure.products, structure.arities = layer.sums, len(arities), ctypes.addressof(arities)
+        self.outputs = layers[-1].sums - sum(layers[-1].arities) + len(layers[-1].arities)
+        problem = _Problem(len(layers), len(batch.x), batch.x.data_ptr(), _address(batch.y), _address(batch.weight), *weights)
+        handle = library.network_new(ctypes.byref(problem), self._structures)
+        if not handle:
+            raise MemoryError("no memory for the workspaces of the compiled kernels.")
+        self._handle = ctypes.c_void_p(handle)
+        weakref.finalize(self, library.network_free, self._handle)
+        self._value = (ctypes.c_double * 3)()
+
+    def nodes(self, parameters: Sequence[Sequence[Tensor | None]]) -> Tensor:
+        """The outputs ``(B, N)`` with the `parameters` of every layer, in the order of `NUMBER_OF_PARAMETERS`; None for maps that are none."""
+        self._set(parameters, None)
+        found = self._batch.x.new_empty(len(self._batch.x), self.outputs)
+        self._library.network_nodes(self._handle, self._structures, ctypes.c_void_p(found.data_ptr()))
+        return found
+
+    def objective(
+        self,
+        parameters: Sequence[Sequence[Tensor | None]],
+        gradients: Sequence[Sequence[Tensor | None]] | None,
+        slope: Tensor | None = None,
+        loss: float = 0.0,
+    ) -> tuple[float, float, float]:
+        """Objective, loss and penalty.
+
+        Args:
+            parameters: as for `nodes`.
+            gradients: tensors that the gradients are written into, in the same order; None for those that are not wanted.
+            slope: gradient of the loss with respect to the outputs ``(B, N)``, where it is not the mean squared error; and
+            loss: its value.
+        """
+        self._set(parameters, gradients)
+        self._value[1] = loss
+        self._library.network_objective(
+            self._handle, self._structures, gradients is not None, ctypes.c_void_p(_address(slope)), self._value
+        )
+        return self._value[0], self._value[1], self._value[2]
+
+    def _set(self, parameters: Sequence[Sequence[Tensor | None]], gradients: Sequence[Sequence[Tensor | None]] | None) -> None:
+        for l, structure in enumerate(self._structures):
+            structure.parameters[:] = [_address(p) for p in parameters[l]]
+            structure.gradients[:] = [None] * NUMBER_OF_PARAMETERS if gradients is None else [_address(g) for g in gradients[l]]
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
