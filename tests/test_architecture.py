@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = [
     ["_version", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
     ["bases", "symbolic", "datasets", "older_names"],
+    ["kernels"],
     ["layers"],
     ["network", "drop_in"],
     ["analysis"],

@@ -6,7 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,21 +71,33 @@ class LayerOfKernel:
         base: number of the base function in `kan.kernels.base_functions`.
         sums: number of sub-nodes ``O``.
         arities: of the multiplication nodes above.
+        mapped: whether the sub-nodes and nodes have affine maps.
     """
 
     table: SplineTable
     base: int
     sums: int
     arities: tuple[int, ...]
+    mapped: bool
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes above."""
+        return self.sums - sum(self.arities) + len(self.arities)
+
+    @property
+    def sizes(self) -> tuple[Any, ...]:
+        """What the size of the workspaces depends on."""
+        return len(self.table.knots), self.table.size, self.table.degree, self.sums, self.arities, self.mapped
 
 
 class KernelNetwork:
     """A network on a batch. It holds workspaces, and is used by one thread at a time.
 
     Args:
-        library: the kernels for the batch's number type.
+        library: the kernels for the number type of all tensors.
         layers: the layers.
-        batch: the samples, contiguous and of one number type, with which all tensors of the network agree.
+        batch: the samples, contiguous.
         weights: those of the objective.
 
     Raises:
@@ -93,40 +105,41 @@ class KernelNetwork:
     """
 
     def __init__(self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
-        self._library, self._batch, self._layers = library, batch, list(layers)
-        self._structures = (_Layer * len(layers))()
-        self._held: list[object] = []  # what the structures point at
-        for structure, layer in zip(self._structures, layers, strict=True):
-            piece, arities = layer.table.columns.t().contiguous(), (ctypes.c_int32 * len(layer.arities))(*layer.arities)
-            self._held += [piece, arities, layer.table.knots]
-            inputs = len(layer.table.knots)
-            structure.grid = _Grid(
-                inputs, layer.table.size, layer.table.degree, layer.base, layer.table.uniform is not None,
-                layer.table.knots.data_ptr(), piece.data_ptr(),
-            )  # fmt: skip
-            structure.sums, structure.products, structure.arities = layer.sums, len(arities), ctypes.addressof(arities)
-        self.outputs = layers[-1].sums - sum(layers[-1].arities) + len(layers[-1].arities)
-        problem = _Problem(len(layers), len(batch.x), batch.x.data_ptr(), _address(batch.y), _address(batch.weight), *weights)
+        self._library, self._structures, self._value = library, (_Layer * len(layers))(), (ctypes.c_double * 3)()
+        problem = self._described(layers, batch, weights)
         handle = library.network_new(ctypes.byref(problem), self._structures)
         if not handle:
             raise MemoryError("no memory for the workspaces of the compiled kernels.")
         self._handle = ctypes.c_void_p(handle)
         weakref.finalize(self, library.network_free, self._handle)
-        self._value = (ctypes.c_double * 3)()
 
-    def nodes(self, parameters: Sequence[Sequence[Tensor | None]]) -> Tensor:
-        """The outputs ``(B, N)`` with the `parameters` of every layer, in the order of `NUMBER_OF_PARAMETERS`; None for maps that are none."""
-        self._set(parameters, None)
-        found = self._batch.x.new_empty(len(self._batch.x), self.outputs)
+    def bind(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
+        """Go on with other samples, as many; with other grids of the layers, and other weights."""
+        self._library.network_bind(self._handle, ctypes.byref(self._described(layers, batch, weights)), self._structures)
+
+    def _described(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> _Problem:
+        self._batch, self._outputs = batch, layers[-1].nodes
+        self._held: list[object] = []  # what the structures point at
+        for structure, layer in zip(self._structures, layers, strict=True):
+            table = layer.table
+            piece, arities = table.columns.t().contiguous(), (ctypes.c_int32 * len(layer.arities))(*layer.arities)
+            self._held += [piece, arities, table]
+            structure.grid = _Grid(
+                len(table.knots), table.size, table.degree, layer.base, table.uniform is not None, table.knots.data_ptr(), piece.data_ptr()
+            )
+            structure.sums, structure.products, structure.arities = layer.sums, len(arities), ctypes.addressof(arities)
+            structure.parameters[4:] = [piece.data_ptr() if layer.mapped else None] * 4  # whether there are maps, until `_set` says which
+        return _Problem(len(layers), len(batch.x), batch.x.data_ptr(), _address(batch.y), _address(batch.weight), *weights)
+
+    def nodes(self, parameters: Sequence[Tensor | None]) -> Tensor:
+        """The outputs ``(B, N)``, from the parameters of all layers: `NUMBER_OF_PARAMETERS` for each, None for maps that there are not."""
+        self._set(parameters, [None] * len(parameters))
+        found = self._batch.x.new_empty(len(self._batch.x), self._outputs)
         self._library.network_nodes(self._handle, self._structures, ctypes.c_void_p(found.data_ptr()))
         return found
 
     def objective(
-        self,
-        parameters: Sequence[Sequence[Tensor | None]],
-        gradients: Sequence[Sequence[Tensor | None]] | None,
-        slope: Tensor | None = None,
-        loss: float = 0.0,
+        self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None], slope: Tensor | None = None, loss: float = 0.0
     ) -> tuple[float, float, float]:
         """Objective, loss and penalty.
 
@@ -138,15 +151,21 @@ class KernelNetwork:
         """
         self._set(parameters, gradients)
         self._value[1] = loss
-        self._library.network_objective(
-            self._handle, self._structures, gradients is not None, ctypes.c_void_p(_address(slope)), self._value
-        )
+        wanted = any(gradient is not None for gradient in gradients)
+        self._library.network_objective(self._handle, self._structures, wanted, ctypes.c_void_p(_address(slope)), self._value)
         return self._value[0], self._value[1], self._value[2]
 
-    def _set(self, parameters: Sequence[Sequence[Tensor | None]], gradients: Sequence[Sequence[Tensor | None]] | None) -> None:
+    def descend(self, parameters: Sequence[Tensor | None], state: ctypes.Structure) -> None:
+        """Take the iterations of `kan.kernels.lbfgs`; the vector of `state` stands for the parameters that it names."""
+        self._set(parameters, [None] * len(parameters))
+        if self._library.lbfgs_step(self._handle, self._structures, ctypes.byref(state)):
+            raise MemoryError("no memory for the vectors of L-BFGS.")
+
+    def _set(self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> None:
+        n = NUMBER_OF_PARAMETERS
         for l, structure in enumerate(self._structures):
-            structure.parameters[:] = [_address(p) for p in parameters[l]]
-            structure.gradients[:] = [None] * NUMBER_OF_PARAMETERS if gradients is None else [_address(g) for g in gradients[l]]
+            structure.parameters[:] = [_address(p) for p in parameters[n * l : n * l + n]]
+            structure.gradients[:] = [_address(g) for g in gradients[n * l : n * l + n]]
 
 
 def _address(tensor: Tensor | None) -> int | None:

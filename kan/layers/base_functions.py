@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "COMPILED_IDENTITY",
+    "COMPILED_ZERO",
     "BaseFunction",
     "Slope",
     "base_rows",
     "base_values",
+    "compiled_number",
     "is_elementwise",
     "register_elementwise",
     "write_base",
@@ -48,20 +51,28 @@ _MODULES: dict[type[nn.Module], Slope | None] = {
 }
 """Modules without a state that treat every number by itself, with their slopes where these are known in closed form."""
 
+COMPILED_ZERO, COMPILED_IDENTITY, _SILU, _TANH, _GELU = range(5)
+"""The base functions that the compiled kernels know, as numbered in ``kan/kernels/csrc/portable.h``."""
+_COMPILED_MODULES = {nn.SiLU: _SILU, nn.Identity: COMPILED_IDENTITY, nn.Tanh: _TANH}
+_COMPILED_FUNCTIONS: dict[int, int] = {id(F.silu): _SILU, id(torch.tanh): _TANH, id(F.gelu): _GELU}
+
 _FUNCTIONS: dict[int, tuple[BaseFunction, Slope | None]] = {}  # by identity: a function of the user's need not be hashable
 
 
-def register_elementwise(function: BaseFunction, slope: Slope | None = None) -> BaseFunction:
+def register_elementwise(function: BaseFunction, slope: Slope | None = None, compiled: int | None = None) -> BaseFunction:
     """Declare that a function has no state, leaves its argument alone and treats every number by itself.
 
     Args:
         function: ``b``.
         slope: ``b'(x)`` from ``x`` and ``b(x)``, of the same shape. Autograd of this one function gives it when it is missing.
+        compiled: its number in the compiled kernels, if these know it.
 
     Returns:
         `function`, so that this serves as a decorator.
     """
     _FUNCTIONS[id(function)] = function, slope
+    if compiled is not None:
+        _COMPILED_FUNCTIONS[id(function)] = compiled
     return function
 
 
@@ -97,6 +108,15 @@ def is_elementwise(function: BaseFunction) -> bool:
     if isinstance(function, nn.Module):
         return type(function) in _MODULES and not getattr(function, "inplace", False) and not _watched(function)
     return id(function) in _FUNCTIONS
+
+
+def compiled_number(function: BaseFunction) -> int | None:
+    """The number of a base function in the compiled kernels; None if these do not know it."""
+    if isinstance(function, nn.GELU):
+        return _GELU if is_elementwise(function) and function.approximate == "none" else None
+    if isinstance(function, nn.Module):
+        return _COMPILED_MODULES.get(type(function)) if is_elementwise(function) else None
+    return _COMPILED_FUNCTIONS.get(id(function))
 
 
 def write_base(function: BaseFunction, x: Tensor, out: Tensor, *, slopes: bool) -> Tensor | None:

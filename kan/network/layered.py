@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.errors import unknown_name
-from kan.layers.base_functions import register_elementwise
+from kan.layers.base_functions import COMPILED_IDENTITY, COMPILED_ZERO, register_elementwise
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
 from kan.network.bases import Bases, bases_of, of_layers
@@ -29,15 +29,16 @@ from kan.pickling import packed, unpacked
 __all__ = ["BASE_FUNCTIONS", "LayeredNetwork"]
 
 
-@register_elementwise
 def _identity(x: Tensor) -> Tensor:
     return x
 
 
-@register_elementwise
 def _zero(x: Tensor) -> Tensor:
     return x * 0.0
 
+
+register_elementwise(_identity, lambda x, value: torch.ones_like(x), COMPILED_IDENTITY)
+register_elementwise(_zero, lambda x, value: torch.zeros_like(x), COMPILED_ZERO)
 
 BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": nn.SiLU(), "identity": _identity, "zero": _zero}
 """Base functions by name."""

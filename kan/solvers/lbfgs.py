@@ -23,14 +23,14 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LBFGS"]
+__all__ = ["LBFGS", "Iterations", "Memory", "Program"]
 
 ARMIJO = 1e-4
 """Share of the decrease along the initial slope that a step must reach (the first Wolfe condition); the value of Nocedal and Wright."""
@@ -58,6 +58,42 @@ class Point(NamedTuple):
     def finite(self) -> bool:
         """Whether loss and slope are finite numbers."""
         return math.isfinite(self.loss) and math.isfinite(self.slope)
+
+
+class Iterations(NamedTuple):
+    """What the iterations of a step have come to.
+
+    Attributes:
+        first: the loss at the first evaluation.
+        loss, grad: loss and gradient at the end.
+        evaluations, iterations: their numbers.
+        stalled: a loss from which there is no way down; None where none was met.
+    """
+
+    first: float
+    loss: float
+    grad: Tensor
+    evaluations: int
+    iterations: int
+    stalled: float | None
+
+
+class Program(Protocol):
+    """The iterations of a step in other code, for an objective that it knows."""
+
+    def __call__(
+        self, x: Tensor, sizes: Sequence[int], memory: Memory, group: Mapping[str, Any], known: tuple[float, Tensor] | None, stalled: float | None
+    ) -> Iterations:
+        """Move `x`, the vector of all parameters, in place, and update `memory`.
+
+        Args:
+            x: the vector.
+            sizes: the lengths of the parameters in it.
+            memory: the curvature pairs.
+            group: the settings of `LBFGS`.
+            known: loss and gradient at `x`, if they are known.
+            stalled: a loss from which there is no way down, if one was met.
+        """
 
 
 class LBFGS(torch.optim.Optimizer):
@@ -160,8 +196,8 @@ class LBFGS(torch.optim.Optimizer):
             return at
 
         if state["memory"] is None:
-            state["memory"] = _Memory(x, group["history_size"])
-        memory: _Memory = state["memory"]
+            state["memory"] = Memory(x, group["history_size"])
+        memory: Memory = state["memory"]
         for _ in range(group["max_iter"]):
             fresh = memory.count == 0
             direction = memory.direction(here.grad)
@@ -204,6 +240,31 @@ class LBFGS(torch.optim.Optimizer):
             state["known"] = x, torch.tensor(here.loss, dtype=x.dtype, device=x.device), here
         return first
 
+    @torch.no_grad()
+    def iterate(self, program: Program) -> Tensor:
+        """As `step`, by a program that knows the objective. The parameters' ``.grad`` are those at the end.
+
+        Returns:
+            The loss at the first evaluation.
+        """
+        state = self.state[self._params[0]]
+        x = torch.cat([p.reshape(-1) for p in self._params])
+        known: tuple[Tensor, Any, Point] | None = state["known"]
+        here = None if known is None or not torch.equal(known[0], x) else (known[2].loss, known[2].grad)
+        if state["memory"] is None:
+            state["memory"] = Memory(x, self.param_groups[0]["history_size"])
+        sizes = [p.numel() for p in self._params]
+        done = program(x, sizes, state["memory"], self.param_groups[0], here, state["stalled"])
+        state["func_evals"] += done.evaluations
+        state["n_iter"] += done.iterations
+        state["stalled"] = done.stalled
+        self._set(x)
+        for p, grad in zip(self._params, done.grad.split(sizes), strict=True):
+            p.grad = grad.view_as(p)
+        if self.deterministic:
+            state["known"] = x, x.new_tensor(done.loss), Point(0.0, done.loss, 0.0, done.grad)
+        return x.new_tensor(done.first)
+
     def _gradient(self) -> Tensor:
         return torch.cat([torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1) for p in self._params])
 
@@ -223,7 +284,7 @@ class LBFGS(torch.optim.Optimizer):
 
         They can be read from a file without executing anything. The last evaluation is not among them, for it belongs to the data of a fit.
         """
-        memory: _Memory | None = self.state[self._params[0]]["memory"]
+        memory: Memory | None = self.state[self._params[0]]["memory"]
         if memory is None:
             return {}
         arrays = {name: torch.from_numpy(getattr(memory, name)) for name in PLAIN_ARRAYS}
@@ -234,7 +295,7 @@ class LBFGS(torch.optim.Optimizer):
         self.reset()
         if not plain:
             return
-        memory = _Memory(plain["pairs"][0, 0], plain["size"])
+        memory = Memory(plain["pairs"][0, 0], plain["size"])
         memory.pairs = plain["pairs"].contiguous()
         memory.rows = memory.pairs.view(2 * (memory.size + 1), -1)
         memory.spare = plain["spare"]
@@ -247,7 +308,7 @@ def _number(loss: Any) -> float:
     return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
 
-class _Memory:
+class Memory:
     """The last curvature pairs, with the small matrices of the compact form.
 
     The pairs are kept in two ring buffers; ``R^-1``, ``Y'Y`` and ``D`` run from the oldest pair to the newest. A new pair adds a column to

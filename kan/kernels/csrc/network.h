@@ -63,18 +63,32 @@ static void NAME(network_release)(NAME(network) *net) {
 
 KAN_EXPORT void NAME(network_free)(void *net) { NAME(network_release)(net); }
 
-/* A network on a batch, or NULL where there is no memory. Layers are copied; what they point at must live as long as the network. */
+/* Take over other samples (as many), other grids, weights and parameters (of the same sizes). What they point at must live until the next
+ * call of this function. */
+KAN_EXPORT void NAME(network_bind)(void *handle, const NAME(problem) *problem, const NAME(layer) *layers) {
+    NAME(network) *net = handle;
+    net->problem = *problem;
+    memcpy(net->layers, layers, problem->depth * sizeof *layers);
+    net->first_known = 0;
+    net->penalised = problem->lamb != 0 && (problem->l1 != 0 || problem->entropy != 0);
+    net->weights = problem->batch;
+    if (problem->weight) {
+        net->weights = 0;
+        for (int b = 0; b < problem->batch; b++) net->weights += problem->weight[b];
+    }
+}
+
+/* A network on a batch, or NULL where there is no memory. */
 KAN_EXPORT void *NAME(network_new)(const NAME(problem) *problem, const NAME(layer) *layers) {
     NAME(network) *net = kan_allocate(1, sizeof *net);
     if (!net) return NULL;
     const int depth = problem->depth;
-    net->problem = *problem;
+    net->problem.depth = depth;
     net->layers = kan_allocate(depth, sizeof *net->layers);
     net->work = kan_allocate(depth, sizeof *net->work);
     if (!net->layers || !net->work) goto failed;
-    memcpy(net->layers, layers, depth * sizeof *layers);
     net->tiles = (problem->batch + KAN_TILE - 1) / KAN_TILE;
-    net->penalised = problem->lamb != 0 && (problem->l1 != 0 || problem->entropy != 0);
+    NAME(network_bind)(net, problem, layers);
     size_t numbers = 0, widest = 0;
     for (int l = 0; l < depth; l++) {
         const NAME(layer) *d = net->layers + l;
@@ -104,7 +118,7 @@ KAN_EXPORT void *NAME(network_new)(const NAME(problem) *problem, const NAME(laye
         w->spans = kan_allocate(w->stride == 1 ? 2 * weights * (d->grid.degree + 1) : 1, sizeof(REAL));
         w->tiles = kan_allocate(held * I * KAN_TILE_NUMBERS(d->grid.degree), sizeof(REAL));
         w->row = kan_allocate(held * I * KAN_TILE, sizeof(int32_t));
-        w->edges = kan_allocate(net->penalised ? held * I * KAN_TILE * w->stride : 1, sizeof(REAL));
+        w->edges = kan_allocate(held * I * KAN_TILE * w->stride, sizeof(REAL));
         w->sums = kan_allocate(held * KAN_TILE * w->stride, sizeof(REAL));
         w->subnodes = w->plain ? w->sums : kan_allocate(held * KAN_TILE * w->stride, sizeof(REAL));
         w->products = w->plain ? w->sums : kan_allocate(held * KAN_TILE * w->above, sizeof(REAL));
@@ -117,11 +131,6 @@ KAN_EXPORT void *NAME(network_new)(const NAME(problem) *problem, const NAME(laye
         if (!w->weight || !w->to_weight || !w->spans || !w->tiles || !w->row || !w->edges || !w->sums || !w->subnodes || !w->products ||
             !w->values || !w->grad || !w->mean || !w->scatter || !w->steep || !w->input)
             goto failed;
-    }
-    net->weights = problem->batch;
-    if (problem->weight) {
-        net->weights = 0;
-        for (int b = 0; b < problem->batch; b++) net->weights += problem->weight[b];
     }
     return net;
 failed:
@@ -425,13 +434,11 @@ static double NAME(squared_error)(NAME(network) *net, int t) {
 
 static void NAME(prepare)(NAME(network) *net, const NAME(layer) *layers) {
     for (int l = 0; l < net->problem.depth; l++) {
-        NAME(layer) *d = net->layers + l;
-        NAME(work) *w = net->work + l;
         if (layers) {
-            memcpy(d->parameters, layers[l].parameters, sizeof d->parameters);
-            memcpy(d->gradients, layers[l].gradients, sizeof d->gradients);
+            memcpy(net->layers[l].parameters, layers[l].parameters, sizeof layers[l].parameters);
+            memcpy(net->layers[l].gradients, layers[l].gradients, sizeof layers[l].gradients);
         }
-        NAME(fold)(d, w);
+        NAME(fold)(net->layers + l, net->work + l);
     }
 }
 

@@ -2,4 +2,5 @@
 #include "points.h"
 #include "edges.h"
 #include "network.h"
+#include "lbfgs.h"
 #undef KAN_LANES

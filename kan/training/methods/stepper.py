@@ -6,13 +6,13 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from kan.network.trace import FirstLayer
-from kan.solvers.lbfgs import LBFGS
+from kan.solvers.lbfgs import LBFGS, Program
 
 __all__ = ["Stepper", "TorchStepper", "WithGradient"]
 
@@ -22,6 +22,14 @@ class WithGradient(Protocol):
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, a 0-dim tensor; its gradient replaces the ``.grad`` of the parameters."""
+
+
+@runtime_checkable
+class WithDescent(Protocol):
+    """An objective that may know the iterations of L-BFGS as a whole."""
+
+    def descent(self, x: Tensor, y: Tensor, weight: Tensor | None, trained: Sequence[Tensor]) -> Program | None:
+        """The iterations on the `trained` parameters; None if there is nothing faster than a loop over evaluations."""
 
 
 class Stepper(ABC):
@@ -124,6 +132,11 @@ class TorchStepper(Stepper):
                 nn.utils.clip_grad_norm_(self.parameters, self.clip)
             return total
 
+        if isinstance(self.optimizer, LBFGS) and isinstance(self.objective, WithDescent):
+            program = self.objective.descent(x, y, weight, self.parameters)
+            if program is not None:
+                self.optimizer.iterate(program)
+                return
         self.optimizer.step(closure)  # type: ignore[arg-type]
 
     def shrink(self) -> None:

@@ -11,8 +11,10 @@ from typing import Protocol
 from torch import Tensor
 
 from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
+from kan.solvers.lbfgs import Program
 from kan.solvers.levenberg_marquardt import Chunk, normal_equations
 from kan.training.least_squares.coordinates import Columns
+from kan.training.objectives import compiled
 from kan.training.objectives.closed_form import Problem, Value, value_and_gradients
 
 __all__ = ["BACK_END", "BackEnd"]
@@ -24,6 +26,9 @@ class BackEnd(Protocol):
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
         """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
 
+    def descent(self, problem: Problem, trained: Sequence[Tensor]) -> Program | None:
+        """The iterations of L-BFGS on the `trained` parameters as a whole; None if there is nothing faster than a loop over evaluations."""
+
     def jacobian(
         self, columns: Columns, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity]
     ) -> Tensor:
@@ -33,9 +38,15 @@ class BackEnd(Protocol):
         """``J'J`` ``(P, P)`` and ``J'r`` ``(P,)`` from the chunks of a Jacobian with `size` coordinates."""
 
 
-class _TorchBackEnd:
+class _CompiledBackEnd:
+    """The compiled kernels where they know all parts of a network, and torch elsewhere."""
+
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
-        return value_and_gradients(problem, wanted)
+        found = compiled.value_and_gradients(problem, wanted)
+        return value_and_gradients(problem, wanted) if found is None else found
+
+    def descent(self, problem: Problem, trained: Sequence[Tensor]) -> Program | None:
+        return compiled.descent(problem, trained)
 
     def jacobian(
         self, columns: Columns, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity]
@@ -46,5 +57,5 @@ class _TorchBackEnd:
         return normal_equations(chunks, size)
 
 
-BACK_END: BackEnd = _TorchBackEnd()
-"""The back end that training uses: operations of torch."""
+BACK_END: BackEnd = _CompiledBackEnd()
+"""The back end that training uses."""

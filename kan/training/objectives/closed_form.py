@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -89,12 +89,14 @@ class ClosedForm:
         parameters: the parameters of all layers in one list. Each layer has nine: ``coef, scale_base, scale_sp, mask``, the affine maps of
             the symbolic edges, and scale and bias of the sub-nodes and of the nodes.
         live_inputs_only: whether features are computed only for inputs with an edge that is not masked.
+        workspaces: what a back end keeps from call to call.
     """
 
     network: Network
     layers: list[LayerParts] = field(default_factory=list)
     parameters: list[nn.Parameter] = field(default_factory=list)
     live_inputs_only: bool = False
+    workspaces: dict[object, Any] = field(default_factory=dict)
     _kept: tuple[object, Tensor, Features] | None = None
 
     @classmethod

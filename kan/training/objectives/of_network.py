@@ -2,6 +2,7 @@ r"""The objective ``loss + lamb R`` of a network: one definition for every optim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,10 @@ from kan.network.network import Network
 from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.observed import observed, shown, unseen
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods
+from kan.solvers.lbfgs import Program
 from kan.training.objectives.base import TrainingObjective
-from kan.training.objectives.closed_form import ClosedForm
+from kan.training.objectives.back_end import BACK_END
+from kan.training.objectives.closed_form import ClosedForm, Problem
 from kan.training.objectives.evaluation import evaluate, evaluate_with_gradient
 from kan.training.objectives.penalty import Penalty, regularization
 
@@ -97,6 +100,11 @@ class Objective(TrainingObjective):
         if form is not None:
             return evaluate_with_gradient(self, form, x, y, first, weight)
         return super().with_gradient(x, y, first, weight)
+
+    def descent(self, x: Tensor, y: Tensor, weight: Tensor | None, trained: Sequence[Tensor]) -> Program | None:
+        """The iterations of L-BFGS on the `trained` parameters as a whole, where the back end has them."""
+        form = self.closed_form
+        return None if form is None else BACK_END.descent(Problem(self, form, x, y, None, weight), trained)
 
     def rounded(self, x: Tensor | None = None) -> Objective:
         """The objective with rounded deviations: by `CORNER`, or, given inputs `x` ``(B, n)``, by `corner_of` the network."""

@@ -1,0 +1,158 @@
+"""The objective of a network by the compiled kernels, where these know all of its parts; see `kan.kernels.network`.
+
+The kernels take networks of B-splines on a CPU whose base functions they know, and which have no symbolic edges. Wide layers are left to
+torch, whose matrix products are faster there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kan.bases.bspline import BSpline
+from kan.kernels.lbfgs import Descent
+from kan.kernels.library import Library, library
+from kan.kernels.network import MAX_DEGREE, Batch, KernelNetwork, LayerOfKernel, Weights
+from kan.layers.base_functions import compiled_number
+from kan.network.layer_pass import LayerParts
+from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
+
+__all__ = ["compiled", "descent", "value_and_gradients"]
+
+SYMBOLIC = 4
+"""Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
+MAX_EDGES_OF_LAYER = 1024
+"""Largest number of edges of a layer that the kernels evaluate in a network."""
+MAX_VALUES_OF_EDGES = 2**20
+"""Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted, and
+take a tenth of a second then; with more samples the calls in between do not matter."""
+MAX_KEPT = 4
+"""Number of batch sizes whose workspaces are kept for the next call: those of training, of the last batch, and of test data."""
+
+
+class _Kept(NamedTuple):
+    network: KernelNetwork
+    bound: tuple[object, ...]
+
+
+def _network(form: ClosedForm, functions: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> KernelNetwork:
+    """A network on a batch: that of an earlier call with as many samples, where there was one."""
+    key = (batch.x.dtype, len(batch.x), *(layer.sizes for layer in layers))
+    bound = (*map(_identity, batch), weights, *((id(layer.table), layer.base) for layer in layers))
+    kept: _Kept | None = form.workspaces.pop(key, None)
+    if kept is None:
+        network = KernelNetwork(functions, layers, batch, weights)
+    else:
+        network = kept.network
+        if kept.bound != bound:
+            network.bind(layers, batch, weights)
+    form.workspaces[key] = _Kept(network, bound)
+    if len(form.workspaces) > MAX_KEPT:
+        form.workspaces.pop(next(iter(form.workspaces)))
+    return network
+
+
+def _identity(tensor: Tensor | None) -> object:
+    """What is equal in two calls only if the tensor, which is held in between, has the same values."""
+    if tensor is None:
+        return None
+    return object() if tensor.is_inference() else (tensor.data_ptr(), tensor._version, tensor.shape)
+
+
+def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork, list[Tensor | None]] | None:
+    """A network of the kernels for the batch, and its parameters; None where the kernels do not know a part of it.
+
+    Args:
+        form: the network.
+        batch: the samples.
+        weights: those of the objective.
+    """
+    x = batch.x
+    functions = library(x.dtype)
+    if functions is None or x.device.type != "cpu" or not len(x):
+        return None
+    layers = []
+    parameters: list[Tensor | None] = []
+    for l, parts in enumerate(form.layers):
+        layer, own = _layer(parts, x.dtype), form.parameters[PER_LAYER * l : PER_LAYER * (l + 1)]
+        if layer is None or not all(p.is_contiguous() and p.dtype == x.dtype and p.device == x.device for p in own):
+            return None
+        layers.append(layer)
+        parameters += [*own[:SYMBOLIC], *(own[SYMBOLIC + 1 :] if layer.mapped else [None] * 4)]
+    if not all(t is None or (t.is_contiguous() and t.dtype == x.dtype and t.device == x.device) for t in batch):
+        return None
+    return _network(form, functions, layers, batch, weights), parameters
+
+
+def _on(problem: Problem, y: Tensor | None) -> tuple[KernelNetwork, list[Tensor | None]] | None:
+    """`compiled` for a problem, with the labels if the loss is the mean squared error."""
+    term, form, p = problem.term, problem.form, problem.term.penalty
+    of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
+    batch = Batch(form.network.checked_input(problem.x), y, None if y is None else problem.weight)
+    return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner))
+
+
+def _layer(parts: LayerParts, dtype: torch.dtype) -> LayerOfKernel | None:
+    numeric, base = parts.numeric, compiled_number(parts.numeric.base_fun)
+    if (
+        parts.symbolic is not None
+        or base is None
+        or type(numeric._basis) is not BSpline
+        or numeric._basis.degree > MAX_DEGREE
+        or numeric.in_dim * numeric.out_dim > MAX_EDGES_OF_LAYER
+    ):
+        return None
+    table = numeric.prepared_grid
+    if table.knots.dtype != dtype or table.columns.dtype != dtype:
+        return None
+    mapped = parts.trains_maps or parts.below is not None or parts.above is not None
+    return LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped)
+
+
+def descent(problem: Problem, trained: Sequence[Tensor]) -> Descent | None:
+    """The iterations of L-BFGS on the `trained` parameters; None where the kernels cannot do them, or would not return soon."""
+    term, form, x, y, _, sample_weight = problem
+    edges = sum(parts.numeric.mask.numel() for parts in form.layers)
+    if not term.squares or y.shape != (len(x), form.network.width_in[-1]) or len(x) * edges > MAX_VALUES_OF_EDGES:
+        return None
+    found = _on(problem, y)
+    if found is None:
+        return None
+    network, parameters = found
+    ours = {id(p): place for place, p in enumerate(parameters) if p is not None}
+    others = {id(p) for p in form.parameters} - ours.keys()  # the objective does not depend on these
+    if any(id(p) not in ours and id(p) not in others for p in trained):
+        return None
+    return Descent(network, parameters, [ours.get(id(p)) for p in trained])
+
+
+def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]] | None:
+    """See `kan.training.objectives.closed_form.value_and_gradients`; None where the kernels cannot do it."""
+    term, form, x, y, _, sample_weight = problem
+    squares = term.squares and y.shape == (len(x), form.network.width_in[-1])
+    found = _on(problem, y if squares else None)
+    if found is None:
+        return None
+    network, parameters = found
+    slope, loss, backward = None, 0.0, any(wanted)
+    if not squares:
+        with torch.inference_mode(False), torch.set_grad_enabled(backward):
+            output = network.nodes(parameters).requires_grad_(backward)
+            of_loss = term.loss(output, y, sample_weight)
+            loss = float(of_loss.detach())
+            slope = torch.autograd.grad(of_loss, output)[0].contiguous() if backward else output.detach()
+    with torch.inference_mode(False), torch.no_grad():
+        gradients = [torch.empty_like(p) if want else None for p, want in zip(form.parameters, wanted, strict=backward)]
+        gradients += [None] * (len(form.parameters) - len(gradients))
+        asked: list[Tensor | None] = []
+        for l in range(len(form.layers)):
+            of_layer = gradients[PER_LAYER * l : PER_LAYER * (l + 1)]
+            asked += [*of_layer[:SYMBOLIC], *of_layer[SYMBOLIC + 1 :]]
+        total, loss, penalty = network.objective(parameters, asked, slope, loss)
+        for l in range(len(form.layers)):
+            if (symbolic := gradients[PER_LAYER * l + SYMBOLIC]) is not None:
+                symbolic.zero_()
+        return Value(*(x.new_tensor(number) for number in (total, loss, penalty))), gradients if backward else []
