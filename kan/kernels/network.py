@@ -6,15 +6,14 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from kan.bases.spline_table import SplineTable
 from kan.kernels.library import Library
 
-__all__ = ["MAX_DEGREE", "NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Weights"]
+__all__ = ["MAX_DEGREE", "NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Table", "Weights"]
 
 MAX_DEGREE = 5
 """Largest degree of the splines that the kernels evaluate."""
@@ -62,19 +61,43 @@ class Batch(NamedTuple):
     weight: Tensor | None = None
 
 
+class Table(Protocol):
+    """Polynomial pieces of splines."""
+
+    @property
+    def knots(self) -> Tensor:
+        """``(I, P)``."""
+
+    @property
+    def columns(self) -> Tensor:
+        """Left knot, inverse width and coefficients ``[power][function]`` of every span of every input, ``(2 + (k + 1)^2, I (P + 1))``."""
+
+    @property
+    def degree(self) -> int:
+        """``k``."""
+
+    @property
+    def size(self) -> int:
+        """Number of functions ``n`` per input."""
+
+    @property
+    def uniform(self) -> object | None:
+        """None unless the knots are equidistant and the functions are zero outside."""
+
+
 @dataclass(frozen=True)
 class LayerOfKernel:
     """What the kernels read of a layer besides its parameters.
 
     Attributes:
-        table: of the splines of its inputs.
+        table: of the splines of its inputs, see `kan.bases.spline_table.SplineTable`.
         base: number of the base function in `kan.kernels.base_functions`.
         sums: number of sub-nodes ``O``.
         arities: of the multiplication nodes above.
         mapped: whether the sub-nodes and nodes have affine maps.
     """
 
-    table: SplineTable
+    table: Table
     base: int
     sums: int
     arities: tuple[int, ...]
@@ -154,6 +177,28 @@ class KernelNetwork:
         wanted = any(gradient is not None for gradient in gradients)
         self._library.network_objective(self._handle, self._structures, wanted, ctypes.c_void_p(_address(slope)), self._value)
         return self._value[0], self._value[1], self._value[2]
+
+    def normal(
+        self, parameters: Sequence[Tensor | None], bases: Sequence[Tensor], functions: Sequence[Tensor], size: int
+    ) -> tuple[Tensor, Tensor, float]:
+        """``J'J`` ``(size, size)``, ``J'r`` ``(size,)`` and the mean squared error; the Jacobian is that of the folded weights.
+
+        Args:
+            parameters: as for `nodes`.
+            bases, functions: for each layer the columns of the weights of its edges ``(I, O)``, int32: those of the base functions, and the
+                first ones of the functions; -1 for weights that are not trained.
+            size: number of columns.
+        """
+        self._set(parameters, [None] * len(parameters))
+        gram, total = self._batch.x.new_empty(size, size), self._batch.x.new_empty(size)
+        addresses = ctypes.c_void_p * len(bases)
+        of_bases, of_functions = (addresses(*(columns.data_ptr() for columns in of_all)) for of_all in (bases, functions))
+        if self._library.network_normal(
+            self._handle, self._structures, of_bases, of_functions, ctypes.c_int64(size), ctypes.c_void_p(gram.data_ptr()),
+            ctypes.c_void_p(total.data_ptr()), self._value,
+        ):  # fmt: skip
+            raise MemoryError("no memory for the normal equations.")
+        return gram, total, self._value[1]
 
     def descend(self, parameters: Sequence[Tensor | None], state: ctypes.Structure) -> None:
         """Take the iterations of `kan.kernels.lbfgs`; the vector of `state` stands for the parameters that it names."""

@@ -36,24 +36,9 @@ KAN_INLINE void NAME(forward_block)(const int k, const int width, int stride, in
     }
 }
 
-/* From the gradients `grad` (m, stride) of the edges' values: those of the weights are added to `to_weight`, and those of the points are
- * added to `below`, which are `apart` from one another, unless it is NULL. */
-KAN_INLINE void NAME(backward_block)(const int k, const int width, int stride, int m, const REAL *weight, const REAL *base, const REAL *tile,
-                                     const int32_t *row, const REAL *restrict grad, REAL *restrict to_weight, REAL *restrict to_base,
-                                     REAL *restrict below, int apart) {
-    REAL total[KAN_LANES] = {0};
-    for (int b = 0; b < m; b++) {
-        const REAL *g = grad + (ptrdiff_t)b * stride, of_base = tile[KAN_BASE(k) + b];
-        REAL *to = to_weight + (ptrdiff_t)row[b] * stride;
-        for (int j = 0; j < width; j++) total[j] += of_base * g[j];
-        KAN_UNROLL
-        for (int q = 0; q <= k; q++) {
-            const REAL value = tile[(k + 1) * b + q];
-            for (int j = 0; j < width; j++) to[(ptrdiff_t)q * stride + j] += value * g[j];
-        }
-    }
-    for (int j = 0; j < width; j++) to_base[j] += total[j];
-    if (!below) return;
+/* The gradients of the points from those of the edges' values, `grad` (m, stride), are added to `below`, `apart` from one another. */
+KAN_INLINE void NAME(pull_back_block)(const int k, const int width, int stride, int m, const REAL *weight, const REAL *base, const REAL *tile,
+                                      const int32_t *row, const REAL *restrict grad, REAL *restrict below, int apart) {
     for (int b = 0; b < m; b++) {
         const REAL *g = grad + (ptrdiff_t)b * stride, *w = weight + (ptrdiff_t)row[b] * stride;
         const REAL of_base = tile[KAN_BASE_SLOPE(k) + b];
@@ -69,10 +54,27 @@ KAN_INLINE void NAME(backward_block)(const int k, const int width, int stride, i
     }
 }
 
+/* The gradients of the weights from those of the edges' values are added to `to_weight` and `to_base`. */
+KAN_INLINE void NAME(backward_block)(const int k, const int width, int stride, int m, const REAL *tile, const int32_t *row,
+                                     const REAL *restrict grad, REAL *restrict to_weight, REAL *restrict to_base) {
+    REAL total[KAN_LANES] = {0};
+    for (int b = 0; b < m; b++) {
+        const REAL *g = grad + (ptrdiff_t)b * stride, of_base = tile[KAN_BASE(k) + b];
+        REAL *to = to_weight + (ptrdiff_t)row[b] * stride;
+        for (int j = 0; j < width; j++) total[j] += of_base * g[j];
+        KAN_UNROLL
+        for (int q = 0; q <= k; q++) {
+            const REAL value = tile[(k + 1) * b + q];
+            for (int j = 0; j < width; j++) to[(ptrdiff_t)q * stride + j] += value * g[j];
+        }
+    }
+    for (int j = 0; j < width; j++) to_base[j] += total[j];
+}
+
 /* A single output. The windows of neighbouring spans overlap, and a processor waits where it reads what it has just written in part. The
  * gradients are therefore added up for every span by itself, in `spans` (2, R, k + 1) for even and odd points; see NAME(join_spans). */
-KAN_INLINE void NAME(backward_single)(const int k, int rows, int m, const REAL *weight, REAL base, const REAL *tile, const int32_t *row,
-                                      const REAL *restrict grad, REAL *restrict spans, REAL *to_base, REAL *restrict below, int apart) {
+KAN_INLINE void NAME(backward_single)(const int k, int rows, int m, const REAL *tile, const int32_t *row, const REAL *restrict grad,
+                                      REAL *restrict spans, REAL *to_base) {
     REAL total = 0, *restrict odd = spans + (ptrdiff_t)rows * (k + 1);
     for (int b = 0; b < m; b++) total += tile[KAN_BASE(k) + b] * grad[b];
     *to_base += total;
@@ -84,13 +86,6 @@ KAN_INLINE void NAME(backward_single)(const int k, int rows, int m, const REAL *
     }
     for (; b < m; b++)
         for (int q = 0; q <= k; q++) spans[(ptrdiff_t)row[b] * (k + 1) + q] += tile[(k + 1) * b + q] * grad[b];
-    if (!below) return;
-    for (b = 0; b < m; b++) {
-        REAL slope = tile[KAN_BASE_SLOPE(k) + b] * base;
-        KAN_UNROLL
-        for (int q = 0; q <= k; q++) slope += tile[KAN_SLOPES(k) + (k + 1) * b + q] * weight[row[b] + q];
-        below[(ptrdiff_t)b * apart] += slope * grad[b];
-    }
 }
 
 /* Add the gradients of all spans to those of the weights (R). */
@@ -113,17 +108,29 @@ KAN_INLINE void NAME(forward_any)(const int k, int outputs, int stride, int m, c
     }
 }
 
-KAN_INLINE void NAME(backward_any)(const int k, int rows, int outputs, int stride, int m, const REAL *weight, const REAL *base,
-                                   const REAL *tile, const int32_t *row, const REAL *grad, REAL *to_weight, REAL *spans, REAL *to_base,
-                                   REAL *below, int apart) {
+KAN_INLINE void NAME(backward_any)(const int k, int rows, int outputs, int stride, int m, const REAL *tile, const int32_t *row,
+                                   const REAL *grad, REAL *to_weight, REAL *spans, REAL *to_base) {
     switch (stride) {
-    case 1: NAME(backward_single)(k, rows, m, weight, *base, tile, row, grad, spans, to_base, below, apart); break;
-    case 2: NAME(backward_block)(k, 2, 2, m, weight, base, tile, row, grad, to_weight, to_base, below, apart); break;
-    case 4: NAME(backward_block)(k, 4, 4, m, weight, base, tile, row, grad, to_weight, to_base, below, apart); break;
-    case 8: NAME(backward_block)(k, 8, 8, m, weight, base, tile, row, grad, to_weight, to_base, below, apart); break;
+    case 1: NAME(backward_single)(k, rows, m, tile, row, grad, spans, to_base); break;
+    case 2: NAME(backward_block)(k, 2, 2, m, tile, row, grad, to_weight, to_base); break;
+    case 4: NAME(backward_block)(k, 4, 4, m, tile, row, grad, to_weight, to_base); break;
+    case 8: NAME(backward_block)(k, 8, 8, m, tile, row, grad, to_weight, to_base); break;
     default:
         for (int j = 0; j < outputs; j += KAN_LANES)
-            NAME(backward_block)(k, KAN_LANES, stride, m, weight + j, base + j, tile, row, grad + j, to_weight + j, to_base + j, below, apart);
+            NAME(backward_block)(k, KAN_LANES, stride, m, tile, row, grad + j, to_weight + j, to_base + j);
+    }
+}
+
+KAN_INLINE void NAME(pull_back_any)(const int k, int outputs, int stride, int m, const REAL *weight, const REAL *base, const REAL *tile,
+                                    const int32_t *row, const REAL *grad, REAL *below, int apart) {
+    switch (stride) {
+    case 1: NAME(pull_back_block)(k, 1, 1, m, weight, base, tile, row, grad, below, apart); break;
+    case 2: NAME(pull_back_block)(k, 2, 2, m, weight, base, tile, row, grad, below, apart); break;
+    case 4: NAME(pull_back_block)(k, 4, 4, m, weight, base, tile, row, grad, below, apart); break;
+    case 8: NAME(pull_back_block)(k, 8, 8, m, weight, base, tile, row, grad, below, apart); break;
+    default:
+        for (int j = 0; j < outputs; j += KAN_LANES)
+            NAME(pull_back_block)(k, KAN_LANES, stride, m, weight + j, base + j, tile, row, grad + j, below, apart);
     }
 }
 
@@ -137,13 +144,23 @@ static void NAME(forward_edges)(int k, int functions, int outputs, int stride, i
         NAME(forward_any)(k, outputs, stride, m, weight, base, tile, row, edges, sums);
 }
 
-/* Their derivatives. Where there is a single output, those of the splines' weights go into `spans`, see NAME(backward_single). */
-static void NAME(backward_edges)(int k, int functions, int outputs, int stride, int m, const REAL *weight, const REAL *tile,
-                                 const int32_t *row, const REAL *grad, REAL *to_weight, REAL *spans, REAL *below, int apart) {
+/* Gradients of the weights. Where there is a single output, those of the splines' weights go into `spans`, see NAME(backward_single). */
+static void NAME(backward_edges)(int k, int functions, int outputs, int stride, int m, const REAL *tile, const int32_t *row,
+                                 const REAL *grad, REAL *to_weight, REAL *spans) {
     const int rows = KAN_PADDED_ROWS(functions, k);
-    const ptrdiff_t at = (ptrdiff_t)(rows - 1) * stride;
+    REAL *to_base = to_weight + (ptrdiff_t)(rows - 1) * stride;
     if (k == 3)
-        NAME(backward_any)(3, rows, outputs, stride, m, weight, weight + at, tile, row, grad, to_weight, spans, to_weight + at, below, apart);
+        NAME(backward_any)(3, rows, outputs, stride, m, tile, row, grad, to_weight, spans, to_base);
     else
-        NAME(backward_any)(k, rows, outputs, stride, m, weight, weight + at, tile, row, grad, to_weight, spans, to_weight + at, below, apart);
+        NAME(backward_any)(k, rows, outputs, stride, m, tile, row, grad, to_weight, spans, to_base);
+}
+
+/* Gradients of the points. */
+static void NAME(pull_back_edges)(int k, int functions, int outputs, int stride, int m, const REAL *weight, const REAL *tile,
+                                  const int32_t *row, const REAL *grad, REAL *below, int apart) {
+    const REAL *base = weight + (ptrdiff_t)(KAN_PADDED_ROWS(functions, k) - 1) * stride;
+    if (k == 3)
+        NAME(pull_back_any)(3, outputs, stride, m, weight, base, tile, row, grad, below, apart);
+    else
+        NAME(pull_back_any)(k, outputs, stride, m, weight, base, tile, row, grad, below, apart);
 }

@@ -303,8 +303,8 @@ static void NAME(backward_layer)(NAME(network) *net, int l, int t, int m) {
             of_edges = own;
         }
         const size_t at = (size_t)i * w->rows * stride;
-        NAME(backward_edges)(k, n, d->sums, stride, m, w->weight + at, tile, row, of_edges, w->to_weight + at, w->spans + (stride == 1 ? 2 * at * (k + 1) : 0),
-                             below ? below + i : NULL, apart);
+        NAME(backward_edges)(k, n, d->sums, stride, m, tile, row, of_edges, w->to_weight + at, w->spans + (stride == 1 ? 2 * at * (k + 1) : 0));
+        if (below) NAME(pull_back_edges)(k, n, d->sums, stride, m, w->weight + at, tile, row, of_edges, below + i, apart);
         if (below && own) {
             const REAL factor = (REAL)w->input[3 * i + 2], mean = (REAL)w->input[3 * i];
             for (int b = 0; b < m; b++) below[(size_t)b * apart + i] += factor * (x[(size_t)b * apart + i] - mean);

@@ -3,6 +3,10 @@
  * Splines are polynomials in u = (x - t_s)/(t_{s+1} - t_s) on the span s; `piece` holds for each of the spans
  * -1 ... P-1 of an input the left knot, 1/width and the coefficients [power][function], as made by kan.bases.spline_table. */
 
+#ifdef KAN_FOUR
+typedef KAN_FOUR(REAL) NAME(four);
+#endif
+
 typedef struct {
     int32_t inputs, functions, degree, base; /* I, n, k, and the base function */
     int32_t uniform;                         /* whether knots are equidistant; functions fade to zero outside then */

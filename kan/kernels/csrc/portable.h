@@ -28,6 +28,11 @@
 #define KAN_UNROLL
 #endif
 
+/* Four numbers at any address, as one vector: where loops of four are not turned into vectors by themselves. */
+#if defined(__GNUC__) || defined(__clang__)
+#define KAN_FOUR(type) type __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias))
+#endif
+
 /* Points are processed in tiles of this many, whose values stay in the first-level cache. */
 #define KAN_TILE 128
 /* Memory is aligned to a cache line, which is also the longest vector register. */

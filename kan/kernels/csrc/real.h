@@ -3,4 +3,5 @@
 #include "edges.h"
 #include "network.h"
 #include "lbfgs.h"
+#include "normal.h"
 #undef KAN_LANES

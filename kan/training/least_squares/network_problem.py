@@ -6,7 +6,7 @@ Jacobian (`kan.training.least_squares.coordinates`). Where a base function is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.penalty_curvature import penalty_curvature
 from kan.training.least_squares.residual_side import ResidualSide
 from kan.training.objectives.back_end import BACK_END
-from kan.training.objectives.closed_form import ClosedForm
+from kan.training.objectives.closed_form import ClosedForm, Problem
 from kan.training.objectives.of_network import Objective
 
 __all__ = ["Anchor", "NetworkProblem"]
@@ -81,6 +81,9 @@ class NetworkProblem:
         self._form = self._closed_form()
         self._passed: tuple[list[LayerPass], Tensor, Tensor] | None = None  # at the present parameters, of all samples, with residuals
         self._at: list[Tensor] | None = None  # the parameters at the last `remember_`
+        self._sum = None
+        if self._form is not None:
+            self._sum = BACK_END.least_squares(Problem(objective, self._form, x, y, None, weight), columns)
         self._anchor = anchor if objective.squares and not objective.lamb else None
         self._share = 0.0 if self._anchor is None else self._anchor.share(self.value_alone(), len(x))
         self._roots: Tensor | None = None  # of the second derivatives of a loss that is no sum of squares, (B, K, K)
@@ -104,6 +107,8 @@ class NetworkProblem:
     @torch.no_grad()
     def value_alone(self) -> float:
         """The objective."""
+        if self._sum is not None and not self.objective.lamb and (value := self._sum.value()) is not None:
+            return value
         if self._form is None or self._samples < len(self.x) or not self.objective.squares or self.objective.lamb:
             return float(self.objective(self.x, self.y, self.first, self.weight)[0])
         residual = self._pass()[2].flatten()
@@ -142,10 +147,23 @@ class NetworkProblem:
         """The model with the Jacobian itself."""
         gradient, penalty = self._slopes()
         anchor = None if self._anchor is None else (self._share, self._away(self._anchor))
-        kept = list(self._chunks()) if self._samples >= len(self.x) else None
-        chunks = self._chunks if kept is None else lambda: kept
         rows = len(self.x) * self._outputs
-        return Linearisation(chunks, self.columns.count, rows, gradient, penalty, anchor, BACK_END.normal_equations)
+        return Linearisation(self._kept_chunks(), self.columns.count, rows, gradient, penalty, anchor, self._normal_equations)
+
+    def _normal_equations(self, chunks: Iterable[Chunk], size: int) -> tuple[Tensor, Tensor]:
+        found = None if self._sum is None else self._sum.normal_equations()
+        return BACK_END.normal_equations(chunks, size) if found is None else found
+
+    def _kept_chunks(self) -> Callable[[], Iterable[Chunk]]:
+        """The chunks of the Jacobian, which are kept if there is only one."""
+        kept: list[Chunk] = []
+
+        def chunks() -> Iterator[Chunk]:
+            if not kept and self._samples >= len(self.x):
+                kept.extend(self._chunks())
+            yield from kept or self._chunks()
+
+        return chunks
 
     @cached_property
     def _outputs(self) -> int:

@@ -10,12 +10,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
+from kan.network.layer_pass import Guard, LayerParts, LayerPass, Sensitivity
 from kan.solvers.lbfgs import Program
 from kan.solvers.levenberg_marquardt import Chunk, normal_equations
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives import compiled
-from kan.training.objectives.closed_form import Problem, Value, value_and_gradients
+from kan.training.objectives.compiled import LeastSquares
+from kan.training.objectives.closed_form import ClosedForm, Problem, Value, value_and_gradients
 
 __all__ = ["BACK_END", "BackEnd"]
 
@@ -26,8 +27,14 @@ class BackEnd(Protocol):
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
         """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
 
+    def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
+        """The network's last nodes ``(B, K)`` at inputs ``(B, inputs)``."""
+
     def descent(self, problem: Problem, trained: Sequence[Tensor]) -> Program | None:
         """The iterations of L-BFGS on the `trained` parameters as a whole; None if there is nothing faster than a loop over evaluations."""
+
+    def least_squares(self, problem: Problem, columns: Columns) -> LeastSquares | None:
+        """The sum of squares of a problem, and its normal equations without a Jacobian; None if the Jacobian is to be computed."""
 
     def jacobian(
         self, columns: Columns, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity]
@@ -45,8 +52,15 @@ class _CompiledBackEnd:
         found = compiled.value_and_gradients(problem, wanted)
         return value_and_gradients(problem, wanted) if found is None else found
 
+    def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
+        found = compiled.nodes(form, x)
+        return form.nodes(x, guard) if found is None else found
+
     def descent(self, problem: Problem, trained: Sequence[Tensor]) -> Program | None:
         return compiled.descent(problem, trained)
+
+    def least_squares(self, problem: Problem, columns: Columns) -> LeastSquares | None:
+        return compiled.least_squares(problem, columns)
 
     def jacobian(
         self, columns: Columns, layers: Sequence[LayerParts], passes: Sequence[LayerPass], back: Sequence[Sensitivity]

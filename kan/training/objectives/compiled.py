@@ -18,9 +18,10 @@ from kan.kernels.library import Library, library
 from kan.kernels.network import MAX_DEGREE, Batch, KernelNetwork, LayerOfKernel, Weights
 from kan.layers.base_functions import compiled_number
 from kan.network.layer_pass import LayerParts
+from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
-__all__ = ["compiled", "descent", "value_and_gradients"]
+__all__ = ["LeastSquares", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
@@ -29,6 +30,8 @@ MAX_EDGES_OF_LAYER = 1024
 MAX_VALUES_OF_EDGES = 2**20
 """Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted, and
 take a tenth of a second then; with more samples the calls in between do not matter."""
+MAX_COLUMNS = 2000
+"""Largest number of columns of the Jacobian whose normal equations the kernels add up."""
 MAX_KEPT = 4
 """Number of batch sizes whose workspaces are kept for the next call: those of training, of the last batch, and of test data."""
 
@@ -87,12 +90,12 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
     return _network(form, functions, layers, batch, weights), parameters
 
 
-def _on(problem: Problem, y: Tensor | None) -> tuple[KernelNetwork, list[Tensor | None]] | None:
+def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork, list[Tensor | None]] | None:
     """`compiled` for a problem, with the labels if the loss is the mean squared error."""
     term, form, p = problem.term, problem.form, problem.term.penalty
     of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
     batch = Batch(form.network.checked_input(problem.x), y, None if y is None else problem.weight)
-    return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner))
+    return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
 
 
 def _layer(parts: LayerParts, dtype: torch.dtype) -> LayerOfKernel | None:
@@ -112,6 +115,12 @@ def _layer(parts: LayerParts, dtype: torch.dtype) -> LayerOfKernel | None:
     return LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped)
 
 
+def nodes(form: ClosedForm, x: Tensor) -> Tensor | None:
+    """The network's last nodes; None where the kernels do not know them."""
+    found = compiled(form, Batch(form.network.checked_input(x)), Weights())
+    return None if found is None else found[0].nodes(found[1])
+
+
 def descent(problem: Problem, trained: Sequence[Tensor]) -> Descent | None:
     """The iterations of L-BFGS on the `trained` parameters; None where the kernels cannot do them, or would not return soon."""
     term, form, x, y, _, sample_weight = problem
@@ -127,6 +136,55 @@ def descent(problem: Problem, trained: Sequence[Tensor]) -> Descent | None:
     if any(id(p) not in ours and id(p) not in others for p in trained):
         return None
     return Descent(network, parameters, [ours.get(id(p)) for p in trained])
+
+
+class LeastSquares(NamedTuple):
+    """The residuals of a network on samples, for Levenberg-Marquardt.
+
+    Attributes:
+        problem: the objective and the samples.
+        bases, functions: columns of the weights, see `KernelNetwork.normal`.
+        size: number of columns.
+    """
+
+    problem: Problem
+    bases: list[Tensor]
+    functions: list[Tensor]
+    size: int
+
+    def value(self) -> float | None:
+        """The mean squared error; None where the kernels do not know a part of the network."""
+        found = _on(self.problem, self.problem.y, penalised=False)
+        return None if found is None else found[0].objective(found[1], [None] * len(found[1]))[1]
+
+    def normal_equations(self) -> tuple[Tensor, Tensor] | None:
+        """``J'J`` and ``J'r``; None likewise."""
+        found = _on(self.problem, self.problem.y, penalised=False)
+        return None if found is None else found[0].normal(found[1], self.bases, self.functions, self.size)[:2]
+
+
+def least_squares(problem: Problem, columns: Columns) -> LeastSquares | None:
+    """The residuals of a problem with a mean squared error; None where the kernels are of no use."""
+    term, form, x, y, _, _ = problem
+    layers = [parts.numeric for parts in form.layers]
+    weights = {id(p) for layer in layers for p in (layer.coef, layer.scale_base)}
+    if (
+        not term.squares
+        or y.shape != (len(x), form.network.width_in[-1])
+        or len({layer.k for layer in layers}) > 1
+        or any(id(block.parameter) not in weights for block in columns.blocks)
+        or columns.count > MAX_COLUMNS
+        or compiled(form, Batch(form.network.checked_input(x)), Weights()) is None
+    ):
+        return None
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for layer, own in zip(layers, columns.edges, strict=True):
+        for place, of_all in enumerate(found):
+            where = torch.full(layer.mask.shape, -1, dtype=torch.int32)
+            if own is not None:
+                where[own.inputs, own.outputs] = own.where[:, place].int()
+            of_all.append(where)
+    return LeastSquares(problem, *found, columns.count)
 
 
 def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]] | None:

@@ -92,7 +92,7 @@ class Objective(TrainingObjective):
     def predict(self, x: Tensor) -> Tensor:
         """The network's last nodes, or what a call of it returns if that is its user's own."""
         form = None if torch.is_grad_enabled() or self._form is None else self._form.refresh_()
-        return self._passed(x, None)[0] if form is None else form.nodes(x, self.guard)
+        return self._passed(x, None)[0] if form is None else BACK_END.nodes(form, x, self.guard)
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
