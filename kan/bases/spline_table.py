@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kan.bases.base import Extrapolation
+from kan.kernels import splines
 from kan.modes import composed
 
 __all__ = ["Equidistant", "SplineTable", "scale", "tabulate"]
@@ -41,6 +42,12 @@ class Equidistant(NamedTuple):
     steepness: Tensor
     centres: Tensor
     reach: Tensor
+
+    @classmethod
+    def between(cls, knots: Tensor, degree: int) -> Equidistant:
+        """Compute the constants from the first and the last of equidistant `knots` ``(I, P)``."""
+        count, ends = knots.shape[1], knots[:, [0, -1]].double()
+        return cls.of(ends[:, :1], (ends[:, 1:] - ends[:, :1]) / (count - 1), degree, count - degree - 1, knots.dtype)
 
     @classmethod
     def of(cls, start: Tensor, spacing: Tensor, degree: int, size: int, dtype: torch.dtype) -> Equidistant:
@@ -128,6 +135,11 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
     """
     k = degree
     knots = knots.detach().contiguous()
+    if extrapolation == "own" and not composed():
+        found = splines.pieces(knots, k, every=knots.shape[1] <= FEW_KNOTS)
+        if found is not None:
+            uniform = Equidistant.between(knots, k) if k >= 2 and found.equidistant else None
+            return SplineTable(knots, found.columns, k, found.spans, found.powers, uniform)
     t = knots.double()
     features, count = t.shape
     size, spans = count - k - 1, count - 1
@@ -177,7 +189,7 @@ def tabulate(knots: Tensor, degree: int, extrapolation: Extrapolation = "own") -
     uniform = None
     spacing = (t[:, -1:] - t[:, :1]) / (count - 1)
     if k >= 2 and bool(((t - t[:, :1] - spacing * torch.arange(count, device=t.device)).abs() <= _rounding(knots)).all()):
-        uniform = Equidistant.of(t[:, :1], spacing, k, size, knots.dtype)
+        uniform = Equidistant.between(knots, k)
     if count > FEW_KNOTS:
         return SplineTable(knots, columns, k, uniform=uniform)
     wide = torch.zeros(features, spans, k + 1, size, dtype=t.dtype, device=t.device)

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from kan.kernels.library import Library
 
-__all__ = ["MAX_DEGREE", "NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Table", "Weights"]
+__all__ = ["NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Table", "Weights"]
 
-MAX_DEGREE = 5
-"""Largest degree of the splines that the kernels evaluate."""
 NUMBER_OF_PARAMETERS = 8
 """Number of tensors of one layer: coefficients, two scales and mask of the edges, scale and bias of the sub-nodes and of the nodes."""
 

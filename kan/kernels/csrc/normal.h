@@ -67,20 +67,18 @@ KAN_INLINE void NAME(add_products)(const int k, int edges, const NAME(reach) *re
         for (int f = 0; f <= e; f++) {
             const REAL *value = reach[f].value;
             const int64_t first = reach[f].first, of_base = reach[f].base;
-#ifdef KAN_FOUR
             if (k == 3) {
-                const NAME(four) four = *(const NAME(four) *)value;
+                const NAME(v4) four = *(const NAME(v4) *)value;
                 KAN_UNROLL
                 for (int q = 0; q <= k; q++) {
-                    NAME(four) *to_row = (NAME(four) *)(rows + q * size + first);
+                    NAME(v4) *to_row = (NAME(v4) *)(rows + q * size + first);
                     *to_row += own[q] * four;
                     rows[q * size + of_base] += own[q] * value[k + 1];
                 }
-                *(NAME(four) *)(base + first) += own[k + 1] * four;
+                *(NAME(v4) *)(base + first) += own[k + 1] * four;
                 base[of_base] += own[k + 1] * value[k + 1];
                 continue;
             }
-#endif
             for (int q = 0; q <= k; q++) {
                 REAL *row = rows + q * size;
                 for (int c = 0; c <= k; c++) row[first + c] += own[q] * value[c];

@@ -3,9 +3,11 @@
  * Splines are polynomials in u = (x - t_s)/(t_{s+1} - t_s) on the span s; `piece` holds for each of the spans
  * -1 ... P-1 of an input the left knot, 1/width and the coefficients [power][function], as made by kan.bases.spline_table. */
 
-#ifdef KAN_FOUR
-typedef KAN_FOUR(REAL) NAME(four);
-#endif
+typedef KAN_VECTOR(REAL, 2) NAME(v2);
+typedef KAN_VECTOR(REAL, 4) NAME(v4);
+typedef KAN_VECTOR(REAL, 8) NAME(v8);
+#define KAN_LOAD(W, at) (*(const NAME(v##W) *)(at))
+#define KAN_AT(W, at) (*(NAME(v##W) *)(at))
 
 typedef struct {
     int32_t inputs, functions, degree, base; /* I, n, k, and the base function */
@@ -92,12 +94,17 @@ static void NAME(base)(int base, int m, const REAL *x, REAL *restrict value, REA
 /* For each point the number of knots at or below it; for a constant function (degree 0) the last interval is closed. */
 KAN_INLINE void NAME(search)(const int k, int m, const REAL *x, const REAL *knots, int count, int32_t *restrict position) {
     for (int b = 0; b < m; b++) position[b] = 0;
-    for (int length = count; length > 1;) {
-        const int half = length >> 1;
-        for (int b = 0; b < m; b++) position[b] += knots[position[b] + half - 1] <= x[b] ? half : 0;
-        length -= half;
+    if (count <= KAN_COUNTED)
+        for (int j = 0; j < count; j++)
+            for (int b = 0; b < m; b++) position[b] += knots[j] <= x[b];
+    else {
+        for (int length = count; length > 1;) {
+            const int half = length >> 1;
+            for (int b = 0; b < m; b++) position[b] += knots[position[b] + half - 1] <= x[b] ? half : 0;
+            length -= half;
+        }
+        for (int b = 0; b < m; b++) position[b] += knots[position[b]] <= x[b];
     }
-    for (int b = 0; b < m; b++) position[b] += knots[position[b]] <= x[b];
     if (k == 0)
         for (int b = 0; b < m; b++) position[b] -= x[b] == knots[count - 1];
 }
@@ -120,6 +127,12 @@ KAN_INLINE void NAME(locate)(int m, const REAL *x, const REAL *knots, int count,
 
 /* The local splines of one point and their slopes, from u in its span and the coefficients [power][function] there. */
 KAN_INLINE void NAME(horner)(const int k, REAL u, REAL inverse, REAL factor, const REAL *c, REAL *restrict values, REAL *restrict slopes) {
+    if (k == 3) {
+        const NAME(v4) first = KAN_LOAD(4, c + 12), second = first * u + KAN_LOAD(4, c + 8), third = second * u + KAN_LOAD(4, c + 4);
+        KAN_AT(4, values) = (third * u + KAN_LOAD(4, c)) * factor;
+        KAN_AT(4, slopes) = ((first * u + second) * u + third) * (inverse * factor);
+        return;
+    }
     REAL value[KAN_MAX_DEGREE + 1], slope[KAN_MAX_DEGREE + 1];
     for (int q = 0; q <= k; q++) value[q] = c[k * (k + 1) + q], slope[q] = 0;
     KAN_UNROLL

@@ -1,7 +1,8 @@
-/* What differs between compilers, and the constants of all kernels. Everything else is C99. */
+/* What is not C99, and the constants of all kernels. GCC and clang (clang-cl on Windows) have what is needed. */
 #ifndef KAN_PORTABLE_H
 #define KAN_PORTABLE_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,13 +29,14 @@
 #define KAN_UNROLL
 #endif
 
-/* Four numbers at any address, as one vector: where loops of four are not turned into vectors by themselves. */
-#if defined(__GNUC__) || defined(__clang__)
-#define KAN_FOUR(type) type __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias))
-#endif
+/* W numbers at any address as one vector. GCC turns plain loops over the outputs of an edge into single numbers, spilled registers and
+ * shuffles, and takes two to three times as long with them. */
+#define KAN_VECTOR(type, W) type __attribute__((vector_size((W) * sizeof(type)), aligned(sizeof(type)), may_alias))
 
 /* Points are processed in tiles of this many, whose values stay in the first-level cache. */
 #define KAN_TILE 128
+/* Up to this many knots of an input, those below a point are counted instead of searched. */
+#define KAN_COUNTED 32
 /* Memory is aligned to a cache line, which is also the longest vector register. */
 #define KAN_ALIGN 64
 /* Largest degree of the splines. */

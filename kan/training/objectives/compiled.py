@@ -15,7 +15,8 @@ from torch import Tensor
 from kan.bases.bspline import BSpline
 from kan.kernels.lbfgs import Descent
 from kan.kernels.library import Library, library
-from kan.kernels.network import MAX_DEGREE, Batch, KernelNetwork, LayerOfKernel, Weights
+from kan.kernels.network import Batch, KernelNetwork, LayerOfKernel, Weights
+from kan.kernels.splines import MAX_DEGREE
 from kan.layers.base_functions import compiled_number
 from kan.network.layer_pass import LayerParts
 from kan.training.least_squares.coordinates import Columns
