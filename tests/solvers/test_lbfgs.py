@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kan.solvers.lbfgs import LBFGS, _Memory
+from kan.solvers.lbfgs import LBFGS, Memory
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -74,7 +74,7 @@ def test_direction_is_that_of_the_dense_formula() -> None:
     size, kept = 7, 4
     factor = torch.randn(size, size, generator=generator)
     hessian = factor @ factor.T + torch.eye(size)
-    memory, pairs = _Memory(torch.zeros(size), kept), []
+    memory, pairs = Memory(torch.zeros(size), kept), []
     for count in range(7):
         s = torch.randn(size, generator=generator)
         y = hessian @ s
