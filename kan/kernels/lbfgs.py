@@ -43,8 +43,9 @@ class Descent:
         self.network, self.parameters, self.places = network, list(parameters), list(places)
 
     def __call__(
-        self, x: Tensor, sizes: Sequence[int], memory: Memory, group: Mapping[str, Any], known: tuple[float, Tensor] | None, stalled: float | None
-    ) -> Iterations:
+        self, x: Tensor, sizes: Sequence[int], memory: Memory, group: Mapping[str, Any], known: tuple[float, Tensor] | None,
+        stalled: float | None,
+    ) -> Iterations:  # fmt: skip
         """See `kan.solvers.lbfgs.Program`."""
         offsets = np.cumsum([0, *sizes])
         held = [(place, int(offset)) for place, offset in zip(self.places, offsets[:-1], strict=True) if place is not None]

@@ -25,7 +25,12 @@ FILE_NAME = "_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform,
 SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 """The number types that there are kernels for, as they are called in the names of functions."""
 
-_on = os.environ.get("KAN_KERNELS", "1") != "0"
+
+class _Switch:
+    """Whether the kernels are used where there are any."""
+
+    on = os.environ.get("KAN_KERNELS", "1") != "0"
+
 
 
 class Library:
@@ -58,7 +63,7 @@ def _loaded() -> tuple[dict[torch.dtype, Library], str]:
 
 def library(dtype: torch.dtype) -> Library | None:
     """The kernels for tensors of `dtype` on a CPU; None where there are none, or they are switched off."""
-    return _loaded()[0].get(dtype) if _on else None
+    return _loaded()[0].get(dtype) if _Switch.on else None
 
 
 def available() -> str:
@@ -66,15 +71,14 @@ def available() -> str:
     found, what = _loaded()
     if not found:
         return f"no ({what})"
-    return f"yes ({what})" if _on else f"switched off by KAN_KERNELS=0 ({what})"
+    return f"yes ({what})" if _Switch.on else f"switched off by KAN_KERNELS=0 ({what})"
 
 
 @contextmanager
 def switched(on: bool) -> Iterator[None]:
     """Use the kernels, or do without them, within a ``with`` block."""
-    global _on
-    before, _on = _on, on
+    before, _Switch.on = _Switch.on, on
     try:
         yield
     finally:
-        _on = before
+        _Switch.on = before

@@ -82,8 +82,9 @@ class Program(Protocol):
     """The iterations of a step in other code, for an objective that it knows."""
 
     def __call__(
-        self, x: Tensor, sizes: Sequence[int], memory: Memory, group: Mapping[str, Any], known: tuple[float, Tensor] | None, stalled: float | None
-    ) -> Iterations:
+        self, x: Tensor, sizes: Sequence[int], memory: Memory, group: Mapping[str, Any], known: tuple[float, Tensor] | None,
+        stalled: float | None,
+    ) -> Iterations:  # fmt: skip
         """Move `x`, the vector of all parameters, in place, and update `memory`.
 
         Args:

@@ -15,8 +15,8 @@ from kan.solvers.lbfgs import Program
 from kan.solvers.levenberg_marquardt import Chunk, normal_equations
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives import compiled
-from kan.training.objectives.compiled import LeastSquares
 from kan.training.objectives.closed_form import ClosedForm, Problem, Value, value_and_gradients
+from kan.training.objectives.compiled import LeastSquares
 
 __all__ = ["BACK_END", "BackEnd"]
 

@@ -7,18 +7,18 @@ torch, whose matrix products are faster there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from kan.bases.bspline import BSpline
 from kan.kernels.lbfgs import Descent
-from kan.kernels.library import Library, library
+from kan.kernels.library import library
 from kan.kernels.network import Batch, KernelNetwork, LayerOfKernel, Weights
 from kan.kernels.splines import MAX_DEGREE
 from kan.layers.base_functions import compiled_number
-from kan.network.layer_pass import LayerParts
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
@@ -29,8 +29,8 @@ SYMBOLIC = 4
 MAX_EDGES_OF_LAYER = 1024
 """Largest number of edges of a layer that the kernels evaluate in a network."""
 MAX_VALUES_OF_EDGES = 2**20
-"""Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted, and
-take a tenth of a second then; with more samples the calls in between do not matter."""
+"""Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted,
+and take a tenth of a second then; with more samples the calls in between do not matter."""
 MAX_COLUMNS = 2000
 """Largest number of columns of the Jacobian whose normal equations the kernels add up."""
 MAX_KEPT = 4
@@ -38,32 +38,27 @@ MAX_KEPT = 4
 
 
 class _Kept(NamedTuple):
+    """A network of the kernels, and what it has been bound to."""
+
     network: KernelNetwork
     bound: tuple[object, ...]
 
 
-def _network(form: ClosedForm, functions: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> KernelNetwork:
-    """A network on a batch: that of an earlier call with as many samples, where there was one."""
-    key = (batch.x.dtype, len(batch.x), *(layer.sizes for layer in layers))
-    bound = (*map(_identity, batch), weights, *((id(layer.table), layer.base) for layer in layers))
-    kept: _Kept | None = form.workspaces.pop(key, None)
-    if kept is None:
-        network = KernelNetwork(functions, layers, batch, weights)
-    else:
-        network = kept.network
-        if kept.bound != bound:
-            network.bind(layers, batch, weights)
-    form.workspaces[key] = _Kept(network, bound)
-    if len(form.workspaces) > MAX_KEPT:
-        form.workspaces.pop(next(iter(form.workspaces)))
-    return network
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What the kernels read of a network besides its parameters.
 
+    Attributes:
+        sources: the objects that this was made of; others are made anew when something has changed.
+        layers: the layers; None where the kernels do not know a part of one.
+        sizes: what the size of workspaces depends on.
+        places: places among `ClosedForm.parameters` of what the kernels call the parameters; -1 for maps that there are not.
+    """
 
-def _identity(tensor: Tensor | None) -> object:
-    """What is equal in two calls only if the tensor, which is held in between, has the same values."""
-    if tensor is None:
-        return None
-    return object() if tensor.is_inference() else (tensor.data_ptr(), tensor._version, tensor.shape)
+    sources: list[tuple[object, ...]]
+    layers: list[LayerOfKernel] | None
+    sizes: tuple[object, ...] = ()
+    places: tuple[int, ...] = ()
 
 
 def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork, list[Tensor | None]] | None:
@@ -75,20 +70,61 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
         weights: those of the objective.
     """
     x = batch.x
-    functions = library(x.dtype)
-    if functions is None or x.device.type != "cpu" or not len(x):
+    functions, known = library(x.dtype), form.known
+    if functions is None or not len(x) or x.device.type != "cpu":
         return None
-    layers = []
-    parameters: list[Tensor | None] = []
-    for l, parts in enumerate(form.layers):
-        layer, own = _layer(parts, x.dtype), form.parameters[PER_LAYER * l : PER_LAYER * (l + 1)]
-        if layer is None or not all(p.is_contiguous() and p.dtype == x.dtype and p.device == x.device for p in own):
+    sources = [(parts, parts.numeric.prepared_grid, parts.numeric.base_fun, x.dtype) for parts in form.layers]
+    if known is None or not all(a is b for old, new in zip(known.sources, sources, strict=True) for a, b in zip(old, new, strict=True)):
+        known = form.known = _known(sources)
+    if known.layers is None:
+        return None
+    parameters = [None if place < 0 else form.parameters[place] for place in known.places]
+    for tensor in (*parameters, *batch):
+        if tensor is not None and not (tensor.is_contiguous() and tensor.dtype is x.dtype and tensor.device == x.device):
             return None
-        layers.append(layer)
-        parameters += [*own[:SYMBOLIC], *(own[SYMBOLIC + 1 :] if layer.mapped else [None] * 4)]
-    if not all(t is None or (t.is_contiguous() and t.dtype == x.dtype and t.device == x.device) for t in batch):
+
+    bound = (*map(_identity, batch), weights, known)
+    key = (len(x), known.sizes)
+    kept: _Kept | None = form.workspaces.pop(key, None)
+    if kept is None:
+        network = KernelNetwork(functions, known.layers, batch, weights)
+    else:
+        network = kept.network
+        if kept.bound != bound:
+            network.bind(known.layers, batch, weights)
+    form.workspaces[key] = _Kept(network, bound)
+    if len(form.workspaces) > MAX_KEPT:
+        form.workspaces.pop(next(iter(form.workspaces)))
+    return network, parameters
+
+
+def _identity(tensor: Tensor | None) -> object:
+    """What is equal in two calls only if the tensor, which is held in between, has the same values."""
+    if tensor is None:
         return None
-    return _network(form, functions, layers, batch, weights), parameters
+    return object() if tensor.is_inference() else (tensor.data_ptr(), tensor._version, tensor.shape)
+
+
+def _known(sources: list[tuple[Any, ...]]) -> _Known:
+    layers: list[LayerOfKernel] = []
+    places: list[int] = []
+    for l, (parts, table, base_fun, dtype) in enumerate(sources):
+        numeric, base = parts.numeric, compiled_number(base_fun)
+        if (
+            parts.symbolic is not None
+            or base is None
+            or type(numeric._basis) is not BSpline
+            or table.degree > MAX_DEGREE
+            or numeric.in_dim * numeric.out_dim > MAX_EDGES_OF_LAYER
+            or table.knots.dtype != dtype
+            or table.columns.dtype != dtype
+        ):
+            return _Known(sources, None)
+        mapped = parts.trains_maps or parts.below is not None or parts.above is not None
+        layers.append(LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped))
+        first = PER_LAYER * l
+        places += [*range(first, first + SYMBOLIC), *(range(first + SYMBOLIC + 1, first + PER_LAYER) if mapped else [-1] * 4)]
+    return _Known(sources, layers, (layers[0].table.knots.dtype, *(layer.sizes for layer in layers)), tuple(places))
 
 
 def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork, list[Tensor | None]] | None:
@@ -97,23 +133,6 @@ def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[Ker
     of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
     batch = Batch(form.network.checked_input(problem.x), y, None if y is None else problem.weight)
     return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
-
-
-def _layer(parts: LayerParts, dtype: torch.dtype) -> LayerOfKernel | None:
-    numeric, base = parts.numeric, compiled_number(parts.numeric.base_fun)
-    if (
-        parts.symbolic is not None
-        or base is None
-        or type(numeric._basis) is not BSpline
-        or numeric._basis.degree > MAX_DEGREE
-        or numeric.in_dim * numeric.out_dim > MAX_EDGES_OF_LAYER
-    ):
-        return None
-    table = numeric.prepared_grid
-    if table.knots.dtype != dtype or table.columns.dtype != dtype:
-        return None
-    mapped = parts.trains_maps or parts.below is not None or parts.above is not None
-    return LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped)
 
 
 def nodes(form: ClosedForm, x: Tensor) -> Tensor | None:
@@ -206,10 +225,7 @@ def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value
     with torch.inference_mode(False), torch.no_grad():
         gradients = [torch.empty_like(p) if want else None for p, want in zip(form.parameters, wanted, strict=backward)]
         gradients += [None] * (len(form.parameters) - len(gradients))
-        asked: list[Tensor | None] = []
-        for l in range(len(form.layers)):
-            of_layer = gradients[PER_LAYER * l : PER_LAYER * (l + 1)]
-            asked += [*of_layer[:SYMBOLIC], *of_layer[SYMBOLIC + 1 :]]
+        asked = [None if place < 0 else gradients[place] for place in form.known.places]
         total, loss, penalty = network.objective(parameters, asked, slope, loss)
         for l in range(len(form.layers)):
             if (symbolic := gradients[PER_LAYER * l + SYMBOLIC]) is not None:

@@ -16,8 +16,8 @@ from kan.network.trace import FirstLayer, Trace
 from kan.network.user_code.observed import observed, shown, unseen
 from kan.network.user_code.own_code import PENALTY, own_call, own_methods
 from kan.solvers.lbfgs import Program
-from kan.training.objectives.base import TrainingObjective
 from kan.training.objectives.back_end import BACK_END
+from kan.training.objectives.base import TrainingObjective
 from kan.training.objectives.closed_form import ClosedForm, Problem
 from kan.training.objectives.evaluation import evaluate, evaluate_with_gradient
 from kan.training.objectives.penalty import Penalty, regularization

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kan.analysis.attribution import attribute
 from kan.datasets.synthetic import create_dataset
+from kan.kernels import library
 from kan.layers.features import Features
 from kan.network.network import Network
 from kan.training.objectives import closed_form
@@ -142,6 +143,7 @@ def test_closed_form_with_any_loss_and_with_maps_that_are_not_trained() -> None:
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("batch", [40, 41, 57])
 def test_a_large_batch_is_taken_in_parts(lamb: float, cached: bool, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library._Switch, "on", False)  # the compiled kernels have tiles of their own
     network, (x, y) = wild([3, 4, 3, 2]), data(3, 2, batch)
     x[:, 1] += 1e3 * torch.linspace(1, 2, batch)  # a mean far from zero and from that of the first part
     objective = Objective(network, nn.functional.mse_loss, lamb, Penalty(), corner=1e-2)
