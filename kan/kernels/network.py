@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from kan.kernels.library import Library
@@ -125,7 +126,7 @@ class KernelNetwork:
     """
 
     def __init__(self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
-        self._library, self._structures, self._value = library, (_Layer * len(layers))(), (ctypes.c_double * 3)()
+        self._library, self._structures = library, (_Layer * len(layers))()
         problem = self._described(layers, batch, weights)
         handle = library.network_new(ctypes.byref(problem), self._structures)
         if not handle:
@@ -160,8 +161,8 @@ class KernelNetwork:
 
     def objective(
         self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None], slope: Tensor | None = None, loss: float = 0.0
-    ) -> tuple[float, float, float]:
-        """Objective, loss and penalty.
+    ) -> Tensor:
+        """Objective, loss and penalty, ``(3,)``, in float64.
 
         Args:
             parameters: as for `nodes`.
@@ -170,10 +171,14 @@ class KernelNetwork:
             loss: its value.
         """
         self._set(parameters, gradients)
-        self._value[1] = loss
+        value = torch.empty(3, dtype=torch.float64)
+        if slope is not None:
+            value[1] = loss
         wanted = any(gradient is not None for gradient in gradients)
-        self._library.network_objective(self._handle, self._structures, wanted, ctypes.c_void_p(_address(slope)), self._value)
-        return self._value[0], self._value[1], self._value[2]
+        self._library.network_objective(
+            self._handle, self._structures, wanted, ctypes.c_void_p(_address(slope)), ctypes.c_void_p(value.data_ptr())
+        )
+        return value
 
     def normal(
         self, parameters: Sequence[Tensor | None], bases: Sequence[Tensor], functions: Sequence[Tensor], size: int
@@ -187,15 +192,15 @@ class KernelNetwork:
             size: number of columns.
         """
         self._set(parameters, [None] * len(parameters))
-        gram, total = self._batch.x.new_empty(size, size), self._batch.x.new_empty(size)
+        gram, total, value = self._batch.x.new_empty(size, size), self._batch.x.new_empty(size), torch.empty(3, dtype=torch.float64)
         addresses = ctypes.c_void_p * len(bases)
         of_bases, of_functions = (addresses(*(columns.data_ptr() for columns in of_all)) for of_all in (bases, functions))
         if self._library.network_normal(
             self._handle, self._structures, of_bases, of_functions, ctypes.c_int64(size), ctypes.c_void_p(gram.data_ptr()),
-            ctypes.c_void_p(total.data_ptr()), self._value,
+            ctypes.c_void_p(total.data_ptr()), ctypes.c_void_p(value.data_ptr()),
         ):  # fmt: skip
             raise MemoryError("no memory for the normal equations.")
-        return gram, total, self._value[1]
+        return gram, total, float(value[1])
 
     def descend(self, parameters: Sequence[Tensor | None], state: ctypes.Structure) -> None:
         """Take the iterations of `kan.kernels.lbfgs`; the vector of `state` stands for the parameters that it names."""

@@ -50,7 +50,11 @@ class _CompiledBackEnd:
 
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
         found = compiled.value_and_gradients(problem, wanted)
-        return value_and_gradients(problem, wanted) if found is None else found
+        if found is None:
+            value, gradients = value_and_gradients(problem, wanted)
+            # The clones are ordinary tensors, unlike what was computed in inference mode.
+            found = Value(*(number.clone() for number in value)), [None if g is None else g.clone() for g in gradients]
+        return found
 
     def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
         found = compiled.nodes(form, x)

@@ -175,7 +175,7 @@ class LeastSquares(NamedTuple):
     def value(self) -> float | None:
         """The mean squared error; None where the kernels do not know a part of the network."""
         found = _on(self.problem, self.problem.y, penalised=False)
-        return None if found is None else found[0].objective(found[1], [None] * len(found[1]))[1]
+        return None if found is None else float(found[0].objective(found[1], [None] * len(found[1]))[1])
 
     def normal_equations(self) -> tuple[Tensor, Tensor] | None:
         """``J'J`` and ``J'r``; None likewise."""
@@ -226,8 +226,8 @@ def value_and_gradients(problem: Problem, wanted: Sequence[bool]) -> tuple[Value
         gradients = [torch.empty_like(p) if want else None for p, want in zip(form.parameters, wanted, strict=backward)]
         gradients += [None] * (len(form.parameters) - len(gradients))
         asked = [None if place < 0 else gradients[place] for place in form.known.places]
-        total, loss, penalty = network.objective(parameters, asked, slope, loss)
+        value = network.objective(parameters, asked, slope, loss).to(x.dtype)
         for l in range(len(form.layers)):
             if (symbolic := gradients[PER_LAYER * l + SYMBOLIC]) is not None:
                 symbolic.zero_()
-        return Value(*(x.new_tensor(number) for number in (total, loss, penalty))), gradients if backward else []
+        return Value(*value.unbind()), gradients if backward else []

@@ -20,8 +20,7 @@ def evaluate(
     """Objective, loss and penalty, 0-dim each; the first is differentiable with respect to the parameters."""
     problem = Problem(term, form, x, y, first, weight)
     if not torch.is_grad_enabled():
-        value = BACK_END.value_and_gradients(problem, [False])[0]
-        return value.total.clone(), value.loss.clone(), value.penalty.clone()  # ordinary tensors again
+        return BACK_END.value_and_gradients(problem, [False])[0]
     total, loss, penalty = _Objective.apply(problem, *form.parameters)
     return total, loss, penalty
 
@@ -34,8 +33,8 @@ def evaluate_with_gradient(
     value, gradients = BACK_END.value_and_gradients(problem, [p.requires_grad for p in form.parameters])
     for p, grad in zip(form.parameters, gradients, strict=True):
         if grad is not None or p.grad is not None:
-            p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
-    return value.total.clone()
+            p.grad = grad
+    return value.total
 
 
 class _Objective(torch.autograd.Function):
