@@ -159,9 +159,10 @@ KAN_INLINE void NAME(splines)(const int k, const NAME(grid) *grid, int i, int m,
     for (int b = 0; b < m; b++) {
         const REAL *c = pieces + row[b] * stride;
         NAME(horner)(k, (x[b] - c[0]) * c[1], c[1], 1, c + 2, tile + (k + 1) * b, tile + KAN_SLOPES(k) + (k + 1) * b);
-        int first = row[b] - (k + 1);
-        first = first < 0 ? 0 : first;
-        row[b] = (first > last ? last : first) + k; /* k rows of zeros are in front */
+    }
+    for (int b = 0; b < m; b++) { /* the window's first function, behind k rows of zeros */
+        const int first = row[b] - (k + 1), inside = first < 0 ? 0 : first;
+        row[b] = (inside > last ? last : inside) + k;
     }
 }
 
