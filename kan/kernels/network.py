@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from kan.kernels.library import Library
 
-__all__ = ["NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "Table", "Weights"]
+__all__ = ["NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "SplitNetwork", "Table", "Weights"]
 
 NUMBER_OF_PARAMETERS = 8
 """Number of tensors of one layer: coefficients, two scales and mask of the edges, scale and bias of the sub-nodes and of the nodes."""
@@ -213,6 +214,74 @@ class KernelNetwork:
         for l, structure in enumerate(self._structures):
             structure.parameters[:] = [_address(p) for p in parameters[n * l : n * l + n]]
             structure.gradients[:] = [_address(g) for g in gradients[n * l : n * l + n]]
+
+
+class SplitNetwork:
+    """A network on a large batch that is divided among threads, for objectives without a penalty; else as `KernelNetwork`.
+
+    Args:
+        count: number of parts.
+        library, layers, batch: as for `KernelNetwork`.
+    """
+
+    def __init__(self, count: int, library: Library, layers: Sequence[LayerOfKernel], batch: Batch) -> None:
+        self._pool = ThreadPoolExecutor(count)
+        self._sizes = [len(part) for part in batch.x.tensor_split(count)]
+        self._networks = [KernelNetwork(library, layers, part, Weights()) for part in self._parts(batch)]
+        self._divide(batch)
+
+    def bind(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
+        """Go on with other samples, as many, and other grids."""
+        for network, part in zip(self._networks, self._parts(batch), strict=True):
+            network.bind(layers, part, weights)
+        self._divide(batch)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        columns = ([None] * len(self._sizes) if t is None else t.split(self._sizes) for t in batch)
+        return [Batch(*part) for part in zip(*columns, strict=True)]
+
+    def _divide(self, batch: Batch) -> None:
+        """Find the share of every part in the loss."""
+        sizes = self._sizes if batch.weight is None else [float(part.sum()) for part in batch.weight.split(self._sizes)]
+        self._shares = [size / sum(sizes) for size in sizes]
+
+    def nodes(self, parameters: Sequence[Tensor | None]) -> Tensor:
+        """See `KernelNetwork.nodes`."""
+        return torch.cat(list(self._pool.map(lambda network: network.nodes(parameters), self._networks)))
+
+    def objective(
+        self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None], slope: Tensor | None = None, loss: float = 0.0
+    ) -> Tensor:
+        """See `KernelNetwork.objective`."""
+        slopes = [None] * len(self._sizes) if slope is None else slope.split(self._sizes)
+        own = [[None if g is None else torch.empty_like(g) for g in gradients] for _ in self._networks]
+        values = list(
+            self._pool.map(lambda job: job[0].objective(parameters, job[1], job[2], loss), zip(self._networks, own, slopes, strict=True))
+        )
+        shares = self._shares if slope is None else [1.0] * len(own)  # a given slope is of the whole loss
+        for gradient, *of_parts in zip(gradients, *own, strict=True):
+            if gradient is not None:
+                gradient.copy_(_weighted([part for part in of_parts if part is not None], shares))
+        if slope is not None:
+            return values[0]
+        return _weighted(values, shares)
+
+    def normal(
+        self, parameters: Sequence[Tensor | None], bases: Sequence[Tensor], functions: Sequence[Tensor], size: int
+    ) -> tuple[Tensor, Tensor, float]:
+        """See `KernelNetwork.normal`."""
+        found = list(self._pool.map(lambda network: network.normal(parameters, bases, functions, size), self._networks))
+        grams, totals, values = zip(*found, strict=True)
+        mean = sum(value * share for value, share in zip(values, self._shares, strict=True))
+        return _weighted(grams, self._shares), _weighted(totals, self._shares), mean
+
+
+def _weighted(parts: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """The sum of tensors times their shares."""
+    total: Tensor = parts[0] * shares[0]
+    for part, share in zip(parts[1:], shares[1:], strict=True):
+        total.add_(part, alpha=share)
+    return total
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from kan.bases.bspline import BSpline
 from kan.kernels.lbfgs import Descent
 from kan.kernels.library import library
-from kan.kernels.network import Batch, KernelNetwork, LayerOfKernel, Weights
+from kan.kernels.network import Batch, KernelNetwork, LayerOfKernel, SplitNetwork, Weights
 from kan.kernels.splines import MAX_DEGREE
 from kan.layers.base_functions import compiled_number
 from kan.training.least_squares.coordinates import Columns
@@ -31,6 +31,8 @@ MAX_EDGES_OF_LAYER = 1024
 MAX_VALUES_OF_EDGES = 2**20
 """Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted,
 and take a tenth of a second then; with more samples the calls in between do not matter."""
+VALUES_OF_EDGES_PER_THREAD = 2**19
+"""Product of samples and edges for each thread among which a batch is divided: some ten milliseconds of work."""
 MAX_COLUMNS = 2000
 """Largest number of columns of the Jacobian whose normal equations the kernels add up."""
 MAX_KEPT = 4
@@ -40,7 +42,7 @@ MAX_KEPT = 4
 class _Kept(NamedTuple):
     """A network of the kernels, and what it has been bound to."""
 
-    network: KernelNetwork
+    network: KernelNetwork | SplitNetwork
     bound: tuple[object, ...]
 
 
@@ -52,16 +54,18 @@ class _Known:
         sources: the objects that this was made of; others are made anew when something has changed.
         layers: the layers; None where the kernels do not know a part of one.
         sizes: what the size of workspaces depends on.
+        edges: number of edges.
         places: places among `ClosedForm.parameters` of what the kernels call the parameters; -1 for maps that there are not.
     """
 
     sources: list[tuple[object, ...]]
     layers: list[LayerOfKernel] | None
     sizes: tuple[object, ...] = ()
+    edges: int = 0
     places: tuple[int, ...] = ()
 
 
-def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork, list[Tensor | None]] | None:
+def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
     """A network of the kernels for the batch, and its parameters; None where the kernels do not know a part of it.
 
     Args:
@@ -84,10 +88,12 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
             return None
 
     bound = (*map(_identity, batch), weights, known)
-    key = (len(x), known.sizes)
+    parts = 1 if weights.lamb else min(torch.get_num_threads(), len(x) * known.edges // VALUES_OF_EDGES_PER_THREAD) or 1
+    key = (len(x), parts, known.sizes)
     kept: _Kept | None = form.workspaces.pop(key, None)
     if kept is None:
-        network = KernelNetwork(functions, known.layers, batch, weights)
+        one = parts == 1
+        network = KernelNetwork(functions, known.layers, batch, weights) if one else SplitNetwork(parts, functions, known.layers, batch)
     else:
         network = kept.network
         if kept.bound != bound:
@@ -124,10 +130,11 @@ def _known(sources: list[tuple[Any, ...]]) -> _Known:
         layers.append(LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped))
         first = PER_LAYER * l
         places += [*range(first, first + SYMBOLIC), *(range(first + SYMBOLIC + 1, first + PER_LAYER) if mapped else [-1] * 4)]
-    return _Known(sources, layers, (layers[0].table.knots.dtype, *(layer.sizes for layer in layers)), tuple(places))
+    sizes = (layers[0].table.knots.dtype, *(layer.sizes for layer in layers))
+    return _Known(sources, layers, sizes, sum(parts.numeric.mask.numel() for parts, *_ in sources), tuple(places))
 
 
-def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork, list[Tensor | None]] | None:
+def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
     """`compiled` for a problem, with the labels if the loss is the mean squared error."""
     term, form, p = problem.term, problem.form, problem.term.penalty
     of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
@@ -151,6 +158,8 @@ def descent(problem: Problem, trained: Sequence[Tensor]) -> Descent | None:
     if found is None:
         return None
     network, parameters = found
+    if not isinstance(network, KernelNetwork):
+        return None
     ours = {id(p): place for place, p in enumerate(parameters) if p is not None}
     others = {id(p) for p in form.parameters} - ours.keys()  # the objective does not depend on these
     if any(id(p) not in ours and id(p) not in others for p in trained):
