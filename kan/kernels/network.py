@@ -262,9 +262,7 @@ class SplitNetwork:
         for gradient, *of_parts in zip(gradients, *own, strict=True):
             if gradient is not None:
                 gradient.copy_(_weighted([part for part in of_parts if part is not None], shares))
-        if slope is not None:
-            return values[0]
-        return _weighted(values, shares)
+        return _weighted(values, shares) if slope is None else values[0]
 
     def normal(
         self, parameters: Sequence[Tensor | None], bases: Sequence[Tensor], functions: Sequence[Tensor], size: int

@@ -95,7 +95,9 @@ def test_objective_and_gradients_agree_with_torch(
     x = uniform(batch, width[0], low=-1.4, high=1.4, seed=seed)  # some are outside of the grid
     if adapted and k > 1 and batch > 3 * grid:  # slopes of degree 1 jump at knots, which lie on samples then
         network.update_grid(x)
-    tolerance = 1e-12 if len(width) < 4 else 1e-9  # a third layer amplifies rounding by the slopes of random curves
+    # A third layer amplifies rounding by the slopes of random curves. Torch's deviations of edges are quadratic forms of covariances,
+    # in which digits are lost.
+    tolerance = 1e-9 if len(width) > 3 else 1e-10 if lamb else 1e-12
     compare(objective_of(network, lamb, corner=0.01), x, labels(x, width[-1]), tolerance=tolerance)
     assert calls == [True, False]
 
