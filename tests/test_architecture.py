@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. Rooms that share a line are siblings and do not import each other.
 LEVELS = [
-    ["_version", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
+    ["_version", "devices", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
     ["bases", "symbolic", "datasets", "older_names"],
     ["layers"],
     ["network", "drop_in"],

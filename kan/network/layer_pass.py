@@ -28,6 +28,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from kan.devices import constant, fingerprint, number_like
 from kan.layers.features import Features
 from kan.layers.kan_layer import KANLayer
 from kan.layers.symbolic_layer import SymbolicLayer
@@ -155,7 +156,7 @@ class SymbolicParts:
         active = layer.active()
         if not active:
             return None
-        outputs, inputs = torch.tensor(active, device=layer.device).unbind(1)
+        outputs, inputs = constant(tuple(active), torch.long, layer.device).unbind(1)
         mask = layer.mask.detach()[outputs, inputs, None]
         incidence = nn.functional.one_hot(outputs, layer.out_dim).t() * mask[:, 0]
         functions = [layer.function(i, j)[1] for j, i in active]
@@ -213,7 +214,7 @@ def _evaluated(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: bool
 
 
 def _of_any_layout(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    bound = torch.as_tensor(guard.y_th, dtype=u.dtype, device=u.device)
+    bound = number_like(guard.y_th, u)
     if not slopes:
         return function.singularity_fun(u, bound)[1] if guard.singularity_avoiding else function.torch_fun(u), None
     with torch.inference_mode(False), torch.no_grad():  # autograd of a single function needs a tensor from outside of that mode
@@ -376,7 +377,7 @@ class LayerParts:
             each = [ARITHMETIC.pull_back(passed.features, passed.weight, grad) for grad in sums]
             pulled = each[0][None] if len(each) == 1 else torch.stack(each)
             found = pulled if self.inputs is None else pulled.new_zeros(len(sums), *passed.x.shape).index_copy_(
-                1, torch.tensor(self.inputs, device=pulled.device), pulled
+                1, constant(tuple(self.inputs), torch.long, pulled.device), pulled
             )  # fmt: skip
         if self.symbolic is not None and passed.symbolic is not None:
             self.symbolic.add_to_inputs_(passed.symbolic, sums, found)
@@ -392,4 +393,4 @@ def _map(scale: Tensor, bias: Tensor) -> Map | None:
 def _named(network: LayeredNetwork, functions: SymbolicLayer) -> object:
     if not functions._named or not network.symbolic_enabled:
         return None
-    return functions.functions, functions.mask.tolist()
+    return functions.functions, fingerprint(functions.mask)

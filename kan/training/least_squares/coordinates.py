@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.devices import fingerprint
 from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
 from kan.network.network import Network
 
@@ -131,7 +132,7 @@ class Columns:
 
     def _present_functions(self) -> list[object]:
         layers = self.network.symbolic_layers if self.network.symbolic_enabled else []
-        return [(layer.functions, layer.mask.tolist()) for layer in layers if layer.functions]
+        return [(layer.functions, fingerprint(layer.mask)) for layer in layers if layer.functions]
 
     def is_current(self) -> bool:
         """Whether masks, scales and symbolic functions have not changed since the columns were made."""
