@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kan.modes import composed
 
-__all__ = ["at_hand", "constant", "fingerprint", "number_like"]
+__all__ = ["Remembered", "at_hand", "constant", "fingerprint", "number_like", "read"]
 
 CONSTANTS = 256
 """Number of constants that are kept on devices: a round choice, more than the layers and symbolic edges of usual networks need."""
@@ -24,6 +24,30 @@ CONSTANTS = 256
 def at_hand(x: Tensor) -> bool:
     """Whether the numbers of `x` can be read without waiting for a device. If not, to compute with them costs less than to look at them."""
     return x.is_cpu
+
+
+def read(*numbers: Tensor) -> list[float]:
+    """The values of tensors with one number each, all in one transfer if they are on a device."""
+    if all(map(at_hand, numbers)):
+        return [float(number) for number in numbers]
+    found: list[float] = torch.stack([number.detach().double().reshape(()) for number in numbers]).tolist()
+    return found
+
+
+class Remembered:
+    """A tensor as it was, to be compared with what it has become: by its numbers where they are at hand, elsewhere as `fingerprint` does.
+
+    Args:
+        x: the tensor.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self._x, self._version = x, x._version
+        self._numbers = x.detach().clone() if at_hand(x) else None
+
+    def is_current(self, x: Tensor) -> bool:
+        """Whether `x` is that tensor, and has not changed."""
+        return x is self._x and (x._version == self._version if self._numbers is None else torch.equal(x, self._numbers))
 
 
 def fingerprint(x: Tensor) -> object:

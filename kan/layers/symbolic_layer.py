@@ -56,13 +56,17 @@ class SymbolicEdges(NamedTuple):
 
     def summed(self, out_dim: int) -> Tensor:
         """Return the sums over the edges of each output, ``(B, out_dim)``."""
-        incidence = nn.functional.one_hot(self.outputs, out_dim).to(self.values.dtype)
-        return self.values @ incidence
+        return self.values @ incidence(self.outputs, out_dim, self.values.dtype)
 
     def added_to(self, postacts: Tensor) -> Tensor:
         """Return the edge activations ``(B, out, in)`` with these outputs added."""
         edges_first = postacts.permute(1, 2, 0)
         return edges_first.index_put((self.outputs, self.inputs), self.values.t(), accumulate=True).permute(2, 0, 1)
+
+
+def incidence(outputs: Tensor, out_dim: int, dtype: torch.dtype) -> Tensor:
+    """1 where an edge leads to an output, else 0, ``(E, out_dim)``; ``one_hot`` would look at the numbers of `outputs` ``(E,)`` first."""
+    return (outputs[:, None] == torch.arange(out_dim, device=outputs.device)).to(dtype)
 
 
 class SymbolicLayer(OrdinaryModule):

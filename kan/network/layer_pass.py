@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from kan.devices import constant, fingerprint, number_like
 from kan.layers.features import Features
 from kan.layers.kan_layer import KANLayer
-from kan.layers.symbolic_layer import SymbolicLayer
+from kan.layers.symbolic_layer import SymbolicLayer, incidence
 from kan.network.layered import LayeredNetwork
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 from kan.symbolic.slopes import value_and_slope
@@ -158,14 +158,14 @@ class SymbolicParts:
             return None
         outputs, inputs = constant(tuple(active), torch.long, layer.device).unbind(1)
         mask = layer.mask.detach()[outputs, inputs, None]
-        incidence = nn.functional.one_hot(outputs, layer.out_dim).t() * mask[:, 0]
+        leads_to = incidence(outputs, layer.out_dim, mask.dtype).t() * mask[:, 0]
         functions = [layer.function(i, j)[1] for j, i in active]
         groups, start = [], 0
         for _, run in groupby(functions, key=id):
             members = list(run)
             groups.append((members[0], slice(start, start + len(members))))
             start += len(members)
-        return cls(layer, functions, outputs, inputs, mask, incidence, groups)
+        return cls(layer, functions, outputs, inputs, mask, leads_to, groups)
 
     def evaluated(self, x: Tensor, guard: Guard, *, slopes: bool) -> SymbolicPass:
         """The functions at the nodes `x` ``(I, B)``."""
@@ -364,7 +364,7 @@ class LayerParts:
             _, *factors = passed.premult.split([self.n_sum, *self.arities])
             parts = [premult[..., : self.n_sum, :]]
             for n, factor in enumerate(factors, start=self.n_sum):
-                others = [factor[[m for m in range(len(factor)) if m != k]].prod(0) for k in range(len(factor))]
+                others = [torch.cat([factor[:k], factor[k + 1 :]]).prod(0) for k in range(len(factor))]
                 parts += [premult[..., n : n + 1, :] * other for other in others]
             premult = torch.cat(parts, -2)
         return Sensitivity(premult if below is None else premult * below.scale, premult, nodes)

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kan.devices import Remembered
 from kan.layers.features import Features
 from kan.network.autograd_pass import multiplied
 from kan.network.layer_pass import ARITHMETIC, LayerParts, LayerPass, Sensitivity
@@ -80,7 +81,7 @@ class NetworkProblem:
         self.save = columns.save
         self._form = self._closed_form()
         self._passed: tuple[list[LayerPass], Tensor, Tensor] | None = None  # at the present parameters, of all samples, with residuals
-        self._at: list[Tensor] | None = None  # the parameters at the last `remember_`
+        self._at: list[Remembered] = []  # the parameters at the last `remember_`
         self._anchor = anchor if objective.squares and not objective.lamb else None
         self._share = 0.0 if self._anchor is None else self._anchor.share(self.value_alone(), len(x))
         self._roots: Tensor | None = None  # of the second derivatives of a loss that is no sum of squares, (B, K, K)
@@ -119,11 +120,12 @@ class NetworkProblem:
 
     def remember_(self) -> None:
         """Keep the present parameters for the comparison in `refresh_`."""
-        self._at = self.save()
+        self._at = [Remembered(block.parameter) for block in self.columns.blocks]
 
     def refresh_(self) -> None:
         """Follow parameters that something else than `move_` and `restore_` has changed since `remember_`."""
-        if self._at is None or not all(torch.equal(*pair) for pair in zip(self._at, self.save(), strict=True)):
+        now = [block.parameter for block in self.columns.blocks]
+        if len(self._at) != len(now) or not all(then.is_current(p) for then, p in zip(self._at, now, strict=True)):
             self._passed = None
         if self._anchor is not None:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
