@@ -1,8 +1,9 @@
 """Devices without a device: how a program would run on a GPU, as far as a machine without one can tell.
 
 Fake tensors have shapes and devices, but no numbers. A program that asks for a number of one fails, and so does one that mixes devices
-(`fake_cuda`). Tensors on the meta device also have gradients, with which a build of torch for CPUs aborts on a fake GPU. How often a program waits for a device is counted on a CPU, with numbers,
-while the library takes the ways that it takes on a device (`as_on_a_device`, `Readings`).
+(`fake_cuda`). Tensors on the meta device have gradients as well; with these, torch as it is built for CPUs aborts on a fake GPU. How often
+a program waits for a device is counted on a CPU, with numbers, while the library takes the ways that it takes on a device
+(`as_on_a_device`, `Readings`).
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class _NoTransfers(TorchDispatchMode):
 
 @contextmanager
 def fake_cuda(transfers: bool = False) -> Iterator[None]:
-    """Within the block ``device="cuda"`` makes fake tensors; reading their numbers fails, and so do copies, unless there may be `transfers`."""
+    """Within the block ``device="cuda"`` makes fake tensors. Reading their numbers fails, and so do copies unless there may be `transfers`."""
     with FakeTensorMode() if _fake is None else _fake, _WithoutGuard(), torch.no_grad():
         if transfers:
             yield
@@ -160,13 +161,15 @@ def as_on_a_device(patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Readings(TorchDispatchMode):
-    """Counts, within the block, how often numbers of a tensor are read, by the line of the library that does so.
+    """Counts, within the block, by the function of the library, how often numbers of a tensor are read, or Python's numbers made a tensor.
 
-    On a device every reading waits. What optimisers of torch read, the numbers of their steps, they keep on the CPU.
+    On a device each of these waits, but for constants that are there already. What optimisers of torch read, the numbers of their steps,
+    they keep on the CPU.
     """
 
     OPERATIONS = (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default)
     METHODS = (Tensor.tolist, Tensor.numpy)
+    COPIES = (torch.tensor, torch.as_tensor, Tensor.new_tensor)
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,7 +188,7 @@ class Readings(TorchDispatchMode):
     def note(self) -> None:
         for frame in reversed(traceback.extract_stack()):
             path = frame.filename.replace("\\", "/")
-            if "/torch/optim/" in path and "lr_scheduler" not in path:
+            if "/torch/optim/" in path and "lr_scheduler" not in path or path.endswith("/kan/devices.py") and frame.name == "constant":
                 return
             if "/kan/" in path:
                 self.found[f"{path.split('/kan/')[-1]} {frame.name}"] += 1
@@ -206,6 +209,9 @@ class _Methods(TorchFunctionMode):
         self.readings = readings
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in Readings.METHODS:
+        index = args[1] if func in (Tensor.__getitem__, Tensor.__setitem__) else ()
+        lists = any(isinstance(entry, list) for entry in (index if isinstance(index, tuple) else (index,)))
+        copies = func in Readings.COPIES and not isinstance(args[-1], Tensor)
+        if func in Readings.METHODS or copies or lists:
             self.readings.note()
         return func(*args, **(kwargs or {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -192,7 +191,9 @@ def test_the_objective_recorded_by_autograd_on_the_meta_device() -> None:
 SAMPLES = create_dataset(lambda x: torch.sin(3 * x[:, [0]]) + x[:, [1]] ** 2, n_var=2, train_num=60, test_num=20, seed=0)
 
 
-def readings_per_step(patch: pytest.MonkeyPatch, symbolic: bool = False, dtype: torch.dtype = torch.float64, **options: Any) -> Counter[str]:
+def readings_per_step(
+    patch: pytest.MonkeyPatch, symbolic: bool = False, dtype: torch.dtype = torch.float64, **options: Any
+) -> Counter[str]:
     """Difference of what fits of three and of two steps read, by the place in the library: neither gets a second start."""
     found = []
     data = {name: value.to(dtype) for name, value in SAMPLES.items()}
@@ -270,7 +271,9 @@ def test_the_ways_of_a_device_lead_to_the_same_numbers(basis: str, monkeypatch: 
         torch.testing.assert_close(there, here, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("opt", "dtype"), [("Adam", torch.float32), ("LBFGS", torch.float64), ("LM", torch.float32), ("LM", torch.float64)])
+@pytest.mark.parametrize(
+    ("opt", "dtype"), [("Adam", torch.float32), ("LBFGS", torch.float64), ("LM", torch.float32), ("LM", torch.float64)]
+)
 def test_fits_are_the_same_on_the_ways_of_a_device(opt: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {name: value.to(dtype) for name, value in SAMPLES.items()}
     losses = []

@@ -310,6 +310,10 @@ class LayerParts:
                 return False
         return self.named == _named(network, self.functions) and (self.live or not bool(self.numeric.mask.any()))
 
+    def taken(self, x: Tensor) -> Tensor:
+        """The rows of `x` that are those of inputs with features, see `inputs`."""
+        return x if self.inputs is None else x[constant(tuple(self.inputs), torch.long, x.device)]
+
     def maps(self) -> tuple[Map | None, Map | None]:
         """The maps of the sub-nodes and of the nodes at the present parameters."""
         if not self.trains_maps:
@@ -332,8 +336,7 @@ class LayerParts:
         sums = None
         if weight is not None:
             if features is None:
-                at = x if self.inputs is None else x[self.inputs]
-                features = ARITHMETIC.features_at(self.numeric, at, slopes=slopes, inputs=self.inputs)
+                features = ARITHMETIC.features_at(self.numeric, self.taken(x), slopes=slopes, inputs=self.inputs)
             sums = ARITHMETIC.product(features.rows, weight)
         return self.completed(x, sums, features, weight, slopes=slopes, guard=guard)
 

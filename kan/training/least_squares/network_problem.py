@@ -205,10 +205,8 @@ class NetworkProblem:
         assert self._form is not None
         layer = self._form.layers[0]
         if self.first is not None:
-            rows = self.first.features.permute(1, 2, 0)
-            return rows if layer.inputs is None else rows[layer.inputs]
-        x = self._inputs if layer.inputs is None else self._inputs[layer.inputs]
-        return ARITHMETIC.features_at(layer.numeric, x, slopes=False, inputs=layer.inputs).rows
+            return layer.taken(self.first.features.permute(1, 2, 0))
+        return ARITHMETIC.features_at(layer.numeric, layer.taken(self._inputs), slopes=False, inputs=layer.inputs).rows
 
     def _back(self, passes: list[LayerPass], quantities: Tensor) -> list[Sensitivity]:
         """The sensitivities of all layers, the first one first."""

@@ -133,7 +133,7 @@ class ClosedForm:
         None if they are too many, or on a device, where comparing the inputs takes longer than evaluating the features again.
         """
         parts = self.layers[0]
-        at = h if parts.inputs is None else h[parts.inputs]
+        at = parts.taken(h)
         if not at_hand(at) or at.numel() * (parts.numeric.coef.shape[2] + 1) > MAX_KEPT_FEATURES:
             return None
         prepared, kept = parts.numeric.prepared_grid, self._kept
@@ -147,9 +147,7 @@ class ClosedForm:
         parts, (coef, base, sp, mask) = self.layers[l], self.parameters[PER_LAYER * l : PER_LAYER * l + 4]
         if not parts.live:
             return None
-        if parts.inputs is not None:
-            return fold(coef[parts.inputs], base[parts.inputs], sp[parts.inputs], mask[parts.inputs])
-        return fold(coef, base, sp, mask)
+        return fold(parts.taken(coef), parts.taken(base), parts.taken(sp), parts.taken(mask))
 
 
 class Problem(NamedTuple):
