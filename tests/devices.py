@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 import kan
 from kan import devices
+from kan.bases import chebyshev
 from kan.layers.prepared_grid import PreparedGrid
 
 aten: Any = torch.ops.aten
@@ -90,7 +91,7 @@ class _NoTransfers(TorchDispatchMode):
 
 @contextmanager
 def fake_cuda(transfers: bool = False) -> Iterator[None]:
-    """Within the block ``device="cuda"`` makes fake tensors. Reading their numbers fails, and so do copies unless there may be `transfers`."""
+    """Within the block ``device="cuda"`` makes fake tensors. To read their numbers fails, and to copy them, too, without `transfers`."""
     with FakeTensorMode() if _fake is None else _fake, _WithoutGuard(), torch.no_grad():
         if transfers:
             yield
@@ -106,13 +107,16 @@ _fake: FakeTensorMode | None = None
 def one_fake_device() -> Iterator[None]:
     """Let all blocks of `fake_cuda` within this one be the same device, and nothing be left of it afterwards."""
     global _fake
+    constants = devices._constant, chebyshev._differentiation
     _fake = FakeTensorMode()
-    devices._constant.cache_clear()
+    for known in constants:
+        known.cache_clear()
     try:
         yield
     finally:
         _fake = None
-        devices._constant.cache_clear()
+        for known in constants:
+            known.cache_clear()
 
 
 def _parts(thing: Any, seen: dict[int, Any]) -> None:

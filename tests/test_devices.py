@@ -143,11 +143,11 @@ def _meta_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_meta_is_a_device")
 @pytest.mark.parametrize(("device", "options"), [("cuda", {}), ("meta", {}), ("meta", {"singularity_avoiding": True})], ids=str)
-@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(("basis", "symbolic"), [*((basis, False) for basis in BASES), ("bspline", True)])
 def test_the_objective_in_closed_form_and_its_gradient_wait_for_nothing(
-    device: str, options: dict[str, Any], symbolic: bool, monkeypatch: pytest.MonkeyPatch
+    device: str, options: dict[str, Any], basis: str, symbolic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, model = torch.rand(9, 2), network(symbolic)
+    x, model = torch.rand(9, 2), network(symbolic, basis=basis)
     with as_on_a_device(monkeypatch), switched(False):
         objective = objective_of(model, **options)
         problem = Problem(objective, objective.closed_form, x, x[:, :1].clone(), None, None)
