@@ -72,6 +72,10 @@ class _WithoutGuard(TorchFunctionMode):
             x, tensors = _sliced(args[0], args[1])
             value = args[2] if isinstance(args[2], Tensor) else torch.full((), args[2], dtype=x.dtype, device=x.device)
             return aten.index_put_.default(x, tensors, value) if tensors else aten.copy_.default(x, value)
+        if func is Tensor.copy_:
+            return aten.copy_.default(*args)
+        if func is torch.matmul and kwargs and "out" in kwargs:
+            return aten.copy_.default(kwargs["out"], func(*args))
         if func in (Tensor.contiguous, torch.conv1d):
             args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
         return args[0] if func is Tensor.contiguous else func(*args, **(kwargs or {}))
