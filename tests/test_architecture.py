@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. Rooms that share a line are siblings and do not import each other.
 LEVELS = [
-    ["_version", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
+    ["modes"],
+    ["devices"],
+    ["_version", "errors", "formula_text", "output", "pickling", "solvers"],
     ["kernels"],
     ["bases", "symbolic", "datasets", "older_names"],
     ["layers"],

@@ -16,7 +16,7 @@ ACROSS = {
     "test_architecture.py", "test_differences.py", "test_docs.py", "test_forge.py", "test_import_cost.py", "test_layout.py",
     "test_names.py", "test_notebooks.py", "test_public.py", "test_tables.py", "test_wheel.py", "benchmarks/test_scoring.py",
     # The whole library: users' stories, pykan's numbers, habits of torch and Python
-    "test_autocast.py", "test_distributed.py", "test_golden_pykan.py", "test_own_code.py", "test_plain_objects.py",
+    "test_autocast.py", "test_cuda.py", "test_distributed.py", "test_golden_pykan.py", "test_own_code.py", "test_plain_objects.py",
     "test_other_bases.py", "test_set_attributes.py", "test_stories.py", "test_torch_habits.py", "test_written_tables.py",
     # A room: laws that hold for every entry of a registry, and what several of its files promise together
     "bases/test_laws.py", "checkpoint/test_durability.py", "checkpoint/test_hostile.py", "checkpoint/test_pykan_files.py",

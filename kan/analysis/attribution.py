@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.analysis.indices import layer_index
+from kan.devices import constant
 from kan.network.structure import Structure
 from kan.network.trace import Trace
 
@@ -154,4 +155,4 @@ def _owners(structure: Structure, t: int, device: torch.device) -> Tensor:
     owners = list(range(n_sum))
     for r, arity in enumerate(structure.arities[t]):
         owners += [n_sum + r] * arity
-    return torch.tensor(owners, device=device)
+    return constant(tuple(owners), torch.long, device)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from kan.bases.slopes import Slopes, derivatives
+from kan.devices import at_hand
 from kan.errors import unknown_name
 from kan.modes import composed
 
@@ -228,8 +229,7 @@ class IntervalBasis(Basis):
         self.write_functions(prepared.scaled(inner), values, found)
         if found is not None:
             found.mul_(prepared.factor[:, None])
-        # On a GPU, looking at the numbers would wait for the device.
-        if not kept and (x.is_cuda or not torch.equal(x, inner)):
+        if not kept and not (at_hand(x) and torch.equal(x, inner)):
             beyond = x - inner
             if prepared.slopes is not None:  # the derivatives at the inner points, which are the ends here, are the right ones already
                 values.addcmul_(prepared.slopes[0], beyond.clamp(max=0)[:, None]).addcmul_(prepared.slopes[1], beyond.clamp(min=0)[:, None])

@@ -62,15 +62,15 @@ class Chebyshev(IntervalBasis):
         for m in range(2, self.size):
             torch.mul(double, rows[m - 1], out=rows[m]).sub_(rows[m - 2])
         if slopes is not None:
-            torch.matmul(_differentiation(self.size).to(u), values, out=slopes)
+            torch.matmul(_differentiation(self.size, u.dtype, u.device), values, out=slopes)
 
 
 @lru_cache(maxsize=16)
-def _differentiation(size: int) -> Tensor:
+def _differentiation(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix ``(n, n)`` in float64 of the module's derivatives, one function a row."""
     with torch.inference_mode(False):
         m = torch.arange(size, dtype=torch.float64)
         distance = m[:, None] - m
         factor = torch.where((distance > 0) & (distance % 2 == 1), 2 * m[:, None], 0.0)
         factor[:, 0] /= 2
-        return factor
+        return factor.to(device, dtype)

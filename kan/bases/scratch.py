@@ -12,6 +12,8 @@ import threading
 import torch
 from torch import Tensor
 
+from kan.devices import at_hand
+
 __all__ = ["scratch"]
 
 LARGEST = 1 << 20
@@ -32,7 +34,7 @@ _blocks = _Blocks()
 
 def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return uninitialised memory with the dtype and device of `like`, valid until this thread requests `name` again."""
-    if like.device.type != "cpu":
+    if not at_hand(like):
         return like.new_empty(shape)
     view = _blocks.views.get((name, like.dtype, shape))
     if view is None:

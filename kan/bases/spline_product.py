@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from kan.bases.scratch import scratch
 from kan.bases.spline_rows import local_values, write_rows
 from kan.bases.spline_table import SplineTable
+from kan.devices import at_hand
 
 __all__ = ["gathers", "spline_product", "spline_product_gradients"]
 
@@ -47,7 +48,7 @@ def gathers(x: Tensor, weight: Tensor, degree: int) -> bool:
     """
     (outputs, _, size), batch = weight.shape, len(x)
     worthwhile = batch >= 2 * outputs and size >= (degree + 1) * (4 + outputs / 256)
-    return worthwhile and not x.is_cuda and torch.backends.mkl.is_available()
+    return worthwhile and at_hand(x) and torch.backends.mkl.is_available()
 
 
 def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: SplineTable) -> Tensor:
@@ -72,7 +73,7 @@ def spline_product(x: Tensor, weight: Tensor, scaler: Tensor | None, table: Spli
         write_rows(rows, part, sub)
         for some in outputs:
             block, matrix = y[:, some], _folded(weight, scaler, inputs, some)
-            torch.addmm(block, rows.view(-1, len(x)).t(), matrix.t(), beta=float(inputs.start > 0), out=block)
+            block.addmm_(rows.view(-1, len(x)).t(), matrix.t(), beta=float(inputs.start > 0))
     return y
 
 
@@ -120,7 +121,7 @@ def spline_product_gradients(
                 to_rows = rows.view(-1, len(x))
                 for some in outputs:
                     matrix = _folded(weight, scaler, inputs, some).t()
-                    torch.addmm(to_rows, matrix, grad[:, some].t(), beta=float(some.start > 0), out=to_rows)
+                    to_rows.addmm_(matrix, grad[:, some].t(), beta=float(some.start > 0))
                 to_points = slopes.contract(rows)
         if found.x is not None and to_points is not None:
             found.x[:, inputs] = to_points.t()

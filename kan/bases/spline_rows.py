@@ -22,6 +22,7 @@ from torch import Tensor
 from kan.bases.scratch import scratch
 from kan.bases.slopes import Slopes
 from kan.bases.spline_table import Equidistant, SplineTable, scale
+from kan.devices import at_hand
 from kan.modes import composed
 
 __all__ = ["LocalValues", "local_values", "write_rows"]
@@ -139,7 +140,7 @@ def write_rows(
         torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(x.device.type)
     )
     little = x.numel() * table.size * table.knots.shape[1] <= LITTLE
-    if derivative == 0 and table.spans is not None and little and exact and not x.is_cuda:
+    if derivative == 0 and table.spans is not None and little and exact and at_hand(x):
         return _write_by_product(functions, x, table, slopes)
     return _write_local(rows, x, table, derivative, slopes, keep)
 
@@ -209,7 +210,7 @@ def _position(x: Tensor, knots: Tensor, degree: int) -> Tensor:
             position = (ordered[:, :, None] <= points[:, None]).long().sum(1)
         else:
             position = torch.searchsorted(ordered, points, right=True)
-    elif count <= COUNTED and not x.is_cuda:
+    elif count <= COUNTED and at_hand(x):
         position = _reached(x, knots).sum(1).long()
     else:
         position = torch.searchsorted(knots, x.contiguous(), right=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kan.bases.base import Basis
 from kan.bases.spline_table import SplineTable
+from kan.devices import at_hand
 from kan.modes import composed
 
 __all__ = ["PreparedGrid"]
@@ -96,6 +97,4 @@ class PreparedGrid:
     def _is_known(self, grid: Tensor) -> bool:
         if self._copy is None or self._copy.dtype != grid.dtype or self._copy.device != grid.device:
             return False
-        if grid.is_cuda:  # to compare values would wait for the device
-            return self._grid is grid and self._version == grid._version
-        return torch.equal(self._copy, grid)
+        return torch.equal(self._copy, grid) if at_hand(grid) else self._grid is grid and self._version == grid._version

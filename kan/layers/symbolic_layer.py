@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.devices import at_hand, constant, number_like
 from kan.layers.checks import check_dense
 from kan.layers.computed import take_apart_
 from kan.layers.function_tables import WritableTable
@@ -55,13 +56,17 @@ class SymbolicEdges(NamedTuple):
 
     def summed(self, out_dim: int) -> Tensor:
         """Return the sums over the edges of each output, ``(B, out_dim)``."""
-        incidence = nn.functional.one_hot(self.outputs, out_dim).to(self.values.dtype)
-        return self.values @ incidence
+        return self.values @ incidence(self.outputs, out_dim, self.values.dtype)
 
     def added_to(self, postacts: Tensor) -> Tensor:
         """Return the edge activations ``(B, out, in)`` with these outputs added."""
         edges_first = postacts.permute(1, 2, 0)
         return edges_first.index_put((self.outputs, self.inputs), self.values.t(), accumulate=True).permute(2, 0, 1)
+
+
+def incidence(outputs: Tensor, out_dim: int, dtype: torch.dtype) -> Tensor:
+    """1 where an edge leads to an output, else 0, ``(E, out_dim)``; ``one_hot`` would look at the numbers of `outputs` ``(E,)`` first."""
+    return (outputs[:, None] == torch.arange(out_dim, device=outputs.device)).to(dtype)
 
 
 class SymbolicLayer(OrdinaryModule):
@@ -220,10 +225,20 @@ class SymbolicLayer(OrdinaryModule):
 
         Inside ``torch.func`` and ``torch.compile``, where the values of masks cannot be read, masked edges are included.
         """
+        return self._grouped(unmasked=not composed())
+
+    def evaluated(self) -> list[tuple[int, int]]:
+        """Return the edges that a pass evaluates: those of `active`, and where reading the mask would wait for a device, the others too."""
+        return self._grouped(unmasked=self._reads_mask())
+
+    def _reads_mask(self) -> bool:
+        return at_hand(self.mask) and not composed()
+
+    def _grouped(self, unmasked: bool) -> list[tuple[int, int]]:
         if not self._named:
             return []
         edges = sorted(self._named)  # the order of summation must not depend on the order in which edges were fixed
-        if not composed():
+        if unmasked:
             mask = self.mask.tolist()
             edges = [edge for edge in edges if mask[edge[0]][edge[1]] != 0]
         groups: dict[int, int] = {}  # by identity: two functions may share the name "anonymous"
@@ -232,30 +247,30 @@ class SymbolicLayer(OrdinaryModule):
     def edges(
         self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0, affine: Tensor | None = None
     ) -> SymbolicEdges | None:
-        """Return the outputs of the active edges; None if there are none.
+        """Return the outputs of the edges that `evaluated` returns; None if there are none.
 
         Args:
             x: inputs ``(B, in)``.
             singularity_avoiding: use the versions of the functions that stay finite at their singular points.
             y_th: the threshold of these versions on ``|f|``.
-            affine: separate parameters ``(a, b, c, d)`` for every sample, ``(B, E, 4)``, with edges in the order of `active`.
+            affine: separate parameters ``(a, b, c, d)`` for every sample, ``(B, E, 4)``, with edges in the order of `evaluated`.
         """
-        active = self.active()
-        if not active:
+        evaluated = self.evaluated()
+        if not evaluated:
             return None
-        outputs, inputs = torch.tensor(active, device=x.device).unbind(1)
+        outputs, inputs = constant(tuple(evaluated), torch.long, x.device).unbind(1)
         a, b, c, d = (self.affine[outputs, inputs] if affine is None else affine).unbind(-1)
         values = []
-        for (_, function), group in _runs([self._named[edge] for edge in active]):
+        for (_, function), group in _runs([self._named[edge] for edge in evaluated]):
             u = a[..., group] * x[:, inputs[group]] + b[..., group]
             if singularity_avoiding:
-                values.append(function.singularity_fun(u, torch.as_tensor(y_th, dtype=x.dtype, device=x.device))[1])
+                values.append(function.singularity_fun(u, number_like(y_th, x))[1])
             else:
                 values.append(function.torch_fun(u))
         f = torch.cat(values, dim=1) if len(values) > 1 else values[0]
         mask = self.mask[outputs, inputs]
         found = mask * (c * f + d)
-        return SymbolicEdges(inputs, outputs, torch.where(mask != 0, found, 0.0) if composed() else found)
+        return SymbolicEdges(inputs, outputs, found if self._reads_mask() else torch.where(mask != 0, found, 0.0))
 
     def forward(self, x: Tensor, singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[Tensor, Tensor]:
         """Return the outputs ``(B, out)`` and the edge activations ``(B, out, in)``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kan.devices import at_hand
 from kan.layers.symbolic_layer import SymbolicEdges
 from kan.layers.zero_gradient import with_zero_gradients
 from kan.modes import composed
@@ -23,8 +24,8 @@ def advance(network: LayeredNetwork, l: int, x: Tensor, first: FirstLayer | None
     features = weight = symbolic = sums = values = None
     if is_called(numeric):
         sums, _, values, _ = called(numeric, f"act_fun[{l}]", 4, x)
-    # On a GPU, looking at the mask would wait for the device; evaluating it costs less. A composed pass may hold many masks at once.
-    elif numeric.mask.is_cuda or composed() or bool(numeric.mask.any()):
+    # A composed pass may hold many masks at once.
+    elif not at_hand(numeric.mask) or composed() or bool(numeric.mask.any()):
         rows = numeric.feature_rows(x.t()) if first is None else first.features.permute(1, 2, 0)
         features, weight = rows.permute(2, 0, 1), numeric.edge_weight()
         # The batch comes last in memory from here on, which is how the next layer wants its inputs.
@@ -57,8 +58,7 @@ def advance(network: LayeredNetwork, l: int, x: Tensor, first: FirstLayer | None
 def _transform(network: LayeredNetwork, name: str, l: int, x: Tensor) -> Tensor:
     """``scale x + bias`` of nodes or sub-nodes; `x` itself where that is the identity and stays it."""
     scale, bias = getattr(network, f"{name}_scale_{l}"), getattr(network, f"{name}_bias_{l}")
-    # On a GPU, looking at the values would wait for the device; using them costs less.
-    looked_at = not (scale.requires_grad or bias.requires_grad or scale.is_cuda or composed())
+    looked_at = at_hand(scale) and not (scale.requires_grad or bias.requires_grad or composed())
     if looked_at and set(scale.tolist()) <= {1.0} and set(bias.tolist()) <= {0.0}:
         return x
     return torch.addcmul(bias, scale, x)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from kan.datasets.classes import ClassName, ClassNames, shown
+from kan.devices import constant
 from kan.errors import some_of, unknown_name
 from kan.network.last_input import LastInput
 
@@ -190,14 +191,14 @@ class Labelled(LastInput):
         if label not in self._applied:
             return values.to(dtype)
         values = values.to(torch.promote_types(values.dtype, dtype))
-        mean, std = (values.new_tensor(part) for part in self._labels[label])
+        mean, std = (constant(tuple(part), values.dtype, values.device) for part in self._labels[label])
         return ((values - mean) / std).to(dtype)
 
     def in_user_units(self, output: Tensor) -> Tensor:
         """``output * std + mean``, if the module applies its `output_normalizer`; else `output`."""
         if "output_normalizer" not in self._applied:
             return output
-        mean, std = (output.new_tensor(part) for part in self._labels["output_normalizer"])
+        mean, std = (constant(tuple(part), output.dtype, output.device) for part in self._labels["output_normalizer"])
         return torch.addcmul(mean, output, std)
 
     def inherit_labels(self, other: Labelled, inputs: Origins | None = None, outputs: Origins | None = None) -> None:

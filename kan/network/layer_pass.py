@@ -28,9 +28,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from kan.devices import constant, fingerprint, number_like
 from kan.layers.features import Features
 from kan.layers.kan_layer import KANLayer
-from kan.layers.symbolic_layer import SymbolicLayer
+from kan.layers.symbolic_layer import SymbolicLayer, incidence
 from kan.network.layered import LayeredNetwork
 from kan.symbolic.library import ANONYMOUS, SymbolicFunction
 from kan.symbolic.slopes import value_and_slope
@@ -155,16 +156,16 @@ class SymbolicParts:
         active = layer.active()
         if not active:
             return None
-        outputs, inputs = torch.tensor(active, device=layer.device).unbind(1)
+        outputs, inputs = constant(tuple(active), torch.long, layer.device).unbind(1)
         mask = layer.mask.detach()[outputs, inputs, None]
-        incidence = nn.functional.one_hot(outputs, layer.out_dim).t() * mask[:, 0]
+        leads_to = incidence(outputs, layer.out_dim, mask.dtype).t() * mask[:, 0]
         functions = [layer.function(i, j)[1] for j, i in active]
         groups, start = [], 0
         for _, run in groupby(functions, key=id):
             members = list(run)
             groups.append((members[0], slice(start, start + len(members))))
             start += len(members)
-        return cls(layer, functions, outputs, inputs, mask, incidence, groups)
+        return cls(layer, functions, outputs, inputs, mask, leads_to, groups)
 
     def evaluated(self, x: Tensor, guard: Guard, *, slopes: bool) -> SymbolicPass:
         """The functions at the nodes `x` ``(I, B)``."""
@@ -213,7 +214,7 @@ def _evaluated(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: bool
 
 
 def _of_any_layout(function: SymbolicFunction, u: Tensor, guard: Guard, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    bound = torch.as_tensor(guard.y_th, dtype=u.dtype, device=u.device)
+    bound = number_like(guard.y_th, u)
     if not slopes:
         return function.singularity_fun(u, bound)[1] if guard.singularity_avoiding else function.torch_fun(u), None
     with torch.inference_mode(False), torch.no_grad():  # autograd of a single function needs a tensor from outside of that mode
@@ -309,6 +310,10 @@ class LayerParts:
                 return False
         return self.named == _named(network, self.functions) and (self.live or not bool(self.numeric.mask.any()))
 
+    def taken(self, x: Tensor) -> Tensor:
+        """The rows of `x` that are those of inputs with features, see `inputs`."""
+        return x if self.inputs is None else x[constant(tuple(self.inputs), torch.long, x.device)]
+
     def maps(self) -> tuple[Map | None, Map | None]:
         """The maps of the sub-nodes and of the nodes at the present parameters."""
         if not self.trains_maps:
@@ -331,8 +336,7 @@ class LayerParts:
         sums = None
         if weight is not None:
             if features is None:
-                at = x if self.inputs is None else x[self.inputs]
-                features = ARITHMETIC.features_at(self.numeric, at, slopes=slopes, inputs=self.inputs)
+                features = ARITHMETIC.features_at(self.numeric, self.taken(x), slopes=slopes, inputs=self.inputs)
             sums = ARITHMETIC.product(features.rows, weight)
         return self.completed(x, sums, features, weight, slopes=slopes, guard=guard)
 
@@ -363,7 +367,7 @@ class LayerParts:
             _, *factors = passed.premult.split([self.n_sum, *self.arities])
             parts = [premult[..., : self.n_sum, :]]
             for n, factor in enumerate(factors, start=self.n_sum):
-                others = [factor[[m for m in range(len(factor)) if m != k]].prod(0) for k in range(len(factor))]
+                others = [torch.cat([factor[:k], factor[k + 1 :]]).prod(0) for k in range(len(factor))]
                 parts += [premult[..., n : n + 1, :] * other for other in others]
             premult = torch.cat(parts, -2)
         return Sensitivity(premult if below is None else premult * below.scale, premult, nodes)
@@ -376,7 +380,7 @@ class LayerParts:
             each = [ARITHMETIC.pull_back(passed.features, passed.weight, grad) for grad in sums]
             pulled = each[0][None] if len(each) == 1 else torch.stack(each)
             found = pulled if self.inputs is None else pulled.new_zeros(len(sums), *passed.x.shape).index_copy_(
-                1, torch.tensor(self.inputs, device=pulled.device), pulled
+                1, constant(tuple(self.inputs), torch.long, pulled.device), pulled
             )  # fmt: skip
         if self.symbolic is not None and passed.symbolic is not None:
             self.symbolic.add_to_inputs_(passed.symbolic, sums, found)
@@ -392,4 +396,4 @@ def _map(scale: Tensor, bias: Tensor) -> Map | None:
 def _named(network: LayeredNetwork, functions: SymbolicLayer) -> object:
     if not functions._named or not network.symbolic_enabled:
         return None
-    return functions.functions, functions.mask.tolist()
+    return functions.functions, fingerprint(functions.mask)

@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kan.devices import at_hand, read
+
 __all__ = ["LBFGS", "Iterations", "Memory", "Program"]
 
 ARMIJO = 1e-4
@@ -188,11 +190,13 @@ class LBFGS(torch.optim.Optimizer):
             def at(t: float) -> Point:
                 nonlocal evals
                 self._set(torch.add(start, direction, alpha=t, out=self._vector))
-                loss = _number(evaluate())
+                loss = evaluate()
                 evals += 1
                 state["func_evals"] += 1
                 grad = self._gradient()
-                return Point(t, loss, float(grad.dot(direction)), grad)
+                slope = grad.dot(direction)
+                found = read(loss, slope) if isinstance(loss, Tensor) else [float(loss), float(slope)]
+                return Point(t, found[0], found[1], grad)
 
             return at
 
@@ -225,7 +229,7 @@ class LBFGS(torch.optim.Optimizer):
                 memory.clear()
                 continue
             step = direction * new.t
-            memory.append(step, new.grad - here.grad, group["tolerance_ys"])
+            memory.append(step, new.grad - here.grad, group["tolerance_ys"], new.grad)
             x = x + step
             change = abs(new.loss - here.loss)
             here = new
@@ -238,7 +242,7 @@ class LBFGS(torch.optim.Optimizer):
                 break
         self._set(x)
         if self.deterministic:
-            state["known"] = x, torch.tensor(here.loss, dtype=x.dtype, device=x.device), here
+            state["known"] = x, x.new_full((), here.loss), here
         return first
 
     @torch.no_grad()
@@ -309,6 +313,13 @@ def _number(loss: Any) -> float:
     return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
 
+def _arrays(vectors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Vectors as arrays in float64, all in one transfer if they are on a device."""
+    if at_hand(vectors[0]):
+        return [vector.double().numpy() for vector in vectors]
+    return np.split(torch.cat(list(vectors)).double().cpu().numpy(), np.cumsum([len(vector) for vector in vectors])[:-1])
+
+
 class Memory:
     """The last curvature pairs, with the small matrices of the compact form.
 
@@ -324,6 +335,7 @@ class Memory:
         self.spare = 0
         self.r_inverse, self.yy, self.d = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
         self.size, self.order = size, np.zeros(0, dtype=int)
+        self._ahead: tuple[Tensor | None, np.ndarray] = None, np.zeros(0)  # a gradient, and its products with the rows
 
     @property
     def count(self) -> int:
@@ -334,12 +346,20 @@ class Memory:
         """Forget all pairs."""
         self.order = self.order[:0]
 
-    def append(self, s: Tensor, y: Tensor, least: float) -> None:
-        """Add the pair ``(s, y)`` if its curvature ``s'y`` is above `least` and round-off; where the memory is full, the oldest leaves."""
+    def append(self, s: Tensor, y: Tensor, least: float, grad: Tensor) -> None:
+        """Add the pair ``(s, y)`` if its curvature ``s'y`` is above `least` and round-off; where the memory is full, the oldest leaves.
+
+        Args:
+            s, y: the pair.
+            least: see above.
+            grad: the gradient for which the next direction is wanted. Its products are read together with those of the pair.
+        """
         slot = self.spare
         self.pairs[0, slot], self.pairs[1, slot] = s, y
-        s_y, y_y = self._products(y)
-        ss, sy, yy = float(s.dot(s)), s_y[slot], y_y[slot]
+        of_y, of_grad, (ss,) = _arrays([self.rows @ y, self.rows @ grad, s.dot(s)[None]])
+        self._ahead = grad, of_grad
+        s_y, y_y = of_y.reshape(2, -1)
+        sy, yy = s_y[slot], y_y[slot]
         if not (sy > least and sy > MIN_COSINE * math.sqrt(ss * yy)) or not math.isfinite(yy):
             self.pairs[:, slot] = 0.0  # its weight in a direction is zero, but zero times infinity is NaN
             return
@@ -361,7 +381,10 @@ class Memory:
         n = self.count
         if n == 0:
             return -grad
-        p, q = self._products(grad)[:, self.order]
+        known, of_grad = self._ahead
+        if known is not grad:
+            (of_grad,) = _arrays([self.rows @ grad])
+        p, q = of_grad.reshape(2, -1)[:, self.order]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a direction that is not finite is not taken
             gamma = self.d[n - 1] / self.yy[n - 1, n - 1]
             v = self.r_inverse[:n, :n] @ p
@@ -370,10 +393,6 @@ class Memory:
         weights[0, self.order], weights[1, self.order] = -w, gamma * v
         combination = torch.from_numpy(weights.reshape(-1)).to(grad)
         return torch.addmv(grad, self.rows.T, combination, beta=-gamma)
-
-    def _products(self, vector: Tensor) -> np.ndarray:
-        """The inner products of a vector with all ``s`` and all ``y``, ``(2, size + 1)``."""
-        return (self.rows @ vector).double().cpu().numpy().reshape(2, self.size + 1)
 
 
 def _strong_wolfe(at: Callable[[float], Point], start: Point, t: float) -> Point:

@@ -46,6 +46,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from kan.devices import read
+
 __all__ = [
     "Chunk",
     "Damping",
@@ -364,6 +366,6 @@ def damped_cholesky(matrix: Tensor, damping: float, careful: bool = True) -> Ten
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(damped)
     pivots = factor.diagonal()
-    if bool(failed) or not bool(torch.isfinite(pivots).all()):
-        return None
-    return None if careful and float(pivots.amax() / pivots.amin()) ** 2 > MAX_CONDITION else factor
+    failures = failed + (~torch.isfinite(pivots)).sum()
+    failures, ratio = read(failures, pivots.amax() / pivots.amin()) if careful else (*read(failures), 1.0)
+    return None if failures or ratio**2 > MAX_CONDITION else factor

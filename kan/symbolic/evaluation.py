@@ -71,7 +71,7 @@ def evaluator(expression: Any, symbols: Collection[Any], observe: Callable[[Tens
         return value if observe is None else lambda values, like: observe(value(values, like))
 
     def number(value: float) -> Value:
-        return lambda _, like: torch.tensor(value, dtype=like.dtype, device=like.device)
+        return lambda _, like: like.new_full((), value)
 
     def joined(operation: Callable[[Tensor, Tensor], Tensor], parts: list[Value]) -> Value:
         return lambda values, like: reduce(operation, [part(values, like) for part in parts])

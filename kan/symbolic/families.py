@@ -29,6 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan.devices import number_like
+
 from .function import SymbolicFunction, Threshold, TorchFun, built_in, keep_built_in, regular, sympy_call
 from .symmetries import Symmetries
 
@@ -156,7 +158,7 @@ def _safe_rational(
     """Return the singularity-safe quotient, whose denominator is at least ``|numerator| / y_th`` in absolute value."""
     top = numerator[0] + numerator[1] * u
     below = denominator[0] + (denominator[1] + u) * u
-    least = (top.abs() / torch.as_tensor(y_th, dtype=u.dtype, device=u.device)).clamp(min=torch.finfo(u.dtype).tiny)
+    least = (top.abs() / number_like(y_th, u)).clamp(min=torch.finfo(u.dtype).tiny)
     return (), top / torch.where(below.abs() < least, torch.where(below < 0, -least, least), below)
 
 
@@ -165,7 +167,7 @@ def _safe_power(u: Tensor, y_th: float | Tensor, p: float) -> tuple[Threshold, T
     if p >= 0:
         zero = u == 0  # the slope of |u|^p is infinite or undefined there
         return (), torch.where(zero, 0.0, torch.where(zero, 1.0, u).abs().pow(p))
-    y = torch.as_tensor(y_th, dtype=u.dtype, device=u.device)
+    y = number_like(y_th, u)
     t = y ** (1 / p)
     near = u.abs() < t
     return t, torch.where(near, y, torch.where(near, 1.0, u).abs().pow(p))

@@ -20,12 +20,14 @@ import math
 import torch
 from torch import Tensor
 
+from kan.devices import number_like
+
 from .function import Threshold
 
 
 def _inverse_power(x: Tensor, y_th: float | Tensor, n: int) -> tuple[Threshold, Tensor]:
     """Return ``t = y_th^(-1/n)`` and ``x^(-n)``, continued through 0 by a line (n odd) or a constant (n even)."""
-    y = _threshold_like(y_th, x)
+    y = number_like(y_th, x)
     t = y ** (-1.0 / n)
     near = x.abs() < t
     inside = y / t * x if n % 2 else y.expand_as(x)
@@ -67,7 +69,7 @@ def f_sqrt(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
 
     The slope is that of the chord from 0 to the threshold, so the value is continuous at the threshold.
     """
-    y = _threshold_like(y_th, x)
+    y = number_like(y_th, x)
     t = y**-2
     near = x.abs() < t
     return t, torch.where(near, y * x, x.sign() * torch.where(near, 1.0, x).abs().sqrt())
@@ -80,7 +82,7 @@ def f_power1d5(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
 
 def f_invsqrt(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
     """Singularity-safe ``1/sqrt(x)``: ``1/sqrt(|x|)``, and the constant ``y_th`` for ``|x| < y_th^-2``."""
-    y = _threshold_like(y_th, x)
+    y = number_like(y_th, x)
     t = y**-2
     near = x.abs() < t
     return t, torch.where(near, y, torch.where(near, 1.0, x).abs().rsqrt())
@@ -89,14 +91,14 @@ def f_invsqrt(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
 def f_log(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
     """Singularity-safe ``log(x)``: ``log|x|``, and the constant ``-y_th`` for ``|x| < exp(-y_th)``."""
     # exp(-1000) underflows to zero, and log(0) would come through; the threshold therefore stays a normal number of the format.
-    t = _threshold_like(y_th, x).neg().exp().clamp(min=torch.finfo(x.dtype).tiny)
+    t = number_like(y_th, x).neg().exp().clamp(min=torch.finfo(x.dtype).tiny)
     near = x.abs() < t
     return t, torch.where(near, t.log(), torch.where(near, 1.0, x).abs().log())
 
 
 def f_tan(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
     """Singularity-safe ``tan(x)``: within ``t = arctan(1/y_th)`` of a pole, the line from ``y_th`` to ``-y_th``."""
-    y = _threshold_like(y_th, x)
+    y = number_like(y_th, x)
     t = (1.0 / y).arctan()
     from_pole = x.remainder(math.pi) - math.pi / 2
     near = from_pole.abs() < t
@@ -106,7 +108,7 @@ def f_tan(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
 
 def f_arctanh(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
     """Singularity-safe ``arctanh(x)``: the constant ``+-y_th`` for ``|x| >= tanh(y_th)``."""
-    t = _threshold_like(y_th, x).tanh().clamp(max=1.0 - torch.finfo(x.dtype).eps)
+    t = number_like(y_th, x).tanh().clamp(max=1.0 - torch.finfo(x.dtype).eps)
     far = x.abs() >= t
     return t, torch.where(far, x.sign() * t.arctanh(), torch.where(far, 0.0, x).arctanh())
 
@@ -125,11 +127,7 @@ def f_arccos(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
 
 def f_exp(x: Tensor, y_th: float | Tensor) -> tuple[Threshold, Tensor]:
     """Singularity-safe ``exp(x)``: the constant ``y_th`` for ``x > log(y_th)``."""
-    y = _threshold_like(y_th, x)
+    y = number_like(y_th, x)
     t = y.log()
     far = x > t
     return t, torch.where(far, y, torch.where(far, 0.0, x).exp())
-
-
-def _threshold_like(y_th: float | Tensor, x: Tensor) -> Tensor:
-    return torch.as_tensor(y_th, dtype=x.dtype, device=x.device)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kan.datasets.real_numbers import is_array, real_numbers
+from kan.devices import at_hand, constant
 from kan.errors import level_of_caller
 from kan.layers.grid_change import match_size_
 from kan.network.autograd_pass import multiplied
@@ -385,12 +386,12 @@ class _PerPoint:
             )
         for l, (numeric, symbolic) in enumerate(zip(network.numeric_layers, network.symbolic_layers, strict=True)):
             sums = x.new_zeros(())
-            if bool(numeric.mask.any()):
+            if not at_hand(numeric.mask) or bool(numeric.mask.any()):
                 coef, base, spline = (self._parameter(p) for p in (numeric.coef, numeric.scale_base, numeric.scale_sp))
                 weight = torch.cat([(numeric.mask * base)[..., None], (numeric.mask * spline)[..., None] * coef], dim=-1)
                 sums = torch.einsum("inb,bion->bo", numeric.feature_rows(x.t()), weight.expand(self.count, -1, -1, -1))
-            if network.symbolic_enabled and (active := symbolic.active()):
-                outputs, inputs = torch.tensor(active, device=x.device).unbind(1)
+            if network.symbolic_enabled and (evaluated := symbolic.evaluated()):
+                outputs, inputs = constant(tuple(evaluated), torch.long, x.device).unbind(1)
                 edges = symbolic.edges(x, affine=self._parameter(symbolic.affine)[:, outputs, inputs].expand(self.count, -1, -1))
                 assert edges is not None
                 sums = sums + edges.summed(network.width_out[l + 1])

@@ -78,8 +78,9 @@ def test_direction_is_that_of_the_dense_formula() -> None:
     for count in range(7):
         s = torch.randn(size, generator=generator)
         y = hessian @ s
-        memory.append(s, y, 0.0)
-        memory.append(s, -y, 0.0)  # negative curvature is not kept
+        grad = torch.randn(size, generator=generator)
+        memory.append(s, y, 0.0, grad)
+        memory.append(s, -y, 0.0, grad)  # negative curvature is not kept
         pairs = [*pairs, (s.numpy(), y.numpy())][-kept:]
         assert memory.count == len(pairs) == min(count + 1, kept)
         last_s, last_y = pairs[-1]
@@ -88,8 +89,8 @@ def test_direction_is_that_of_the_dense_formula() -> None:
             rho = 1 / (s_i @ y_i)
             left = np.eye(size) - rho * np.outer(s_i, y_i)
             inverse = left @ inverse @ left.T + rho * np.outer(s_i, s_i)
-        grad = torch.randn(size, generator=generator)
-        np.testing.assert_allclose(memory.direction(grad).numpy(), -inverse @ grad.numpy(), rtol=1e-9, atol=1e-9)
+        for asked in (grad, torch.randn(size, generator=generator)):  # announced with the pair, or not
+            np.testing.assert_allclose(memory.direction(asked).numpy(), -inverse @ asked.numpy(), rtol=1e-9, atol=1e-9)
     memory.clear()
     torch.testing.assert_close(memory.direction(grad), -grad)
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kan.devices import Remembered, fingerprint
 from kan.network.layer_pass import LayerParts, LayerPass, Sensitivity
 from kan.network.network import Network
 
@@ -126,17 +127,17 @@ class Columns:
             self._add_affine(l, trained)
         self.sizes = [len(block.index) for block in self.blocks]
         self._scales = torch.cat([block.scale for block in self.blocks]) if self.blocks else torch.empty(0)
-        self._made_of = [(p, p.detach().clone()) for layer in network.numeric_layers for p in (layer.mask, layer.scale_sp)]
+        self._made_of = [Remembered(p) for layer in network.numeric_layers for p in (layer.mask, layer.scale_sp)]
         self._functions = self._present_functions()
 
     def _present_functions(self) -> list[object]:
         layers = self.network.symbolic_layers if self.network.symbolic_enabled else []
-        return [(layer.functions, layer.mask.tolist()) for layer in layers if layer.functions]
+        return [(layer.functions, fingerprint(layer.mask)) for layer in layers if layer.functions]
 
     def is_current(self) -> bool:
         """Whether masks, scales and symbolic functions have not changed since the columns were made."""
         named = [p for layer in self.network.numeric_layers for p in (layer.mask, layer.scale_sp)]
-        same = all(now is then and torch.equal(now, values) for now, (then, values) in zip(named, self._made_of, strict=True))
+        same = all(then.is_current(now) for now, then in zip(named, self._made_of, strict=True))
         return same and self._functions == self._present_functions()
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kan.devices import Remembered
 from kan.layers.features import Features
 from kan.network.autograd_pass import multiplied
 from kan.network.layer_pass import ARITHMETIC, LayerParts, LayerPass, Sensitivity
@@ -80,7 +81,7 @@ class NetworkProblem:
         self.save = columns.save
         self._form = self._closed_form()
         self._passed: tuple[list[LayerPass], Tensor, Tensor] | None = None  # at the present parameters, of all samples, with residuals
-        self._at: list[Tensor] | None = None  # the parameters at the last `remember_`
+        self._at: list[Remembered] = []  # the parameters at the last `remember_`
         self._sum = None
         if self._form is not None:
             self._sum = BACK_END.least_squares(Problem(objective, self._form, x, y, None, weight), columns)
@@ -124,11 +125,12 @@ class NetworkProblem:
 
     def remember_(self) -> None:
         """Keep the present parameters for the comparison in `refresh_`."""
-        self._at = self.save()
+        self._at = [Remembered(block.parameter) for block in self.columns.blocks]
 
     def refresh_(self) -> None:
         """Follow parameters that something else than `move_` and `restore_` has changed since `remember_`."""
-        if self._at is None or not all(torch.equal(*pair) for pair in zip(self._at, self.save(), strict=True)):
+        now = [block.parameter for block in self.columns.blocks]
+        if len(self._at) != len(now) or not all(then.is_current(p) for then, p in zip(self._at, now, strict=True)):
             self._passed = None
         if self._anchor is not None:
             self._share = self._anchor.share(self.value_alone(), len(self.x))
@@ -221,10 +223,8 @@ class NetworkProblem:
         assert self._form is not None
         layer = self._form.layers[0]
         if self.first is not None:
-            rows = self.first.features.permute(1, 2, 0)
-            return rows if layer.inputs is None else rows[layer.inputs]
-        x = self._inputs if layer.inputs is None else self._inputs[layer.inputs]
-        return ARITHMETIC.features_at(layer.numeric, x, slopes=False, inputs=layer.inputs).rows
+            return layer.taken(self.first.features.permute(1, 2, 0))
+        return ARITHMETIC.features_at(layer.numeric, layer.taken(self._inputs), slopes=False, inputs=layer.inputs).rows
 
     def _back(self, passes: list[LayerPass], quantities: Tensor) -> list[Sensitivity]:
         """The sensitivities of all layers, the first one first."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kan.devices import at_hand
 from kan.network.network import Network
 from kan.network.precision import in_double
 from kan.network.trace import FirstLayer
@@ -22,7 +23,6 @@ from kan.training.least_squares.network_problem import Anchor, NetworkProblem
 from kan.training.methods.stepper import Stepper
 from kan.training.objectives.losses import in_dtype
 from kan.training.objectives.of_network import Objective
-from kan.training.snapshot import round_into_
 
 __all__ = ["LMStepper"]
 
@@ -45,6 +45,7 @@ class LMStepper(Stepper):
         self._known: float | None = None
         self._anchor: Anchor | None = None
         self._exact: Objective | None = None
+        self._versions: list[tuple[int, int]] = []  # of the network's tensors, when its copy was last the same
         self._columns: Columns | None = None
         self._problem: tuple[NetworkProblem, tuple[Tensor | None, ...]] | None = None
 
@@ -62,7 +63,7 @@ class LMStepper(Stepper):
         self._stalled = new is None
         self._known = new if self._anchor is None and objective is self.objective and self._deterministic else None
         if objective is not self.objective:
-            round_into_(self.objective.network, objective.network)
+            self._round_back_()
 
     def _problem_of(
         self, objective: Objective, columns: Columns, x: Tensor, y: Tensor, first: FirstLayer | None, weight: Tensor | None
@@ -111,8 +112,9 @@ class LMStepper(Stepper):
             if self._exact is None:
                 loss_fn = in_dtype(self.objective.loss_fn, torch.float64)
                 self._exact = replace(self.objective, network=copy.deepcopy(network).double(), loss_fn=loss_fn)
+                self._versions = _versions(network)
             exact = self._exact
-            _refresh(exact.network, network)
+            self._refresh_(exact.network)
         columns = self._columns
         if columns is None or columns.network is not exact.network or not columns.is_current():
             names = {p: name for name, p in network.named_parameters()}
@@ -121,6 +123,28 @@ class LMStepper(Stepper):
             _wake(exact.network, set(parameters))
             self._columns = columns = Columns(exact.network, parameters)
         return exact, columns
+
+    @torch.no_grad()
+    def _refresh_(self, exact: Network) -> None:
+        """Copy to the network in float64 those tensors of the other one that are not what its own are when rounded.
+
+        On a device they are not looked at, but those are copied that have been changed since.
+        """
+        versions = _versions(self.objective.network)
+        for ours, theirs, old, new in zip(_tensors(exact), _tensors(self.objective.network), self._versions, versions, strict=True):
+            if not (torch.equal(ours.to(theirs.dtype), theirs) if at_hand(theirs) else old == new):
+                ours.copy_(theirs)
+        self._versions = versions
+
+    @torch.no_grad()
+    def _round_back_(self) -> None:
+        """Give the network the trained parameters of its copy in float64."""
+        assert self._exact is not None
+        trained = set(self.parameters)
+        for p, exact in zip(self.objective.network.parameters(), self._exact.network.parameters(), strict=True):
+            if p in trained:
+                p.copy_(exact)
+        self._versions = _versions(self.objective.network)
 
     def shrink(self) -> None:
         """Increase the damping by a factor of a thousand."""
@@ -165,9 +189,10 @@ def _wake(network: Network, trained: set[nn.Parameter]) -> None:
                 layer.scale_sp[dead] = 1.0
 
 
-@torch.no_grad()
-def _refresh(copied: Network, network: Network) -> None:
-    """Copy to a network in float64 those tensors of `network` that are not what its own are when rounded."""
-    for ours, theirs in zip(copied.state_dict().values(), network.state_dict().values(), strict=True):
-        if not torch.equal(ours.to(theirs.dtype), theirs):
-            ours.copy_(theirs)
+def _tensors(network: Network) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _versions(network: Network) -> list[tuple[int, int]]:
+    """Which tensors a network has, and how often each has been changed."""
+    return [(id(tensor), tensor._version) for tensor in _tensors(network)]

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from kan.devices import at_hand
 from kan.layers.base_functions import is_elementwise
 from kan.layers.deviation import over_deviation, safe_sqrt
 from kan.layers.features import Features, fold, unfold
@@ -130,10 +131,13 @@ class ClosedForm:
         return h.t()
 
     def _first_features(self, h: Tensor) -> Features | None:
-        """The first layer's features at its inputs `h` ``(I, B)``, kept for a next call with the same inputs; None if they are too many."""
+        """The first layer's features at its inputs `h` ``(I, B)``, kept for a next call with the same inputs.
+
+        None if they are too many, or on a device, where comparing the inputs takes longer than evaluating the features again.
+        """
         parts = self.layers[0]
-        at = h if parts.inputs is None else h[parts.inputs]
-        if at.numel() * (parts.numeric.coef.shape[2] + 1) > MAX_KEPT_FEATURES:
+        at = parts.taken(h)
+        if not at_hand(at) or at.numel() * (parts.numeric.coef.shape[2] + 1) > MAX_KEPT_FEATURES:
             return None
         prepared, kept = parts.numeric.prepared_grid, self._kept
         if kept is None or kept[0] is not prepared or kept[1].dtype != at.dtype or not torch.equal(kept[1], at):
@@ -146,9 +150,7 @@ class ClosedForm:
         parts, (coef, base, sp, mask) = self.layers[l], self.parameters[PER_LAYER * l : PER_LAYER * l + 4]
         if not parts.live:
             return None
-        if parts.inputs is not None:
-            return fold(coef[parts.inputs], base[parts.inputs], sp[parts.inputs], mask[parts.inputs])
-        return fold(coef, base, sp, mask)
+        return fold(parts.taken(coef), parts.taken(base), parts.taken(sp), parts.taken(mask))
 
 
 class Problem(NamedTuple):

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kan.devices import at_hand, number_like
+
 __all__ = ["sparsity", "sparsity_with_slopes"]
 
 FLOOR = 1e-4
@@ -27,15 +29,37 @@ def sparsity(matrices: Sequence[Tensor], l1: float, entropy: float) -> Tensor:
     return value
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the loop undoes what is not finite
-def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) -> tuple[float, list[Tensor]]:
-    """`sparsity` and its gradients, without a graph.
+def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) -> tuple[float | Tensor, list[Tensor]]:
+    """`sparsity`, a number or a tensor without dimensions, and its gradients, without a graph."""
+    return _in_numpy(matrices, l1, entropy) if at_hand(matrices[0]) else _in_torch(matrices, l1, entropy)
 
-    The work is done in numpy, all matrices padded with zeros (which add nothing) into one array: they are small, and numpy's overhead per
-    operation is a fraction of torch's.
+
+def _in_torch(matrices: Sequence[Tensor], l1: float, entropy: float) -> tuple[Tensor, list[Tensor]]:
+    """`sparsity_with_slopes` on the device of the matrices, which need not be copied from there and back."""
+    value, slopes = matrices[0].new_zeros(()), []
+    for scores in (matrix.detach() for matrix in matrices):
+        slope = torch.full_like(scores, l1)
+        value = value + l1 * scores.sum()
+        for dim in (0, 1):
+            total = scores.sum(dim, keepdim=True) + 1
+            share, weight = scores / total, entropy / scores.shape[1 - dim]
+            shifted = share + FLOOR
+            log = torch.log2(shifted)
+            steep = (share / shifted / math.log(2) + log) * weight
+            value = value - weight * (share * log).sum()
+            slope += ((share * steep).sum(dim, keepdim=True) - steep) / total
+        slopes.append(slope)
+    return value, slopes
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the loop undoes what is not finite
+def _in_numpy(matrices: Sequence[Tensor], l1: float, entropy: float) -> tuple[float, list[Tensor]]:
+    """`sparsity_with_slopes` on a CPU, all matrices padded with zeros (which add nothing) into one array.
+
+    The matrices are small, and numpy's overhead per operation is a fraction of torch's.
     """
     heights, widths = [len(m) for m in matrices], [m.shape[1] for m in matrices]
-    arrays = [m.detach().cpu().numpy() for m in matrices]
+    arrays = [m.detach().numpy() for m in matrices]
     scores = np.zeros((len(arrays), max(heights), max(widths)), arrays[0].dtype)
     for padded, array in zip(scores, arrays, strict=True):
         padded[: array.shape[0], : array.shape[1]] = array
@@ -55,9 +79,7 @@ def sparsity_with_slopes(matrices: Sequence[Tensor], l1: float, entropy: float) 
     slope = (np.add.reduce(along[0], 2, keepdims=True) - steep[0]) / per_row
     slope += (np.add.reduce(along[1], 1, keepdims=True) - steep[1]) / per_column
     slope += l1
-    return value, [
-        torch.from_numpy(s[:height, :width]).to(m.device) for s, m, height, width in zip(slope, matrices, heights, widths, strict=True)
-    ]
+    return value, [torch.from_numpy(s[:height, :width]) for s, height, width in zip(slope, heights, widths, strict=True)]
 
 
 def _entropy(scores: Tensor, dim: int) -> Tensor:
@@ -74,7 +96,7 @@ class _Sparsity(torch.autograd.Function):
         value, ctx.slopes = sparsity_with_slopes(matrices, l1, entropy)
         ctx.save_for_backward(*matrices)
         ctx.l1, ctx.entropy = l1, entropy
-        return matrices[0].new_tensor(value)
+        return number_like(value, matrices[0])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
