@@ -1,5 +1,7 @@
 """Where the samples of a step come from."""
 
+import copy
+
 import pytest
 import torch
 
@@ -43,5 +45,5 @@ def test_draws_depend_on_the_seed_alone_and_go_on_from_a_state() -> None:
     state, after = one.state_dict(), [one.draw().x for _ in range(3)]
     assert not all(torch.equal(x, after[0]) for x in after[1:])
     fresh = Some(trainable(Network([2, 1], seed=6).double()), samples(), 4)
-    fresh.load_state_dict({name: value.clone() for name, value in state.items()})
+    fresh.load_state_dict(copy.deepcopy(state))
     assert torch.equal(torch.get_rng_state(), before) and len(fresh.draw()) == 4
