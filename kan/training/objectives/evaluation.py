@@ -21,7 +21,7 @@ def evaluate(
     problem = Problem(term, form, x, y, first, weight)
     if not torch.is_grad_enabled():
         value = BACK_END.value_and_gradients(problem, [False])[0]
-        return value.total.clone(), value.loss.clone(), value.penalty.clone()  # ordinary tensors again
+        return _ordinary(value.total), _ordinary(value.loss), _ordinary(value.penalty)
     total, loss, penalty = _Objective.apply(problem, *form.parameters)
     return total, loss, penalty
 
@@ -34,8 +34,13 @@ def evaluate_with_gradient(
     value, gradients = BACK_END.value_and_gradients(problem, [p.requires_grad for p in form.parameters])
     for p, grad in zip(form.parameters, gradients, strict=True):
         if grad is not None or p.grad is not None:
-            p.grad = None if grad is None else grad.clone()  # the clone is an ordinary tensor again
-    return value.total.clone()
+            p.grad = None if grad is None else _ordinary(grad)
+    return _ordinary(value.total)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """`tensor`, or a copy if it was made in inference mode, where autograd could not use it."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 class _Objective(torch.autograd.Function):
