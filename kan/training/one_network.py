@@ -100,7 +100,8 @@ def _stage(task: Prepared, options: FitOptions, history: History | None, previou
     for key in options.display_metrics or ():
         if key not in history:
             raise unknown_name("metric in display_metrics", key, history)
-    stepper = make_stepper(options.opt, objective.rounded(), model.trainable_parameters(), options.lr, options.clip, short=not batches.whole)
+    parameters, short = model.trainable_parameters(), not batches.whole
+    stepper = make_stepper(options.opt, objective.rounded(), parameters, options.lr, options.clip, short)
     scheduler = make_scheduler(options.lr_scheduler, stepper)
     if is_refined(previous):
         exact = options.squares and options.pred_fn is None and batches.whole

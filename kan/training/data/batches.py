@@ -115,8 +115,8 @@ class Everything(Batches):
 class Some(Batches):
     """Samples drawn at random: `count` in each step, among those whose weight is not zero.
 
-    They are shuffled once for every pass over them, and each step takes the next `count`, so that no sample is drawn again before all others
-    were. The fewer than `count` that are left at the end of a pass are passed over.
+    They are shuffled once for every pass over them, and each step takes the next `count`, so that no sample is drawn twice in a pass. The
+    fewer than `count` that are left at the end of a pass are not drawn in it.
     """
 
     def __init__(self, model: Trainable, samples: Samples, count: int) -> None:
