@@ -20,7 +20,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
+.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-minibatch bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -30,6 +30,7 @@ help:
 	@echo "make slow-tests  time the tests one after another and rewrite tests/slow.txt, which make test-fast leaves out"
 	@echo "make lint    lint and type check only"
 	@echo "make bench   time the hello story (benchmarks/hellokan.py)"
+	@echo "make bench-minibatch  one epoch of mini-batches, beside perceptrons of torch and scikit-learn (benchmarks/minibatch.py)"
 	@echo "make bench-layers  time the layers beside other libraries' (benchmarks/layers.py)"
 	@echo "make bench-initialisation  compare the schemes of initial weights (benchmarks/initialisation.py)"
 	@echo "make bench-interface  time what one does with a KAN beside pykan (benchmarks/interface.py)"
@@ -75,6 +76,9 @@ bench: $(BENCH_INSTALLED)
 
 bench-layers: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/layers.py $(BENCH_FLAGS)
+
+bench-minibatch: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/minibatch.py $(BENCH_FLAGS)
 
 bench-initialisation: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/initialisation.py $(BENCH_FLAGS)

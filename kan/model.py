@@ -169,6 +169,7 @@ class KAN(Versioned):
         resume: bool = False,
         grids: Sequence[int] = (),
         restarts: int | None = None,
+        eval_every: int | None = None,
         **older: Any,
     ) -> History:
         """Train the model in place and save it as a new version.
@@ -219,6 +220,9 @@ class KAN(Versioned):
             restarts: train so many networks, this one and others from the next seeds, and keep the best on validation, test or training
                 data; with `grids` on the first level only. See `kan.training.restarts`. When not given, a penalised fit of a new model by
                 L-BFGS that is stuck after a quarter of its steps goes on from another start, see `kan.training.second_start`; 1 for never.
+            eval_every: test data, validation data and metrics are evaluated every so many steps, at the first and at the last one; their
+                numbers are repeated in between. When not given, it is 1 with full batches; with mini-batches (and loaders) evaluations then
+                take about a tenth of the work of the training, but come once for each pass over the data at least.
             older: arguments of pykan 0.0, see `kan.older_names`.
 
         Returns:
@@ -239,7 +243,7 @@ class KAN(Versioned):
         options = FitOptions(
             opt, steps, log, lamb, penalty, schedule, loss_fn, lr, batch, metrics, singularity_avoiding, y_th, display_metrics, frame,
             pred_fn, validation, sample_weight, lr_scheduler, clip, patience, restore_best, time_limit, callbacks, progress,
-            optimizer_state(self.optimizer_state) if resume else None, grids, restarts,
+            optimizer_state(self.optimizer_state) if resume else None, grids, restarts, eval_every,
         )  # fmt: skip
         results = fit(self, dataset, options, previous=self.optimizer_state)
         if results.left_as_it_was:

@@ -119,6 +119,11 @@ class History(dict[str, list[float]]):
         for name, values in self.items():
             values.append(np.float64(row[name]))
 
+    def amend(self, row: Mapping[str, float]) -> None:
+        """Replace the numbers of the last step."""
+        for name, values in self.items():
+            values[-1] = np.float64(row[name])
+
     def trim(self) -> int:
         """Remove the numbers of a step whose `append` was interrupted; returns the number of complete steps."""
         complete = self.steps

@@ -61,6 +61,7 @@ class Stage:
         schedule: when the grids are updated; never if None.
         grids_moved: called with the inputs after every update of the grids that is kept, except the update before the first step.
         second_start: what is done if the fit is stuck; nothing if None.
+        eval_every: number of steps from one evaluation of held-out data and metrics to the next; their numbers are repeated in between.
     """
 
     model: Trainable
@@ -77,6 +78,11 @@ class Stage:
     schedule: GridSchedule | None = None
     grids_moved: Callable[[Tensor], None] | None = None
     second_start: SecondStart | None = None
+    eval_every: int = 1
+
+    def evaluates(self, step: int) -> bool:
+        """Whether held-out data and metrics are evaluated after this step, counted from the beginning of the stage."""
+        return step % self.eval_every == 0 or step == self.options.steps - 1
 
 
 @in_own_precision
@@ -131,6 +137,9 @@ class _Loop:
         self.converged = self.idle = False
         self.trouble = ""
         self.loss: float | None = None  # of the last step
+        self.row: dict[str, float] | None = None  # of the last step
+        self.found: tuple[float, float]  # loss and penalty of the last step on
+        self.samples: Samples  # its samples
         self.objective: float | None = None  # at the end of the last step, if every step has the same samples
 
     def steps(self, state: FitState) -> str:
@@ -143,15 +152,24 @@ class _Loop:
             row = self._step(step - begun)
             if row is None:
                 return "not finite"
-            watched = stage.measure.watched(row)
+            watched, measured = stage.measure.watched(row), stage.evaluates(step - begun)
             advance(stage.scheduler, watched)
-            reason = stage.stopping.look(step, watched, stage.model.network, stage.history)
+            reason = stage.stopping.look(step, watched, stage.model.network, stage.history, measured or not stage.measure.besides)
             state.step = step
             for callback in stage.callbacks:
                 callback.on_step(state)
             if reason or state.stop:
+                if not measured:
+                    self._evaluate_last(step)
                 return reason or "callback"
         return "steps"
+
+    def _evaluate_last(self, step: int) -> None:
+        """Evaluate what the last step, which turned out to be the last one of the fit, has only repeated."""
+        stage = self.stage
+        row = stage.measure.row(*self.found, self.samples)
+        stage.history.amend(row)
+        stage.stopping.look(step, stage.measure.watched(row), stage.model.network, stage.history)
 
     def undo(self) -> None:
         """Go back to the end of the last complete step."""
@@ -189,8 +207,9 @@ class _Loop:
         for attempt in range(1 + SMALLER_STEPS + moves_grid):
             found = self._tried(samples, undo.saved)
             if found is not None:
-                row = stage.measure.row(*found, samples)
+                self.row = row = stage.measure.row(*found, samples, None if stage.evaluates(step) else self.row)
                 stage.history.append(row)
+                self.found, self.samples = found, samples
                 self.pending = None
                 self.converged = found[0] <= stage.round_off
                 return row

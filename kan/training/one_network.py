@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from kan.errors import level_of_caller, unknown_name
 from kan.modes import threads
@@ -20,6 +21,7 @@ from kan.training.data.batches import Batches, make_batches
 from kan.training.data.dataset import Data
 from kan.training.data.normalisation import in_network_units, relative_round_off, root_of_loss, spreads_of_labels
 from kan.training.data.samples import Samples
+from kan.training.evaluation.interval import steps_between
 from kan.training.evaluation.measure import Measure
 from kan.training.grid_schedule import GridSchedule
 from kan.training.history import History
@@ -98,7 +100,8 @@ def _stage(task: Prepared, options: FitOptions, history: History | None, previou
     for key in options.display_metrics or ():
         if key not in history:
             raise unknown_name("metric in display_metrics", key, history)
-    stepper = make_stepper(options.opt, objective.rounded(), model.trainable_parameters(), options.lr, options.clip)
+    parameters, short = model.trainable_parameters(), not batches.whole
+    stepper = make_stepper(options.opt, objective.rounded(), parameters, options.lr, options.clip, short)
     scheduler = make_scheduler(options.lr_scheduler, stepper)
     if is_refined(previous):
         exact = options.squares and options.pred_fn is None and batches.whole
@@ -112,7 +115,7 @@ def _stage(task: Prepared, options: FitOptions, history: History | None, previou
     round_off = relative_round_off(model, data.first.y, task.labels) if known and options.lamb == 0 else -math.inf
     stage = Stage(
         model, options, stepper, batches, measure, _stopping(task, options, batches), history, _callbacks(task, options), scheduler,
-        round_off, known,
+        round_off, known, eval_every=_eval_every(options, batches, measure, scheduler),
     )  # fmt: skip
     if options.lamb > 0 and isinstance(stepper, TorchStepper) and not model.has_own_code:
 
@@ -130,6 +133,19 @@ def _measure(task: Prepared, options: FitOptions, objective: TrainingObjective) 
     if shown is None:
         shown, spreads = math.sqrt, task.data.first.y.new_tensor(units)
     return Measure(objective, task.data.validation, task.data.test, shown, options.named_metrics, spreads, task.labels.mapped)
+
+
+def _eval_every(options: FitOptions, batches: Batches, measure: Measure, scheduler: LRScheduler | None) -> int:
+    """Number of steps from one evaluation of held-out data and metrics to the next.
+
+    A schedule that waits for the loss to fall counts steps, and so gets a loss of every step.
+    """
+    if options.eval_every is not None:
+        return int(options.eval_every)
+    if batches.whole or isinstance(scheduler, ReduceLROnPlateau):
+        return 1
+    of_metrics = len(batches.fitted()) if measure.metrics.plain else 0  # what functions of the user's evaluate is not known
+    return steps_between(batches.size(), measure.besides + of_metrics, batches.steps_per_pass())
 
 
 def _stopping(task: Prepared, options: FitOptions, batches: Batches) -> Stopping:

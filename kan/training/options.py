@@ -58,6 +58,8 @@ class FitOptions:
         grids: numbers of grid intervals that the network is trained with one after another, see `kan.training.levels`.
         restarts: how many networks are trained, of which the best is kept, see `kan.training.restarts`. When not given it is one, and a
             penalised fit of a new KAN that is stuck may begin anew, see `kan.training.second_start`.
+        eval_every: number of steps from one evaluation of test data, validation data and metrics to the next. When not given, every step
+            with full batches, and as seldom as `kan.training.evaluation.interval.steps_between` says with mini-batches.
 
     Raises:
         TypeError, ValueError: for options that no model and no data allow.
@@ -94,6 +96,7 @@ class FitOptions:
     resume: Mapping[str, Any] | None = None
     grids: Sequence[int] = ()
     restarts: int | None = None
+    eval_every: int | None = None
 
     def __post_init__(self) -> None:
         self._check_ends()
@@ -159,6 +162,9 @@ class FitOptions:
         patience, limit = self.patience, self.time_limit
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, Integral) or patience < 1):
             raise ValueError(f"patience must be a number of steps, at least 1; got {patience!r}.")
+        every = self.eval_every
+        if every is not None and (isinstance(every, bool) or not isinstance(every, Integral) or every < 1):
+            raise ValueError(f"eval_every must be a number of steps, at least 1; got {every!r}.")
         if limit is not None and (not isinstance(limit, Real) or not limit > 0):
             raise ValueError(f"time_limit must be a positive number of seconds; got {limit!r}.")
 

@@ -36,12 +36,15 @@ class Stopping:
     lowest: float = math.inf
     best: list[Tensor] | None = None
 
-    def look(self, step: int, loss: float, network: nn.Module, history: History) -> str | None:
-        """Take note of a step that led to `loss`; returns why the fit ends with this step, or None if it goes on."""
+    def look(self, step: int, loss: float, network: nn.Module, history: History, measured: bool = True) -> str | None:
+        """Take note of a step that led to `loss`; returns why the fit ends with this step, or None if it goes on.
+
+        A loss that is repeated instead of being `measured` for this step does not end the fit.
+        """
         if loss < self.lowest:
             self.lowest, history.best_step = loss, step
             self.best = snapshot(network) if self.keeps_best or self.rescues_best else None
-        if self.patience is not None and step - (-1 if history.best_step is None else history.best_step) >= self.patience:
+        if measured and self.patience is not None and step - (-1 if history.best_step is None else history.best_step) >= self.patience:
             return "patience"
         if self.time_limit is not None and time.monotonic() - self.started >= self.time_limit:
             return "time limit"

@@ -6,7 +6,7 @@ the loader's own, which begins with the network's seed: the order is the same ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +50,14 @@ class Loader:
         """The first batch, as long as it has not been drawn."""
         assert self._peeked is not None
         return self._peeked
+
+    @property
+    def number_of_batches(self) -> int | None:
+        """Number of batches in a pass; None if the source cannot tell it."""
+        try:
+            return len(self.source) if isinstance(self.source, Sized) else None
+        except TypeError:  # a DataLoader of an iterable data set
+            return None
 
     def draw(self) -> Samples:
         """The next batch; after the last batch of a pass, the first one of the next pass."""

@@ -33,7 +33,9 @@ class Samples:
     def at(self, rows: Tensor) -> Samples:
         """The samples in the rows `rows`."""
         rows = rows.to(self.x.device)
-        return Samples(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+        x, y, weight = (None if part is None else part.index_select(0, rows) for part in (self.x, self.y, self.weight))
+        assert x is not None and y is not None
+        return Samples(x, y, weight)
 
 
 @dataclass(frozen=True)

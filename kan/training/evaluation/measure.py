@@ -54,8 +54,15 @@ class Measure:
         total, loss, penalty = self.objective(samples.x, samples.y, first, samples.weight)
         return float(total), float(loss), float(penalty)
 
-    def row(self, loss: float, penalty: float, samples: Samples) -> dict[str, float]:
+    @property
+    def besides(self) -> int:
+        """Number of samples that `row` evaluates besides those of the step."""
+        return sum(len(samples) for samples in (self.validation, self.test) if samples is not None)
+
+    def row(self, loss: float, penalty: float, samples: Samples, last: Mapping[str, float] | None = None) -> dict[str, float]:
         """All numbers, where those of the training samples `samples` are known.
+
+        With the numbers `last` of a step before, only the losses and the penalty on `samples` are new, and all others are those of `last`.
 
         Without test data ``test_loss`` is the loss of the validation data, and without these that of the training samples.
 
@@ -64,6 +71,9 @@ class Measure:
         """
         if self.spreads is not None:
             loss = self._loss(samples)
+        if last is not None:
+            of_step = {"train_loss": self.shown(loss), "reg": penalty}
+            return {**last, **of_step, **({} if self.besides else {"test_loss": of_step["train_loss"]})}
         held_out = None if self.validation is None else self._loss(self.validation)
         test = self._loss(self.test) if self.test is not None else loss if held_out is None else held_out
         row = {"train_loss": self.shown(loss), "test_loss": self.shown(test), "reg": penalty}

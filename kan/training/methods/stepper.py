@@ -79,9 +79,10 @@ class Stepper(ABC):
         """Whether the gradient at the present parameters is finite, which is asked when a step has not moved them."""
         return True
 
+    @torch.no_grad()
     def save(self) -> Tensor:
         """A copy of all parameters, as one vector."""
-        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        return torch.cat([p.reshape(-1) for p in self.parameters])
 
     @torch.no_grad()
     def restore_(self, saved: Tensor) -> None:
@@ -188,12 +189,13 @@ class TorchStepper(Stepper):
         return self.optimizer.plain_state() if isinstance(self.optimizer, LBFGS) else self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a copy of what `state_dict` returned, with the present learning rates."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        """Go on from a copy of what `state_dict` returned, with the present learning rates and implementation."""
+        names = ("lr", "fused", "foreach")
+        kept = [{name: group[name] for name in names if name in group} for group in self.optimizer.param_groups]
         own = copy.deepcopy(dict(state))
         if isinstance(self.optimizer, LBFGS):
             self.optimizer.load_plain_state(own)
         else:
             self.optimizer.load_state_dict(own)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, settings in zip(self.optimizer.param_groups, kept, strict=True):
+            group.update(settings)
