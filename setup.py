@@ -29,10 +29,13 @@ SOURCES = Path("kan", "kernels", "csrc")
 COMPILERS = ["clang"] if sys.platform == "win32" else ["cc", "gcc", "clang"]
 """Compilers that are looked for where CC names none. Microsoft's compiler does not vectorise these loops, and lacks the GNU options."""
 OPTIONS = [
-    "-std=c99", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffp-contract=fast",
-    "-fvisibility=hidden",
+    "-std=c99", "-O2", "-ftree-vectorize", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
+    "-ffp-contract=fast", "-fvisibility=hidden",
 ]  # fmt: skip
 """Options of every compilation. Sums may be reordered, so that they use vectors; NaN and infinity keep their meaning."""
+OPTIONS_OF_GCC = ["-fvect-cost-model=dynamic"]
+"""GCC vectorises loops at -O2 only if nothing else is left of them; with this option, it decides by their cost. GCC 12 makes code of
+140 KB for AVX-512, which takes 0.5 to 0.95 of the time of the 385 KB that it makes at -O3, where it unrolls too early."""
 POSITION_INDEPENDENT = [] if sys.platform == "win32" else ["-fPIC"]
 """What code in a shared library needs."""
 STRIPPED = ["-s"] if sys.platform.startswith("linux") else []
@@ -48,8 +51,7 @@ class InstructionSet(NamedTuple):
 
 BASE = InstructionSet("base")
 X86_SETS = [
-    # Few processors are left that have to do with this one.
-    InstructionSet("base", ["-O2"]),
+    BASE,
     InstructionSet("avx2", ["-mavx2", "-mfma"]),
     InstructionSet("avx512", [
         "-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx512cd", "-mavx2", "-mfma", "-mprefer-vector-width=512",
@@ -84,12 +86,6 @@ def call(command: Sequence[str]) -> str:
     return process.stdout
 
 
-def instruction_sets(command: Sequence[str]) -> list[InstructionSet]:
-    """The instruction sets to compile for, by the processor that the compiler's code is for."""
-    macros = call([*command, "-dM", "-E", "-x", "c", os.devnull])
-    return X86_SETS if "__x86_64__" in macros else [BASE]
-
-
 def source_files() -> list[str]:
     """The C sources and headers, relative to this file."""
     return sorted(path.as_posix() for path in SOURCES.glob("*.[ch]"))
@@ -113,26 +109,28 @@ def build_library(target: Path, objects: Path, options: Sequence[str] = (), only
         OSError: if there is no compiler, or it fails.
     """
     command = compiler()
-    sets = [only] if only else instruction_sets(command)
+    macros = call([*command, "-dM", "-E", "-x", "c", os.devnull])  # those that the compiler defines by itself
+    sets = [only] if only else X86_SETS if "__x86_64__" in macros else [BASE]
+    of_compiler = [*OPTIONS, *POSITION_INDEPENDENT, *([] if "__clang__" in macros else OPTIONS_OF_GCC)]
+    appended = [*options, *shlex.split(os.environ.get("CFLAGS", ""))]
     objects.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    compile_one = [*command, *OPTIONS, *POSITION_INDEPENDENT]
-    appended = [*options, *shlex.split(os.environ.get("CFLAGS", ""))]
 
-    def compiled(source: str, name: str, own: Sequence[str]) -> str:
+    def compiled(source: str, name: str, *own: str) -> str:
         made = str(objects / f"{name}.o")
-        call([*compile_one, *own, *appended, "-c", str(SOURCES / source), "-o", made])
+        call([*command, *of_compiler, *own, *appended, "-c", str(SOURCES / source), "-o", made])
         return made
 
     about = [f"-DKAN_SETS={len(sets)}", f'-DKAN_SOURCES="{fingerprint(source_files())}"']
+    if sys.platform == "win32" and len(sets) > 1:
+        about.append("-mxsave")  # for the question which registers the system saves
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(compiled, "kernels.c", one.name, [f"-DKAN_SET={one.name}", *one.options]) for one in reversed(sets)]
-        jobs.append(pool.submit(compiled, "dispatch.c", "dispatch", about))
+        jobs = [pool.submit(compiled, "kernels.c", one.name, f"-DKAN_SET={one.name}", *one.options) for one in sets]
+        jobs.append(pool.submit(compiled, "dispatch.c", "dispatch", *about))
         made = [job.result() for job in jobs]
-    libraries = [] if sys.platform == "win32" else ["-lm"]
-    call([
-        *command, "-shared", *STRIPPED, *options, *made, "-o", str(target), *shlex.split(os.environ.get("LDFLAGS", "")), *libraries,
-    ])  # fmt: skip
+    mathematics = [] if sys.platform == "win32" else ["-lm"]
+    linked = ["-shared", *STRIPPED, *options, *made, "-o", str(target), *mathematics, *shlex.split(os.environ.get("LDFLAGS", ""))]
+    call([*command, *linked])
 
 
 class BuildKernels(build_ext):

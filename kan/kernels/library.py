@@ -8,9 +8,10 @@ Python nor that of torch.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -56,9 +57,17 @@ def _loaded() -> tuple[dict[torch.dtype, Library], str]:
         handle = ctypes.CDLL(str(path))
     except OSError as error:
         return {}, f"cannot be loaded ({error})"
-    handle.kan_instruction_set.restype = ctypes.c_char_p
-    chosen = handle.kan_instruction_set().decode()
+    handle.kan_instruction_set.restype = handle.kan_sources.restype = ctypes.c_char_p
+    chosen, made_of = handle.kan_instruction_set().decode(), handle.kan_sources().decode()
+    sources = sorted(Path(__file__).with_name("csrc").glob("*.[ch]"))
+    if made_of and sources and made_of != _fingerprint(sources):
+        return {}, "made of other sources than those in kan/kernels/csrc: install the checkout again"
     return {dtype: Library(handle, f"{suffix}_{chosen}") for dtype, suffix in SUFFIXES.items()}, chosen
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    """The hash of the C sources that ``setup.py`` writes into the library. It guards a checkout whose library is older than its sources."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 def library(dtype: torch.dtype) -> Library | None:
