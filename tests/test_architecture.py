@@ -17,7 +17,7 @@ LEVELS = [
     ["_version", "errors", "formula_text", "modes", "output", "pickling", "solvers"],
     ["kernels"],
     ["bases", "symbolic", "datasets", "older_names"],
-    ["layers"],
+    ["layers", "versions"],
     ["network", "drop_in"],
     ["analysis"],
     ["training", "surgery", "checkpoint", "plotting"],
