@@ -24,8 +24,9 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+HERE = Path(__file__).resolve().parent
 SOURCES = Path("kan", "kernels", "csrc")
-"""Folder of the C sources, relative to this file."""
+"""Folder of the C sources, below this one."""
 COMPILERS = ["clang"] if sys.platform == "win32" else ["cc", "gcc", "clang"]
 """Compilers that are looked for where CC names none. Microsoft's compiler does not vectorise these loops, and lacks the GNU options."""
 OPTIONS = [
@@ -87,13 +88,13 @@ def call(command: Sequence[str]) -> str:
 
 
 def source_files() -> list[str]:
-    """The C sources and headers, relative to this file."""
-    return sorted(path.as_posix() for path in SOURCES.glob("*.[ch]"))
+    """The C sources and headers, as paths from this folder."""
+    return sorted((SOURCES / path.name).as_posix() for path in (HERE / SOURCES).glob("*.[ch]"))
 
 
-def fingerprint(paths: Sequence[str]) -> str:
+def fingerprint() -> str:
     """A short hash of the sources, by which a library in a checkout is known to be made of the sources that lie there."""
-    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()[:16]
+    return hashlib.sha256(b"".join((HERE / path).read_bytes() for path in source_files())).hexdigest()[:16]
 
 
 def build_library(target: Path, objects: Path, options: Sequence[str] = (), only: InstructionSet | None = None) -> None:
@@ -118,10 +119,10 @@ def build_library(target: Path, objects: Path, options: Sequence[str] = (), only
 
     def compiled(source: str, name: str, *own: str) -> str:
         made = str(objects / f"{name}.o")
-        call([*command, *of_compiler, *own, *appended, "-c", str(SOURCES / source), "-o", made])
+        call([*command, *of_compiler, *own, *appended, "-c", str(HERE / SOURCES / source), "-o", made])
         return made
 
-    about = [f"-DKAN_SETS={len(sets)}", f'-DKAN_SOURCES="{fingerprint(source_files())}"']
+    about = [f"-DKAN_SETS={len(sets)}", f'-DKAN_SOURCES="{fingerprint()}"']
     if sys.platform == "win32" and len(sets) > 1:
         about.append("-mxsave")  # for the question which registers the system saves
     with ThreadPoolExecutor(os.cpu_count()) as pool:
