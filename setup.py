@@ -4,7 +4,8 @@ The library is no extension module: it knows nothing of Python, and `kan/kernels
 version of Python and of torch, and so a wheel with it is tagged `py3-none-PLATFORM`. Where there is no compiler, or it fails, the package
 is built without the library, works without it, and its wheel is tagged `py3-none-any`.
 
-Environment variables: CC names the compiler; CFLAGS and LDFLAGS are appended to the options below.
+Environment variables: CC names the compiler; CFLAGS and LDFLAGS are appended to the options below; KAN_BUILD_KERNELS=0 leaves the library
+as it is.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name))
         target.unlink(missing_ok=True)  # one of a former build must not stand in for this one
+        if os.environ.get("KAN_BUILD_KERNELS") == "0":
+            return
         try:
             build_library(target, Path(self.build_temp))
         except OSError as error:
@@ -151,6 +154,12 @@ class BuildKernels(build_ext):
                 "the package is built without its compiled kernels. It works without them, and takes longer; `kan.show_versions()` says "
                 f"whether they are there. The reason: {error}."
             )
+
+    def copy_extensions_to_source(self) -> None:
+        if os.environ.get("KAN_BUILD_KERNELS") != "0":
+            for ext in self.extensions:  # a library that processes have loaded must not be written over
+                Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+            super().copy_extensions_to_source()
 
 
 class PlatformWheel(bdist_wheel):
