@@ -36,7 +36,7 @@ TESTED_IN = {
     "discovery/laws/network_shapes": "discovery/laws/test_network_law.py",
     **{f"layers/{name}": "layers/test_kan_layer.py" for name in ("computed", "deviation", "edge_functions", "features", "prepared_grid")},
     **{f"network/{name}": "network/test_network.py" for name in ("autograd_pass", "layered", "state_dict")},
-    **{f"kernels/{name}": "training/objectives/test_compiled.py" for name in ("lbfgs", "library", "network")},
+    **{f"kernels/{name}": "training/objectives/test_compiled.py" for name in ("lbfgs", "network")},
     "network/bases": "test_other_bases.py",
     "network/layer_pass": "training/objectives/test_of_network.py",
     "network/fit_loss": "surgery/test_pruning_loss.py",

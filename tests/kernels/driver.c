@@ -35,12 +35,16 @@ static REAL *array(reader *r, size_t *count) {
 }
 
 static int differs(const char *what, size_t count, const REAL *found, const REAL *expected) {
-    double scale = 0, worst = 0;
-    for (size_t i = 0; i < count; i++) scale = fmax(scale, fabs((double)expected[i]));
-    for (size_t i = 0; i < count; i++) worst = fmax(worst, fabs((double)found[i] - expected[i]));
-    const int wrong = !(worst <= tolerance * fmax(scale, 1e-3));
-    if (wrong) printf("%s: off by %g of %g\n", what, worst, scale);
-    return wrong;
+    double scale = 1e-3;
+    for (size_t i = 0; i < count; i++)
+        if (fabs((double)expected[i]) > scale) scale = fabs((double)expected[i]);
+    for (size_t i = 0; i < count; i++) {
+        const double difference = fabs((double)found[i] - expected[i]);
+        if (difference <= tolerance * scale) continue;
+        printf("%s: off by %g of %g\n", what, difference, scale);
+        return 1;
+    }
+    return 0;
 }
 
 #define MAX_LAYERS 8

@@ -64,7 +64,8 @@ def case(width: list[Any], **options: Any) -> Iterator[float]:
     with switched(False), torch.no_grad():
         value, gradients = value_and_gradients(Problem(objective, form, x, y, None, weight), wanted)
         nodes = form.nodes(x, objective.guard)
-    yield from [len(form.layers), len(x), 1e-3, penalty.lamb_l1, penalty.lamb_entropy, penalty.lamb_coef, penalty.lamb_coefdiff, objective.corner]
+    of_terms = [penalty.lamb_l1, penalty.lamb_entropy, penalty.lamb_coef, penalty.lamb_coefdiff]
+    yield from [len(form.layers), len(x), 1e-3, *of_terms, objective.corner]
     for tensor in (x, y, weight):
         yield from array(tensor)
     for l, parts in enumerate(form.layers):
@@ -87,7 +88,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that `driver.c` reads."""
     file = tmp_path_factory.mktemp("cases") / "cases"
     widths: Iterable[list[Any]] = ([2, 5, 1], [3, [2, 2], [1, 1], 2], [2, 9, 17, 1])
-    numbers = [n for k in range(1, 6) for width in widths for n in case(width, grid=3 + k, k=k)]
+    # Splines of degree 1 are left out: their slopes jump at the knots, which the grid update has put onto samples.
+    numbers = [n for k in range(2, 6) for width in widths for n in case(width, grid=3 + k, k=k)]
     numbers += [n for base in ("identity", "zero", torch.nn.GELU()) for n in case([2, 4, 1], grid=20, base_fun=base)]
     np.array(numbers, dtype=np.float64).tofile(file)
     return file
@@ -106,7 +108,9 @@ def run_driver(compiler: str, cases: Path, folder: Path, *options: str, runner: 
 
 def is_gcc() -> bool:
     compiler = shutil.which("cc")
-    return compiler is not None and "Free Software Foundation" in subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    if compiler is None:
+        return False
+    return "Free Software Foundation" in subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
 
 
 needs_gcc = pytest.mark.skipif(not sys.platform.startswith("linux") or not is_gcc(), reason="needs GCC on Linux")
