@@ -1,16 +1,19 @@
 # `make hello` and `make test` do all set-up themselves: they make .venv, install the package into it
 # with the versions of constraints.txt, and run. The set-up is repeated only when pyproject.toml or
-# constraints.txt changes.
+# constraints.txt changes, and the kernels are compiled again when their sources or setup.py change.
 
 # The interpreter that .venv is made with, 3.10 or newer. Unset, the first that fits is taken.
 PYTHON ?=
 # Arguments of the tests, e.g. `make test PYTEST_FLAGS="-x tests/bases"`; as it is, one process for every core.
 PYTEST_FLAGS ?= -n auto
 BENCH_FLAGS ?=
+# What is tested without the kernels as well: the tests of the code that calls them.
+WITHOUT_KERNELS ?= tests/kernels tests/layers tests/drop_in tests/network tests/training
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+KERNELS := $(VENV)/.kernels
 DOCS_INSTALLED := $(VENV)/.installed-docs
 BENCH_INSTALLED := $(VENV)/.installed-benchmarks
 VENV_LOWEST := build/lowest
@@ -20,16 +23,19 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-minibatch bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
+.PHONY: help hello test test-fast test-lowest test-torch slow-tests sanitize lint bench bench-layers bench-minibatch bench-kernels bench-restarts bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
 	@echo "make test    lint, type check and test"
 	@echo "make test-fast  the tests that take at most a second each (CONTRIBUTING.md)"
+	@echo "make test-torch  the tests of what the compiled kernels do, without them (KAN_KERNELS=0)"
+	@echo "make sanitize  tests of the kernels under the address and undefined-behaviour sanitizers (CONTRIBUTING.md)"
 	@echo "make test-lowest  all tests with the lowest versions that pyproject.toml promises"
 	@echo "make slow-tests  time the tests one after another and rewrite tests/slow.txt, which make test-fast leaves out"
 	@echo "make lint    lint and type check only"
 	@echo "make bench   time the hello story (benchmarks/hellokan.py)"
+	@echo "make bench-kernels  training with the compiled kernels beside the same by torch (benchmarks/kernels.py)"
 	@echo "make bench-minibatch  one epoch of mini-batches, beside perceptrons of torch and scikit-learn (benchmarks/minibatch.py)"
 	@echo "make bench-layers  time the layers beside other libraries' (benchmarks/layers.py)"
 	@echo "make bench-initialisation  compare the schemes of initial weights (benchmarks/initialisation.py)"
@@ -52,23 +58,29 @@ help:
 	@echo "make clean   remove build/, caches and .venv"
 	@echo "PYTHON=...   the interpreter to make .venv with (3.10 or newer)"
 
-hello: $(INSTALLED)
+hello: $(KERNELS)
 	$(VENV_PYTHON) scripts/run_notebook.py hellokan.ipynb build/hello
 
 lint: $(INSTALLED)
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
 
-test: lint
+test: lint $(KERNELS)
 	$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
 
-test-fast: $(INSTALLED)
+test-fast: $(KERNELS)
 	$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow" tests
 
-slow-tests: $(INSTALLED)
+test-torch: $(KERNELS)
+	KAN_KERNELS=0 $(VENV_PYTHON) -m pytest $(PYTEST_FLAGS) $(WITHOUT_KERNELS)
+
+sanitize: $(INSTALLED)
+	$(VENV_PYTHON) scripts/sanitize.py
+
+slow-tests: $(KERNELS)
 	$(VENV_PYTHON) scripts/slow_tests.py
 
-test-lowest: $(LOWEST_INSTALLED)
+test-lowest: $(LOWEST_INSTALLED) $(KERNELS)
 	$(VENV_LOWEST)/bin/python -m pytest $(PYTEST_FLAGS)
 
 bench: $(BENCH_INSTALLED)
@@ -76,6 +88,9 @@ bench: $(BENCH_INSTALLED)
 
 bench-layers: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/layers.py $(BENCH_FLAGS)
+
+bench-kernels: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/kernels.py $(BENCH_FLAGS)
 
 bench-minibatch: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/minibatch.py $(BENCH_FLAGS)
@@ -134,7 +149,7 @@ docs: $(DOCS_INSTALLED)
 	@echo "documentation in build/docs"
 
 clean:
-	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info kan/kernels/_kernels.* $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find kan tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # A virtual environment that works is kept; a missing or half-made one is made anew.
@@ -154,19 +169,24 @@ $(INSTALLED): pyproject.toml constraints.txt
 	        echo "$$found could not make a virtual environment (on Debian and Ubuntu: install python3-venv)" >&2; exit 1; }; \
 	fi
 	@echo "installing kanonical and the versions of constraints.txt into $(VENV) (some minutes the first time)"
-	@$(PIP_INSTALL) --editable '.[tests]'
+	@KAN_BUILD_KERNELS=0 $(PIP_INSTALL) --editable '.[tests]'
 	@touch $@
 
+# Without a compiler, the package works without the kernels, and the next call of make looks for a compiler again.
+$(KERNELS): $(INSTALLED) setup.py $(wildcard kan/kernels/csrc/*)
+	@$(VENV_PYTHON) setup.py --quiet build_ext --inplace
+	@if ls kan/kernels/_kernels.* >/dev/null 2>&1; then touch $@; fi
+
 $(DOCS_INSTALLED): $(INSTALLED)
-	@$(PIP_INSTALL) --editable '.[docs]'
+	@KAN_BUILD_KERNELS=0 $(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 # A second environment, made with the interpreter of the first one.
 $(LOWEST_INSTALLED): pyproject.toml constraints-lowest.txt $(INSTALLED)
 	$(VENV_PYTHON) -m venv --clear $(VENV_LOWEST)
-	@$(VENV_LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-lowest.txt --editable '.[tests]'
+	@KAN_BUILD_KERNELS=0 $(VENV_LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-lowest.txt --editable '.[tests]'
 	@touch $@
 
-$(BENCH_INSTALLED): $(INSTALLED)
-	@$(PIP_INSTALL) --editable '.[benchmarks]'
+$(BENCH_INSTALLED): $(KERNELS)
+	@KAN_BUILD_KERNELS=0 $(PIP_INSTALL) --editable '.[benchmarks]'
 	@touch $@

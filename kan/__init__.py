@@ -37,6 +37,7 @@ from kan.symbolic.affine_fit import fit_params
 from kan.symbolic.augmentation import augment_input
 from kan.symbolic.library import SYMBOLIC_LIB, add_symbolic
 from kan.training.residuals import fit_residuals
+from kan.versions import show_versions
 
 KANLayer = KANLayer.KANLayer  # type: ignore[assignment]
 LBFGS = LBFGS.LBFGS  # type: ignore[assignment]
@@ -82,7 +83,7 @@ __all__ = [
     "Symbolic_KANLayer", "add_symbolic", "augment_input", "batch_hessian", "batch_jacobian", "copy", "cos", "create_dataset",
     "create_dataset_from_data", "curve2coef", "discover", "ex_round", "exp", "expand", "fit_params", "fit_residuals", "get_derivative",
     "hypothesis", "lambdify", "latex", "log", "model2param", "nn", "np", "nsimplify", "os", "pd", "pi", "plot_tree", "plt", "random",
-    "set_verbosity", "simplify", "sin", "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
+    "set_verbosity", "show_versions", "simplify", "sin", "sparse_mask", "spline", "sqrt", "symbols", "sympy", "torch", "tqdm", "utils",
 ]  # fmt: skip
 
 

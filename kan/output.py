@@ -85,7 +85,7 @@ def set_verbosity(level: int) -> Verbosity:
     """Choose what the library prints: nothing with 0, what pykan prints with 1, which is the default.
 
     The level holds for the whole process, all threads included. With 0 nothing is printed, on standard output or standard error, whatever
-    the arguments of a call say; only `KAN.history`, which does nothing but print the versions, still does. With 1 the arguments
+    the arguments of a call say; only `KAN.history` and `kan.show_versions`, which do nothing but print, still do. With 1 the arguments
     ``verbose``, ``progress`` and ``log`` decide for their call. Warnings are not affected.
 
     Args:

@@ -19,7 +19,7 @@ LEVELS = [
     ["_version", "errors", "formula_text", "output", "pickling", "solvers"],
     ["kernels"],
     ["bases", "symbolic", "datasets", "older_names"],
-    ["layers"],
+    ["layers", "versions"],
     ["network", "drop_in"],
     ["analysis"],
     ["training", "surgery", "checkpoint", "plotting"],

@@ -20,7 +20,7 @@ ACROSS = {
     "test_other_bases.py", "test_set_attributes.py", "test_stories.py", "test_torch_habits.py", "test_written_tables.py",
     # A room: laws that hold for every entry of a registry, and what several of its files promise together
     "bases/test_laws.py", "checkpoint/test_durability.py", "checkpoint/test_hostile.py", "checkpoint/test_pykan_files.py",
-    "discovery/test_thresholds.py", "symbolic/test_storeys.py",
+    "discovery/test_thresholds.py", "kernels/test_sanitizers.py", "symbolic/test_storeys.py",
     "drop_in/test_kan_linear_reference.py", "layers/test_recorded.py", "network/test_input.py", "network/test_self_built.py",
     "surgery/test_pruning_loss.py", "training/test_gallery.py", "training/test_grid_updates.py",
 }  # fmt: skip
@@ -36,7 +36,7 @@ TESTED_IN = {
     "discovery/laws/network_shapes": "discovery/laws/test_network_law.py",
     **{f"layers/{name}": "layers/test_kan_layer.py" for name in ("computed", "deviation", "edge_functions", "features", "prepared_grid")},
     **{f"network/{name}": "network/test_network.py" for name in ("autograd_pass", "layered", "state_dict")},
-    **{f"kernels/{name}": "training/objectives/test_compiled.py" for name in ("lbfgs", "library", "network")},
+    **{f"kernels/{name}": "training/objectives/test_compiled.py" for name in ("lbfgs", "network")},
     "network/bases": "test_other_bases.py",
     "network/layer_pass": "training/objectives/test_of_network.py",
     "network/fit_loss": "surgery/test_pruning_loss.py",

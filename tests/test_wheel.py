@@ -1,17 +1,23 @@
 """The package as others get it: a wheel, built from a copy of the sources and used outside of the repository."""
 
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from kan.kernels.library import FILE_NAME
+
 ROOT = Path(__file__).resolve().parent.parent
+SETUP = runpy.run_path(str(ROOT / "setup.py"))
 
 USE_IT = """
 import importlib.metadata, os, sys
@@ -28,40 +34,116 @@ dataset = create_dataset(lambda x: x[:, [0]] * x[:, [1]], n_var=2, train_num=50,
 result = model.fit(dataset, opt="LBFGS", steps=2)
 assert len(result["train_loss"]) == 2
 assert os.listdir() == [], os.listdir()
+kan.show_versions()
 print("trained with", kan.__version__)
 """
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command outside of the repository and return what it printed."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    """Run a command outside of the repository, with more environment variables, and return what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "KAN_KERNELS")}
+    process = subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+    return process.stdout + process.stderr
+
+
+NO_COMPILER = "no-such-compiler"
+
+
+def build(folder: Path, compiler: str | None, *what: str) -> tuple[Path, str]:
+    """A wheel, and what was printed when it was built.
+
+    It is built from a copy of the sources, since a build leaves its own folders beside them, and not optimised, which takes longer.
+    """
+    copy = folder / "sources"
+    shutil.copytree(ROOT / "kan", copy / "kan", ignore=shutil.ignore_patterns("__pycache__", "_kernels.*"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "build", *what, "--no-isolation", "--outdir", folder, copy]
+    printed = run(*command, cwd=folder, CFLAGS="-O0", **({"CC": compiler} if compiler else {}))
+    (built,) = folder.glob("*.whl")
+    return built, printed
+
+
+def has_compiler() -> bool:
+    try:
+        SETUP["call"]([*SETUP["compiler"](), "--version"])
+    except OSError:
+        return False
+    return True
+
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy, since a build leaves its own folders beside the sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "sources"
-    shutil.copytree(ROOT / "kan", copy / "kan", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, copy, cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel with the compiled kernels, built from a source distribution."""
+    return build(tmp_path_factory.mktemp("compiled"), None)[0]
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A wheel built where there is no compiler, and what was printed."""
+    return build(tmp_path_factory.mktemp("pure"), NO_COMPILER, "--wheel")
+
+
+def contents(wheel: Path) -> set[str]:
+    """Names of the files of the package; the wheel has nothing else but its description."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"kan", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
-    sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "kan").rglob("*.py")}
-    assert sources | {"kan/py.typed"} == {name for name in names if name.startswith("kan/")}
     assert any(name.endswith("/LICENSE") for name in names)
+    return {name for name in names if name.startswith("kan/")}
 
 
-def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+def tags(wheel: Path) -> tuple[str, bool]:
+    """The tag in a wheel's description, which its name repeats, and whether it is for every platform."""
+    (name,) = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/WHEEL")]
+    text = zipfile.ZipFile(wheel).read(name).decode()
+    (tag,) = re.findall(r"^Tag: (.*)$", text, re.MULTILINE)
+    assert wheel.stem.endswith(f"-{tag}")
+    return tag, "Root-Is-Purelib: true" in text
+
+
+SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kan").rglob("*.py")} | {"kan/py.typed"}
+
+
+@needs_compiler
+def test_a_wheel_with_kernels_serves_every_python_on_its_platform(compiled: Path) -> None:
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    tag, pure = tags(compiled)
+    assert tag.startswith("py3-none-") and not pure
+    assert tag.endswith(platform) or sys.platform == "darwin"
+    assert contents(compiled) == SOURCES | {f"kan/kernels/{FILE_NAME}"}
+
+
+def test_a_wheel_without_kernels_serves_every_platform_and_the_log_says_why(pure: tuple[Path, str]) -> None:
+    wheel, printed = pure
+    assert tags(wheel) == ("py3-none-any", True)
+    assert contents(wheel) == SOURCES
+    assert "built without its compiled kernels. It works without them" in printed and NO_COMPILER in printed
+
+
+@needs_compiler
+def test_a_source_distribution_holds_the_c_sources(compiled: Path) -> None:
+    (archive,) = compiled.parent.glob("*.tar.gz")
+    names = {name.split("/", 1)[-1] for name in tarfile.open(archive).getnames()}
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "kan").rglob("csrc/*.[ch]")} | {"setup.py"} <= names
+
+
+def test_the_compiler_is_named_or_one_of_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARCHFLAGS", raising=False)
+    monkeypatch.setenv("CC", "ccache 'my gcc'")
+    assert SETUP["compiler"]() == ["ccache", "my gcc"]
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileNotFoundError, match="no C compiler was found .tried: .*; CC names another"):
+        SETUP["compiler"]()
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("yes", marks=needs_compiler), "no"])
+def test_the_wheel_works_in_a_clean_environment(kernels: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    wheel = request.getfixturevalue("compiled") if kernels == "yes" else request.getfixturevalue("pure")[0]
     home, empty = tmp_path / "clean", tmp_path / "empty"
     empty.mkdir()
     venv.create(home, with_pip=False, symlinks=os.name != "nt")
@@ -77,4 +159,4 @@ def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> 
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site / "dependencies.pth").write_text("\n".join(sorted(installed)) + "\n")
 
-    assert "trained with" in run(python, "-c", USE_IT, cwd=empty)
+    assert re.search(rf"compiled kernels +{kernels} .*trained with", run(python, "-c", USE_IT, cwd=empty), re.DOTALL)
