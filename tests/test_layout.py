@@ -51,8 +51,8 @@ TESTED_IN = {
     **{f"training/least_squares/{name}": "training/least_squares/test_network_problem.py" for name in ("penalty_curvature",
     "residual_side")}, **{f"training/models/{name}": "training/models/test_kinds.py" for name in ("of_network", "trainable")},
     "training/methods/by_name": "training/methods/test_stepper.py",
-    **{f"training/objectives/{name}": "training/objectives/test_of_network.py" for name in ("back_end", "base", "closed_form", "make", "penalty",
-    "training_loss")},
+    **{f"training/objectives/{name}": "training/objectives/test_of_network.py" for name in ("back_end", "base", "closed_form", "make",
+    "penalty", "training_loss")},
     "training/resume": "training/methods/test_stepper.py",
     **{f"training/together/{name}": "training/test_restarts.py" for name in ("fit_stack", "methods", "stack_pass")},
 }
