@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from kan.modes import in_own_precision
+from kan.network.trace import FirstLayer
 from kan.training.callbacks import Callback, FitState
 from kan.training.data.batches import Batches
 from kan.training.data.samples import Samples
@@ -252,7 +253,12 @@ class _Loop:
 
     def _evaluated(self, samples: Samples) -> float:
         """The objective at the present parameters."""
-        return self.stage.measure.training(samples, self.stage.batches.first_layer(samples.x), None)[0]
+        return self.stage.measure.training(samples, self._first_layer(samples), None)[0]
+
+    def _first_layer(self, samples: Samples) -> FirstLayer | None:
+        """The first layer's features, if they are kept between steps and the objective reads them."""
+        stage = self.stage
+        return stage.batches.first_layer(samples.x) if stage.measure.objective.reads_features(samples.x) else None
 
     def _diagnosed(self, samples: Samples) -> str:
         """A clause that says what was not finite before the step already: the sums of a layer, or a gradient; empty if nothing was."""
@@ -270,7 +276,7 @@ class _Loop:
             saved: the parameters now, if it is a tensor.
         """
         stage = self.stage
-        first = stage.batches.first_layer(samples.x)
+        first = self._first_layer(samples)
         if self.converged:
             return stage.measure.training(samples, first, stage.stepper.known_loss)[1:]
         before = saved if isinstance(saved, Tensor) else stage.stepper.save()

@@ -76,7 +76,7 @@ class LMStepper(Stepper):
         if objective is not self.objective:
             x, first = x.double(), None
             y, weight = y.double() if y.is_floating_point() else y, None if weight is None else weight.double()
-            if self._deterministic:
+            if self._deterministic and objective.reads_features(x):
                 first = objective.network.first_layer(x)
         problem = NetworkProblem(objective, columns, x, y, first, weight, self._anchor)
         self._problem = problem, given

@@ -27,6 +27,9 @@ class BackEnd(Protocol):
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
         """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
 
+    def keeps_features(self, form: ClosedForm, x: Tensor) -> bool:
+        """Whether the first layer's features at `x` need not be given, since they are kept from call to call anyway."""
+
     def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
         """The network's last nodes ``(B, K)`` at inputs ``(B, inputs)``."""
 
@@ -55,6 +58,9 @@ class _CompiledBackEnd:
             # The clones are ordinary tensors, unlike what was computed in inference mode.
             found = Value(*(number.clone() for number in value)), [None if g is None else g.clone() for g in gradients]
         return found
+
+    def keeps_features(self, form: ClosedForm, x: Tensor) -> bool:
+        return compiled.knows(form, x)
 
     def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
         found = compiled.nodes(form, x)

@@ -80,6 +80,10 @@ class TrainingObjective(ABC):
             return weight @ (output - y).square().mean(1) / weight.sum()
         return self.loss_fn(output, y, weight)
 
+    def reads_features(self, x: Tensor) -> bool:
+        """Whether an evaluation at `x` is faster if it is given the first layer's features."""
+        return True
+
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the model's parameters."""
         for p in self.network.parameters():

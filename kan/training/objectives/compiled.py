@@ -22,7 +22,7 @@ from kan.layers.base_functions import compiled_number
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
-__all__ = ["LeastSquares", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
+__all__ = ["LeastSquares", "compiled", "descent", "knows", "least_squares", "nodes", "value_and_gradients"]
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
@@ -65,6 +65,17 @@ class _Known:
     places: tuple[int, ...] = ()
 
 
+def knows(form: ClosedForm, x: Tensor) -> bool:
+    """Whether the kernels know all parts of a network with the inputs `x`; what they read of it is in ``form.known`` then."""
+    if library(x.dtype) is None or not len(x) or x.device.type != "cpu":
+        return False
+    sources = [(parts, parts.numeric.prepared_grid, parts.numeric.base_fun, x.dtype) for parts in form.layers]
+    known: _Known | None = form.known
+    if known is None or not all(a is b for old, new in zip(known.sources, sources, strict=True) for a, b in zip(old, new, strict=True)):
+        known = form.known = _known(sources)
+    return known.layers is not None
+
+
 def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
     """A network of the kernels for the batch, and its parameters; None where the kernels do not know a part of it.
 
@@ -73,16 +84,12 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
         batch: the samples.
         weights: those of the objective.
     """
-    x = batch.x
-    functions, known = library(x.dtype), form.known
-    if functions is None or not len(x) or x.device.type != "cpu":
+    x, functions = batch.x, library(batch.x.dtype)
+    if functions is None or not knows(form, x):
         return None
-    sources = [(parts, parts.numeric.prepared_grid, parts.numeric.base_fun, x.dtype) for parts in form.layers]
-    if known is None or not all(a is b for old, new in zip(known.sources, sources, strict=True) for a, b in zip(old, new, strict=True)):
-        known = form.known = _known(sources)
-    if known.layers is None:
-        return None
-    parameters = [None if place < 0 else form.parameters[place] for place in known.places]
+    known: _Known = form.known
+    assert known.layers is not None
+    parameters: list[Tensor | None] = [None if place < 0 else form.parameters[place] for place in known.places]
     for tensor in (*parameters, *batch):
         if tensor is not None and not (tensor.is_contiguous() and tensor.dtype is x.dtype and tensor.device == x.device):
             return None

@@ -94,6 +94,11 @@ class Objective(TrainingObjective):
         form = None if torch.is_grad_enabled() or self._form is None else self._form.refresh_()
         return self._passed(x, None)[0] if form is None else BACK_END.nodes(form, x, self.guard)
 
+    def reads_features(self, x: Tensor) -> bool:
+        """Whether an evaluation at `x` is faster if it is given the first layer's features: not if the back end keeps them itself."""
+        form = self.closed_form
+        return form is None or not BACK_END.keeps_features(form, x)
+
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
         form = self.closed_form
