@@ -34,6 +34,7 @@ from kan.bases.base import Basis
 from kan.bases.bspline import SplineTable, bspline_basis, tabulate
 from kan.bases.knots import core, support_sites
 from kan.bases.spline_rows import local_values
+from kan.kernels import splines
 
 __all__ = ["carried_over", "change_of_basis", "evaluate", "fitted", "interpolate", "least_squares", "refit", "solve"]
 
@@ -246,6 +247,9 @@ def _exact(table: SplineTable) -> SplineTable:
 
 def _values(x: Tensor, coef: Tensor, table: SplineTable) -> Tensor:
     """Evaluate splines with coefficients `coef` ``(I, O, n)`` at `x` ``(I, B)`` from the ``k + 1`` local functions: ``(I, B, O)``."""
+    found = splines.values(x, coef, table)
+    if found is not None:
+        return found
     local, functions = local_values(x.contiguous(), table), coef.transpose(1, 2)
     total = coef.new_zeros(*x.shape, coef.shape[1])
     for m, values in enumerate(local.values):
@@ -287,6 +291,10 @@ def _closest(coef: Tensor, old: SplineTable, new: SplineTable, low: Tensor, high
 
     The latter are means of products of the new functions over the intervals, ``(I, n', 2k + 1)``, banded.
     """
+    nodes_and_weights = torch.from_numpy(np.stack(_gauss_legendre(old.degree + 1)))
+    found = splines.closest(coef, old, new, torch.cat([low, high], 1), nodes_and_weights)
+    if found is not None:
+        return found
     x, weight = _quadrature(torch.cat([old.knots, new.knots], 1), old.degree, low, high)
     values, local = _values(x, coef, old), local_values(x.contiguous(), new)
     (inputs, size), k = (len(coef), new.size), new.degree

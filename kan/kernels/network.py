@@ -7,14 +7,15 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from kan.kernels.library import Library
+from kan.kernels.splines import Table
 
-__all__ = ["NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "SplitNetwork", "Table", "Weights"]
+__all__ = ["NUMBER_OF_PARAMETERS", "Batch", "KernelNetwork", "LayerOfKernel", "SplitNetwork", "Weights"]
 
 NUMBER_OF_PARAMETERS = 8
 """Number of tensors of one layer: coefficients, two scales and mask of the edges, scale and bias of the sub-nodes and of the nodes."""
@@ -58,30 +59,6 @@ class Batch(NamedTuple):
     x: Tensor
     y: Tensor | None = None
     weight: Tensor | None = None
-
-
-class Table(Protocol):
-    """Polynomial pieces of splines."""
-
-    @property
-    def knots(self) -> Tensor:
-        """``(I, P)``."""
-
-    @property
-    def columns(self) -> Tensor:
-        """Left knot, inverse width and coefficients ``[power][function]`` of every span of every input, ``(2 + (k + 1)^2, I (P + 1))``."""
-
-    @property
-    def degree(self) -> int:
-        """``k``."""
-
-    @property
-    def size(self) -> int:
-        """Number of functions ``n`` per input."""
-
-    @property
-    def uniform(self) -> object | None:
-        """None unless the knots are equidistant and the functions are zero outside."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 #include "points.h"
 #include "edges.h"
 #include "network.h"
+#include "projection.h"
 #include "lbfgs.h"
 #include "normal.h"
 #undef KAN_LANES
