@@ -5,6 +5,7 @@
 #include "network.h"
 #include "lbfgs.h"
 #include "normal.h"
+#include "layer.h"
 #undef KAN_LANES
 #undef KAN_EDGES
 #undef KAN_LOAD
