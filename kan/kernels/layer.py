@@ -9,15 +9,16 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kan.kernels.library import Library
+from kan.kernels.library import Library, library
 from kan.kernels.network import Table, _Grid
+from kan.kernels.splines import MAX_DEGREE
 
-__all__ = ["Edges", "Gradients", "edge_values", "gradients", "sums"]
+__all__ = ["Edges", "Gradients", "edge_values", "gradients", "kernels_of", "sums"]
 
 MIN_PRODUCTS_OF_THREAD = 1 << 21
 """Fewest products of local splines and weights for which a further thread is used. They take one thread about 0.2 ms; to wake another takes
@@ -26,6 +27,9 @@ LANES = 64
 """Outputs of a thread are a multiple of this number, which the kernels take at a time."""
 TILE = 128
 """Points of a thread are a multiple of this number, which the kernels take at a time."""
+
+PLAIN = (Tensor, nn.Parameter)
+"""Classes of tensors without code of their own."""
 
 
 class _Edges(ctypes.Structure):
@@ -89,16 +93,34 @@ class Gradients(NamedTuple):
     base_weight: Tensor | None
 
 
+def kernels_of(table: Table, x: Tensor, *weights: Tensor | None) -> Library | None:
+    """The kernels for a layer of splines at the points `x`; None if these or its weights are no plain tensors that they can read.
+
+    It does not ask whether torch looks into the computation, as its transforms and compilers do.
+    """
+    dtype, functions = x.dtype, library(x.dtype)
+    if functions is None or table.degree > MAX_DEGREE or table.knots.dtype != dtype or torch.is_autocast_enabled("cpu"):
+        return None
+    if type(x) not in PLAIN or not x.is_cpu or torch._C._len_torch_dispatch_stack():  # modes of torch's see operators alone
+        return None
+    for tensor in weights:
+        if tensor is not None and not (type(tensor) in PLAIN and tensor.dtype == dtype and tensor.is_cpu and tensor.is_contiguous()):
+            return None
+    return functions
+
+
 def sums(functions: Library, edges: Edges) -> Tensor:
     """``y`` ``(B, O)``."""
-    batch, outputs, structure, threads = len(edges.x), edges.outputs, edges.structure(), edges.threads()
-    y = edges.x.new_empty(batch, outputs)
-    address = ctypes.byref(structure)
+    batch, outputs, threads = len(edges.x), edges.outputs, edges.threads()
+    y, structure = edges.x.new_empty(batch, outputs), edges.structure()
+    address, to = ctypes.byref(structure), ctypes.c_void_p(y.data_ptr())
 
     def part(start: int, stop: int, first: int, last: int) -> None:
-        functions.layer_forward(address, start, stop, first, last, _workspace(functions, structure, last - first), _pointer(y), None)
+        functions.layer_forward(address, start, stop, first, last, _workspace(functions, address, last - first), to, None)
 
-    if outputs >= LANES * threads:
+    if threads == 1:
+        part(0, batch, 0, outputs)
+    elif outputs >= LANES * threads:
         _divide(lambda first, last: part(0, batch, first, last), outputs, LANES, threads)
     else:
         _divide(lambda start, stop: part(start, stop, 0, outputs), batch, TILE, threads)
@@ -109,11 +131,10 @@ def edge_values(functions: Library, edges: Edges) -> Tensor:
     """The values of all edges, ``(I, B, O)``."""
     batch, outputs, structure = len(edges.x), edges.outputs, edges.structure()
     values = edges.x.new_empty(edges.x.shape[1], batch, outputs)
-    address = ctypes.byref(structure)
+    address, to = ctypes.byref(structure), ctypes.c_void_p(values.data_ptr())
 
     def part(start: int, stop: int) -> None:
-        workspace = _workspace(functions, structure, outputs)
-        functions.layer_forward(address, start, stop, 0, outputs, workspace, None, _pointer(values))
+        functions.layer_forward(address, start, stop, 0, outputs, _workspace(functions, address, outputs), None, to)
 
     _divide(part, batch, TILE, edges.threads())
     return values
@@ -128,22 +149,20 @@ def gradients(functions: Library, edges: Edges, grad: Tensor, wanted: tuple[bool
         grad: gradient of the sums ``(B, O)`` or of the edges' values ``(I, B, O)``, contiguous.
         wanted: which are wanted.
     """
-    found = Gradients(
-        *(
-            torch.empty_like(tensor) if want and tensor is not None else None
-            for tensor, want in zip((edges.x, edges.weight, edges.scaler, edges.base_weight), wanted, strict=True)
-        )
+    x, weight, scaler, base_weight = (
+        None if tensor is None or not want else torch.empty_like(tensor) for tensor, want in zip(edges[:4], wanted, strict=True)
     )
-    structure = edges.structure()
-    places = (grad.data_ptr(), None) if grad.dim() == 2 else (None, grad.data_ptr())
-    to = _Gradients(*places, *map(_address, (found.weight, found.scaler, found.base_weight, found.x)))
-    addresses, outputs = (ctypes.byref(structure), ctypes.byref(to)), edges.outputs
+    structure, outputs = edges.structure(), edges.outputs
+    place = grad.data_ptr()
+    places = (place, None) if grad.dim() == 2 else (None, place)
+    to = _Gradients(*places, _address(weight), _address(scaler), _address(base_weight), _address(x))
+    address, to_address = ctypes.byref(structure), ctypes.byref(to)
 
     def part(first: int, last: int) -> None:
-        functions.layer_backward(*addresses, first, last, _workspace(functions, structure, outputs))
+        functions.layer_backward(address, to_address, first, last, _workspace(functions, address, outputs))
 
     _divide(part, edges.x.shape[1], 1, edges.threads())
-    return found
+    return Gradients(x, weight, scaler, base_weight)
 
 
 def _divide(work: Callable[[int, int], None], length: int, multiple: int, parts: int) -> None:
@@ -151,8 +170,7 @@ def _divide(work: Callable[[int, int], None], length: int, multiple: int, parts:
     pieces = -(-length // multiple)
     parts = min(parts, pieces)
     if parts <= 1:
-        work(0, length)
-        return
+        return work(0, length)
     bounds = [min(length, multiple * (pieces * part // parts)) for part in range(parts + 1)]
     others = [_pool().submit(work, *pair) for pair in zip(bounds[1:-1], bounds[2:], strict=True)]
     try:
@@ -182,11 +200,11 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
-def _workspace(functions: Library, structure: _Edges, outputs: int) -> ctypes.c_void_p:
-    needed = functions.layer_workspace(ctypes.byref(structure), outputs)
+def _workspace(functions: Library, edges: Any, outputs: int) -> Any:
+    needed = functions.layer_workspace(edges, outputs)
     if len(_memory.block) < needed:
         _memory.block = ctypes.create_string_buffer(needed)
-    return ctypes.c_void_p(ctypes.addressof(_memory.block))
+    return ctypes.byref(_memory.block)
 
 
 class _KeptGrid(NamedTuple):
@@ -214,6 +232,3 @@ def _grid(table: Table) -> _Grid:
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
