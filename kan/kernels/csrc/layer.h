@@ -273,7 +273,7 @@ KAN_EXPORT void NAME(layer_forward)(const NAME(edges) *e, int start, int stop, i
                 const int m = last - t < KAN_TILE ? last - t : KAN_TILE;
                 REAL *of_tile = sums + (ptrdiff_t)(t - first) * stride;
                 for (int c = 0; c < count; c++)
-                    NAME(features)(&e->grid, i + c, m, e->x + (ptrdiff_t)t * I + i + c, I, tiles + (ptrdiff_t)c * KAN_TILE_NUMBERS(k), row + c * KAN_TILE);
+                    NAME(features_and)(0, &e->grid, i + c, m, e->x + (ptrdiff_t)t * I + i + c, I, tiles + (ptrdiff_t)c * KAN_TILE_NUMBERS(k), row + c * KAN_TILE);
                 if (y && stride % KAN_LANES == 0) {
                     if (k == 3)
                         NAME(sum_all_outputs)(3, stride, rows, count, m, weight, tiles, row, of_tile);
@@ -321,7 +321,7 @@ KAN_EXPORT void NAME(layer_backward)(const NAME(edges) *e, const NAME(gradients)
                         memset(grad + (ptrdiff_t)b * stride + O, 0, sizeof(REAL) * (stride - O));
                     }
                 if (stride != O) g = grad;
-                NAME(features)(&e->grid, i + c, m, e->x + (ptrdiff_t)t * I + i + c, I, tile, row);
+                NAME(features_and)(to->x != NULL, &e->grid, i + c, m, e->x + (ptrdiff_t)t * I + i + c, I, tile, row);
                 REAL *own = to_weight + c * each;
                 const REAL *w = weight + c * each;
                 const int wide = stride % KAN_LANES == 0;
