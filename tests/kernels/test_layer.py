@@ -18,6 +18,8 @@ from kan.drop_in import edge_sum as module
 from kan.drop_in.kan_linear import KANLinear
 from kan.kernels import layer as kernels
 from kan.kernels.library import library, switched
+from kan.layers import edge_values
+from kan.layers.kan_layer import KANLayer
 from tests.data import uniform
 
 pytestmark = pytest.mark.skipif(library(torch.float64) is None, reason="the kernels have not been compiled, or are switched off")
@@ -226,3 +228,54 @@ def test_few_numbers_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [parts(batch) for batch in (1, 50, 90, 1000)] == [1, 1, 2, 4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert parts(1000) == 1
+
+
+def edges_of(layer: KANLayer, x: Tensor, of_splines: bool) -> list[Tensor]:
+    """What a `KANLayer` returns, and the gradients of all that has them."""
+    x = x.clone().requires_grad_()
+    y, _, postacts, postspline = layer(x)
+    loss = y.square().sum() + postacts.sin().sum()
+    if of_splines:
+        loss = loss + postspline.cos().sum()
+    leaves = [x, layer.coef, layer.scale_base, layer.scale_sp]
+    return [y.detach(), postacts.detach(), postspline.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+@given(
+    inputs=st.integers(1, 6), outputs=st.integers(1, 40), batch=st.integers(0, 200), intervals=st.integers(1, 30), degree=st.integers(0, 5),
+    base=st.sampled_from(sorted(BASES)), adapted=st.booleans(), of_splines=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_values_of_edges(
+    inputs: int, outputs: int, batch: int, intervals: int, degree: int, base: str, adapted: bool, of_splines: bool
+) -> None:
+    function = BASES[base]
+    layer = KANLayer(
+        inputs, outputs, intervals, degree, base_fun=function() if isinstance(function, type) else function, generator=source()
+    ).double()
+    x = uniform(batch, inputs, low=-2.0, high=2.0, seed=4)
+    layer.mask.data[0, 0] = 0.0
+    if adapted:
+        layer.grid.data.copy_(uniform(*layer.grid.shape, low=-1.5, high=1.5, seed=3).sort(dim=1).values)
+    with switched(False):
+        expected = edges_of(layer, x, of_splines)
+    for ours, theirs in zip(edges_of(layer, x, of_splines), expected, strict=True):
+        assert ours.shape == theirs.shape
+        largest = float(theirs.abs().max()) if theirs.numel() else 0.0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * max(largest, 0.1))
+
+
+def test_values_of_edges_call_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    for name in ("compiled_values", "gradients"):
+        original = getattr(edge_values, name)
+        monkeypatch.setattr(edge_values, name, lambda *a, name=name, original=original: (found.append(name), original(*a))[1])
+    layer = KANLayer(3, 4, generator=source()).double()
+    edges_of(layer, uniform(5, 3, seed=1), of_splines=True)
+    assert found == ["compiled_values"] * 2 + ["gradients"] * 2
+
+
+def test_second_derivatives_of_values_of_edges() -> None:
+    layer = KANLayer(2, 3, generator=source()).double()
+    x = uniform(5, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x, coef: torch.func.functional_call(layer, {"coef": coef}, x)[2], (x, layer.coef))
