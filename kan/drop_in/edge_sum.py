@@ -61,12 +61,11 @@ def edge_sum(
     if isinstance(prepared, SplineTable) and not composed():
         functions = kernels_of(prepared, x, spline_weight, spline_scaler, base_weight)
         if functions is not None:
-            base = COMPILED_ZERO if base_weight is None else compiled_number(base_function)
-            known = base is not None
+            number = COMPILED_ZERO if base_weight is None else compiled_number(base_function)
             saved = x if torch.is_inference_mode_enabled() else ordinary(x)
-            parts = _Parts(functions, prepared, base_function, base if known else COMPILED_ZERO)
-            y: Tensor = _CompiledSum.apply(saved.contiguous(), spline_weight, spline_scaler, base_weight if known else None, parts)
-            return y if known else _with_base(y, base_weight, base_function, x)
+            parts = _Parts(functions, prepared, base_function, COMPILED_ZERO if number is None else number)
+            y: Tensor = _CompiledSum.apply(saved.contiguous(), spline_weight, spline_scaler, None if number is None else base_weight, parts)
+            return _with_base(y, base_weight, base_function, x) if number is None else y
     # Sizes come last: where torch is tracing, the number of rows is not known, and to compare it would fix a bound of it.
     plain = not composed() and not _casts(x) and x.dtype in (torch.float32, torch.float64)
     if isinstance(prepared, SplineTable) and plain and 2 * x.numel() * spline_weight.shape[2] + spline_weight.numel() > KEPT:
@@ -111,17 +110,17 @@ class _CompiledSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved, (grad,) = ctx.saved_tensors, grads
+        x, weight, scaler, base_weight = saved
         functions, table, base_function, base = ctx.parts
         wanted = ctx.needs_input_grad[:4]
         many = not torch._C._has_storage(grad)  # a batch of gradients, as torch.autograd.grad(is_grads_batched=True) has them
         if torch.is_grad_enabled() or many:  # a graph of the gradient is wanted, or operations that take batches
-            x, weight, scaler, base_weight = saved
             with torch.enable_grad(), composing() if many else nullcontext():
                 y = _with_base(_composed_sum(basis_rows(x.t(), table), weight, scaler), base_weight, base_function, x)
             leaves = [of for of, want in zip(saved, wanted, strict=True) if want]
             found = iter(torch.autograd.grad(y, leaves, grad, create_graph=torch.is_grad_enabled()))
             return *(next(found) if want else None for want in wanted), None
-        return *gradients(functions, Edges(*saved, table, base), grad.contiguous(), wanted), None
+        return *gradients(functions, Edges(x, weight, scaler, base_weight, table, base), grad.contiguous(), wanted), None
 
 
 class _SplineSum(torch.autograd.Function):

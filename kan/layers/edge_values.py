@@ -28,8 +28,9 @@ class _Parts(NamedTuple):
 
 
 def edge_values(
-    x: Tensor, coef: Tensor, scale_sp: Tensor | None, scale_base: Tensor | None, prepared: Any, base_function: BaseFunction, base: int | None
-) -> Tensor | None:
+    x: Tensor, coef: Tensor, scale_sp: Tensor | None, scale_base: Tensor | None, prepared: Any, base_function: BaseFunction,
+    base: int | None,
+) -> Tensor | None:  # fmt: skip
     """``scale_base_ij b(x_i) + scale_sp_ij sum_m coef_ijm B_m(x_i)``, ``(I, B, O)``; None where the kernels cannot compute it.
 
     Args:
@@ -63,10 +64,10 @@ class _EdgeValues(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved, (grad,), parts = ctx.saved_tensors, grads, ctx.parts
+        x, coef, scale_sp, scale_base = saved
         wanted = ctx.needs_input_grad[:4]
         many = not torch._C._has_storage(grad)  # a batch of gradients, as torch.autograd.grad(is_grads_batched=True) has them
         if torch.is_grad_enabled() or many:
-            x, coef, scale_sp, scale_base = saved
             with torch.enable_grad(), composing() if many else nullcontext():
                 weight = coef if scale_sp is None else coef * scale_sp[..., None]
                 values = torch.einsum("inb,ion->ibo", basis_rows(x.t(), parts.table), weight)
@@ -75,5 +76,5 @@ class _EdgeValues(torch.autograd.Function):
             leaves = [of for of, want in zip(saved, wanted, strict=True) if want]
             found = iter(torch.autograd.grad(values, leaves, grad, create_graph=torch.is_grad_enabled()))
             return *(next(found) if want else None for want in wanted), None
-        edges = Edges(*saved, parts.table, parts.base, inputs_first=True)
+        edges = Edges(x, coef, scale_sp, scale_base, parts.table, parts.base, inputs_first=True)
         return *gradients(parts.functions, edges, grad.contiguous(), wanted), None

@@ -28,9 +28,9 @@ from kan.bases.knots import uniform_knots
 from kan.bases.projection import fitted
 from kan.errors import level_of_caller
 from kan.layers.arguments import interval, make_basis
+from kan.layers.base_functions import COMPILED_ZERO, compiled_number
 from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
-from kan.layers.base_functions import COMPILED_ZERO, compiled_number
 from kan.layers.edge_functions import EdgeFunctions, SampledAt, has_knots
 from kan.layers.edge_values import edge_values
 from kan.layers.features import Features, edge_weight, feature_rows

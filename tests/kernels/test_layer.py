@@ -90,9 +90,9 @@ def assert_same(layer: KANLinear, x: Tensor, tolerance: float, input_gradient: b
 
 
 @given(
-    inputs=st.integers(1, 20), outputs=st.integers(1, 70), batch=st.integers(0, 300), intervals=st.integers(1, 30), degree=st.integers(0, 5),
-    base=st.sampled_from(sorted(BASES)), kind=st.sampled_from(["even", "uneven", "repeated"]), scaler=st.booleans(),
-    input_gradient=st.booleans(),
+    inputs=st.integers(1, 20), outputs=st.integers(1, 70), batch=st.integers(0, 300), intervals=st.integers(1, 30),
+    degree=st.integers(0, 5), base=st.sampled_from(sorted(BASES)), kind=st.sampled_from(["even", "uneven", "repeated"]),
+    scaler=st.booleans(), input_gradient=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize(("dtype", "tolerance"), CLOSE, ids=["double", "single"])
