@@ -161,7 +161,7 @@ class KANLinear(OrdinaryModule):
         """The sums of the edges, without the bias; as `forward` otherwise."""
         self._check_input(x)
         y = edge_sum(
-            x.reshape(-1, self.in_features),
+            x if x.dim() == 2 else x.reshape(-1, self.in_features),
             self.base_weight,
             self.spline_weight,
             self.spline_scaler,
@@ -169,7 +169,7 @@ class KANLinear(OrdinaryModule):
             self.basis,
             self._prepared.of(self.grid, self.basis),
         )
-        return y.view(*x.shape[:-1], self.out_features)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
     @property
     def weight(self) -> Tensor:

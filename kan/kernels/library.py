@@ -28,6 +28,8 @@ SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 """The number types that there are kernels for, as they are called in the names of functions."""
 INSTRUCTION_SETS = ("base", "avx2", "avx512")
 """Instruction sets that functions may be compiled for, from the oldest to the newest; see ``setup.py``."""
+RESULTS = {"new": ctypes.c_void_p, "workspace": ctypes.c_int64}
+"""What functions return whose names have these endings; the others return a number of 32 bits, or nothing."""
 
 
 class _Switch:
@@ -44,7 +46,7 @@ class Library:
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._handle, f"kan_{name}_{self._suffix}")
-        function.restype = ctypes.c_void_p if name.endswith("_new") else ctypes.c_int
+        function.restype = RESULTS.get(name.rpartition("_")[2], ctypes.c_int)
         setattr(self, name, function)
         return function
 

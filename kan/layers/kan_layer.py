@@ -28,9 +28,11 @@ from kan.bases.knots import uniform_knots
 from kan.bases.projection import fitted
 from kan.errors import level_of_caller
 from kan.layers.arguments import interval, make_basis
+from kan.layers.base_functions import COMPILED_ZERO, compiled_number
 from kan.layers.checks import check_dense, check_samples, checked_rows
 from kan.layers.computed import settled, take_apart_
 from kan.layers.edge_functions import EdgeFunctions, SampledAt, has_knots
+from kan.layers.edge_values import edge_values
 from kan.layers.features import Features, edge_weight, feature_rows
 from kan.layers.ordinary_module import OrdinaryModule
 from kan.layers.prepared_grid import PreparedGrid
@@ -203,11 +205,22 @@ class KANLayer(OrdinaryModule):
         """
         check_dense(x)
         x = checked_rows(x, self.in_dim, self.grid.dtype)
-        features = self.features(x)
-        postacts = torch.einsum("bin,ino->boi", features, self.edge_weight())
-        postspline = torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
+        postacts, postspline = self._edges(x)
         y = with_zero_gradients(postacts.sum(-1), [self.grid])
         return y, x[:, None, :].expand_as(postacts), postacts, postspline
+
+    def _edges(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``(B, O, I)`` of all edges, and of their bare splines."""
+        prepared, number = self.prepared_grid, compiled_number(self.base_fun)
+        splines = edge_values(x, self.coef, None, None, prepared, self.base_fun, COMPILED_ZERO)
+        if splines is not None and number is not None:
+            scales = self.mask * self.scale_sp, self.mask * self.scale_base
+            values = edge_values(x, self.coef, *scales, prepared, self.base_fun, number)
+            if values is not None:
+                return values.permute(1, 2, 0), splines.permute(1, 2, 0)
+        features = self.features(x)
+        values = torch.einsum("bin,ino->boi", features, self.edge_weight())
+        return values, torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
 
     def edge_functions(self) -> EdgeFunctions:
         """The bare functions of the edges, before scales and mask."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from kan.bases import BSpline
 from kan.drop_in import edge_sum as module
 from kan.drop_in.edge_sum import basis_values, edge_sum
+from kan.kernels.library import switched
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -37,8 +38,9 @@ def test_both_ways_are_the_definition_with_equal_gradients(inputs: int, outputs:
     wanted = [tensor for tensor in (x, base, weight, scale) if tensor is not None]
     before, kept = torch.autograd.grad(expected.square().sum(), wanted), module.KEPT
     try:
-        for module.KEPT in (0, 1 << 30):
-            y = edge_sum(x, base, weight, scale, F.silu, basis, prepared)
+        for module.KEPT, compiled in ((0, False), (1 << 30, False), (0, True)):
+            with switched(compiled):
+                y = edge_sum(x, base, weight, scale, F.silu, basis, prepared)
             torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
             for found, known in zip(torch.autograd.grad(y.square().sum(), wanted), before, strict=True):
                 torch.testing.assert_close(found, known, rtol=1e-10, atol=1e-10)
@@ -46,13 +48,15 @@ def test_both_ways_are_the_definition_with_equal_gradients(inputs: int, outputs:
         module.KEPT = kept
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["torch", "compiled"])
 @pytest.mark.parametrize("threshold", [0, 1 << 30])
-def test_second_derivatives(threshold: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_derivatives(threshold: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", threshold)
     basis, grid, (x, base, weight, scale) = parts(2, 2, 3, True, seed=1)
     assert x is not None and weight is not None
     prepared = basis.prepare(grid)
-    assert torch.autograd.gradgradcheck(lambda x, w: edge_sum(0.3 * x, base, w, scale, torch.tanh, basis, prepared), (x, weight))
+    with switched(compiled):
+        assert torch.autograd.gradgradcheck(lambda x, w: edge_sum(0.3 * x, base, w, scale, torch.tanh, basis, prepared), (x, weight))
 
 
 def test_without_a_base_function_the_splines_alone_remain() -> None:

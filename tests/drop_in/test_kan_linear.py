@@ -22,6 +22,7 @@ from torch.func import functional_call, grad, jacfwd, jacrev, stack_module_state
 from kan.bases.knots import core
 from kan.drop_in import edge_sum
 from kan.drop_in.kan_linear import KANLinear, KANStack
+from kan.kernels.library import library
 from tests.data import uniform
 from tests.reference import splines
 
@@ -512,7 +513,8 @@ def test_a_large_layer_saves_its_input_and_its_base_functions_values(
     assert y.requires_grad
     assert own & saved.keys(), "parameters are counted apart"
     assert x.untyped_storage().data_ptr() in saved
-    assert sum(size for place, size in saved.items() if place not in own) == 2 * x.nbytes
+    kept = 1 if library(dtype) is not None else 2  # the kernels work out the base function's values again
+    assert sum(size for place, size in saved.items() if place not in own) == kept * x.nbytes
 
 
 def test_it_stands_in_for_a_linear_layer() -> None:

@@ -126,11 +126,12 @@ KAN_INLINE void NAME(locate)(int m, const REAL *x, const REAL *knots, int count,
 }
 
 /* The local splines of one point and their slopes, from u in its span and the coefficients [power][function] there. */
-KAN_INLINE void NAME(horner)(const int k, REAL u, REAL inverse, REAL factor, const REAL *c, REAL *restrict values, REAL *restrict slopes) {
+KAN_INLINE void NAME(horner)(const int k, const int sloped, REAL u, REAL inverse, REAL factor, const REAL *c, REAL *restrict values,
+                             REAL *restrict slopes) {
     if (k == 3) {
         const NAME(v4) first = KAN_LOAD(4, c + 12), second = first * u + KAN_LOAD(4, c + 8), third = second * u + KAN_LOAD(4, c + 4);
         KAN_AT(4, values) = (third * u + KAN_LOAD(4, c)) * factor;
-        KAN_AT(4, slopes) = ((first * u + second) * u + third) * (inverse * factor);
+        if (sloped) KAN_AT(4, slopes) = ((first * u + second) * u + third) * (inverse * factor);
         return;
     }
     REAL value[KAN_MAX_DEGREE + 1], slope[KAN_MAX_DEGREE + 1];
@@ -141,10 +142,11 @@ KAN_INLINE void NAME(horner)(const int k, REAL u, REAL inverse, REAL factor, con
         for (int q = 0; q <= k; q++) value[q] = value[q] * u + c[power * (k + 1) + q];
     }
     for (int q = 0; q <= k; q++) values[q] = value[q] * factor;
-    for (int q = 0; q <= k; q++) slopes[q] = slope[q] * (inverse * factor);
+    for (int q = 0; q <= k && sloped; q++) slopes[q] = slope[q] * (inverse * factor);
 }
 
-KAN_INLINE void NAME(splines)(const int k, const NAME(grid) *grid, int i, int m, const REAL *x, REAL *restrict tile, int32_t *restrict row) {
+KAN_INLINE void NAME(splines)(const int k, const int sloped, const NAME(grid) *grid, int i, int m, const REAL *x, REAL *restrict tile,
+                              int32_t *restrict row) {
     const int count = grid->functions + k + 1, stride = 2 + (k + 1) * (k + 1), last = grid->functions - (k + 1);
     const REAL *knots = grid->knots + (size_t)i * count, *pieces = grid->piece + (size_t)i * (count + 1) * stride;
     REAL u[KAN_TILE], inside[KAN_TILE];
@@ -152,13 +154,13 @@ KAN_INLINE void NAME(splines)(const int k, const NAME(grid) *grid, int i, int m,
         const REAL *c = pieces + (size_t)(k + 1) * stride, inverse = c[1];
         NAME(locate)(m, x, knots, count, inverse, row, inside, u);
         for (int b = 0; b < m; b++)
-            NAME(horner)(k, u[b], inverse, inside[b], c + 2, tile + (k + 1) * b, tile + KAN_SLOPES(k) + (k + 1) * b);
+            NAME(horner)(k, sloped, u[b], inverse, inside[b], c + 2, tile + (k + 1) * b, tile + KAN_SLOPES(k) + (k + 1) * b);
         return;
     }
     NAME(search)(k, m, x, knots, count, row);
     for (int b = 0; b < m; b++) {
         const REAL *c = pieces + row[b] * stride;
-        NAME(horner)(k, (x[b] - c[0]) * c[1], c[1], 1, c + 2, tile + (k + 1) * b, tile + KAN_SLOPES(k) + (k + 1) * b);
+        NAME(horner)(k, sloped, (x[b] - c[0]) * c[1], c[1], 1, c + 2, tile + (k + 1) * b, tile + KAN_SLOPES(k) + (k + 1) * b);
     }
     for (int b = 0; b < m; b++) { /* the window's first function, behind k rows of zeros */
         const int first = row[b] - (k + 1), inside = first < 0 ? 0 : first;
@@ -166,15 +168,22 @@ KAN_INLINE void NAME(splines)(const int k, const NAME(grid) *grid, int i, int m,
     }
 }
 
-/* The features of input i at m points that are `apart` numbers from one another. `row` gets the first row of every point's splines in
- * weights that have k rows of zeros in front of those of the functions, k behind them, and the row of the base function at the end. */
-static void NAME(features)(const NAME(grid) *grid, int i, int m, const REAL *from, ptrdiff_t apart, REAL *tile, int32_t *row) {
+/* The features of input i at m points that are `apart` numbers from one another, with slopes of the splines or without. `row` gets the first
+ * row of every point's splines in weights that have k rows of zeros in front of those of the functions, k behind them, and the row of the
+ * base function at the end. */
+static void NAME(features_and)(int sloped, const NAME(grid) *grid, int i, int m, const REAL *from, ptrdiff_t apart, REAL *tile, int32_t *row) {
     const int k = grid->degree;
     REAL *x = tile + KAN_POINTS(k);
     for (int b = 0; b < m; b++) x[b] = from[b * apart];
-    if (k == 3)
-        NAME(splines)(3, grid, i, m, x, tile, row);
+    if (k == 3 && sloped)
+        NAME(splines)(3, 1, grid, i, m, x, tile, row);
+    else if (k == 3)
+        NAME(splines)(3, 0, grid, i, m, x, tile, row);
     else
-        NAME(splines)(k, grid, i, m, x, tile, row);
+        NAME(splines)(k, 1, grid, i, m, x, tile, row);
     NAME(base)(grid->base, m, x, tile + KAN_BASE(k), tile + KAN_BASE_SLOPE(k));
+}
+
+static void NAME(features)(const NAME(grid) *grid, int i, int m, const REAL *from, ptrdiff_t apart, REAL *tile, int32_t *row) {
+    NAME(features_and)(1, grid, i, m, from, apart, tile, row);
 }

@@ -11,9 +11,9 @@ static void NAME(local)(const NAME(table) *table, int i, int m, const REAL *x, R
     const int k = table->degree;
     const NAME(grid) grid = {0, table->count - k - 1, k, KAN_ZERO, 0, table->knots, table->piece};
     if (k == 3)
-        NAME(splines)(3, &grid, i, m, x, tile, first);
+        NAME(splines)(3, 0, &grid, i, m, x, tile, first);
     else
-        NAME(splines)(k, &grid, i, m, x, tile, first);
+        NAME(splines)(k, 0, &grid, i, m, x, tile, first);
     for (int b = 0; b < m; b++) first[b] -= k;
 }
 

@@ -6,6 +6,7 @@
 #include "projection.h"
 #include "lbfgs.h"
 #include "normal.h"
+#include "layer.h"
 #undef KAN_LANES
 #undef KAN_EDGES
 #undef KAN_LOAD
