@@ -115,7 +115,9 @@ def test_multiplication_nodes_maps_masks_and_weights(calls: list[bool], lamb: fl
 
 
 @pytest.mark.parametrize(
-    "base", ["silu", "identity", "zero", torch.tanh, nn.Tanh(), nn.GELU(), F.gelu, F.silu], ids=lambda base: getattr(base, "__name__", str(base))
+    "base",
+    ["silu", "identity", "zero", torch.tanh, nn.Tanh(), nn.GELU(), F.gelu, F.silu],
+    ids=lambda base: getattr(base, "__name__", str(base)),
 )
 def test_base_functions(calls: list[bool], base: Any) -> None:
     network = wild([2, 3, 1], seed=2, base_fun=base)
