@@ -1,7 +1,7 @@
 """Writes tests/slow.txt, the list of tests that ``make test-fast`` leaves out.
 
 ``python scripts/slow_tests.py`` runs all tests of ``tests/`` one after another, on one thread, and lists every test function that took
-longer than a second in one of its cases. ``python scripts/slow_tests.py LOG ...`` reads the times from outputs of
+longer than `LONGEST` seconds, all of its cases together. ``python scripts/slow_tests.py LOG ...`` reads the times from outputs of
 ``pytest --durations=0`` instead.
 """
 
@@ -15,19 +15,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 1.0
-"""Longest time of a test that ``make test-fast`` runs, in seconds, with its fixtures."""
+"""Longest time of a test function that ``make test-fast`` runs, in seconds: that of all of its cases with their fixtures."""
 
 
 def slow_functions(log: str) -> list[str]:
-    r"""The test functions, as ``folder/test_file.py::test_name``, that took longer than `LONGEST` in one of their cases.
+    r"""The test functions, as ``folder/test_file.py::test_name``, that took longer than `LONGEST`.
 
-    >>> slow_functions("1.50s call     tests/a/test_b.py::test_c[d-e]\\n0.02s setup    tests/a/test_b.py::test_f\\n")
+    >>> slow_functions("0.80s call     tests/a/test_b.py::test_c[d]\n0.30s call     tests/a/test_b.py::test_c[e]\n")
     ['a/test_b.py::test_c']
     """
     seconds: dict[str, float] = {}
-    for time, case in re.findall(r"^(\d+\.\d+)s (?:setup|call|teardown) +tests/(\S+::test_\w+(?:\[.*\])?)", log, re.MULTILINE):
-        seconds[case] = seconds.get(case, 0.0) + float(time)
-    return sorted({case.split("[")[0] for case, total in seconds.items() if total > LONGEST})
+    for time, name in re.findall(r"^(\d+\.\d+)s (?:setup|call|teardown) +tests/(\S+::test_\w+)", log, re.MULTILINE):
+        seconds[name] = seconds.get(name, 0.0) + float(time)
+    return sorted(name for name, total in seconds.items() if total > LONGEST)
 
 
 def main() -> None:

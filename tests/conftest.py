@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores already
 
 
 SLOW = frozenset((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").split())
-"""Test functions that take longer than a second, written by scripts/slow_tests.py; `make test-fast` leaves them out."""
+"""Test functions whose cases together take longer than a second, written by scripts/slow_tests.py; `make test-fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
