@@ -17,11 +17,12 @@ from kan.kernels.lbfgs import Descent
 from kan.kernels.library import Library, library
 from kan.kernels.network import MAX_DEGREE, Batch, KernelNetwork, LayerOfKernel, Weights
 from kan.layers.base_functions import compiled_number
+from kan.layers.kan_layer import KANLayer
 from kan.network.layer_pass import LayerParts
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
-__all__ = ["LeastSquares", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
+__all__ = ["MAX_COLUMNS", "MAX_VALUES_OF_EDGES", "LeastSquares", "base_number", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
@@ -98,15 +99,15 @@ def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[Ker
     return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
 
 
+def base_number(numeric: KANLayer) -> int | None:
+    """The number of the base function in the kernels; None if they do not know the layer."""
+    known = type(numeric._basis) is BSpline and numeric._basis.degree <= MAX_DEGREE and numeric.in_dim * numeric.out_dim <= MAX_EDGES_OF_LAYER
+    return compiled_number(numeric.base_fun) if known else None
+
+
 def _layer(parts: LayerParts, dtype: torch.dtype) -> LayerOfKernel | None:
-    numeric, base = parts.numeric, compiled_number(parts.numeric.base_fun)
-    if (
-        parts.symbolic is not None
-        or base is None
-        or type(numeric._basis) is not BSpline
-        or numeric._basis.degree > MAX_DEGREE
-        or numeric.in_dim * numeric.out_dim > MAX_EDGES_OF_LAYER
-    ):
+    numeric, base = parts.numeric, base_number(parts.numeric)
+    if parts.symbolic is not None or base is None:
         return None
     table = numeric.prepared_grid
     if table.knots.dtype != dtype or table.columns.dtype != dtype:

@@ -29,8 +29,8 @@ from kan.training.history import History, Restarts
 from kan.training.objectives.closed_form import ClosedForm
 from kan.training.options import FitOptions
 from kan.training.prepare import Prepared
-from kan.training.together.methods import METHODS, BatchedMethod, Stack, workers
-from kan.training.together.stack_pass import Shared
+from kan.training.together.compiled_stack import descends
+from kan.training.together.methods import METHODS, BatchedMethod, SharedSamples, Stack, workers
 
 __all__ = ["StackFit", "can_be_stacked", "drawn"]
 
@@ -43,6 +43,8 @@ def can_be_stacked(network: Network, task: Prepared, options: FitOptions) -> boo
     if not options.only_squares_of_all_samples or task.model.own_call or not isinstance(task.data.train, Samples):
         return False
     known = isinstance(options.opt, str) and options.opt in METHODS
+    if options.opt == "LBFGS" and not descends(network, len(task.data.train.x)):
+        return False
     return known and _is_plain(network) and len(set(spreads_of_labels(task.model, task.labels))) == 1
 
 
@@ -100,9 +102,9 @@ class BestStates:
 class SharedData(NamedTuple):
     """The samples on the present first knots, which all networks share."""
 
-    train: Shared
-    test: Shared | None
-    validation: Shared | None
+    train: SharedSamples
+    test: SharedSamples | None
+    validation: SharedSamples | None
 
 
 class StackFit:
@@ -139,6 +141,8 @@ class StackFit:
                     history.stopped = self._steps(method, best, bar)
                 except KeyboardInterrupt:
                     history.stopped = "interrupted"
+            if history.stopped == "interrupted":
+                method.reset()  # the step that was interrupted may have changed what it learned
             self._take_best_(method, best)
         self._warn(stack.count)
         return history
@@ -237,6 +241,8 @@ class StackFit:
             watched = history[self.watched]
             history.best_step = min(range(len(watched)), key=watched.__getitem__)
             history.restored = keeps_best and history.best_step != len(watched) - 1
+            if history.restored:
+                method.reset()
             stack.into_(self.network, s, best.states if keeps_best and best.states is not None else self.after)
         trained = self.task.model.trainable_parameters()
         history.optimizer_state = {

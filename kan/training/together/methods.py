@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,9 +26,13 @@ from kan.bases.bspline import tabulate
 from kan.bases.spline_table import SplineTable
 from kan.layers.features import feature_rows, fold, unfold
 from kan.layers.kan_layer import KANLayer
+from kan.kernels.network import NUMBER_OF_PARAMETERS, Batch
 from kan.network.network import Network
+from kan.solvers.lbfgs import LBFGS
 from kan.solvers.levenberg_marquardt import Damping, Linearisation, Model, damped_cholesky, improve_each
 from kan.training.data.samples import Samples
+from kan.training.methods.by_name import make_optimizer
+from kan.training.together.compiled_stack import CompiledStack, is_known, solves
 from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 __all__ = ["METHODS", "BatchedAdam", "BatchedLM", "BatchedMethod", "Stack", "workers"]
@@ -38,6 +43,9 @@ T = TypeVar("T")
 
 TOGETHER = 2**17
 """Smallest number of coefficients that a block looks up over all samples, which decides how many networks form a block: a round choice."""
+
+TOGETHER_IN_KERNELS = 4
+"""Number of networks whose losses, or gradients, a thread computes at a time with the kernels: a round choice."""
 
 
 @contextmanager
@@ -50,6 +58,35 @@ def workers() -> Iterator[Mapper]:
             yield pool.map
     finally:
         torch.set_num_threads(count)
+
+
+@dataclass
+class SharedSamples:
+    """Samples as all networks of a stack share them.
+
+    Attributes:
+        batch: inputs, labels and the samples' weights.
+        table, layer: the splines of the first layer and the layer, whose features all networks share.
+    """
+
+    batch: Batch
+    table: SplineTable
+    layer: KANLayer
+
+    def __len__(self) -> int:
+        return len(self.batch.x)
+
+    @cached_property
+    def features(self) -> Shared:
+        """What the pass in torch needs. The kernels compute the features themselves."""
+        x, y, weight = self.batch
+        assert y is not None
+        share = torch.full((len(y),), 1 / y.numel(), dtype=y.dtype, device=y.device)
+        if weight is not None:
+            share = weight / (weight.sum() * y.shape[1])
+        with torch.no_grad():
+            first = feature_rows(x.t(), self.table, self.layer.base_fun, self.layer.basis).flatten(0, 1)
+        return Shared(first, y.t().contiguous(), share)
 
 
 class Stack:
@@ -80,28 +117,36 @@ class Stack:
                 self.trained.append(bool(getattr(layer, name).requires_grad))
             self.masks.append(layer.mask.detach().to(dtype).expand(self.count, -1, -1))
             self.knots.append(layer.grid.detach().to(dtype) if l == 0 else torch.cat([one.grid.detach() for one in all_of]).to(dtype))
+        self.compiled: CompiledStack | None = None
         self.tabulate_()
+        if is_known(self.network, dtype):
+            self.compiled = CompiledStack(self.network, self.tables, self.parameters, self.masks)
+        self._batches: dict[int, tuple[Samples, Batch]] = {}
 
     def tabulate_(self) -> None:
         """Tabulate the splines again after the knots have moved."""
         self.tables = [tabulate(knots, layer.k) for knots, layer in zip(self.knots, self.layers, strict=True)]
+        if self.compiled is not None:
+            self.compiled.take_tables_(self.tables)
 
-    def shared(self, samples: Samples) -> Shared:
+    def shared(self, samples: Samples) -> SharedSamples:
         """The samples as all networks share them, with features on the present first knots."""
-        x = self.network.checked_input(samples.x).to(self.dtype)
-        y = samples.y.to(self.dtype)
-        weight = samples.weight
-        share = torch.full((len(y),), 1 / y.numel(), dtype=self.dtype, device=y.device)
-        if weight is not None:
-            share = weight.to(self.dtype) / (weight.sum() * y.shape[1])
-        first = feature_rows(x.t(), self.tables[0], self.layers[0].base_fun, self.layers[0].basis).flatten(0, 1)
-        return Shared(first, y.t().contiguous(), share)
+        if id(samples) not in self._batches:
+            x = self.network.checked_input(samples.x)
+            of_type = (None if t is None else t.to(self.dtype).contiguous() for t in (x, samples.y, samples.weight))
+            self._batches[id(samples)] = samples, Batch(*of_type)
+        return SharedSamples(self._batches[id(samples)][1], self.tables[0], self.layers[0])
 
-    def weights(self, l: int) -> Tensor:
-        """The folded weights of layer `l`, ``(S, I, n+1, O)``."""
-        coef, base, sp = self.parameters[3 * l : 3 * l + 3]
-        folded = fold(coef.flatten(0, 1), base.flatten(0, 1), sp.flatten(0, 1), self.masks[l].flatten(0, 1))
-        return folded.view(self.count, -1, *folded.shape[1:])
+    def weights(self, l: int, ids: Sequence[int] | slice = slice(None)) -> Tensor:
+        """The folded weights of layer `l` of all networks, or of some, ``(S, I, n+1, O)``."""
+        coef, base, sp, mask = (values[ids] for values in (*self.parameters[3 * l : 3 * l + 3], self.masks[l]))
+        folded = fold(coef.flatten(0, 1), base.flatten(0, 1), sp.flatten(0, 1), mask.flatten(0, 1))
+        return folded.view(len(coef), -1, *folded.shape[1:])
+
+    def block(self, ids: Sequence[int]) -> Block:
+        """A block of some networks."""
+        layers = enumerate(self.layers)
+        return Block(tuple(StackLayer(self.weights(l, list(ids)), self._table(l, ids), layer.base_fun) for l, layer in layers))
 
     def blocks(self, ids: Sequence[Sequence[int]]) -> list[Block]:
         """A block for each list of network indices."""
@@ -228,7 +273,7 @@ class BatchedMethod(ABC):
         return network.dtype
 
     @abstractmethod
-    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+    def step(self, shared: SharedSamples, active: Sequence[int]) -> Tensor:
         """Take one step with the networks `active`; returns the losses of all networks afterwards, ``(S,)``."""
 
     @abstractmethod
@@ -239,10 +284,20 @@ class BatchedMethod(ABC):
     def state_of(self, s: int) -> dict[str, Any]:
         """The state of the method for network `s`, as `Stepper.state_dict` returns it."""
 
-    def losses(self, shared: Shared) -> Tensor:
+    def losses(self, shared: SharedSamples) -> Tensor:
         """The losses of all networks, ``(S,)``."""
-        blocks = self.stack.blocks(self.stack.split(range(self.stack.count), len(shared.share)))
-        return torch.cat(list(self.mapper(_quietly(lambda block: losses(block, shared)), blocks)))
+        stack, compiled = self.stack, self.stack.compiled
+        if compiled is not None:
+            return self._numbers(lambda s: compiled.loss(s, shared.batch))
+        blocks = stack.blocks(stack.split(range(stack.count), len(shared)))
+        return torch.cat(list(self.mapper(_quietly(lambda block: losses(block, shared.features)), blocks)))
+
+    def _numbers(self, function: Callable[[int], float]) -> Tensor:
+        """A number of each network, ``(S,)``. Each call of the `mapper` gets several networks, since a call takes as long as some losses."""
+        ids = list(range(self.stack.count))
+        parts = [ids[start : start + TOGETHER_IN_KERNELS] for start in range(0, len(ids), TOGETHER_IN_KERNELS)]
+        found = self.mapper(_quietly(lambda part: [function(s) for s in part]), parts)
+        return self.stack.parameters[0].new_tensor([value for values in found for value in values])
 
 
 def _quietly(function: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -264,17 +319,23 @@ class BatchedAdam(BatchedMethod):
         self._optimizer = torch.optim.Adam(self._trained, lr=lr)
         self._current = False
 
-    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+    def step(self, shared: SharedSamples, active: Sequence[int]) -> Tensor:
         """Take one step. The evaluation after it also gives the gradient of the next step."""
         if not self._current:
             self._evaluate(shared)
         self._optimizer.step()
         return self._evaluate(shared)
 
-    def _evaluate(self, shared: Shared) -> Tensor:
-        stack = self.stack
-        blocks = stack.blocks(stack.split(range(stack.count), len(shared.share)))
-        found = list(self.mapper(_quietly(lambda block: value_and_gradients(block, shared)), blocks))
+    def _evaluate(self, shared: SharedSamples) -> Tensor:
+        stack, compiled = self.stack, self.stack.compiled
+        if compiled is not None:
+            for p in self._trained:
+                p.grad = torch.empty_like(p) if p.grad is None else p.grad
+            gradients = [p.grad for p in stack.parameters]
+            self._current = True
+            return self._numbers(lambda s: compiled.value_and_gradients(s, shared.batch, gradients))
+        blocks = stack.blocks(stack.split(range(stack.count), len(shared)))
+        found = list(self.mapper(_quietly(lambda block: value_and_gradients(block, shared.features)), blocks))
         for l in range(len(stack.layers)):
             part = slice(3 * l, 3 * l + 3)
             arguments = [p.flatten(0, 1) for p in (*stack.parameters[part], stack.masks[l])]
@@ -307,23 +368,37 @@ class BatchedLM(BatchedMethod):
             dead = (sp == 0) & (mask != 0)  # coefficients must have an effect
             coef[dead], sp[dead] = 0.0, 1.0
         self._shapes = [tuple(stack.weights(l).shape[1:]) for l in range(len(stack.layers))]
-        alive = [(mask[0] != 0)[:, None].expand(shape).reshape(-1) for mask, shape in zip(stack.masks, self._shapes, strict=True)]
-        self._columns = torch.cat(alive).nonzero()[:, 0]
+        self._compiled = stack.compiled is not None and solves(stack.network)
+        numbers = torch.arange(sum(map(math.prod, self._shapes))).split([math.prod(shape) for shape in self._shapes])
+        places = [own.view(shape) for own, shape in zip(numbers, self._shapes, strict=True)]
+        alive = [mask[0] != 0 for mask in stack.masks]
+        if self._compiled:  # in the order of the parameters: the functions of all edges, then the base functions
+            self._columns = torch.cat(
+                [part for own, of in zip(places, alive, strict=True) for part in (own[:, 1:].mT[of].flatten(), own[:, 0][of])]
+            )
+            self._trial = TrialColumns.of(alive, [shape[1] - 1 for shape in self._shapes])
+        else:
+            self._columns = torch.cat([own[of[:, None].expand_as(own)] for own, of in zip(places, alive, strict=True)])
 
     @staticmethod
     def dtype(network: Network) -> torch.dtype:
         """The method always computes in float64."""
         return torch.float64
 
-    def step(self, shared: Shared, active: Sequence[int]) -> Tensor:
+    def step(self, shared: SharedSamples, active: Sequence[int]) -> Tensor:
         """Take one step, with as many trials as each network needs."""
         if self.known is None:
             self.known = self.losses(shared)
         known, todo = self.known, [s for s in active if s not in self.stalled]
         if todo:
-            jobs = self.stack.split(todo, len(shared.share))
-            work = list(zip(jobs, self.stack.blocks(jobs), strict=True))
-            for ids, (steps, new) in zip(jobs, self.mapper(_quietly(lambda job: self._improved(shared, known, *job)), work), strict=True):
+            if self._compiled:
+                jobs = [[s] for s in todo]
+                results = self.mapper(_quietly(lambda ids: self._improved_alone(shared, known, *ids)), jobs)
+            else:
+                jobs = self.stack.split(todo, len(shared))
+                work = list(zip(jobs, self.stack.blocks(jobs), strict=True))
+                results = self.mapper(_quietly(lambda job: self._improved(shared.features, known, *job)), work)
+            for ids, (steps, new) in zip(jobs, results, strict=True):
                 self._take_(ids, steps)
                 self.stalled.update(s for s, value in zip(ids, new, strict=True) if value is None)
                 for s, value in zip(ids, new, strict=True):
@@ -361,10 +436,84 @@ class BatchedLM(BatchedMethod):
         steps = self._scattered([still if each is None else each[0] for each in found], block.size)
         return steps, [None if each is None else each[1] for each in found]
 
+    def _improved_alone(self, shared: SharedSamples, known: Tensor, s: int) -> tuple[Tensor, list[float | None]]:
+        """`_improved` for one network by the compiled kernels."""
+        stack, trial = self.stack, self._trial
+        compiled, batch = stack.compiled, shared.batch
+        assert compiled is not None
+        weights = torch.cat([part for l in range(len(stack.layers)) for part in _in_order(stack.weights(l, [s])[0])])
+
+        def exact() -> Linearisation:
+            return _exact(stack.block([s]), shared.features, self._columns)
+
+        def evaluate(_: list[int], steps: list[Tensor]) -> list[float]:
+            return [compiled.trial(s, batch, trial.parameters(weights, step)) for step in steps]
+
+        if len(shared) * self.stack.layers[-1].out_dim < len(self._columns):
+            model: Model = exact()
+        else:
+            matrix, slope, _ = compiled.network(s, batch).normal(
+                compiled.parameters(s), trial.bases, trial.functions, len(self._columns)
+            )
+            model = _Gram(matrix, slope, exact)
+        (found,) = improve_each([model], [float(known[s])], [self.damping[s]], evaluate)
+        if found is None:
+            return weights.new_zeros(1, len(weights)), [None]
+        return self._scattered([found[0]], len(weights)), [found[1]]
+
     def _scattered(self, steps: list[Tensor], size: int) -> Tensor:
         """Steps of the weights that are trained as steps of all `size` weights, ``(S, size)``."""
         found = steps[0].new_zeros(len(steps), size)
         found[:, self._columns] = torch.stack(steps)
+        return found
+
+
+def _in_order(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The folded weights ``(I, n+1, O)`` of a layer in the order of its parameters: ``(I O n,)`` of the functions, ``(I O,)`` of the base."""
+    return weight[:, 1:].mT.flatten(), weight[:, 0].flatten()
+
+
+class TrialColumns(NamedTuple):
+    """Where the weights of a network are among the columns of its Jacobian, and among the parameters of a trial.
+
+    Attributes:
+        bases, functions: see `KernelNetwork.normal`.
+        places: of the columns among all weights, in the order of the parameters; None if all weights are trained.
+        sizes: numbers of functions' weights and of edges of every layer, one after another.
+        shapes: the shapes of these weights.
+        ones: for each layer, what stands for its scales and mask.
+    """
+
+    bases: list[Tensor]
+    functions: list[Tensor]
+    places: Tensor | None
+    sizes: list[int]
+    shapes: list[tuple[int, ...]]
+    ones: list[Tensor]
+
+    @classmethod
+    def of(cls, alive: Sequence[Tensor], functions: Sequence[int]) -> TrialColumns:
+        """For layers whose edges ``(I, O)`` are `alive` or masked, with so many functions."""
+        found = cls([], [], torch.cat([part for a, n in zip(alive, functions, strict=True) for part in (a.flatten().repeat_interleave(n), a.flatten())]), [], [], [])
+        first = 0
+        for own, n in zip(alive, functions, strict=True):
+            edges, rank = int(own.sum()), own.flatten().cumsum(0).view_as(own) - 1
+            found.functions.append((first + rank * n).masked_fill(~own, -1).int())
+            found.bases.append((first + edges * n + rank).masked_fill(~own, -1).int())
+            first += edges * (n + 1)
+            found.sizes.extend((own.numel() * n, own.numel()))
+            found.shapes.extend(((*own.shape, n), tuple(own.shape)))
+            found.ones.append(torch.ones(own.shape, dtype=torch.float64))
+        assert found.places is not None
+        return found._replace(places=None if bool(found.places.all()) else found.places.nonzero()[:, 0])
+
+    def parameters(self, weights: Tensor, step: Tensor) -> list[Tensor | None]:
+        """The parameters of a trial from all weights, in the order of the parameters, and a step of the trained ones."""
+        moved = weights + step if self.places is None else weights.index_add(0, self.places, step)
+        parts = [part.view(shape) for part, shape in zip(moved.split(self.sizes), self.shapes, strict=True)]
+        found: list[Tensor | None] = []
+        for coef, base, ones in zip(parts[::2], parts[1::2], self.ones, strict=True):
+            found += [coef, base, ones, ones, *[None] * (NUMBER_OF_PARAMETERS - 4)]
         return found
 
 
@@ -386,18 +535,22 @@ class _Gram:
         return self._found.step(mu)
 
 
+def _exact(block: Block, shared: Shared, columns: Tensor) -> Linearisation:
+    """The quadratic model of the loss of a single network with the Jacobian itself, as a function of the weights `columns`."""
+
+    def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+        found, residuals = jacobian(block, shared)
+        yield found[0, columns], residuals[0]
+
+    return Linearisation(chunks, len(columns), shared.y.numel())
+
+
 def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
     """The quadratic model of each network's loss, as a function of the weights `columns`."""
     rows = shared.y.numel()
 
     def exact(s: int) -> Linearisation:
-        """The model of network `s` with the Jacobian itself."""
-
-        def chunks() -> Iterator[tuple[Tensor, Tensor]]:
-            found, residuals = jacobian(block.taken([s]), shared)
-            yield found[0, columns], residuals[0]
-
-        return Linearisation(chunks, len(columns), rows)
+        return _exact(block.taken([s]), shared, columns)
 
     if rows < len(columns):
         return [exact(s) for s in range(block.networks)]
@@ -407,5 +560,42 @@ def _models(block: Block, shared: Shared, columns: Tensor) -> list[Model]:
     return [_Gram(matrix, slope, partial(exact, s)) for s, (matrix, slope) in enumerate(zip(matrices, slopes, strict=True))]
 
 
-METHODS: dict[str, type[BatchedMethod]] = {"Adam": BatchedAdam, "LM": BatchedLM}
+class BatchedLBFGS(BatchedMethod):
+    """L-BFGS for all networks, each with its own curvature pairs, by the compiled kernels."""
+
+    def __init__(self, stack: Stack, lr: float, mapper: Mapper) -> None:
+        super().__init__(stack, lr, mapper)
+        self._optimizers = [self._optimizer(s, lr) for s in range(stack.count)]
+
+    def _optimizer(self, s: int, lr: float) -> LBFGS:
+        parameters = [p[s] for p, trained in zip(self.stack.parameters, self.stack.trained, strict=True) if trained]
+        found = make_optimizer("LBFGS", parameters, lr)
+        assert isinstance(found, LBFGS)
+        found.deterministic = True
+        return found
+
+    def step(self, shared: SharedSamples, active: Sequence[int]) -> Tensor:
+        """Take one step of up to 20 iterations with each network."""
+        compiled = self.stack.compiled
+        assert compiled is not None
+
+        def descend(s: int) -> None:
+            self._optimizers[s].iterate(compiled.descent(s, shared.batch, self.stack.trained))
+
+        for _ in self.mapper(_quietly(descend), active):
+            pass
+        found = [optimizer.known_loss for optimizer in self._optimizers]
+        return self.stack.parameters[0].new_tensor([math.nan if loss is None else loss for loss in found])
+
+    def reset(self) -> None:
+        """Forget all curvature."""
+        for optimizer in self._optimizers:
+            optimizer.reset()
+
+    def state_of(self, s: int) -> dict[str, Any]:
+        """The state of `TorchStepper` for network `s`."""
+        return self._optimizers[s].plain_state()
+
+
+METHODS: dict[str, type[BatchedMethod]] = {"Adam": BatchedAdam, "LM": BatchedLM, "LBFGS": BatchedLBFGS}
 """The methods of `fit` that can train many networks at once, by name."""
