@@ -20,7 +20,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
+.PHONY: help hello test test-fast test-lowest slow-tests lint bench bench-layers bench-initialisation bench-interface bench-training bench-refinement bench-restarts bench-entropy bench-physics bench-units bench-checkpoints bench-durability bench-formulas bench-edges bench-auto-symbolic bench-pruning bench-discovery bench-discovery-limits bench-verdict-traps docs clean
 
 help:
 	@echo "make hello   run hellokan.ipynb, print its losses and its formula; notebook and figures in build/hello"
@@ -35,6 +35,7 @@ help:
 	@echo "make bench-interface  time what one does with a KAN beside pykan (benchmarks/interface.py)"
 	@echo "make bench-training  how training converges, beside pykan (benchmarks/training.py)"
 	@echo "make bench-refinement  fit, refine, fit again beside fit(grids=...) (benchmarks/refinement.py)"
+	@echo "make bench-restarts  many networks at once beside one after another (benchmarks/restarts.py)"
 	@echo "make bench-entropy  good minima with a strong entropy penalty, beside pykan (benchmarks/entropy.py)"
 	@echo "make bench-physics  laws of physics learned from derivatives, beside pykan (benchmarks/physics.py)"
 	@echo "make bench-units  whether a fit is as good in any units (benchmarks/units.py)"
@@ -87,6 +88,9 @@ bench-training: $(BENCH_INSTALLED)
 
 bench-refinement: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/refinement.py $(BENCH_FLAGS)
+
+bench-restarts: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/restarts.py $(BENCH_FLAGS)
 
 bench-entropy: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/entropy.py $(BENCH_FLAGS)

@@ -34,7 +34,7 @@ def make_basis(basis: str | Basis, grid_size: int, spline_order: int, extrapolat
     if extrapolation is not None:
         found = replace(found, extrapolation=extrapolation)  # type: ignore[type-var]  # every basis is a dataclass
     assert isinstance(found, Basis)
-    if found is basis:
+    if found is basis and type(found) is not BSpline:  # a fifth of the time that a small KAN takes to make
         _check_count(found)
     return found
 

@@ -68,6 +68,7 @@ class CompiledStack:
         self._bases = [number for layer in network.numeric_layers if (number := base_number(layer)) is not None]
         self._tables, self._parameters, self._masks = list(tables), list(parameters), [mask[0].contiguous() for mask in masks]
         self._threads = threading.local()
+        self._own = [self._parameters_of(s) for s in range(len(parameters[0]))]
 
     def take_tables_(self, tables: Sequence[SplineTable]) -> None:
         """Go on with other tables, after the knots have moved."""
@@ -75,6 +76,9 @@ class CompiledStack:
 
     def parameters(self, s: int) -> list[Tensor | None]:
         """The parameters of network `s`, as views, in the order of `KernelNetwork.nodes`."""
+        return self._own[s]
+
+    def _parameters_of(self, s: int) -> list[Tensor | None]:
         found: list[Tensor | None] = []
         for l, mask in enumerate(self._masks):
             found += [*(p[s] for p in self._parameters[3 * l : 3 * l + 3]), mask, *[None] * (NUMBER_OF_PARAMETERS - 4)]

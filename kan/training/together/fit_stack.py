@@ -142,7 +142,7 @@ class StackFit:
                 except KeyboardInterrupt:
                     history.stopped = "interrupted"
             if history.stopped == "interrupted":
-                method.reset()  # the step that was interrupted may have changed what it learned
+                method.reset(range(stack.count))  # the step that was interrupted may have changed what it learned
             self._take_best_(method, best)
         self._warn(stack.count)
         return history
@@ -154,8 +154,7 @@ class StackFit:
         data: SharedData | None = None
         for step in range(options.steps):
             if options.grid_schedule is not None and options.grid_schedule.due(step):
-                self._move_grids(method)
-                converged.clear()
+                converged.difference_update(self._move_grids(method))
                 data = None
             data = data or self._shared(stack)
             active = [s for s in range(stack.count) if s not in self.dead | converged]
@@ -180,16 +179,18 @@ class StackFit:
         test, validation = (None if part is None else stack.shared(part) for part in (data.test, data.validation))
         return SharedData(stack.shared(data.first), test, validation)
 
-    def _move_grids(self, method: BatchedMethod) -> None:
-        """Update the grids of all networks, and undo the update of those whose loss rises by too much.
+    def _move_grids(self, method: BatchedMethod) -> list[int]:
+        """Update the grids of all networks, and undo the update of those whose loss rises by too much; returns the others.
 
         The first layer's grid, which all networks share, stays updated.
         """
         stack, samples = method.stack, self.task.data.first
         before, saved = method.losses(stack.shared(samples)), stack.save()
         stack.move_grids_(samples.x, method.mapper)
-        stack.undo_(saved, method.losses(stack.shared(samples)) > (1 + LARGEST_RISE) * before)
-        method.reset()
+        undone = stack.undo_(saved, method.losses(stack.shared(samples)) > (1 + LARGEST_RISE) * before)
+        moved = [s for s, stays in enumerate(undone.tolist()) if not stays]
+        method.reset(moved)
+        return moved
 
     def _row(self, method: BatchedMethod, train: Tensor, data: SharedData) -> dict[str, Tensor]:
         """The numbers of a step, as `Measure.row` has them for one network."""
@@ -242,7 +243,7 @@ class StackFit:
             history.best_step = min(range(len(watched)), key=watched.__getitem__)
             history.restored = keeps_best and history.best_step != len(watched) - 1
             if history.restored:
-                method.reset()
+                method.reset([s])
             stack.into_(self.network, s, best.states if keeps_best and best.states is not None else self.after)
         trained = self.task.model.trainable_parameters()
         history.optimizer_state = {

@@ -218,16 +218,21 @@ class Stack:
         return [values.clone() for values in (*self.parameters, *knots)]
 
     @torch.no_grad()
-    def undo_(self, saved: Sequence[Tensor], ids: Tensor) -> None:
-        """Bring the networks where `ids` ``(S,)`` is true back to what was `saved`, if the first grid, which all share, is as it was."""
+    def undo_(self, saved: Sequence[Tensor], ids: Tensor) -> Tensor:
+        """Bring the networks where `ids` ``(S,)`` is true back to what was `saved`, if the first grid, which all share, is as it was.
+
+        Returns:
+            Which networks are as they were, ``(S,)``.
+        """
         numbers, knots = saved[: len(self.parameters)], saved[len(self.parameters) :]
         if not bool(ids.any()) or not torch.equal(knots[0][0], self.knots[0]):
-            return
+            return torch.zeros_like(ids)
         for values, before in zip(self.parameters, numbers, strict=True):
             values[ids] = before[ids]
         for values, before in zip(self.knots[1:], knots[1:], strict=True):
             values.unflatten(0, (self.count, -1))[ids] = before[ids]
         self.tabulate_()
+        return ids
 
     def bury_(self, ids: Sequence[int]) -> None:
         """Set the parameters of the networks `ids` to zero, so that their numbers, which are not finite, do not spread."""
@@ -277,8 +282,8 @@ class BatchedMethod(ABC):
         """Take one step with the networks `active`; returns the losses of all networks afterwards, ``(S,)``."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Discard what is no longer valid after the grids have moved."""
+    def reset(self, ids: Sequence[int]) -> None:
+        """Discard what is no longer valid after the grids of the networks `ids` have moved."""
 
     @abstractmethod
     def state_of(self, s: int) -> dict[str, Any]:
@@ -345,7 +350,7 @@ class BatchedAdam(BatchedMethod):
         self._current = True
         return torch.cat([values for values, _ in found])
 
-    def reset(self) -> None:
+    def reset(self, ids: Sequence[int]) -> None:
         """Discard the gradient; the moments of Adam are kept."""
         self._current = False
 
@@ -392,23 +397,26 @@ class BatchedLM(BatchedMethod):
         known, todo = self.known, [s for s in active if s not in self.stalled]
         if todo:
             if self._compiled:
-                jobs = [[s] for s in todo]
-                results = self.mapper(_quietly(lambda ids: self._improved_alone(shared, known, *ids)), jobs)
+                jobs, layers = [[s] for s in todo], range(len(self.stack.layers))
+                weights = torch.cat([part for l in layers for part in _in_order(self.stack.weights(l, todo))], 1)
+                work = list(zip(todo, weights, strict=True))
+                results = self.mapper(_quietly(lambda job: self._improved_alone(shared, known, *job)), work)
             else:
                 jobs = self.stack.split(todo, len(shared))
-                work = list(zip(jobs, self.stack.blocks(jobs), strict=True))
-                results = self.mapper(_quietly(lambda job: self._improved(shared.features, known, *job)), work)
-            for ids, (steps, new) in zip(jobs, results, strict=True):
-                self._take_(ids, steps)
+                blocks = list(zip(jobs, self.stack.blocks(jobs), strict=True))
+                results = self.mapper(_quietly(lambda job: self._improved(shared.features, known, *job)), blocks)
+            found = list(results)
+            self._take_(todo, torch.cat([steps for steps, _ in found]))
+            for ids, (_, new) in zip(jobs, found, strict=True):
                 self.stalled.update(s for s, value in zip(ids, new, strict=True) if value is None)
                 for s, value in zip(ids, new, strict=True):
                     known[s] = known[s] if value is None else value
         return known.clone()
 
-    def reset(self) -> None:
-        """Discard the losses, and let all networks take steps again; the damping is kept."""
+    def reset(self, ids: Sequence[int]) -> None:
+        """Discard the losses, and let the networks `ids` take steps again; the damping is kept."""
         self.known = None
-        self.stalled.clear()
+        self.stalled.difference_update(ids)
 
     def state_of(self, s: int) -> dict[str, Any]:
         """The state of `LMStepper` for network `s`."""
@@ -436,12 +444,11 @@ class BatchedLM(BatchedMethod):
         steps = self._scattered([still if each is None else each[0] for each in found], block.size)
         return steps, [None if each is None else each[1] for each in found]
 
-    def _improved_alone(self, shared: SharedSamples, known: Tensor, s: int) -> tuple[Tensor, list[float | None]]:
-        """`_improved` for one network by the compiled kernels."""
+    def _improved_alone(self, shared: SharedSamples, known: Tensor, s: int, weights: Tensor) -> tuple[Tensor, list[float | None]]:
+        """`_improved` for one network by the compiled kernels, from its `weights` in the order of the parameters."""
         stack, trial = self.stack, self._trial
         compiled, batch = stack.compiled, shared.batch
         assert compiled is not None
-        weights = torch.cat([part for l in range(len(stack.layers)) for part in _in_order(stack.weights(l, [s])[0])])
 
         def exact() -> Linearisation:
             return _exact(stack.block([s]), shared.features, self._columns)
@@ -469,8 +476,8 @@ class BatchedLM(BatchedMethod):
 
 
 def _in_order(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The folded weights ``(I, n+1, O)`` of a layer in the order of its parameters: ``(I O n,)`` of the functions, ``(I O,)`` of the base."""
-    return weight[:, 1:].mT.flatten(), weight[:, 0].flatten()
+    """The folded weights ``(S, I, n+1, O)`` of a layer in the order of its parameters: of the functions ``(S, I O n)``, then of the base."""
+    return weight[:, :, 1:].mT.flatten(1), weight[:, :, 0].flatten(1)
 
 
 class TrialColumns(NamedTuple):
@@ -587,10 +594,10 @@ class BatchedLBFGS(BatchedMethod):
         found = [optimizer.known_loss for optimizer in self._optimizers]
         return self.stack.parameters[0].new_tensor([math.nan if loss is None else loss for loss in found])
 
-    def reset(self) -> None:
-        """Forget all curvature."""
-        for optimizer in self._optimizers:
-            optimizer.reset()
+    def reset(self, ids: Sequence[int]) -> None:
+        """Forget the curvature of the networks `ids`."""
+        for s in ids:
+            self._optimizers[s].reset()
 
     def state_of(self, s: int) -> dict[str, Any]:
         """The state of `TorchStepper` for network `s`."""
