@@ -1,8 +1,8 @@
 """Many networks from many seeds: `fit(restarts=64)` beside 64 fits one after another.
 
-``python benchmarks/restarts.py`` trains 64 networks [2, 5, 1] with 5 intervals on 1000 samples of ``exp(sin(pi x) + y^2)`` by Levenberg-Marquardt,
-L-BFGS and Adam, in float64 and float32, everything else as it is by default. It prints wall and processor seconds of both ways, making the
-networks included, says which bars hold, and writes ``benchmarks/results/restarts.json``. The two ways take turns; figures are medians.
+``python benchmarks/restarts.py`` trains 64 networks [2, 5, 1] with 5 intervals on 1000 samples of ``exp(sin(pi x) + y^2)`` by
+Levenberg-Marquardt, L-BFGS and Adam, in float64 and float32, everything else as it is by default. It prints wall and processor seconds of
+both ways, making the networks included, says which bars hold, and writes ``benchmarks/results/restarts.json``. The two ways take turns; figures are medians.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ LARGEST_SHARE = 0.4
 
 
 def model(seed: int, dtype: torch.dtype) -> KAN:
+    """The network of a seed."""
     return KAN([2, 5, 1], grid=5, seed=seed, auto_save=False).to(dtype)
 
 
 def together(data: Any, opt: str, steps: int, dtype: torch.dtype) -> float:
     """The lowest training loss of all networks."""
-    return min(model(0, dtype).fit(data, opt=opt, steps=steps, restarts=NETWORKS, progress=False).restarts.losses)
+    found = model(0, dtype).fit(data, opt=opt, steps=steps, restarts=NETWORKS, progress=False).restarts
+    assert found is not None
+    return min(found.losses)
 
 
 def alone(data: Any, opt: str, steps: int, dtype: torch.dtype) -> float:
@@ -66,7 +70,7 @@ def main() -> None:
             runs: dict[str, list[dict[str, float]]] = {"together": [], "alone": []}
             for _ in range(arguments.repeats):
                 for name, run in (("together", together), ("alone", alone)):
-                    runs[name].append(timed(lambda run=run: run(data, opt, arguments.steps, dtype)))
+                    runs[name].append(timed(partial(run, data, opt, arguments.steps, dtype)))
             row: dict[str, Any] = {"opt": opt, "dtype": str(dtype).removeprefix("torch.")}
             for name, found in runs.items():
                 row[name] = {key: statistics.median(one[key] for one in found) for key in found[0]}

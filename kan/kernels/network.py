@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from kan.kernels.library import Library
@@ -136,7 +135,7 @@ class KernelNetwork:
         self._problem = self._described(layers, batch, weights)
         self._beside = beside  # the owner of the workspaces lives as long
         if beside is not None:
-            self._handle = beside._handle
+            self._handle: ctypes.c_void_p = beside._handle
             return
         handle = library.network_new(ctypes.byref(self._problem), self._structures)
         if not handle:

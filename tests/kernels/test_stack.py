@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -12,7 +12,8 @@ from kan.kernels.library import library
 from kan.network.network import Network
 from kan.training.data.samples import Samples
 from kan.training.together.compiled_stack import solves
-from kan.training.together.methods import Stack, TrialColumns
+from kan.training.together.lm import TrialColumns
+from kan.training.together.stack import Stack
 from kan.training.together.stack_pass import losses, normal_equations, value_and_gradients
 
 pytestmark = [
@@ -43,6 +44,7 @@ def close(have: Tensor, want: Tensor) -> bool:
     return float((have - want).abs().max()) <= tolerance * scale
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     width=st.sampled_from([[2, 3, 1], [1, 2], [3, 9, 2], [2, 4, 3, 2]]), k=st.integers(1, 5), batch=st.sampled_from([1, 7, 128, 300]),
     weighted=st.booleans(), moved=st.booleans(), dtype=st.sampled_from([torch.float64, torch.float32]),

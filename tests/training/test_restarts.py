@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kan import KAN
 from kan.bases.bspline import tabulate
-from kan.kernels.library import library, switched
+from kan.kernels.library import library
 from kan.layers.features import unfold
 from kan.network.network import Network
 from kan.training import restarts
@@ -25,8 +25,7 @@ from kan.training.least_squares.coordinates import Columns
 from kan.training.least_squares.network_problem import NetworkProblem
 from kan.training.objectives.make import plain_objective
 from kan.training.options import FitOptions
-from kan.training.together import fit_stack
-from kan.training.together import methods as batched_methods
+from kan.training.together import fit_stack, stack
 from kan.training.together.stack_pass import Block, Shared, StackLayer, jacobian, losses, normal_equations, value_and_gradients
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.filterwarnings("error")]
@@ -140,8 +139,8 @@ def test_masks_weights_and_other_data_count(opt: str, lr: float) -> None:
     x, y = samples(120)
     data = ((x[:60], y[:60]), (x[60:80], y[60:80]))
     options = {
-        "opt": opt, "lr": lr, "steps": STEPS.get(opt, 6), "validation": (x[80:], y[80:]), "sample_weight": torch.linspace(0, 1, 60), "patience": 2,
-        "grid_schedule": SCHEDULE,
+        "opt": opt, "lr": lr, "steps": STEPS.get(opt, 6), "validation": (x[80:], y[80:]), "patience": 2,
+        "sample_weight": torch.linspace(0, 1, 60), "grid_schedule": SCHEDULE,
     }  # fmt: skip
 
     def masked(seed: int = 2) -> Network:
@@ -178,7 +177,7 @@ def test_few_samples_and_float32() -> None:
 @pytest.mark.usefixtures("together")
 @pytest.mark.parametrize(("opt", "lr"), METHODS)
 def test_bits_are_the_same_whatever_the_threads(opt: str, lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched_methods, "TOGETHER", 2**9)
+    monkeypatch.setattr(stack, "TOGETHER", 2**9)
     state, threads, found = torch.get_rng_state(), torch.get_num_threads(), []
     for count in (1, 2):
         torch.set_num_threads(count)

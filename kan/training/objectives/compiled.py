@@ -22,7 +22,7 @@ from kan.network.layer_pass import LayerParts
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
-__all__ = ["MAX_COLUMNS", "MAX_VALUES_OF_EDGES", "LeastSquares", "base_number", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
+__all__ = ["MAX_VALUES_OF_EDGES", "LeastSquares", "base_number", "compiled", "descent", "least_squares", "nodes", "value_and_gradients"]
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
@@ -101,7 +101,8 @@ def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[Ker
 
 def base_number(numeric: KANLayer) -> int | None:
     """The number of the base function in the kernels; None if they do not know the layer."""
-    known = type(numeric._basis) is BSpline and numeric._basis.degree <= MAX_DEGREE and numeric.in_dim * numeric.out_dim <= MAX_EDGES_OF_LAYER
+    basis, edges = numeric._basis, numeric.in_dim * numeric.out_dim
+    known = type(basis) is BSpline and basis.degree <= MAX_DEGREE and edges <= MAX_EDGES_OF_LAYER
     return compiled_number(numeric.base_fun) if known else None
 
 

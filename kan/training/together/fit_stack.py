@@ -1,7 +1,8 @@
-"""A fit of several networks at once: the same steps as one after another, as one computation.
+"""A fit of several networks at once: the same steps as one after another.
 
-It is for networks of numeric edges and sum nodes with elementwise base functions, without trained or other maps of the nodes. Adam or
-Levenberg-Marquardt train them on all samples for the mean squared error. A network whose loss is no longer finite drops out.
+It is for networks of numeric edges and sum nodes with elementwise base functions, without trained or other maps of the nodes. Adam,
+Levenberg-Marquardt or, with the compiled kernels, L-BFGS train them on all samples for the mean squared error. A network
+whose loss is no longer finite drops out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from kan.training.objectives.closed_form import ClosedForm
 from kan.training.options import FitOptions
 from kan.training.prepare import Prepared
 from kan.training.together.compiled_stack import descends
-from kan.training.together.methods import METHODS, BatchedMethod, SharedSamples, Stack, workers
+from kan.training.together.method import BatchedMethod, workers
+from kan.training.together.methods import METHODS
+from kan.training.together.stack import SharedSamples, Stack
 
 __all__ = ["StackFit", "can_be_stacked", "drawn"]
 
