@@ -2,7 +2,8 @@
 
 ``python benchmarks/restarts.py`` trains 64 networks [2, 5, 1] with 5 intervals on 1000 samples of ``exp(sin(pi x) + y^2)`` by
 Levenberg-Marquardt, L-BFGS and Adam, in float64 and float32, everything else as it is by default. It prints wall and processor seconds of
-both ways, making the networks included, says which bars hold, and writes ``benchmarks/results/restarts.json``. The two ways take turns; figures are medians.
+both ways, making the networks included, says which bars hold, and writes ``benchmarks/results/restarts.json``. The two ways take turns;
+figures are medians.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ TESTED_IN = {
     **{f"training/objectives/{name}": "training/objectives/test_of_network.py" for name in ("base", "closed_form", "make", "penalty",
     "training_loss")},
     "training/resume": "training/methods/test_stepper.py",
-    **{f"training/together/{name}": "training/test_restarts.py" for name in ("fit_stack", "methods", "stack_pass")},
+    **{f"training/together/{name}": "training/test_restarts.py" for name in ("fit_stack", "lm", "method", "methods", "stack_pass")},
 }
 """Files of the package without a test file of their own, and the test file in which they are tested. Shorten this list where you can."""
 
