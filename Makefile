@@ -42,6 +42,7 @@ help:
 	@echo "make bench-interface  time what one does with a KAN beside pykan (benchmarks/interface.py)"
 	@echo "make bench-training  how training converges, beside pykan (benchmarks/training.py)"
 	@echo "make bench-refinement  fit, refine, fit again beside fit(grids=...) (benchmarks/refinement.py)"
+	@echo "make bench-restarts  many networks at once beside one after another (benchmarks/restarts.py)"
 	@echo "make bench-entropy  good minima with a strong entropy penalty, beside pykan (benchmarks/entropy.py)"
 	@echo "make bench-physics  laws of physics learned from derivatives, beside pykan (benchmarks/physics.py)"
 	@echo "make bench-units  whether a fit is as good in any units (benchmarks/units.py)"
@@ -106,6 +107,9 @@ bench-training: $(BENCH_INSTALLED)
 
 bench-refinement: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/refinement.py $(BENCH_FLAGS)
+
+bench-restarts: $(BENCH_INSTALLED)
+	$(VENV_PYTHON) benchmarks/restarts.py $(BENCH_FLAGS)
 
 bench-entropy: $(BENCH_INSTALLED)
 	$(VENV_PYTHON) benchmarks/entropy.py $(BENCH_FLAGS)

@@ -22,7 +22,7 @@ ACROSS = {
     "bases/test_laws.py", "checkpoint/test_durability.py", "checkpoint/test_hostile.py", "checkpoint/test_pykan_files.py",
     "discovery/test_thresholds.py", "kernels/test_sanitizers.py", "symbolic/test_storeys.py",
     "drop_in/test_kan_linear_reference.py", "layers/test_recorded.py", "network/test_input.py", "network/test_self_built.py",
-    "surgery/test_pruning_loss.py", "training/test_gallery.py", "training/test_grid_updates.py",
+    "surgery/test_pruning_loss.py", "training/methods/test_short_steps.py", "training/test_gallery.py", "training/test_grid_updates.py",
 }  # fmt: skip
 """Test files that mirror no single file of the package."""
 
@@ -37,6 +37,7 @@ TESTED_IN = {
     **{f"layers/{name}": "layers/test_kan_layer.py" for name in ("computed", "deviation", "edge_functions", "features", "prepared_grid")},
     **{f"network/{name}": "network/test_network.py" for name in ("autograd_pass", "layered", "state_dict")},
     **{f"kernels/{name}": "training/objectives/test_compiled.py" for name in ("lbfgs", "network")},
+    "layers/edge_values": "kernels/test_layer.py",
     "network/bases": "test_other_bases.py",
     "network/layer_pass": "training/objectives/test_of_network.py",
     "network/fit_loss": "surgery/test_pruning_loss.py",
@@ -54,7 +55,7 @@ TESTED_IN = {
     **{f"training/objectives/{name}": "training/objectives/test_of_network.py" for name in ("back_end", "base", "closed_form", "make",
     "penalty", "training_loss")},
     "training/resume": "training/methods/test_stepper.py",
-    **{f"training/together/{name}": "training/test_restarts.py" for name in ("fit_stack", "methods", "stack_pass")},
+    **{f"training/together/{name}": "training/test_restarts.py" for name in ("fit_stack", "lm", "method", "methods", "stack_pass")},
 }
 """Files of the package without a test file of their own, and the test file in which they are tested. Shorten this list where you can."""
 

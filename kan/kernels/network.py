@@ -98,15 +98,23 @@ class KernelNetwork:
         layers: the layers.
         batch: the samples, contiguous.
         weights: those of the objective.
+        beside: a network with layers of the same sizes, on the same batch and with the same weights and first grid, whose workspaces are
+            used too; see `take_over`.
 
     Raises:
         MemoryError: if there is no memory for the workspaces.
     """
 
-    def __init__(self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
+    def __init__(
+        self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights, beside: KernelNetwork | None = None
+    ) -> None:
         self._library, self._structures = library, (_Layer * len(layers))()
-        problem = self._described(layers, batch, weights)
-        handle = library.network_new(ctypes.byref(problem), self._structures)
+        self._problem = self._described(layers, batch, weights)
+        self._beside = beside  # the owner of the workspaces lives as long
+        if beside is not None:
+            self._handle: ctypes.c_void_p = beside._handle
+            return
+        handle = library.network_new(ctypes.byref(self._problem), self._structures)
         if not handle:
             raise MemoryError("no memory for the workspaces of the compiled kernels.")
         self._handle = ctypes.c_void_p(handle)
@@ -114,7 +122,12 @@ class KernelNetwork:
 
     def bind(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> None:
         """Go on with other samples, as many; with other grids of the layers, and other weights."""
-        self._library.network_bind(self._handle, ctypes.byref(self._described(layers, batch, weights)), self._structures)
+        self._problem = self._described(layers, batch, weights)
+        self._library.network_bind(self._handle, ctypes.byref(self._problem), self._structures)
+
+    def take_over(self) -> None:
+        """Use the workspaces from now on that other networks on the same batch have used; the first layer's features stay known."""
+        self._library.network_rebind(self._handle, ctypes.byref(self._problem), self._structures)
 
     def _described(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> _Problem:
         self._batch, self._outputs = batch, layers[-1].nodes

@@ -4,9 +4,9 @@ The first network is the network as it is. The others have its structure, masks,
 drawn from the seeds after its own. The best is the one with the lowest last loss of validation, test or training data, the first of these
 that there is.
 
-Networks that `kan.training.together.fit_stack` can train are trained as one computation, in a third of the time for small networks on two
-cores. The progress bar then shows the best network so far, and `patience` counts the steps without a lower loss of any network. All others,
-and fits with metrics, callbacks or anything else that looks at a network while it is trained, are trained one after another.
+Networks that `kan.training.together.fit_stack` can train are trained together, in a third of the time for small networks on two cores. The
+progress bar then shows the best network so far, and `patience` counts the steps without a lower loss of any network. All others, and fits
+with metrics, callbacks or anything else that looks at a network while it is trained, are trained one after another.
 """
 
 from __future__ import annotations

@@ -3,13 +3,6 @@
  * The weights of an input are R = n + 2 k + 1 rows of `stride` outputs: k rows of zeros, those of the n functions, k rows of zeros, and the
  * row of the base function. The local splines of a point then read k + 1 rows from its own row on, wherever it is. */
 
-/* Outputs that are processed together: the lanes of the longest vector register. */
-#ifdef KAN_DOUBLE
-#define KAN_LANES 8
-#else
-#define KAN_LANES 16
-#endif
-
 /* Number of outputs with padding: a power of two or a multiple of the lanes. */
 KAN_INLINE int NAME(padded)(int outputs) {
     if (outputs <= 2) return outputs;

@@ -78,6 +78,13 @@ KAN_EXPORT void NAME(network_bind)(void *handle, const NAME(problem) *problem, c
     }
 }
 
+/* As network_bind, where samples, weights and first grid hold the same numbers as before: what is known of the first layer stays known. */
+KAN_EXPORT void NAME(network_rebind)(void *handle, const NAME(problem) *problem, const NAME(layer) *layers) {
+    const int known = ((NAME(network) *)handle)->first_known;
+    NAME(network_bind)(handle, problem, layers);
+    ((NAME(network) *)handle)->first_known = known;
+}
+
 /* A network on a batch, or NULL where there is no memory. */
 KAN_EXPORT void *NAME(network_new)(const NAME(problem) *problem, const NAME(layer) *layers) {
     NAME(network) *net = kan_allocate(1, sizeof *net);

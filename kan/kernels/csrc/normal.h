@@ -5,10 +5,10 @@
  * the sum j, and only k + 2 of the features psi of a point are not zero. J'J is therefore added up from blocks of k + 2 by k + 2 for every
  * pair of edges, without the Jacobian: O(E^2 k^2) operations for E edges and a point, whatever the number of functions. */
 
-/* The weights of one edge that a point reaches: their derivatives (the base function's last), and their places in the matrix. */
+/* The weights of one edge that a point reaches: their derivatives (the base function's last), and the place of the first function. */
 typedef struct {
     REAL value[KAN_MAX_DEGREE + 2];
-    int64_t first, base;
+    int64_t first;
 } NAME(reach);
 
 /* Sensitivities of output n of a tile to the sums of all layers; those of layer l go into w->grad, padded as its sums are. */
@@ -55,37 +55,34 @@ static void NAME(sensitivities)(NAME(network) *net, int t, int m, int n, REAL *a
     }
 }
 
-/* Blocks of all pairs of edges. Within the matrix the functions of an edge follow one another. */
-KAN_INLINE void NAME(add_products)(const int k, int edges, const NAME(reach) *reach, REAL residual, int64_t size, REAL *restrict gram,
-                                   REAL *restrict total) {
+/* Blocks of all pairs of edges at one point. Products of functions with functions go into `gram` (F, F), those of functions and, below
+ * them, base functions with base functions into `mixed` (F + E, padded), where one point reaches whole rows. `bases` (padded) are the
+ * derivatives with respect to the weights of the base functions. */
+KAN_INLINE void NAME(add_products)(const int k, int edges, int padded, const NAME(reach) *reach, const REAL *bases, REAL residual, int64_t size,
+                                   REAL *restrict gram, REAL *restrict mixed, REAL *restrict total) {
     for (int e = 0; e < edges; e++) {
         REAL own[KAN_MAX_DEGREE + 2];
         for (int q = 0; q <= k + 1; q++) own[q] = reach[e].value[q];
-        REAL *to = total + reach[e].first, *rows = gram + reach[e].first * size, *base = gram + reach[e].base * size;
+        REAL *to = total + reach[e].first, *rows = gram + reach[e].first * size, *row_of_base = mixed + (size + e) * padded;
         for (int q = 0; q <= k; q++) to[q] += own[q] * residual;
-        total[reach[e].base] += own[k + 1] * residual;
+        total[size + e] += own[k + 1] * residual;
+        for (int c = 0; c < padded; c += KAN_LANES) {
+            REAL *of_functions = mixed + reach[e].first * padded + c;
+            KAN_UNROLL
+            for (int q = 0; q <= k; q++) *(NAME(lanes) *)(of_functions + (int64_t)q * padded) += own[q] * *(const NAME(lanes) *)(bases + c);
+            *(NAME(lanes) *)(row_of_base + c) += own[k + 1] * *(const NAME(lanes) *)(bases + c);
+        }
         for (int f = 0; f <= e; f++) {
             const REAL *value = reach[f].value;
-            const int64_t first = reach[f].first, of_base = reach[f].base;
+            const int64_t first = reach[f].first;
             if (k == 3) {
                 const NAME(v4) four = *(const NAME(v4) *)value;
                 KAN_UNROLL
-                for (int q = 0; q <= k; q++) {
-                    NAME(v4) *to_row = (NAME(v4) *)(rows + q * size + first);
-                    *to_row += own[q] * four;
-                    rows[q * size + of_base] += own[q] * value[k + 1];
-                }
-                *(NAME(v4) *)(base + first) += own[k + 1] * four;
-                base[of_base] += own[k + 1] * value[k + 1];
+                for (int q = 0; q <= k; q++) *(NAME(v4) *)(rows + q * size + first) += own[q] * four;
                 continue;
             }
-            for (int q = 0; q <= k; q++) {
-                REAL *row = rows + q * size;
-                for (int c = 0; c <= k; c++) row[first + c] += own[q] * value[c];
-                row[of_base] += own[q] * value[k + 1];
-            }
-            for (int c = 0; c <= k; c++) base[first + c] += own[k + 1] * value[c];
-            base[of_base] += own[k + 1] * value[k + 1];
+            for (int q = 0; q <= k; q++)
+                for (int c = 0; c <= k; c++) rows[q * size + first + c] += own[q] * value[c];
         }
     }
 }
@@ -101,13 +98,15 @@ KAN_EXPORT int NAME(network_normal)(void *handle, const NAME(layer) *layers, con
     size_t sums = 0;
     for (int l = 0; l < depth; l++) {
         edges += (int64_t)net->layers[l].grid.inputs * net->layers[l].sums;
-        width += (int64_t)net->layers[l].grid.inputs * net->layers[l].sums * (net->layers[l].grid.functions + 1);
+        width += (int64_t)net->layers[l].grid.inputs * net->layers[l].sums * net->layers[l].grid.functions;
         sums += (size_t)KAN_TILE * net->work[l].stride;
     }
-    REAL *all = kan_allocate(sums, sizeof(REAL)), *matrix = kan_allocate(width * width, sizeof(REAL)), *vector = kan_allocate(width, sizeof(REAL));
+    const int64_t rows = width + edges, padded = (edges + KAN_LANES - 1) / KAN_LANES * KAN_LANES;
+    REAL *all = kan_allocate(sums, sizeof(REAL)), *matrix = kan_allocate(width * width, sizeof(REAL)), *vector = kan_allocate(rows, sizeof(REAL));
+    REAL *mixed = kan_allocate(rows * padded, sizeof(REAL)), *bases = kan_allocate(padded, sizeof(REAL));
     NAME(reach) *reach = kan_allocate(edges, sizeof *reach);
-    int64_t *column = kan_allocate(width, sizeof *column);
-    const int failed = !all || !matrix || !vector || !reach || !column;
+    int64_t *column = kan_allocate(rows, sizeof *column);
+    const int failed = !all || !matrix || !vector || !mixed || !bases || !reach || !column;
     if (failed) goto done;
     net->penalised = 0;
     NAME(prepare)(net, layers);
@@ -138,15 +137,14 @@ KAN_EXPORT int NAME(network_normal)(void *handle, const NAME(layer) *layers, con
                         /* A window that reaches over the ends of the functions is moved inside; what it loses is zero. */
                         if (first < 0) shift = -first;
                         if (first > f - 1 - k) shift = f - 1 - k - first;
-                        for (int j = 0; j < d->sums; j++, e++, place += f + 1) {
+                        for (int j = 0; j < d->sums; j++, e++, place += f) {
                             NAME(reach) *r = reach + e;
                             for (int q = 0; q <= k; q++) {
                                 const int from = q + shift;
                                 r->value[q] = from >= 0 && from <= k ? delta[j] * tile[(k + 1) * b + from] : 0;
                             }
-                            r->value[k + 1] = delta[j] * tile[KAN_BASE(k) + b];
+                            r->value[k + 1] = bases[e] = delta[j] * tile[KAN_BASE(k) + b];
                             r->first = place + first + shift;
-                            r->base = place + f;
                         }
                     }
                 }
@@ -157,32 +155,36 @@ KAN_EXPORT int NAME(network_normal)(void *handle, const NAME(layer) *layers, con
                 const REAL residual = (out - net->problem.y[sample * N + n]) * (REAL)sqrt(share / (net->weights * N));
                 squares += (double)residual * residual;
                 if (cubic)
-                    NAME(add_products)(3, (int)edges, reach, residual, width, matrix, vector);
+                    NAME(add_products)(3, (int)edges, (int)padded, reach, bases, residual, width, matrix, mixed, vector);
                 else
-                    NAME(add_products)(degree, (int)edges, reach, residual, width, matrix, vector);
+                    NAME(add_products)(degree, (int)edges, (int)padded, reach, bases, residual, width, matrix, mixed, vector);
             }
         }
     }
     net->penalised = penalised;
     net->first_known = net->kept && !penalised;
     value[1] = squares;
-    int64_t place = 0;
+    int64_t place = 0, place_of_base = width;
     for (int l = 0; l < depth; l++)
         for (int e = 0; e < net->layers[l].grid.inputs * net->layers[l].sums; e++) {
-            const int f = net->layers[l].grid.functions;
-            for (int q = 0; q < f; q++) column[place++] = functions[l][e] < 0 ? -1 : functions[l][e] + q;
-            column[place++] = base[l][e];
+            for (int q = 0; q < net->layers[l].grid.functions; q++) column[place++] = functions[l][e] < 0 ? -1 : functions[l][e] + q;
+            column[place_of_base++] = base[l][e];
         }
-    for (int64_t a = 0; a < width; a++) {
+    for (int64_t a = 0; a < rows; a++) {
         if (column[a] < 0) continue;
         total[column[a]] = vector[a];
-        for (int64_t b = 0; b <= a; b++) /* of an edge's own block both triangles have been filled */
+        for (int64_t b = 0; a < width && b <= a; b++) /* of an edge's own block both triangles have been filled */
             if (column[b] >= 0) gram[column[a] * size + column[b]] = gram[column[b] * size + column[a]] = matrix[a * width + b];
+        for (int64_t b = 0; b < edges; b++)
+            if (column[width + b] >= 0)
+                gram[column[a] * size + column[width + b]] = gram[column[width + b] * size + column[a]] = mixed[a * padded + b];
     }
 done:
     kan_release(all);
     kan_release(matrix);
     kan_release(vector);
+    kan_release(mixed);
+    kan_release(bases);
     kan_release(reach);
     kan_release(column);
     return failed;

@@ -3,9 +3,17 @@
  * Splines are polynomials in u = (x - t_s)/(t_{s+1} - t_s) on the span s; `piece` holds for each of the spans
  * -1 ... P-1 of an input the left knot, 1/width and the coefficients [power][function], as made by kan.bases.spline_table. */
 
+/* Outputs that are processed together: the lanes of the longest vector register. */
+#ifdef KAN_DOUBLE
+#define KAN_LANES 8
+#else
+#define KAN_LANES 16
+#endif
+
 typedef KAN_VECTOR(REAL, 2) NAME(v2);
 typedef KAN_VECTOR(REAL, 4) NAME(v4);
 typedef KAN_VECTOR(REAL, 8) NAME(v8);
+typedef KAN_VECTOR(REAL, KAN_LANES) NAME(lanes);
 #define KAN_LOAD(W, at) (*(const NAME(v##W) *)(at))
 #define KAN_AT(W, at) (*(NAME(v##W) *)(at))
 

@@ -19,10 +19,13 @@ from kan.kernels.library import library
 from kan.kernels.network import Batch, KernelNetwork, LayerOfKernel, SplitNetwork, Weights
 from kan.kernels.splines import MAX_DEGREE
 from kan.layers.base_functions import compiled_number
+from kan.layers.kan_layer import KANLayer
 from kan.training.least_squares.coordinates import Columns
 from kan.training.objectives.closed_form import PER_LAYER, ClosedForm, Problem, Value
 
-__all__ = ["LeastSquares", "compiled", "descent", "knows", "least_squares", "nodes", "value_and_gradients"]
+__all__ = [
+    "MAX_VALUES_OF_EDGES", "LeastSquares", "base_number", "compiled", "descent", "knows", "least_squares", "nodes", "value_and_gradients",
+]  # fmt: skip
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
@@ -121,17 +124,9 @@ def _identity(tensor: Tensor | None) -> object:
 def _known(sources: list[tuple[Any, ...]]) -> _Known:
     layers: list[LayerOfKernel] = []
     places: list[int] = []
-    for l, (parts, table, base_fun, dtype) in enumerate(sources):
-        numeric, base = parts.numeric, compiled_number(base_fun)
-        if (
-            parts.symbolic is not None
-            or base is None
-            or type(numeric._basis) is not BSpline
-            or table.degree > MAX_DEGREE
-            or numeric.in_dim * numeric.out_dim > MAX_EDGES_OF_LAYER
-            or table.knots.dtype != dtype
-            or table.columns.dtype != dtype
-        ):
+    for l, (parts, table, _, dtype) in enumerate(sources):
+        numeric, base = parts.numeric, base_number(parts.numeric)
+        if parts.symbolic is not None or base is None or table.knots.dtype != dtype or table.columns.dtype != dtype:
             return _Known(sources, None)
         mapped = parts.trains_maps or parts.below is not None or parts.above is not None
         layers.append(LayerOfKernel(table, base, numeric.out_dim, parts.arities, mapped))
@@ -147,6 +142,13 @@ def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[Ker
     of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
     batch = Batch(form.network.checked_input(problem.x), y, None if y is None else problem.weight)
     return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
+
+
+def base_number(numeric: KANLayer) -> int | None:
+    """The number of the base function in the kernels; None if they do not know the layer."""
+    basis, edges = numeric._basis, numeric.in_dim * numeric.out_dim
+    known = type(basis) is BSpline and basis.degree <= MAX_DEGREE and edges <= MAX_EDGES_OF_LAYER
+    return compiled_number(numeric.base_fun) if known else None
 
 
 def nodes(form: ClosedForm, x: Tensor) -> Tensor | None:

@@ -1,7 +1,8 @@
-"""A fit of several networks at once: the same steps as one after another, as one computation.
+"""A fit of several networks at once: the same steps as one after another.
 
-It is for networks of numeric edges and sum nodes with elementwise base functions, without trained or other maps of the nodes. Adam or
-Levenberg-Marquardt train them on all samples for the mean squared error. A network whose loss is no longer finite drops out.
+It is for networks of numeric edges and sum nodes with elementwise base functions, without trained or other maps of the nodes. Adam,
+Levenberg-Marquardt or, with the compiled kernels, L-BFGS train them on all samples for the mean squared error. A network
+whose loss is no longer finite drops out.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from kan.training.history import History, Restarts
 from kan.training.objectives.closed_form import ClosedForm
 from kan.training.options import FitOptions
 from kan.training.prepare import Prepared
-from kan.training.together.methods import METHODS, BatchedMethod, Stack, workers
-from kan.training.together.stack_pass import Shared
+from kan.training.together.compiled_stack import descends
+from kan.training.together.method import BatchedMethod, workers
+from kan.training.together.methods import METHODS
+from kan.training.together.stack import SharedSamples, Stack
 
 __all__ = ["StackFit", "can_be_stacked", "drawn"]
 
@@ -43,6 +46,8 @@ def can_be_stacked(network: Network, task: Prepared, options: FitOptions) -> boo
     if not options.only_squares_of_all_samples or task.model.own_call or not isinstance(task.data.train, Samples):
         return False
     known = isinstance(options.opt, str) and options.opt in METHODS
+    if options.opt == "LBFGS" and not descends(network, len(task.data.train.x)):
+        return False
     return known and _is_plain(network) and len(set(spreads_of_labels(task.model, task.labels))) == 1
 
 
@@ -100,9 +105,9 @@ class BestStates:
 class SharedData(NamedTuple):
     """The samples on the present first knots, which all networks share."""
 
-    train: Shared
-    test: Shared | None
-    validation: Shared | None
+    train: SharedSamples
+    test: SharedSamples | None
+    validation: SharedSamples | None
 
 
 class StackFit:
@@ -139,6 +144,8 @@ class StackFit:
                     history.stopped = self._steps(method, best, bar)
                 except KeyboardInterrupt:
                     history.stopped = "interrupted"
+            if history.stopped == "interrupted":
+                method.reset(range(stack.count))  # the step that was interrupted may have changed what it learned
             self._take_best_(method, best)
         self._warn(stack.count)
         return history
@@ -150,8 +157,7 @@ class StackFit:
         data: SharedData | None = None
         for step in range(options.steps):
             if options.grid_schedule is not None and options.grid_schedule.due(step):
-                self._move_grids(method)
-                converged.clear()
+                converged.difference_update(self._move_grids(method))
                 data = None
             data = data or self._shared(stack)
             active = [s for s in range(stack.count) if s not in self.dead | converged]
@@ -176,16 +182,18 @@ class StackFit:
         test, validation = (None if part is None else stack.shared(part) for part in (data.test, data.validation))
         return SharedData(stack.shared(data.first), test, validation)
 
-    def _move_grids(self, method: BatchedMethod) -> None:
-        """Update the grids of all networks, and undo the update of those whose loss rises by too much.
+    def _move_grids(self, method: BatchedMethod) -> list[int]:
+        """Update the grids of all networks, and undo the update of those whose loss rises by too much; returns the others.
 
         The first layer's grid, which all networks share, stays updated.
         """
         stack, samples = method.stack, self.task.data.first
         before, saved = method.losses(stack.shared(samples)), stack.save()
         stack.move_grids_(samples.x, method.mapper)
-        stack.undo_(saved, method.losses(stack.shared(samples)) > (1 + LARGEST_RISE) * before)
-        method.reset()
+        undone = stack.undo_(saved, method.losses(stack.shared(samples)) > (1 + LARGEST_RISE) * before)
+        moved = [s for s, stays in enumerate(undone.tolist()) if not stays]
+        method.reset(moved)
+        return moved
 
     def _row(self, method: BatchedMethod, train: Tensor, data: SharedData) -> dict[str, Tensor]:
         """The numbers of a step, as `Measure.row` has them for one network."""
@@ -237,6 +245,8 @@ class StackFit:
             watched = history[self.watched]
             history.best_step = min(range(len(watched)), key=watched.__getitem__)
             history.restored = keeps_best and history.best_step != len(watched) - 1
+            if history.restored:
+                method.reset([s])
             stack.into_(self.network, s, best.states if keeps_best and best.states is not None else self.after)
         trained = self.task.model.trainable_parameters()
         history.optimizer_state = {
