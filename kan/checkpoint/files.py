@@ -21,9 +21,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias, overload
 
 import torch
 import yaml
@@ -287,8 +287,11 @@ def write_together(contents: Mapping[str, Content]) -> None:
     parts = {file: _part(file, digest_of(content)) for file, content in contents.items()}
     committed = False
     try:
-        for file, content in contents.items():
-            _write_part(parts[file], content)
+        # All are written before any is synced: the first sync then does most of the work of the others.
+        with ExitStack() as opened:
+            files = [opened.enter_context(one) for one in map(_write_part, parts.values(), contents.values()) if one is not None]
+            for one in files:
+                os.fsync(one.fileno())
         sync_folder(os.path.dirname(next(iter(parts))))
         for file, part in parts.items():
             os.replace(part, file)
@@ -311,7 +314,8 @@ def replace_file(file: str, content: bytes) -> None:
     try:
         os.close(handle)
         os.unlink(part)  # it is created again, with the permissions of an ordinary file
-        _write_part(part, content)
+        with _write_part(part, content) as opened:
+            os.fsync(opened.fileno())
         os.replace(part, file)
         sync_folder(folder)
     finally:
@@ -333,17 +337,26 @@ def _part(file: str, expected: str) -> str:
     return f"{file}.{expected[:16]}.part"
 
 
-def _write_part(part: str, content: Content) -> None:
+@overload
+def _write_part(part: str, content: bytes) -> IO[bytes]: ...
+@overload
+def _write_part(part: str, content: Content) -> IO[bytes] | None: ...
+def _write_part(part: str, content: Content) -> IO[bytes] | None:
+    """Write the file `part`; returns it open and not yet synced to disk, or None if it is a link to a file that is there already."""
     Path(part).unlink(missing_ok=True)  # from an attempt that crashed, perhaps incomplete
     if isinstance(content, Link):
         with suppress(OSError):
             os.link(content.file, part)
-            return
+            return None
         content = read(*content)
-    with open(part, "xb") as file:
+    file = open(part, "xb")
+    try:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _same_file(one: str, other: str) -> bool:
