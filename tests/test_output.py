@@ -240,10 +240,10 @@ def test_a_short_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     model.fit((x, x[:, :1]), opt="LM", steps=2, grids=[3, 6, 12])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("grid 12 | train_loss: ") and "| 6/6 [" in line
-    model.fit((x, x[:, :1]), opt="LBFGS", steps=2, restarts=3)
+    model.fit((x, x[:, :1]), opt="SGD", steps=2, restarts=3)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("seed 3 | train_loss: ") and "| 6/6 [" in line
-    model.fit((x, x[:, :1]), opt="LBFGS", steps=2, restarts=2, grids=[13, 14])
+    model.fit((x, x[:, :1]), opt="SGD", steps=2, restarts=2, grids=[13, 14])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("grid 14 | train_loss: ") and "| 6/6 [" in line
 

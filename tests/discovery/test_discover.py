@@ -242,7 +242,7 @@ def test_few_rows_of_anything_end_in_no_error(shape: tuple[int, int], labels: st
         except ValueError as error:
             assert any(said in str(error) for said in ("different rows", "y is constant", "all columns of X are constant"))
             return
-    assert found.stopped in ("exact", "time limit", "all shapes")
+    assert found.stopped in ("exact", "untested", "time limit", "all shapes")
     assert next(clock) < looks + 500  # it ends soon when the time is up
 
 

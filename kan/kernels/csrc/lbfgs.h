@@ -49,13 +49,25 @@ typedef struct {
     NAME(network) *net;
     NAME(lbfgs) *s;
     REAL *direction, *moved, *gradients;          /* (length), (length), (KAN_BUFFERS, length) */
-    double *small;                           /* (4, size + 1) */
+    double *small;                           /* (4, size + 1); the first two rows are the products of all pairs with the gradient */
+    int products;                            /* whether these are known */
 } NAME(descent);
 
 static double NAME(dot)(const REAL *a, const REAL *b, int64_t n) {
     double total = 0;
     for (int64_t j = 0; j < n; j++) total += (double)a[j] * (double)b[j];
     return total;
+}
+
+/* The inner products of a vector with two others, in one pass over its memory. */
+static double NAME(dot_two)(const REAL *a, const REAL *b, const REAL *c, int64_t n, double *with_c) {
+    double one = 0, other = 0;
+    for (int64_t j = 0; j < n; j++) {
+        one += (double)a[j] * (double)b[j];
+        other += (double)a[j] * (double)c[j];
+    }
+    *with_c = other;
+    return one;
 }
 
 static double NAME(largest)(const REAL *a, int64_t n) {
@@ -155,7 +167,7 @@ static void NAME(find_direction)(NAME(descent) *at) {
     }
     double *p = at->small, *q = p + size + 1, *v = q + size + 1, *u = v + size + 1;
     const double gamma = s->d[count - 1] / s->yy[(size_t)(count - 1) * size + count - 1];
-    for (int a = 0; a < count; a++) {
+    for (int a = 0; a < count && !at->products; a++) {
         p[a] = NAME(dot)(s->pairs + s->order[a] * n, s->grad, n);
         q[a] = NAME(dot)(s->pairs + (size + 1 + s->order[a]) * n, s->grad, n);
     }
@@ -178,7 +190,8 @@ static void NAME(find_direction)(NAME(descent) *at) {
     }
 }
 
-/* Add the pair that is in the spare row, if its curvature is above the least and round-off. */
+/* Add the pair that is in the spare row, if its curvature is above the least and round-off. On the way the products with the new gradient
+ * are found. */
 static void NAME(remember)(NAME(descent) *at) {
     NAME(lbfgs) *s = at->s;
     const int64_t n = s->length;
@@ -188,6 +201,7 @@ static void NAME(remember)(NAME(descent) *at) {
     if (!(sy > s->tolerance_ys && sy > KAN_MIN_COSINE * sqrt(ss * yy)) || !isfinite(yy)) {
         memset(step, 0, n * sizeof *step); /* its weight in a direction is zero, but zero times infinity is NaN */
         memset(change, 0, n * sizeof *change);
+        at->products = 0;
         return;
     }
     if (s->count == size) {
@@ -200,11 +214,15 @@ static void NAME(remember)(NAME(descent) *at) {
         }
     }
     const int count = s->count;
-    double *s_y = at->small;
+    double *p = at->small, *q = p + size + 1, *s_y = q + size + 1;
     for (int a = 0; a < count; a++) {
-        s_y[a] = NAME(dot)(s->pairs + s->order[a] * n, change, n);
-        s->yy[(size_t)a * size + count] = s->yy[(size_t)count * size + a] = NAME(dot)(s->pairs + (size + 1 + s->order[a]) * n, change, n);
+        s_y[a] = NAME(dot_two)(s->pairs + s->order[a] * n, change, s->grad, n, p + a);
+        s->yy[(size_t)a * size + count] = s->yy[(size_t)count * size + a] =
+            NAME(dot_two)(s->pairs + (size + 1 + s->order[a]) * n, change, s->grad, n, q + a);
     }
+    p[count] = NAME(dot)(step, s->grad, n);
+    q[count] = NAME(dot)(change, s->grad, n);
+    at->products = 1;
     for (int a = 0; a < count; a++) {
         double sum = 0;
         for (int b = a; b < count; b++) sum += s->r_inverse[(size_t)a * size + b] * s_y[b];
@@ -272,7 +290,7 @@ static void NAME(iterate)(NAME(descent) *at) {
 
 /* Iterations of one step. `layers` gives the parameters that are not in x. Returns 0, or 1 where there is no memory. */
 KAN_EXPORT int NAME(lbfgs_step)(void *network, const NAME(layer) *layers, NAME(lbfgs) *s) {
-    NAME(descent) at = {network, s, NULL, NULL, NULL, NULL};
+    NAME(descent) at = {network, s, NULL, NULL, NULL, NULL, 0};
     const size_t n = s->length;
     REAL *numbers = kan_allocate((2 + KAN_BUFFERS) * n, sizeof(REAL));
     at.small = kan_allocate(4 * ((size_t)s->size + 1), sizeof(double));

@@ -27,7 +27,7 @@ class BackEnd(Protocol):
     def value_and_gradients(self, problem: Problem, wanted: Sequence[bool]) -> tuple[Value, list[Tensor | None]]:
         """The objective, and the gradients of those of `ClosedForm.parameters` that are wanted; None for the others."""
 
-    def keeps_features(self, form: ClosedForm, x: Tensor) -> bool:
+    def keeps_features(self, form: ClosedForm, x: Tensor, penalised: bool) -> bool:
         """Whether the first layer's features at `x` need not be given, since they are kept from call to call anyway."""
 
     def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
@@ -59,8 +59,8 @@ class _CompiledBackEnd:
             found = Value(*(number.clone() for number in value)), [None if g is None else g.clone() for g in gradients]
         return found
 
-    def keeps_features(self, form: ClosedForm, x: Tensor) -> bool:
-        return compiled.knows(form, x)
+    def keeps_features(self, form: ClosedForm, x: Tensor, penalised: bool) -> bool:
+        return compiled.knows(form, x, penalised)
 
     def nodes(self, form: ClosedForm, x: Tensor, guard: Guard) -> Tensor:
         found = compiled.nodes(form, x)

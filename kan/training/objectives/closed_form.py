@@ -90,7 +90,8 @@ class ClosedForm:
         parameters: the parameters of all layers in one list. Each layer has nine: ``coef, scale_base, scale_sp, mask``, the affine maps of
             the symbolic edges, and scale and bias of the sub-nodes and of the nodes.
         live_inputs_only: whether features are computed only for inputs with an edge that is not masked.
-        workspaces, known: what a back end keeps from call to call: arrays by their size, and what it has found out about the network.
+        workspaces, known, checked: what a back end keeps from call to call: arrays by their size, what it has found out about the network,
+            and the last inputs that were checked.
     """
 
     network: Network
@@ -99,6 +100,7 @@ class ClosedForm:
     live_inputs_only: bool = False
     workspaces: dict[object, Any] = field(default_factory=dict)
     known: Any = None
+    checked: Any = None
     _kept: tuple[object, Tensor, Features] | None = None
 
     @classmethod

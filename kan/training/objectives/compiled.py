@@ -29,8 +29,11 @@ __all__ = [
 
 SYMBOLIC = 4
 """Place of the affine maps of the symbolic edges among the parameters of a layer, which the kernels do not know."""
-MAX_EDGES_OF_LAYER = 1024
-"""Largest number of edges of a layer that the kernels evaluate in a network."""
+MAX_EDGES_OF_LAYER = 2**14
+"""Largest number of edges of a layer that the kernels evaluate in a network. With 100 x 100 edges and 256 samples, an objective with its
+gradient takes 0.5 to 0.6 of torch's time; with 300 x 300, 0.8 (one thread, where matrix products do not share the work)."""
+MAX_PENALISED_EDGES = 2**10
+"""The same with a penalty on the edges, whose values are written to memory then: 1.2 of torch's time with 100 x 100 edges."""
 MAX_VALUES_OF_EDGES = 2**20
 """Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted,
 and take a tenth of a second then; with more samples the calls in between do not matter."""
@@ -57,7 +60,7 @@ class _Known:
         sources: the objects that this was made of; others are made anew when something has changed.
         layers: the layers; None where the kernels do not know a part of one.
         sizes: what the size of workspaces depends on.
-        edges: number of edges.
+        edges, widest: number of edges, and of those in the widest layer.
         places: places among `ClosedForm.parameters` of what the kernels call the parameters; -1 for maps that there are not.
     """
 
@@ -65,18 +68,25 @@ class _Known:
     layers: list[LayerOfKernel] | None
     sizes: tuple[object, ...] = ()
     edges: int = 0
+    widest: int = 0
     places: tuple[int, ...] = ()
 
 
-def knows(form: ClosedForm, x: Tensor) -> bool:
-    """Whether the kernels know all parts of a network with the inputs `x`; what they read of it is in ``form.known`` then."""
+def knows(form: ClosedForm, x: Tensor, penalised: bool) -> bool:
+    """Whether the kernels know all parts of a network with the inputs `x`; what they read of it is in ``form.known`` then.
+
+    Args:
+        form: the network.
+        x: ``(B, I)``.
+        penalised: whether the objective has a penalty.
+    """
     if library(x.dtype) is None or not len(x) or x.device.type != "cpu":
         return False
     sources = [(parts, parts.numeric.prepared_grid, parts.numeric.base_fun, x.dtype) for parts in form.layers]
     known: _Known | None = form.known
     if known is None or not all(a is b for old, new in zip(known.sources, sources, strict=True) for a, b in zip(old, new, strict=True)):
         known = form.known = _known(sources)
-    return known.layers is not None
+    return known.layers is not None and (not penalised or known.widest <= MAX_PENALISED_EDGES)
 
 
 def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
@@ -88,7 +98,7 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
         weights: those of the objective.
     """
     x, functions = batch.x, library(batch.x.dtype)
-    if functions is None or not knows(form, x):
+    if functions is None or not knows(form, x, weights.lamb != 0):
         return None
     known: _Known = form.known
     assert known.layers is not None
@@ -114,6 +124,15 @@ def compiled(form: ClosedForm, batch: Batch, weights: Weights) -> tuple[KernelNe
     return network, parameters
 
 
+def _checked(form: ClosedForm, x: Tensor) -> Tensor:
+    """`Network.checked_input` of `x`, of which the last result is kept as long as `x` is the same."""
+    version = _identity(x)
+    if form.checked is None or form.checked[0] is not x or form.checked[1] != version:
+        form.checked = x, version, form.network.checked_input(x)
+    found: Tensor = form.checked[2]
+    return found
+
+
 def _identity(tensor: Tensor | None) -> object:
     """What is equal in two calls only if the tensor, which is held in between, has the same values."""
     if tensor is None:
@@ -133,14 +152,15 @@ def _known(sources: list[tuple[Any, ...]]) -> _Known:
         first = PER_LAYER * l
         places += [*range(first, first + SYMBOLIC), *(range(first + SYMBOLIC + 1, first + PER_LAYER) if mapped else [-1] * 4)]
     sizes = (layers[0].table.knots.dtype, *(layer.sizes for layer in layers))
-    return _Known(sources, layers, sizes, sum(parts.numeric.mask.numel() for parts, *_ in sources), tuple(places))
+    edges = [parts.numeric.mask.numel() for parts, *_ in sources]
+    return _Known(sources, layers, sizes, sum(edges), max(edges), tuple(places))
 
 
 def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
     """`compiled` for a problem, with the labels if the loss is the mean squared error."""
     term, form, p = problem.term, problem.form, problem.term.penalty
     of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
-    batch = Batch(form.network.checked_input(problem.x), y, None if y is None else problem.weight)
+    batch = Batch(_checked(form, problem.x), y, None if y is None else problem.weight)
     return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
 
 
@@ -153,7 +173,7 @@ def base_number(numeric: KANLayer) -> int | None:
 
 def nodes(form: ClosedForm, x: Tensor) -> Tensor | None:
     """The network's last nodes; None where the kernels do not know them."""
-    found = compiled(form, Batch(form.network.checked_input(x)), Weights())
+    found = compiled(form, Batch(_checked(form, x)), Weights())
     return None if found is None else found[0].nodes(found[1])
 
 

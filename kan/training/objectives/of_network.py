@@ -97,7 +97,7 @@ class Objective(TrainingObjective):
     def reads_features(self, x: Tensor) -> bool:
         """Whether an evaluation at `x` is faster if it is given the first layer's features: not if the back end keeps them itself."""
         form = self.closed_form
-        return form is None or not BACK_END.keeps_features(form, x)
+        return form is None or not BACK_END.keeps_features(form, x, self.lamb != 0)
 
     def with_gradient(self, x: Tensor, y: Tensor, first: FirstLayer | None = None, weight: Tensor | None = None) -> Tensor:
         """The objective, 0-dim; its gradient replaces the ``.grad`` of the network's parameters."""
