@@ -109,6 +109,7 @@ class KernelNetwork:
         self, library: Library, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights, beside: KernelNetwork | None = None
     ) -> None:
         self._library, self._structures = library, (_Layer * len(layers))()
+        self._layers: Sequence[LayerOfKernel] = ()
         self._problem = self._described(layers, batch, weights)
         self._beside = beside  # the owner of the workspaces lives as long
         if beside is not None:
@@ -130,7 +131,13 @@ class KernelNetwork:
         self._library.network_rebind(self._handle, ctypes.byref(self._problem), self._structures)
 
     def _described(self, layers: Sequence[LayerOfKernel], batch: Batch, weights: Weights) -> _Problem:
-        self._batch, self._outputs = batch, layers[-1].nodes
+        self._batch = batch
+        if layers is not self._layers:
+            self._describe(layers)
+        return _Problem(len(layers), len(batch.x), batch.x.data_ptr(), _address(batch.y), _address(batch.weight), *weights)
+
+    def _describe(self, layers: Sequence[LayerOfKernel]) -> None:
+        self._layers, self._outputs = layers, layers[-1].nodes
         self._held: list[object] = []  # what the structures point at
         for structure, layer in zip(self._structures, layers, strict=True):
             table = layer.table
@@ -141,7 +148,6 @@ class KernelNetwork:
             )
             structure.sums, structure.products, structure.arities = layer.sums, len(arities), ctypes.addressof(arities)
             structure.parameters[4:] = [piece.data_ptr() if layer.mapped else None] * 4  # whether there are maps, until `_set` says which
-        return _Problem(len(layers), len(batch.x), batch.x.data_ptr(), _address(batch.y), _address(batch.weight), *weights)
 
     def nodes(self, parameters: Sequence[Tensor | None]) -> Tensor:
         """The outputs ``(B, N)``, from the parameters of all layers: `NUMBER_OF_PARAMETERS` for each, None for maps that there are not."""

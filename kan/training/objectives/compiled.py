@@ -159,9 +159,9 @@ def _known(sources: list[tuple[Any, ...]]) -> _Known:
 def _on(problem: Problem, y: Tensor | None, penalised: bool = True) -> tuple[KernelNetwork | SplitNetwork, list[Tensor | None]] | None:
     """`compiled` for a problem, with the labels if the loss is the mean squared error."""
     term, form, p = problem.term, problem.form, problem.term.penalty
-    of_scores = (p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff) if term.lamb else (0.0,) * 4
+    of_scores = p.lamb_l1, p.lamb_entropy, p.lamb_coef, p.lamb_coefdiff
     batch = Batch(_checked(form, problem.x), y, None if y is None else problem.weight)
-    return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised else Weights())
+    return compiled(form, batch, Weights(term.lamb, *of_scores, term.corner) if penalised and term.lamb else Weights())
 
 
 def base_number(numeric: KANLayer) -> int | None:

@@ -113,7 +113,10 @@ class Objective(TrainingObjective):
 
     def rounded(self, x: Tensor | None = None) -> Objective:
         """The objective with rounded deviations: by `CORNER`, or, given inputs `x` ``(B, n)``, by `corner_of` the network."""
-        return replace(self, corner=CORNER if x is None else corner_of(self.network, x))
+        found = replace(self, corner=CORNER if x is None else corner_of(self.network, x))
+        if self.lamb == 0:  # then the two are one, and what is kept for the one serves the other
+            found.__dict__["_form"] = self._form
+        return found
 
     def in_user_units(self, values: Tensor) -> Tensor:
         """Outputs, or labels in the same units, in the units of the user's labels."""
