@@ -33,7 +33,8 @@ MAX_EDGES_OF_LAYER = 2**14
 """Largest number of edges of a layer that the kernels evaluate in a network. With 100 x 100 edges and 256 samples, an objective with its
 gradient takes 0.5 to 0.6 of torch's time; with 300 x 300, 0.8 (one thread, where matrix products do not share the work)."""
 MAX_PENALISED_EDGES = 2**10
-"""The same with a penalty on the edges, whose values are written to memory then: 1.2 of torch's time with 100 x 100 edges."""
+"""Largest number of edges of a layer that the kernels evaluate if there is a penalty on the edges, for which their values are written to
+memory: with 100 x 100 edges this takes 1.2 of torch's time."""
 MAX_VALUES_OF_EDGES = 2**20
 """Largest product of samples and edges for which the iterations of a step of L-BFGS are compiled as a whole. They cannot be interrupted,
 and take a tenth of a second then; with more samples the calls in between do not matter."""
