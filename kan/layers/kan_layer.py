@@ -205,22 +205,9 @@ class KANLayer(OrdinaryModule):
         """
         check_dense(x)
         x = checked_rows(x, self.in_dim, self.grid.dtype)
-        postacts, postspline = self._edges(x)
+        postacts, postspline = _edges(self, x)
         y = with_zero_gradients(postacts.sum(-1), [self.grid])
         return y, x[:, None, :].expand_as(postacts), postacts, postspline
-
-    def _edges(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``(B, O, I)`` of all edges, and of their bare splines."""
-        prepared, number = self.prepared_grid, compiled_number(self.base_fun)
-        splines = edge_values(x, self.coef, None, None, prepared, self.base_fun, COMPILED_ZERO)
-        if splines is not None and number is not None:
-            scales = self.mask * self.scale_sp, self.mask * self.scale_base
-            values = edge_values(x, self.coef, *scales, prepared, self.base_fun, number)
-            if values is not None:
-                return values.permute(1, 2, 0), splines.permute(1, 2, 0)
-        features = self.features(x)
-        values = torch.einsum("bin,ino->boi", features, self.edge_weight())
-        return values, torch.einsum("bin,ion->boi", features[..., 1:], self.coef)
 
     def edge_functions(self) -> EdgeFunctions:
         """The bare functions of the edges, before scales and mask."""
@@ -303,6 +290,20 @@ class KANLayer(OrdinaryModule):
             order = torch.arange(parameter.shape[axis], device=parameter.device)
             order[[i1, i2]] = order[[i2, i1]]
             parameter.copy_(parameter.index_select(axis, order))
+
+
+def _edges(layer: KANLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``(B, O, I)`` of all edges, and of their bare splines."""
+    prepared, number = layer.prepared_grid, compiled_number(layer.base_fun)
+    splines = edge_values(x, layer.coef, None, None, prepared, layer.base_fun, COMPILED_ZERO)
+    if splines is not None and number is not None:
+        scales = layer.mask * layer.scale_sp, layer.mask * layer.scale_base
+        values = edge_values(x, layer.coef, *scales, prepared, layer.base_fun, number)
+        if values is not None:
+            return values.permute(1, 2, 0), splines.permute(1, 2, 0)
+    features = layer.features(x)
+    values = torch.einsum("bin,ino->boi", features, layer.edge_weight())
+    return values, torch.einsum("bin,ion->boi", features[..., 1:], layer.coef)
 
 
 def _check_sizes(num: int, k: int) -> None:
