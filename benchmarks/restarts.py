@@ -41,7 +41,7 @@ def together(data: Any, opt: str, steps: int, dtype: torch.dtype) -> float:
 
 
 def alone(data: Any, opt: str, steps: int, dtype: torch.dtype) -> float:
-    """The same from fits of their own."""
+    """Train every network in a fit of its own."""
     return min(float(model(s, dtype).fit(data, opt=opt, steps=steps, progress=False)["train_loss"][-1]) for s in range(NETWORKS))
 
 

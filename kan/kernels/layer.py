@@ -67,7 +67,7 @@ class Edges(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """``O``."""
+        """Number of outputs ``O``."""
         return self.weight.shape[1 if self.inputs_first else 0]
 
     def structure(self) -> _Edges:
@@ -110,7 +110,7 @@ def kernels_of(table: Table, x: Tensor, *weights: Tensor | None) -> Library | No
 
 
 def sums(functions: Library, edges: Edges) -> Tensor:
-    """``y`` ``(B, O)``."""
+    """Outputs ``y`` ``(B, O)`` of the layer."""
     batch, outputs, threads = len(edges.x), edges.outputs, edges.threads()
     y, structure = edges.x.new_empty(batch, outputs), edges.structure()
     address, to = ctypes.byref(structure), ctypes.c_void_p(y.data_ptr())

@@ -20,7 +20,7 @@ class Table(Protocol):
 
     @property
     def knots(self) -> Tensor:
-        """``(I, P)``."""
+        """Knots of every input, ``(I, P)``."""
 
     @property
     def columns(self) -> Tensor:
@@ -28,7 +28,7 @@ class Table(Protocol):
 
     @property
     def degree(self) -> int:
-        """``k``."""
+        """Degree ``k`` of the splines."""
 
     @property
     def size(self) -> int:

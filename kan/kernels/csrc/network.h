@@ -263,6 +263,19 @@ static void NAME(forward_layer)(NAME(network) *net, int l, int t, int m, int sta
     }
 }
 
+/* Gradients of one point's sub-nodes `sub` from those of its products, `node`: of sum nodes they are the same, and of the factors of a product
+ * they have the other factors in them. */
+KAN_INLINE void NAME(to_subnodes)(const NAME(layer) *d, const NAME(work) *w, const REAL *node, const REAL *sub, REAL *to) {
+    for (int j = 0; j < w->alone; j++) to[j] = node[j];
+    for (int q = 0, j = w->alone; q < d->products; j += d->arities[q++])
+        for (int a = 0; a < d->arities[q]; a++) {
+            REAL others = node[w->alone + q];
+            for (int c = 0; c < d->arities[q]; c++)
+                if (c != a) others *= sub[j + c];
+            to[j + a] = others;
+        }
+}
+
 /* Gradients of one layer at one tile, from w->grad of its nodes; those of the nodes below are written into their w->grad. */
 static void NAME(backward_layer)(NAME(network) *net, int l, int t, int m) {
     const NAME(layer) *d = net->layers + l;
@@ -281,14 +294,7 @@ static void NAME(backward_layer)(NAME(network) *net, int l, int t, int m) {
             if (g[KAN_NODE_BIAS]) g[KAN_NODE_BIAS][j] += node[j];
             if (p[KAN_NODE_SCALE]) node[j] *= p[KAN_NODE_SCALE][j];
         }
-        for (int j = 0; j < w->alone; j++) to[j] = node[j];
-        for (int q = 0, j = w->alone; q < d->products; j += d->arities[q++])
-            for (int a = 0; a < d->arities[q]; a++) {
-                REAL others = node[w->alone + q];
-                for (int c = 0; c < d->arities[q]; c++)
-                    if (c != a) others *= sub[j + c];
-                to[j + a] = others;
-            }
+        NAME(to_subnodes)(d, w, node, sub, to);
         for (int j = 0; j < d->sums; j++) {
             if (g[KAN_SUB_SCALE]) g[KAN_SUB_SCALE][j] += to[j] * s[j];
             if (g[KAN_SUB_BIAS]) g[KAN_SUB_BIAS][j] += to[j];

@@ -32,14 +32,8 @@ static void NAME(sensitivities)(NAME(network) *net, int t, int m, int n, REAL *a
             const REAL *sub = subnodes + (size_t)b * stride;
             for (int j = 0; j < w->nodes; j++)
                 if (p[KAN_NODE_SCALE]) node[j] *= p[KAN_NODE_SCALE][j];
-            for (int j = 0; j < stride; j++) to[j] = j < w->alone ? node[j] : 0;
-            for (int q = 0, j = w->alone; q < d->products; j += d->arities[q++])
-                for (int a = 0; a < d->arities[q]; a++) {
-                    REAL others = node[w->alone + q];
-                    for (int c = 0; c < d->arities[q]; c++)
-                        if (c != a) others *= sub[j + c];
-                    to[j + a] = others;
-                }
+            NAME(to_subnodes)(d, w, node, sub, to);
+            for (int j = d->sums; j < stride; j++) to[j] = 0;
             if (p[KAN_SUB_SCALE])
                 for (int j = 0; j < d->sums; j++) to[j] *= p[KAN_SUB_SCALE][j];
         }
